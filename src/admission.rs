@@ -1,0 +1,208 @@
+//! Admission: which predictions are refused on arrival, when to come back, and the pace of what
+//! costs no prediction.
+//!
+//! Pure but for atomics. Connection threads ask before they read a body, so that what is refused is
+//! refused before it is worked on.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::error::{Code, RequestError};
+use crate::vitals::{LaneVitals, Phase, Vitals};
+
+/// Longest `Retry-After` that is ever given, in seconds.
+const RETRY_AFTER_MAX: u32 = 30;
+
+/// Says when a refused client should come back: the time the lane needs for what waits now,
+/// rounded up to whole seconds, 1 to 30; 1 before the first completion.
+///
+/// Little's law read backwards: waiting time = queue length × service time / workers.
+pub fn retry_after(lane: &LaneVitals) -> u32 {
+    let waiting = lane.queue_length.load(Ordering::Relaxed);
+    let expected = lane.service_time().as_secs_f64() * waiting as f64 / lane.workers.len() as f64;
+    // Saturating by the language's rules for casts; the clamp bounds it.
+    (expected.ceil() as u32).clamp(1, RETRY_AFTER_MAX)
+}
+
+/// Returns the refusal a prediction that arrives now would get, from a few atomics alone.
+pub fn refusal(vitals: &Vitals) -> Option<RequestError> {
+    match vitals.phase() {
+        Phase::Finishing | Phase::Stopped => return Some(draining()),
+        Phase::Starting | Phase::Serving | Phase::Draining => {}
+    }
+    let lane = &vitals.predict;
+    if lane.queue_length.load(Ordering::Acquire) >= lane.queue_capacity {
+        return Some(queue_full(lane));
+    }
+    (!vitals.loaded.load(Ordering::Acquire)).then(loading)
+}
+
+/// The refusal of a server that is shutting down.
+pub fn draining() -> RequestError {
+    RequestError::new(
+        Code::Draining,
+        "the server is shutting down; send the request again",
+    )
+    .retry_after(1)
+}
+
+/// The refusal of a server whose model is not loaded and tried yet.
+pub fn loading() -> RequestError {
+    RequestError::new(Code::Loading, "model is loading").retry_after(1)
+}
+
+/// The refusal of a full lane.
+pub fn queue_full(lane: &LaneVitals) -> RequestError {
+    let text = format!(
+        "the prediction queue is full ({} waiting); send the request again later",
+        lane.queue_capacity
+    );
+    RequestError::new(Code::QueueFull, text).retry_after(retry_after(lane))
+}
+
+/// The refusal of a prediction that waited too long to be worth computing.
+pub fn expired(lane: &LaneVitals, waited: Duration, max_wait: Duration) -> RequestError {
+    let text = format!(
+        "the prediction waited {} ms in the queue, longer than --max-wait ({}), and was not computed",
+        waited.as_millis(),
+        humantime::format_duration(max_wait),
+    );
+    RequestError::new(Code::Expired, text).retry_after(retry_after(lane))
+}
+
+/// A token bucket that hands out slots at a fixed rate, with a small burst.
+///
+/// The generic cell rate algorithm in one atomic: it holds the time at which the bucket would be
+/// full again (ITU-T I.371, "theoretical arrival time").
+#[derive(Debug)]
+pub struct Pacer {
+    /// Nanoseconds between slots; 0 is no pacing.
+    interval: u64,
+    /// How far ahead of its time a slot may be taken, in nanoseconds.
+    tolerance: u64,
+    full_at: AtomicU64,
+}
+
+impl Pacer {
+    /// Slots that may be taken at once after a quiet moment.
+    const BURST: u64 = 8;
+
+    /// Makes a bucket of `rate` slots a second; 0 means that nobody ever waits.
+    pub fn new(rate: u32) -> Self {
+        let interval = 1_000_000_000u64.checked_div(u64::from(rate)).unwrap_or(0);
+        Pacer {
+            interval,
+            tolerance: interval * (Self::BURST - 1),
+            full_at: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes the next slot and returns how long after `now` (nanoseconds on any one clock) it is.
+    ///
+    /// Lock-free; the caller waits, or not.
+    pub fn reserve(&self, now: u64) -> Duration {
+        if self.interval == 0 {
+            return Duration::ZERO;
+        }
+        let next = |full_at: u64| Some(full_at.max(now) + self.interval);
+        // The closure always returns a value, so the update cannot fail.
+        let slot = self
+            .full_at
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+            .unwrap_or(0)
+            .max(now);
+        Duration::from_nanos(slot.saturating_sub(now).saturating_sub(self.tolerance))
+    }
+}
+
+/// The pace of one listener's answers that cost no prediction (probes, refusals, errors).
+///
+/// Receive livelock (Mogul and Ramakrishnan, 1997): what costs no prediction, sent fast enough,
+/// would take the whole machine, since it stands ahead of predictions. Drawn on only while a
+/// prediction waits or runs, so that an idle server is not slowed.
+#[derive(Debug)]
+pub struct Pace {
+    /// First answers of their connections, to probes: a kubelet's, which opens one for each probe.
+    pub first_probe: Pacer,
+    /// Other first answers of their connections.
+    pub first_other: Pacer,
+    /// Every later answer on a connection.
+    pub later: Pacer,
+}
+
+impl Pace {
+    /// Makes the three buckets from two rates, in answers a second; 0 means no pacing.
+    pub fn new(first: u32, later: u32) -> Self {
+        Pace {
+            first_probe: Pacer::new(first),
+            first_other: Pacer::new(first),
+            later: Pacer::new(later),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ProcessClock;
+
+    fn lane(waiting: usize, service: Duration) -> Vitals {
+        let vitals = Vitals::new(ProcessClock::new(Duration::from_secs(1)), (256, 2), (8, 2));
+        vitals
+            .predict
+            .queue_length
+            .store(waiting, Ordering::Relaxed);
+        if !service.is_zero() {
+            vitals.predict.record_service_time(service);
+        }
+        vitals
+    }
+
+    #[test]
+    fn retry_after_is_the_expected_wait_in_whole_seconds() {
+        let table = [
+            ("before the first completion", 100, 0, 1),
+            ("empty queue", 0, 200, 1),
+            ("ten jobs of 200 ms on two workers", 10, 200, 1),
+            ("eleven jobs of 200 ms on two workers", 11, 200, 2),
+            ("never longer than 30 s", 256, 60_000, 30),
+        ];
+        for (name, waiting, millis, expected) in table {
+            let vitals = lane(waiting, Duration::from_millis(millis));
+            assert_eq!(retry_after(&vitals.predict), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn refusals_name_what_is_in_the_way() {
+        let vitals = lane(0, Duration::ZERO);
+        let code = |vitals: &Vitals| refusal(vitals).map(|refusal| refusal.code);
+        assert_eq!(code(&vitals), Some(Code::Loading));
+        vitals.loaded.store(true, Ordering::Release);
+        vitals.advance(Phase::Serving);
+        assert_eq!(code(&vitals), None);
+        vitals.advance(Phase::Draining);
+        assert_eq!(code(&vitals), None, "the grace period still serves");
+        vitals.predict.queue_length.store(256, Ordering::Relaxed);
+        assert_eq!(code(&vitals), Some(Code::QueueFull));
+        vitals.advance(Phase::Finishing);
+        assert_eq!(code(&vitals), Some(Code::Draining));
+    }
+
+    #[test]
+    fn a_pacer_gives_its_burst_at_once_and_then_its_rate() {
+        let pacer = Pacer::new(1000);
+        let waits: Vec<u128> = (0..12)
+            .map(|_| pacer.reserve(5_000_000).as_millis())
+            .collect();
+        assert_eq!(waits, [0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4]);
+        // A second later the bucket is full again.
+        assert_eq!(pacer.reserve(1_005_000_000), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_pacer_of_rate_zero_never_makes_anybody_wait() {
+        let pacer = Pacer::new(0);
+        assert!((0..1000).all(|_| pacer.reserve(7) == Duration::ZERO));
+    }
+}

@@ -1,0 +1,165 @@
+//! What the client promises, tried against servers of a few lines on loopback.
+
+use std::net::TcpListener;
+
+use super::*;
+
+fn soon() -> Instant {
+    clock::instant() + Duration::from_secs(5)
+}
+
+/// Serves one connection: reads one request for each of `answers` and writes that answer.
+fn serve(answers: Vec<&'static [u8]>, body: impl FnOnce(SocketAddr)) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            for answer in answers {
+                let mut seen = Vec::new();
+                let mut byte = [0];
+                while !seen.ends_with(b"\r\n\r\n") {
+                    if stream.read(&mut byte).unwrap() == 0 {
+                        return;
+                    }
+                    seen.push(byte[0]);
+                }
+                stream.write_all(answer).unwrap();
+            }
+        });
+        body(address);
+    });
+}
+
+fn get() -> Request {
+    Request::new("GET", "/livez", "test", &[("Accept", "*/*")], b"").unwrap()
+}
+
+#[test]
+fn a_request_is_rendered_with_host_and_length() {
+    let request = Request::new("POST", "/predict", "h:1", &[("X-Request-Id", "7")], b"{}").unwrap();
+    let expected =
+        "POST /predict HTTP/1.1\r\nHost: h:1\r\nX-Request-Id: 7\r\nContent-Length: 2\r\n\r\n{}";
+    assert_eq!(String::from_utf8(request.wire).unwrap(), expected);
+}
+
+#[test]
+fn no_text_of_a_caller_becomes_a_second_request() {
+    let table = [
+        ("a path with a line end", "/\r\nX: y", "h", "v"),
+        ("a path with a space", "/a b", "h", "v"),
+        ("a host with a line end", "/", "h\r\n", "v"),
+        ("a field value with a line end", "/", "h", "v\r\nX: y"),
+    ];
+    for (name, path, host, value) in table {
+        let made = Request::new("GET", path, host, &[("X-A", value)], b"");
+        assert!(matches!(made, Err(ClientError::Protocol(_))), "{name}");
+    }
+}
+
+#[test]
+fn a_connection_is_used_again_until_close_is_said() {
+    let answers: Vec<&'static [u8]> = vec![
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: b\r\n\r\nok",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    ];
+    serve(answers, |address| {
+        let mut connection = Connection::open(address, soon()).unwrap();
+        let response = connection.exchange(&get(), soon()).unwrap();
+        assert_eq!(
+            (response.status, response.body, response.field("x-a")),
+            (200, &b"ok"[..], Some("b"))
+        );
+        assert!(connection.is_reusable());
+        assert_eq!(connection.exchange(&get(), soon()).unwrap().status, 503);
+        assert!(!connection.is_reusable());
+    });
+}
+
+#[test]
+fn answers_that_are_not_whole_http_are_told_apart() {
+    type Row<'a> = (&'a str, &'a [u8], Result<&'a [u8], &'a str>);
+    let table: &[Row] = &[
+        (
+            "a body up to the end of the connection is whole",
+            b"HTTP/1.0 200 OK\r\n\r\nabc",
+            Ok(b"abc"),
+        ),
+        (
+            "a body cut short is closed",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",
+            Err("closed"),
+        ),
+        ("no byte at all is closed", b"", Err("closed")),
+        (
+            "a head cut short is closed",
+            b"HTTP/1.1 200 OK\r\nConte",
+            Err("closed"),
+        ),
+        (
+            "something else is a protocol error",
+            b"SSH-2.0-x\r\n\r\n",
+            Err("protocol"),
+        ),
+        (
+            "two lengths are a protocol error",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+            Err("protocol"),
+        ),
+        (
+            "a signed length is a protocol error",
+            b"HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\na",
+            Err("protocol"),
+        ),
+        (
+            "a chunked body is a protocol error",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            Err("protocol"),
+        ),
+        (
+            "a body beyond the limit is a protocol error",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
+            Err("protocol"),
+        ),
+    ];
+    for (name, answer, expected) in table {
+        serve(vec![answer], |address| {
+            let mut connection = Connection::open(address, soon()).unwrap();
+            let got = connection
+                .exchange(&get(), soon())
+                .map(|response| response.body.to_vec());
+            assert_eq!(
+                got.as_deref().map_err(ClientError::reason),
+                *expected,
+                "{name}"
+            );
+            assert!(!connection.is_reusable(), "{name}");
+        });
+    }
+}
+
+#[test]
+fn a_silent_server_is_left_at_the_deadline() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = Client::new(listener.local_addr().unwrap());
+    let began = clock::instant();
+    let got = client
+        .send(&get(), began + Duration::from_millis(50))
+        .map(|response| response.status);
+    assert_eq!(got.map_err(|error| error.reason()), Err("timeout"));
+    let waited = clock::instant() - began;
+    assert!(
+        waited >= Duration::from_millis(50) && waited < Duration::from_secs(2),
+        "{waited:?}"
+    );
+}
+
+#[test]
+fn a_port_where_nobody_listens_is_a_connect_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let error = Connection::open(address, soon()).unwrap_err();
+    assert_eq!(error.reason(), "connect");
+    assert!(error.to_string().starts_with("cannot connect: "), "{error}");
+}

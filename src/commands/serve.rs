@@ -1,0 +1,37 @@
+//! `lanekeeper serve`: checks the options, starts the log, and runs the server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::ServeArgs;
+use crate::error::StartError;
+use crate::fault::Faults;
+use crate::logging::Logging;
+use crate::model::ModelSource;
+use crate::server::Server;
+
+/// How long the last log lines may take to be written: a stderr that nobody reads ends nothing.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// Serves until told to end.
+///
+/// # Errors
+/// Wrong options, an address that is not to be had, a model that cannot be loaded.
+pub fn run(
+    args: ServeArgs,
+    source: Arc<dyn ModelSource>,
+    faults: Arc<dyn Faults>,
+) -> Result<(), StartError> {
+    let config = args.validate()?;
+    let logging = Logging::install(config.log_level, config.log_format);
+    if config.stall_timeout <= config.request_timeout {
+        log::warn!(
+            "--stall-timeout ({}) is not longer than --request-timeout ({}): predictions that are still waited for may count as stuck",
+            humantime::format_duration(config.stall_timeout),
+            humantime::format_duration(config.request_timeout),
+        );
+    }
+    let result = Server::start(config, source, faults, &logging).and_then(Server::run);
+    logging.flush(LAST_LINES);
+    result
+}

@@ -1,0 +1,468 @@
+//! Options: [`Args`] as typed, [`Config`] as valid.
+//!
+//! The only place that reads flags and the environment. Every limit of the server is an option with
+//! a unit, and every option is also `LANEKEEPER_…` in the environment. A wrong option is one clear
+//! line and exit code 2.
+
+mod limits;
+
+use std::ffi::OsString;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::error::StartError;
+
+pub use self::limits::LimitArgs;
+use self::limits::duration;
+
+/// The most fields that `--max-fields` can allow.
+pub const FIELDS_CEILING: usize = 128;
+
+/// A model server whose probes always answer in time and always tell the truth.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lanekeeper",
+    version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("LANEKEEPER_COMMIT"), ")"),
+    args_conflicts_with_subcommands = true,
+    args_override_self = true,
+    after_help = "Without a command, lanekeeper serves. Durations carry a unit (250ms, 2s, 1m); \
+                  sizes may (64KiB, 16MiB)."
+)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The options of `serve`, where no command is given.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve predictions and probes over HTTP (the default)
+    #[command(args_override_self = true)]
+    Serve(Box<ServeArgs>),
+}
+
+/// How prediction workers make way for probes (see "Who gets the CPU" in README).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Yielding {
+    /// `slice` where the kernel has it (Linux 6.12), otherwise `nice`
+    Auto,
+    /// A long scheduler slice while predictions are long; gives up no share of the CPU
+    Slice,
+    /// Lower priority (niceness) once predictions are long; gives way to other processes too
+    Nice,
+    /// Never
+    Off,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line of text
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// The options of `lanekeeper serve`, as typed.
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Model file to serve [default: the embedded iris classifier]
+    #[arg(long, env = "LANEKEEPER_MODEL", value_name = "FILE")]
+    pub model: Option<PathBuf>,
+
+    /// Address of the main listener: predictions and probes; port 0 takes a free one
+    #[arg(
+        long,
+        env = "LANEKEEPER_LISTEN",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub listen: String,
+
+    /// Address of the probe listener, or none [default: the main listener's host and its port + 1]
+    #[arg(long, env = "LANEKEEPER_PROBE_LISTEN", value_name = "HOST:PORT|none")]
+    pub probe_listen: Option<String>,
+
+    /// Prediction workers [default: one for each available core]
+    #[arg(long, env = "LANEKEEPER_PREDICT_WORKERS", value_name = "N")]
+    pub predict_workers: Option<usize>,
+
+    /// Probe workers
+    #[arg(
+        long,
+        env = "LANEKEEPER_PROBE_WORKERS",
+        value_name = "N",
+        default_value = "2"
+    )]
+    pub probe_workers: usize,
+
+    /// Most predictions that may wait; more are refused with 503
+    #[arg(
+        long,
+        env = "LANEKEEPER_PREDICT_QUEUE",
+        value_name = "N",
+        default_value = "256"
+    )]
+    pub predict_queue: usize,
+
+    /// Longest useful wait in the queue; who waited longer is answered 503 uncomputed
+    #[arg(long, env = "LANEKEEPER_MAX_WAIT", value_name = "DURATION", default_value = "2s", value_parser = duration)]
+    pub max_wait: Duration,
+
+    /// Longest time from a prediction's arrival to its answer; then 504
+    #[arg(long, env = "LANEKEEPER_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub request_timeout: Duration,
+
+    /// A worker on one prediction for this long is stuck; /livez fails when all are
+    #[arg(long, env = "LANEKEEPER_STALL_TIMEOUT", value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub stall_timeout: Duration,
+
+    /// Time between trial predictions while no real one succeeds
+    #[arg(long, env = "LANEKEEPER_CANARY_INTERVAL", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub canary_interval: Duration,
+
+    /// After SIGTERM, time for clients to see /readyz fail [default: 5s if anybody asked /readyz, else 0s]
+    #[arg(long, env = "LANEKEEPER_DRAIN_GRACE", value_name = "DURATION", value_parser = duration)]
+    pub drain_grace: Option<Duration>,
+
+    /// After the grace, time for admitted predictions to finish
+    #[arg(long, env = "LANEKEEPER_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "20s", value_parser = duration)]
+    pub drain_timeout: Duration,
+
+    /// Put probes behind predictions in one queue: the anti-pattern, to see what the second lane is worth
+    #[arg(long, env = "LANEKEEPER_SHARED_LANE")]
+    pub shared_lane: bool,
+
+    /// How prediction workers make way for probes
+    #[arg(
+        long = "yield",
+        env = "LANEKEEPER_YIELD",
+        value_name = "HOW",
+        default_value = "auto"
+    )]
+    pub yielding: Yielding,
+
+    /// Limits on what clients may hold.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+
+    /// Least severe level that is logged
+    #[arg(long, env = "LANEKEEPER_LOG_LEVEL", value_name = "LEVEL", default_value = "info",
+          value_parser = clap::builder::PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"]))]
+    pub log_level: String,
+
+    /// How log lines are written
+    #[arg(
+        long,
+        env = "LANEKEEPER_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub log_format: LogFormat,
+
+    /// Lines a second, one for each prediction; the rest is summarised once a second
+    #[arg(
+        long,
+        env = "LANEKEEPER_ACCESS_LOG_RATE",
+        value_name = "N",
+        default_value = "100"
+    )]
+    pub access_log_rate: u32,
+}
+
+/// Where the probe listener is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeListen {
+    /// Nowhere: probes are answered on the main listener alone.
+    Off,
+    /// At the main listener's host and the port after its; a taken port is a warning.
+    NextPort,
+    /// Where the operator asked for it; a taken port is an error.
+    At(SocketAddr),
+}
+
+/// Valid options.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Model file; `None` is the embedded default.
+    pub model: Option<PathBuf>,
+    /// Main listener's address.
+    pub listen: SocketAddr,
+    /// Probe listener's address.
+    pub probe_listen: ProbeListen,
+    /// Prediction workers, at least 1.
+    pub predict_workers: usize,
+    /// Probe workers, at least 1.
+    pub probe_workers: usize,
+    /// Predictions that may wait, at least 1.
+    pub predict_queue: usize,
+    /// Longest useful wait.
+    pub max_wait: Duration,
+    /// From arrival to answer.
+    pub request_timeout: Duration,
+    /// For how long a worker may be on one prediction.
+    pub stall_timeout: Duration,
+    /// Between trials.
+    pub canary_interval: Duration,
+    /// From the signal to the first refusal; `None` depends on whether `/readyz` was asked.
+    pub drain_grace: Option<Duration>,
+    /// From the first refusal to the last answer.
+    pub drain_timeout: Duration,
+    /// One lane for everything.
+    pub shared_lane: bool,
+    /// How prediction workers make way; never `Auto`.
+    pub yielding: Yielding,
+    /// Limits on clients.
+    pub limits: LimitArgs,
+    /// Least severe level.
+    pub log_level: log::LevelFilter,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// Access-log lines a second.
+    pub access_log_rate: u32,
+}
+
+/// Reads the command line and the environment.
+///
+/// # Errors
+/// What clap has to say: help and version too come as an error, with exit code 0.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<ServeArgs, clap::Error> {
+    let args = Args::try_parse_from(args)?;
+    Ok(match args.command {
+        Some(Command::Serve(serve)) => *serve,
+        None => args.serve,
+    })
+}
+
+/// Makes one line of what clap has to say about wrong options.
+pub fn usage_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let told = text.split("\n\nUsage:").next().unwrap_or(&text);
+    let told = told
+        .split("\n\nFor more information")
+        .next()
+        .unwrap_or(told);
+    let words: Vec<&str> = told.split_whitespace().collect();
+    let line = words.join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    format!("{line}; see lanekeeper --help")
+}
+
+impl ServeArgs {
+    /// Checks the options against each other and fills in what depends on the machine.
+    ///
+    /// # Errors
+    /// What must hold, what was given, and the remedy, in one line.
+    pub fn validate(self) -> Result<Config, StartError> {
+        at_least_one(
+            "--predict-queue",
+            self.predict_queue,
+            "use --predict-workers to limit concurrency",
+        )?;
+        at_least_one(
+            "--probe-workers",
+            self.probe_workers,
+            "a probe needs somebody to answer it",
+        )?;
+        at_least_one(
+            "--max-connections",
+            self.limits.max_connections,
+            "use --listen to choose who can connect",
+        )?;
+        at_least_one(
+            "--max-probe-connections",
+            self.limits.max_probe_connections,
+            "--probe-listen none turns the listener off",
+        )?;
+        at_least_one(
+            "--max-fields",
+            self.limits.max_fields,
+            "every request has a Host field",
+        )?;
+        let predict_workers = match self.predict_workers {
+            Some(workers) => workers,
+            // It respects cgroup quotas and affinity.
+            None => available_parallelism().map_or(1, usize::from),
+        };
+        at_least_one(
+            "--predict-workers",
+            predict_workers,
+            "somebody must compute",
+        )?;
+        for (name, workers) in [
+            ("--predict-workers", predict_workers),
+            ("--probe-workers", self.probe_workers),
+        ] {
+            if workers > 1024 {
+                return usage(format!(
+                    "{name} must be at most 1024 threads, but is {workers}; more threads than cores only wait for each other"
+                ));
+            }
+        }
+        if self.limits.max_head < 256 {
+            return usage(format!(
+                "--max-head must be at least 256 bytes, but is {}; curl's own head takes about 100",
+                self.limits.max_head
+            ));
+        }
+        for (name, value) in [
+            ("--stall-timeout", self.stall_timeout),
+            ("--request-timeout", self.request_timeout),
+            ("--canary-interval", self.canary_interval),
+            ("--head-timeout", self.limits.head_timeout),
+            ("--idle-timeout", self.limits.idle_timeout),
+            ("--body-timeout", self.limits.body_timeout),
+            ("--write-timeout", self.limits.write_timeout),
+        ] {
+            if value < Duration::from_millis(10) {
+                return usage(format!(
+                    "{name} must be at least 10ms, but is {}",
+                    humantime::format_duration(value)
+                ));
+            }
+        }
+        if self.limits.max_fields > FIELDS_CEILING {
+            return usage(format!(
+                "--max-fields must be at most {FIELDS_CEILING}, but is {}",
+                self.limits.max_fields
+            ));
+        }
+        let listen = resolve("--listen", &self.listen)?;
+        let probe_listen = match self.probe_listen.as_deref() {
+            None => ProbeListen::NextPort,
+            Some("none") => ProbeListen::Off,
+            Some(address) => ProbeListen::At(resolve("--probe-listen", address)?),
+        };
+        Ok(Config {
+            model: self.model,
+            listen,
+            probe_listen,
+            predict_workers,
+            probe_workers: self.probe_workers,
+            predict_queue: self.predict_queue,
+            max_wait: self.max_wait,
+            request_timeout: self.request_timeout,
+            stall_timeout: self.stall_timeout,
+            canary_interval: self.canary_interval,
+            drain_grace: self.drain_grace,
+            drain_timeout: self.drain_timeout,
+            shared_lane: self.shared_lane,
+            yielding: match self.yielding {
+                Yielding::Auto if crate::sys::kernel_has_slices() => Yielding::Slice,
+                Yielding::Auto => Yielding::Nice,
+                asked => asked,
+            },
+            limits: self.limits,
+            // clap has checked the value against the list of levels.
+            log_level: self.log_level.parse().unwrap_or(log::LevelFilter::Info),
+            log_format: self.log_format,
+            access_log_rate: self.access_log_rate,
+        })
+    }
+}
+
+impl Config {
+    /// The longest time between two ticks of the main thread: a quarter of the stall timeout, at
+    /// most a second.
+    pub fn tick(&self) -> Duration {
+        (self.stall_timeout / 4).min(Duration::from_secs(1))
+    }
+}
+
+fn usage<T>(text: String) -> Result<T, StartError> {
+    Err(StartError::Usage(text))
+}
+
+fn at_least_one(name: &str, value: usize, remedy: &str) -> Result<(), StartError> {
+    if value == 0 {
+        return usage(format!("{name} must be at least 1, but is 0; {remedy}"));
+    }
+    Ok(())
+}
+
+fn resolve(option: &str, address: &str) -> Result<SocketAddr, StartError> {
+    let resolved = address
+        .to_socket_addrs()
+        .ok()
+        .and_then(|mut all| all.next());
+    match resolved {
+        Some(address) => Ok(address),
+        None => usage(format!(
+            "{option} must be HOST:PORT, such as 127.0.0.1:8080 or [::]:8080, but is {address:?}"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(args: &[&str]) -> Result<Config, String> {
+        let args = ["lanekeeper"].iter().chain(args).map(OsString::from);
+        let args = parse(args).map_err(|error| usage_line(&error))?;
+        args.validate().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn plain_lanekeeper_serves_with_the_documented_defaults() {
+        let config = config(&[]).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.probe_listen, ProbeListen::NextPort);
+        assert_eq!(config.predict_queue, 256);
+        assert_eq!(config.max_wait, Duration::from_secs(2));
+        assert_eq!(config.request_timeout, Duration::from_secs(30));
+        assert_eq!(config.stall_timeout, Duration::from_secs(60));
+        assert_eq!(config.drain_timeout, Duration::from_secs(20));
+        assert_eq!(config.limits.max_body, 16 << 20);
+        assert_eq!(config.limits.max_head, 16 << 10);
+        assert_eq!(config.limits.max_connections, 1024);
+    }
+
+    #[test]
+    fn wrong_options_are_one_clear_line() {
+        let table: &[(&[&str], &str)] = &[
+            (
+                &["--predict-queue", "0"],
+                "--predict-queue must be at least 1",
+            ),
+            (
+                &["--predict-workers", "0"],
+                "--predict-workers must be at least 1",
+            ),
+            (&["--listen", "nowhere"], "--listen must be HOST:PORT"),
+            (&["--max-wait", "2"], "a duration is a number and a unit"),
+            (&["--max-body", "much"], "a size is a number of bytes"),
+            (
+                &["--max-head", "10"],
+                "--max-head must be at least 256 bytes",
+            ),
+            (
+                &["--stall-timeout", "0"],
+                "--stall-timeout must be at least 10ms",
+            ),
+            (&["--log-level", "loud"], "possible values"),
+            (&["--nonsense"], "unexpected argument '--nonsense'"),
+            (&["dance"], "dance"),
+        ];
+        for (args, expected) in table {
+            let line = config(args).unwrap_err();
+            assert!(line.contains(expected), "{args:?}: {line}");
+            assert!(!line.contains('\n'), "{args:?}: {line}");
+        }
+    }
+
+    #[test]
+    fn serve_takes_the_same_options_as_plain_lanekeeper() {
+        let config = config(&["serve", "--probe-listen", "none", "--max-wait", "250ms"]).unwrap();
+        assert_eq!(config.probe_listen, ProbeListen::Off);
+        assert_eq!(config.max_wait, Duration::from_millis(250));
+    }
+}

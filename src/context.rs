@@ -1,0 +1,30 @@
+//! What all threads share: the options, the vitals, and the model once it is there.
+//!
+//! Read-only but for atomics and the one-time model: no thread can make another wait here.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::config::Config;
+use crate::fault::Faults;
+use crate::model::Model;
+use crate::vitals::Vitals;
+
+/// What all threads share.
+pub struct Context {
+    /// The options.
+    pub config: Config,
+    /// Time stamps and counters.
+    pub vitals: Arc<Vitals>,
+    /// The served model; empty until one is loaded and was tried.
+    pub model: OnceLock<Arc<dyn Model>>,
+    /// Injected faults; none in the released binary.
+    pub faults: Arc<dyn Faults>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,356 @@
+//! Load: closed loops, open loops, probes as a kubelet sends them, and the measure of capacity.
+//!
+//! Every run has a number of connections and a duration that bound it; it ends by itself, at the
+//! latest one client timeout after its duration. Its threads share nothing but the number of the
+//! next arrival. Latency runs from the moment a request *ought* to have been sent, so that a server
+//! (or a generator) that stops the clock for everybody does not make its own waits invisible.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::client::{Client, ClientError, Request, Response};
+use crate::clock;
+use crate::drill::measure::Tally;
+use crate::sys;
+
+/// The most connections, and so threads, of one run.
+pub const CONNECTIONS_MAX: usize = 2_048;
+
+/// The least time that [`capacity`] measures for.
+pub const CAPACITY_DURATION_MIN: Duration = Duration::from_secs(5);
+
+/// A load thread holds one connection and a read buffer of 4 KiB.
+const STACK_BYTES: usize = 128 << 10;
+
+/// From the making of a run's threads to its first request, so that all are there in time.
+const HEAD_START: Duration = Duration::from_millis(50);
+
+/// Pause after a request that failed, so that a server that is gone is not asked in a busy loop.
+const BACK_OFF: Duration = Duration::from_millis(10);
+
+/// What is asked, of whom, and how long a client waits for its answer.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The server's address.
+    pub address: SocketAddr,
+    /// The request, the same each time.
+    pub request: Request,
+    /// A client's patience, from the moment its request ought to be sent.
+    pub timeout: Duration,
+}
+
+impl Target {
+    /// `GET path`, kept alive.
+    ///
+    /// # Errors
+    /// As [`Request::new`].
+    pub fn get(address: SocketAddr, path: &str, timeout: Duration) -> Result<Self, ClientError> {
+        let request = Request::new("GET", path, &address.to_string(), &[], b"")?;
+        Ok(Target {
+            address,
+            request,
+            timeout,
+        })
+    }
+
+    /// `POST path` with a JSON body, kept alive.
+    ///
+    /// # Errors
+    /// As [`Request::new`].
+    pub fn post_json(
+        address: SocketAddr,
+        path: &str,
+        body: &[u8],
+        timeout: Duration,
+    ) -> Result<Self, ClientError> {
+        let fields = [("Content-Type", "application/json")];
+        let request = Request::new("POST", path, &address.to_string(), &fields, body)?;
+        Ok(Target {
+            address,
+            request,
+            timeout,
+        })
+    }
+
+    /// `GET path` as a kubelet asks: one second of patience, and a connection of its own each time.
+    ///
+    /// # Errors
+    /// As [`Request::new`].
+    pub fn probe(address: SocketAddr, path: &str) -> Result<Self, ClientError> {
+        let fields = [
+            ("User-Agent", "kube-probe/1.34"),
+            ("Accept", "*/*"),
+            ("Connection", "close"),
+        ];
+        let request = Request::new("GET", path, &address.to_string(), &fields, b"")?;
+        Ok(Target {
+            address,
+            request,
+            timeout: Duration::from_secs(1),
+        })
+    }
+}
+
+/// Clients that each send their next request when they have their answer.
+#[derive(Debug, Clone)]
+pub struct ClosedLoop {
+    /// What they ask.
+    pub target: Target,
+    /// Clients, each with a keep-alive connection and a thread of its own.
+    pub connections: usize,
+    /// Load before the window opens; nothing in it counts.
+    pub warm_up: Duration,
+    /// How long the window is open. The load ends with it.
+    pub duration: Duration,
+}
+
+impl ClosedLoop {
+    /// Runs it; [`Tally::per_second`] is then its throughput. Only what ends in the window counts.
+    ///
+    /// # Errors
+    /// Where the system has no threads for it, or `connections` is over [`CONNECTIONS_MAX`].
+    pub fn run(&self) -> io::Result<Tally> {
+        let opens = clock::instant() + HEAD_START + self.warm_up;
+        let window = Window {
+            opens,
+            closes: opens + self.duration,
+        };
+        crowd(self.connections, || {
+            let mut tally = Tally {
+                window: self.duration,
+                ..Tally::default()
+            };
+            let mut client = Client::new(self.target.address);
+            let mut sent = clock::instant();
+            while sent < window.closes {
+                let result = client.send(&self.target.request, sent + self.target.timeout);
+                let arrived = clock::instant();
+                let failed = result.is_err();
+                if window.has(arrived) {
+                    note(
+                        &mut tally,
+                        result,
+                        arrived.saturating_duration_since(sent),
+                        true,
+                    );
+                }
+                if failed {
+                    sys::sleep(BACK_OFF);
+                }
+                sent = clock::instant();
+            }
+            tally
+        })
+    }
+}
+
+/// Clients that come on a schedule, whatever becomes of those before them.
+#[derive(Debug, Clone)]
+pub struct OpenLoop {
+    /// What they ask; `timeout` counts from the arrival.
+    pub target: Target,
+    /// Arrivals a second, evenly spaced.
+    pub rate: f64,
+    /// For how long they come. The window opens one timeout after the first and closes with this.
+    pub duration: Duration,
+    /// Connections, each with a thread of its own. An arrival that finds none free waits for one,
+    /// and its latency counts from its arrival all the same. [`OpenLoop::connections_enough`]
+    /// gives a number at which that never happens.
+    pub connections: usize,
+}
+
+impl OpenLoop {
+    /// As many connections as can be waited on at once, as no client waits beyond its timeout.
+    pub fn connections_enough(rate: f64, timeout: Duration) -> usize {
+        ((rate * timeout.as_secs_f64()).ceil() as usize + 16).min(CONNECTIONS_MAX)
+    }
+
+    /// Runs it; [`Tally::per_second`] is then its goodput. Every arrival is tallied, those in the
+    /// window by the time their 200 came.
+    ///
+    /// # Errors
+    /// Where the system has no threads for it, or `connections` is over [`CONNECTIONS_MAX`].
+    pub fn run(&self) -> io::Result<Tally> {
+        if !(self.rate > 0.0 && self.rate <= 1e6) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "the rate must be over 0 and at most 1000000 arrivals a second, but is {}",
+                    self.rate
+                ),
+            ));
+        }
+        let began = clock::instant() + HEAD_START;
+        let window = Window {
+            opens: began + self.target.timeout,
+            closes: began + self.duration,
+        };
+        let arrivals = (self.rate * self.duration.as_secs_f64()) as u64;
+        let next = AtomicU64::new(0);
+        crowd(self.connections, || {
+            let mut tally = Tally {
+                window: self.duration.saturating_sub(self.target.timeout),
+                ..Tally::default()
+            };
+            let mut client = Client::new(self.target.address);
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= arrivals {
+                    return tally;
+                }
+                let due = began + Duration::from_secs_f64(index as f64 / self.rate);
+                // Nothing will happen before then that this thread would have to wait for.
+                sys::sleep(due.saturating_duration_since(clock::instant()));
+                let result = client.send(&self.target.request, due + self.target.timeout);
+                let arrived = clock::instant();
+                note(
+                    &mut tally,
+                    result,
+                    arrived.saturating_duration_since(due),
+                    window.has(arrived),
+                );
+            }
+        })
+    }
+}
+
+/// One client that probes at an interval, on a fresh connection each time, as a kubelet does: a
+/// probe that takes longer than the interval lets the ticks it sat through fall.
+#[derive(Debug, Clone)]
+pub struct Prober {
+    /// What it asks; see [`Target::probe`].
+    pub target: Target,
+    /// From one tick to the next, not zero.
+    pub interval: Duration,
+    /// For how long it probes.
+    pub duration: Duration,
+}
+
+impl Prober {
+    /// Probes on the calling thread. Latency includes connecting, and runs from the moment this
+    /// client began: how late a tick woke it is the generator's affair, not the server's.
+    pub fn run(&self) -> Tally {
+        let interval = self.interval.max(Duration::from_micros(100));
+        let began = clock::instant();
+        let ends = began + self.duration;
+        let mut tally = Tally {
+            window: self.duration,
+            ..Tally::default()
+        };
+        let mut tick = began;
+        while tick < ends {
+            // Nothing will happen before then that this thread would have to wait for.
+            sys::sleep(tick.saturating_duration_since(clock::instant()));
+            let sent = clock::instant();
+            let mut client = Client::new(self.target.address);
+            let result = client.send(&self.target.request, sent + self.target.timeout);
+            let arrived = clock::instant();
+            note(
+                &mut tally,
+                result,
+                arrived.saturating_duration_since(sent),
+                true,
+            );
+            tick += interval;
+            while tick < arrived {
+                tick += interval;
+            }
+        }
+        tally
+    }
+}
+
+/// Measures completions a second of a closed loop with twice as many connections as the server has
+/// prediction workers, over ten service times or [`CAPACITY_DURATION_MIN`], whichever is longer.
+///
+/// # Errors
+/// Where the one request that tells the service time gets no 200, or as [`ClosedLoop::run`].
+pub fn capacity(target: &Target, workers: usize) -> io::Result<f64> {
+    let sent = clock::instant();
+    let status = Client::new(target.address)
+        .send(&target.request, sent + target.timeout)
+        .map(|response| response.status)
+        .map_err(|error| io::Error::other(format!("cannot measure capacity: {error}")))?;
+    if status != 200 {
+        return Err(io::Error::other(format!(
+            "cannot measure capacity: an idle server must answer 200, but answered {status}"
+        )));
+    }
+    let service_time = clock::instant().saturating_duration_since(sent);
+    let closed = ClosedLoop {
+        target: target.clone(),
+        connections: 2 * workers,
+        // By then every worker is on a prediction that began under load.
+        warm_up: service_time,
+        duration: (service_time * 10).max(CAPACITY_DURATION_MIN),
+    };
+    closed.run().map(|tally| tally.per_second())
+}
+
+/// The time in which arrivals of answers count.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    opens: Instant,
+    closes: Instant,
+}
+
+impl Window {
+    fn has(&self, arrived: Instant) -> bool {
+        self.opens <= arrived && arrived < self.closes
+    }
+}
+
+fn note(
+    tally: &mut Tally,
+    result: Result<Response<'_>, ClientError>,
+    latency: Duration,
+    in_window: bool,
+) {
+    match result {
+        Ok(response) => {
+            *tally.statuses.entry(response.status).or_default() += 1;
+            if response.status == 200 {
+                tally.latencies.record(latency);
+                tally.in_window += u64::from(in_window);
+            }
+        }
+        Err(error) => *tally.failures.entry(error.reason()).or_default() += 1,
+    }
+}
+
+/// Runs `body` on `size` threads at once and adds up what they saw.
+fn crowd(size: usize, body: impl Fn() -> Tally + Sync) -> io::Result<Tally> {
+    if size == 0 || size > CONNECTIONS_MAX {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "connections must be 1 to {CONNECTIONS_MAX}, but are {size}; each has a thread of its own"
+            ),
+        ));
+    }
+    thread::scope(|scope| {
+        let mut members = Vec::with_capacity(size);
+        for _ in 0..size {
+            // Where the system has no more threads, those that run end with their run.
+            let builder = thread::Builder::new()
+                .name("load".to_owned())
+                .stack_size(STACK_BYTES);
+            members.push(builder.spawn_scoped(scope, &body)?);
+        }
+        let mut sum = Tally::default();
+        for member in members {
+            sum.merge(
+                &member
+                    .join()
+                    .map_err(|_| io::Error::other("a load thread panicked"))?,
+            );
+        }
+        Ok(sum)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,10 @@
+//! The drill: load of one's own making against any server, bounded in count and time.
+//!
+//! [`load`] makes it (closed loop, open loop, probes, capacity), [`measure`] counts what came of
+//! it, [`report`] shows it. Synchronous like everything here: each connection of a run has one
+//! small-stack thread of its own, named `load`, which ends with the run. The benches use it, and it
+//! knows nothing of the server it loads but its address.
+
+pub mod load;
+pub mod measure;
+pub mod report;

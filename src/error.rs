@@ -1,0 +1,193 @@
+//! What can go wrong, named once: [`RequestError`] is an answer a client gets, [`StartError`] ends
+//! the process before it serves.
+//!
+//! A leaf that every stage may use. It alone maps a kind of error to its HTTP status code, and it
+//! alone knows the JSON shape of an error.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// The stable, machine-readable kind of an error answer (`code` in its JSON).
+///
+/// There is one for each thing a client would do differently about; the text says the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// The bytes are not a request that RFC 9112 allows; the connection is closed.
+    MalformedRequest,
+    /// The body is not JSON.
+    InvalidJson,
+    /// The body is JSON, but not instances of this model.
+    InvalidInput,
+    /// There is nothing at this path.
+    NotFound,
+    /// The path exists, the method does not (RFC 9110 section 15.5.6).
+    MethodNotAllowed,
+    /// Head or body did not arrive by their deadline (RFC 9110 section 15.5.9).
+    RequestTimeout,
+    /// The body is over `--max-body` (RFC 9110 section 15.5.14).
+    ContentTooLarge,
+    /// A content type or content coding that cannot be JSON (RFC 9110 section 15.5.16).
+    UnsupportedMediaType,
+    /// An `Expect` other than `100-continue` (RFC 9110 section 10.1.1).
+    ExpectationFailed,
+    /// The request head is over its limit (RFC 6585 section 5).
+    HeadTooLarge,
+    /// A transfer coding this server does not know (RFC 9112 section 6.1).
+    NotImplemented,
+    /// Neither HTTP/1.1 nor HTTP/1.0 (RFC 9110 section 15.6.6).
+    VersionNotSupported,
+    /// The model panicked or returned an error.
+    PredictionFailed,
+    /// A fault of the server itself.
+    Internal,
+    /// The prediction lane is full.
+    QueueFull,
+    /// The prediction waited longer than `--max-wait` and was not computed.
+    Expired,
+    /// The model is not loaded yet.
+    Loading,
+    /// The server is shutting down.
+    Draining,
+    /// Every connection the server may hold is owed an answer.
+    TooManyConnections,
+    /// The prediction was admitted but not done within `--request-timeout`.
+    DeadlineExceeded,
+}
+
+impl Code {
+    /// Returns the `snake_case` name that clients may match on.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Code::MalformedRequest => "malformed_request",
+            Code::InvalidJson => "invalid_json",
+            Code::InvalidInput => "invalid_input",
+            Code::NotFound => "not_found",
+            Code::MethodNotAllowed => "method_not_allowed",
+            Code::RequestTimeout => "request_timeout",
+            Code::ContentTooLarge => "content_too_large",
+            Code::UnsupportedMediaType => "unsupported_media_type",
+            Code::ExpectationFailed => "expectation_failed",
+            Code::HeadTooLarge => "head_too_large",
+            Code::NotImplemented => "not_implemented",
+            Code::VersionNotSupported => "version_not_supported",
+            Code::PredictionFailed => "prediction_failed",
+            Code::Internal => "internal",
+            Code::QueueFull => "queue_full",
+            Code::Expired => "expired",
+            Code::Loading => "loading",
+            Code::Draining => "draining",
+            Code::TooManyConnections => "too_many_connections",
+            Code::DeadlineExceeded => "deadline_exceeded",
+        }
+    }
+
+    /// Maps the kind to its HTTP status code; no other place does.
+    pub const fn status(self) -> u16 {
+        match self {
+            Code::MalformedRequest | Code::InvalidJson | Code::InvalidInput => 400,
+            Code::NotFound => 404,
+            Code::MethodNotAllowed => 405,
+            Code::RequestTimeout => 408,
+            Code::ContentTooLarge => 413,
+            Code::UnsupportedMediaType => 415,
+            Code::ExpectationFailed => 417,
+            Code::HeadTooLarge => 431,
+            Code::PredictionFailed | Code::Internal => 500,
+            Code::NotImplemented => 501,
+            Code::QueueFull
+            | Code::Expired
+            | Code::Loading
+            | Code::Draining
+            | Code::TooManyConnections => 503,
+            Code::DeadlineExceeded => 504,
+            Code::VersionNotSupported => 505,
+        }
+    }
+}
+
+/// A request that gets no result: the kind, the text for a person, and what belongs in the head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestError {
+    /// The stable kind; it decides the status code.
+    pub code: Code,
+    /// What was wrong, where, and what would be right; lower case, no final dot.
+    pub text: String,
+    /// Whole seconds after which to come back, at least 1 (`Retry-After`, RFC 9110 section 10.2.3).
+    pub retry_after: Option<u32>,
+    /// The methods that the path knows (`Allow`, RFC 9110 section 10.2.1).
+    pub allow: Option<&'static str>,
+}
+
+impl RequestError {
+    /// Makes an error without `Retry-After` and `Allow`.
+    pub fn new(code: Code, text: impl Into<String>) -> Self {
+        RequestError {
+            code,
+            text: text.into(),
+            retry_after: None,
+            allow: None,
+        }
+    }
+
+    /// Says when to come back, in whole seconds.
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds.max(1));
+        self
+    }
+
+    /// Writes the one JSON shape that every error of the server has.
+    pub fn to_json(&self, request_id: &str) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Shape<'a> {
+            error: &'a str,
+            code: &'a str,
+            request_id: &'a str,
+        }
+        let shape = Shape {
+            error: &self.text,
+            code: self.code.as_str(),
+            request_id,
+        };
+        let mut json = serde_json::to_vec(&shape).unwrap_or_default();
+        json.push(b'\n');
+        json
+    }
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.as_str(), self.text)
+    }
+}
+
+impl std::error::Error for RequestError {}
+
+/// Why the process ends before or while it serves; its text is one line for a person.
+#[derive(Debug)]
+pub enum StartError {
+    /// The options are wrong (exit code 2).
+    Usage(String),
+    /// The machine or the model does not allow it (exit code 1).
+    Failed(String),
+}
+
+impl StartError {
+    /// Returns the exit code that belongs to the error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StartError::Usage(_) => 2,
+            StartError::Failed(_) => 1,
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Usage(text) | StartError::Failed(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}

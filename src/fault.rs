@@ -1,0 +1,33 @@
+//! Where faults enter: a hook that every thread calls once a turn of its loop, outside every guard
+//! against panics. The served binary's does nothing; tests hang or end a thread with theirs.
+
+/// What a thread is there for; each names itself so (`ps -L`, `top -H`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Holds one connection at a time and does all reading and writing of its socket.
+    Connection,
+    /// Offers jobs to the lanes.
+    Acceptor,
+    /// Computes predictions.
+    PredictionWorker,
+    /// Answers probes.
+    ProbeWorker,
+    /// Tries the model.
+    Canary,
+    /// Writes the log to stderr.
+    Log,
+}
+
+/// What a test does to a thread; the default does nothing.
+pub trait Faults: Send + Sync {
+    /// Called by a thread of `role` at the start of each turn of its loop; may block or panic.
+    fn turn(&self, role: Role) {
+        let _ = role;
+    }
+}
+
+/// No faults: what the released binary runs with.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoFaults;
+
+impl Faults for NoFaults {}

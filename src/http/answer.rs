@@ -1,0 +1,269 @@
+//! Answers and how they are written: tiny_http prints the head, one vectored write sends it all.
+//!
+//! tiny_http's writer drops `Connection`, chunks what it likes to, and makes 22 write calls for a
+//! head on a socket; so it prints into memory, without a body, and the connection option is put in
+//! before the last line end. Pure but for the writer it is given.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::io::{self, IoSlice, Write};
+use std::time::SystemTime;
+
+use tiny_http::{HTTPVersion, Header, Response, StatusCode};
+
+use crate::error::RequestError;
+use crate::job::Payload;
+
+/// What a client gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// Media type.
+    pub content_type: &'static str,
+    /// Content.
+    pub body: Cow<'static, [u8]>,
+    /// `Retry-After` in whole seconds (RFC 9110 section 10.2.3).
+    pub retry_after: Option<u32>,
+    /// `Allow` (RFC 9110 section 10.2.1).
+    pub allow: Option<&'static str>,
+}
+
+impl From<Payload> for Answer {
+    fn from(payload: Payload) -> Self {
+        Answer {
+            status: payload.status,
+            content_type: payload.content_type,
+            body: payload.body,
+            retry_after: payload.retry_after,
+            allow: None,
+        }
+    }
+}
+
+impl Answer {
+    /// Plain text.
+    pub fn text(status: u16, body: impl Into<Cow<'static, str>>) -> Self {
+        Answer::from(Payload::text(status, body))
+    }
+
+    /// An error in the one shape that errors have.
+    pub fn error(error: &RequestError, request_id: &str) -> Self {
+        Answer {
+            retry_after: error.retry_after,
+            allow: error.allow,
+            ..Answer::from(Payload::json(
+                error.code.status(),
+                error.to_json(request_id),
+            ))
+        }
+    }
+}
+
+/// What becomes of the connection, as the answer says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// It stays, as is usual for HTTP/1.1.
+    KeepAlive,
+    /// It stays, which an HTTP/1.0 client has to be told.
+    KeepAliveHttp10,
+    /// It is closed.
+    Close,
+}
+
+/// Prints an answer's head into `out`, which is cleared first.
+pub fn print_head(answer: &Answer, request_id: &str, persistence: Persistence, out: &mut Vec<u8>) {
+    out.clear();
+    let mut headers = Vec::with_capacity(10);
+    let mut put = |name: &str, value: &str| {
+        // tiny_http takes CR and LF in values (CVE-2026-66753); what is not plain is left out.
+        if value
+            .bytes()
+            .all(|byte| byte == b' ' || byte.is_ascii_graphic())
+        {
+            headers.extend(Header::from_bytes(name, value));
+        }
+    };
+    put("Server", concat!("lanekeeper/", env!("CARGO_PKG_VERSION")));
+    DATE.with_borrow_mut(|date| put("Date", date.now()));
+    put("Content-Type", answer.content_type);
+    put("X-Request-Id", request_id);
+    put("X-Content-Type-Options", "nosniff");
+    put("Cache-Control", "no-store");
+    if let Some(seconds) = answer.retry_after {
+        put("Retry-After", &seconds.to_string());
+    }
+    if let Some(methods) = answer.allow {
+        put("Allow", methods);
+    }
+    let status = StatusCode(answer.status);
+    let response = Response::new(status, headers, io::empty(), Some(answer.body.len()), None)
+        .with_chunked_threshold(usize::MAX);
+    // Writing to memory cannot fail. The client's fields are kept from it: `TE` would bring chunks.
+    let _ = response.raw_print(&mut *out, HTTPVersion(1, 1), &[], true, None);
+    let option: &[u8] = match persistence {
+        Persistence::KeepAlive => return,
+        Persistence::KeepAliveHttp10 => b"Connection: keep-alive\r\n\r\n",
+        Persistence::Close => b"Connection: close\r\n\r\n",
+    };
+    out.truncate(out.len().saturating_sub(2));
+    out.extend_from_slice(option);
+}
+
+thread_local! {
+    static DATE: RefCell<Date> = const { RefCell::new(Date { second: u64::MAX, text: String::new() }) };
+}
+
+/// The date as answers carry it, formatted once a second.
+struct Date {
+    second: u64,
+    text: String,
+}
+
+impl Date {
+    fn now(&mut self) -> &str {
+        let now = SystemTime::now();
+        let second = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        if second != self.second {
+            self.second = second;
+            self.text = httpdate::fmt_http_date(now);
+        }
+        &self.text
+    }
+}
+
+/// Sends head and body, as few writes as the socket takes.
+///
+/// # Errors
+/// The writer's own; `WriteZero` where it takes nothing more.
+pub fn send(writer: &mut impl Write, mut head: &[u8], mut body: &[u8]) -> io::Result<()> {
+    while !(head.is_empty() && body.is_empty()) {
+        let slices = [IoSlice::new(head), IoSlice::new(body)];
+        // Without a head left, an empty slice first would be legal but pointless.
+        let written = match writer.write_vectored(&slices[usize::from(head.is_empty())..]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let of_head = written.min(head.len());
+        head = &head[of_head..];
+        body = &body[written - of_head..];
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+
+    fn print(answer: &Answer, id: &str, persistence: Persistence) -> String {
+        let mut head = b"left over".to_vec();
+        print_head(answer, id, persistence, &mut head);
+        String::from_utf8(head).unwrap()
+    }
+
+    #[test]
+    fn a_head_carries_what_every_answer_carries() {
+        let head = print(&Answer::text(200, "ok"), "id-1", Persistence::KeepAlive);
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert!(head.ends_with("\r\n\r\n"), "{head}");
+        for field in [
+            "Content-Type: text/plain; charset=utf-8\r\n",
+            "Content-Length: 2\r\n",
+            "X-Request-Id: id-1\r\n",
+            "X-Content-Type-Options: nosniff\r\n",
+            "Cache-Control: no-store\r\n",
+            concat!("Server: lanekeeper/", env!("CARGO_PKG_VERSION"), "\r\n"),
+            "Date: ",
+            " GMT\r\n",
+        ] {
+            assert_eq!(head.matches(field).count(), 1, "{field:?} in {head}");
+        }
+        assert!(
+            !head.contains("Connection") && !head.contains("Transfer-Encoding"),
+            "{head}"
+        );
+    }
+
+    #[test]
+    fn a_large_answer_has_its_length_and_a_closing_one_says_so() {
+        let large = Answer {
+            body: vec![b'x'; 1 << 20].into(),
+            ..Answer::text(200, "")
+        };
+        let head = print(&large, "id", Persistence::Close);
+        assert!(head.contains("Content-Length: 1048576\r\n"), "{head}");
+        assert!(head.ends_with("\r\nConnection: close\r\n\r\n"), "{head}");
+        let head = print(&large, "id", Persistence::KeepAliveHttp10);
+        assert!(
+            head.ends_with("\r\nConnection: keep-alive\r\n\r\n"),
+            "{head}"
+        );
+    }
+
+    #[test]
+    fn an_error_says_when_to_come_back_and_what_is_allowed() {
+        let error = RequestError {
+            allow: Some("GET, HEAD"),
+            ..RequestError::new(Code::MethodNotAllowed, "no \"that\"").retry_after(3)
+        };
+        let answer = Answer::error(&error, "id");
+        let head = print(&answer, "id", Persistence::KeepAlive);
+        assert!(
+            head.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"),
+            "{head}"
+        );
+        assert!(
+            head.contains("Retry-After: 3\r\n") && head.contains("Allow: GET, HEAD\r\n"),
+            "{head}"
+        );
+        let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(json["error"], "no \"that\"");
+        assert_eq!(json["code"], "method_not_allowed");
+        assert_eq!(json["request_id"], "id");
+    }
+
+    #[test]
+    fn no_value_can_start_another_line() {
+        let head = print(
+            &Answer::text(200, "ok"),
+            "a\r\nSet-Cookie: x",
+            Persistence::KeepAlive,
+        );
+        assert!(!head.contains("Set-Cookie"), "{head}");
+    }
+
+    /// Takes a few bytes at a time, and is interrupted in between.
+    struct Narrow(Vec<u8>, usize, bool);
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.2 = !self.2;
+            if self.2 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let count = bytes.len().min(self.1);
+            self.0.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_answer_arrives_whole_whatever_the_socket_takes_at_a_time() {
+        for width in 1..9 {
+            let mut narrow = Narrow(Vec::new(), width, false);
+            send(&mut narrow, b"head", b"and body").unwrap();
+            assert_eq!(narrow.0, b"headand body");
+        }
+        let error = send(&mut Narrow(Vec::new(), 0, true), b"x", b"").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+    }
+}

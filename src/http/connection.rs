@@ -1,0 +1,490 @@
+//! One connection: all reading and writing of its socket, each phase with its limit and deadline.
+//!
+//! Runs on a connection thread. It reads a head, asks `route` and admission, only then reads a body,
+//! sends one job to the acceptor, waits for its one reply and writes it before it reads on. So there
+//! is at most one unanswered request on a connection; a pipelined one waits in the kernel's buffer,
+//! and a slow client costs this thread only.
+
+use std::io::{self, Read};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{RecvTimeoutError, TrySendError};
+
+use crate::admission;
+use crate::clock;
+use crate::config::Config;
+use crate::error::{Code, RequestError};
+use crate::http::answer::{self, Answer, Persistence};
+use crate::http::body::BodyDecoder;
+use crate::http::context::ListenerContext;
+use crate::http::head::Head;
+use crate::http::input::{BodyFailure, End, Input};
+use crate::http::page;
+use crate::http::table::{Entry, State};
+use crate::job::{self, Job, Pending, Reply, Request};
+use crate::logging::Access;
+use crate::priority::{Priority, Work};
+use crate::route::{self, Route};
+use crate::sys;
+use crate::vitals::{Owed, Phase};
+
+/// How often a waiting connection looks whether its client is still there.
+const CLIENT_CHECK: Duration = Duration::from_millis(250);
+
+/// What a connection thread keeps from one connection to the next.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    /// As large as a head may be.
+    input: Box<[u8]>,
+    /// An answer's head.
+    output: Vec<u8>,
+    /// How the thread stands to predictions.
+    priority: Priority,
+}
+
+impl Buffers {
+    pub(crate) fn new(config: &Config) -> Self {
+        Buffers {
+            input: vec![0; config.limits.max_head].into_boxed_slice(),
+            output: Vec::with_capacity(512),
+            priority: Priority::new(config.yielding, Work::Responding),
+        }
+    }
+}
+
+/// What happens to the connection after an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// The next request is read.
+    Continue,
+    /// It is closed.
+    Close,
+    /// It is closed once what the client still sends has been discarded.
+    Linger,
+}
+
+/// Serves one connection until it ends.
+pub(crate) fn serve(listener: &ListenerContext, socket: TcpStream, buffers: &mut Buffers) {
+    let http = &listener.http;
+    http.context.vitals.counts.connections.increment();
+    let place = listener.table.enter(socket, listener.open());
+    let Buffers {
+        input,
+        output,
+        priority,
+    } = buffers;
+    let limits = &http.context.config.limits;
+    let mut connection = Connection {
+        listener,
+        input: Input::new(place, input, limits),
+        output,
+        priority,
+        answers: 0,
+    };
+    loop {
+        match connection.exchange() {
+            Ok(After::Continue) => {}
+            Ok(After::Close) => break,
+            Ok(After::Linger) => {
+                connection.input.linger();
+                break;
+            }
+            Err(End::Closed) => break,
+            Err(End::TimedOut) => {
+                http.context.vitals.counts.timed_out.increment();
+                break;
+            }
+        }
+    }
+}
+
+/// Answers 503 on a connection there is no room for, without waiting for its client.
+pub(crate) fn refuse(listener: &ListenerContext, socket: TcpStream) {
+    if socket.set_nonblocking(true).is_err() {
+        return;
+    }
+    let refusal = RequestError::new(
+        Code::TooManyConnections,
+        "every connection the server may hold is in use; send the request again later",
+    );
+    let refusal = refusal.retry_after(admission::retry_after(
+        &listener.http.context.vitals.predict,
+    ));
+    let request_id = job::new_request_id();
+    let answer = Answer::error(&refusal, &request_id);
+    let mut head = Vec::with_capacity(512);
+    answer::print_head(&answer, &request_id, Persistence::Close, &mut head);
+    // What has arrived is taken off the socket, or closing it would reset the connection and the
+    // client would not see the answer. All three may fail where the client has gone.
+    let _ = (&socket).read(&mut [0; 4096]);
+    let _ = answer::send(&mut &socket, &head, &answer.body);
+    let _ = socket.shutdown(Shutdown::Write);
+}
+
+struct Connection<'a> {
+    listener: &'a ListenerContext,
+    input: Input<'a>,
+    /// An answer's head, as it is written.
+    output: &'a mut Vec<u8>,
+    priority: &'a mut Priority,
+    /// Answers given on this connection.
+    answers: u64,
+}
+
+/// A request whose head has been read.
+struct Asked {
+    head: Head,
+    request_id: Arc<str>,
+    /// Bytes of its body that lie in the input buffer; all of it, unless `unread`.
+    buffered: usize,
+    /// Whether the client still has body bytes to send that nobody will read.
+    unread: bool,
+}
+
+impl Connection<'_> {
+    fn entry(&self) -> &Entry {
+        &self.input.place.entry
+    }
+
+    fn socket(&self) -> &TcpStream {
+        &self.input.place.entry.socket
+    }
+
+    /// Reads one request and answers it.
+    fn exchange(&mut self) -> Result<After, End> {
+        let head = match self.input.read_head(self.answers > 0)? {
+            Ok(head) => head,
+            Err(error) => return self.answer_unreadable(&error),
+        };
+        let vitals = &self.listener.http.context.vitals;
+        self.priority.adapt(vitals.predict.service_time());
+        let request_id = match &head.request_id {
+            Some(id) => Arc::from(id.as_str()),
+            None => job::new_request_id(),
+        };
+        let buffered = self.input.buffered_body(&head);
+        let mut asked = Asked {
+            unread: buffered.is_none(),
+            buffered: buffered.unwrap_or(0),
+            head,
+            request_id,
+        };
+        let http = &self.listener.http;
+        let route = route::route(
+            &asked.head.method,
+            &asked.head.path,
+            asked.head.query.as_deref(),
+            self.listener.kind,
+            http.main_port,
+        );
+        match route {
+            Ok(Route::Page) => {
+                let page = page::render(&http.context, self.socket().local_addr().ok());
+                self.answer_free(&asked, Answer::text(200, page), false)
+            }
+            Ok(Route::Probe(probe)) => self.answer_probe(&asked, Request::Probe(probe)),
+            Ok(Route::Predict) => self.answer_prediction(&mut asked),
+            Err(error) => {
+                let answer = Answer::error(&error, &asked.request_id);
+                self.answer_free(&asked, answer, false)
+            }
+        }
+    }
+
+    /// Answers what is no request; nothing that follows it can be trusted.
+    fn answer_unreadable(&mut self, error: &RequestError) -> Result<After, End> {
+        let counts = &self.listener.http.context.vitals.counts;
+        match error.code {
+            Code::RequestTimeout => counts.timed_out.increment(),
+            _ => counts.malformed.increment(),
+        }
+        let request_id = job::new_request_id();
+        let answer = Answer::error(error, &request_id);
+        self.pace_before(false);
+        self.write(&answer, &request_id, Persistence::Close, true)?;
+        Ok(After::Linger)
+    }
+
+    fn answer_probe(&mut self, asked: &Asked, request: Request) -> Result<After, End> {
+        let answer = match self.submit(request, &asked.request_id, clock::instant())? {
+            Ok(Reply {
+                result: Ok(payload),
+                ..
+            }) => Answer::from(payload),
+            Ok(Reply {
+                result: Err(error), ..
+            })
+            | Err(error) => Answer::error(&error, &asked.request_id),
+        };
+        log::debug!(
+            "probe {} {} status {}",
+            asked.request_id,
+            asked.head.path,
+            answer.status
+        );
+        self.answer_free(asked, answer, true)
+    }
+
+    fn answer_prediction(&mut self, asked: &mut Asked) -> Result<After, End> {
+        let http = &self.listener.http;
+        let counts = &http.context.vitals.counts;
+        let arrived = clock::instant();
+        let body = match self.admit_and_read(asked) {
+            Ok(body) => body,
+            Err(BodyFailure::Ended(end)) => return Err(end),
+            Err(BodyFailure::Refused(error)) => {
+                if error.code == Code::RequestTimeout {
+                    counts.timed_out.increment();
+                }
+                return self.answer_refused(asked, &error, arrived);
+            }
+        };
+        // Counted before the phase is read: a drain that sees no answer owed has refused this one.
+        let _owed = Owed::new(&http.context.vitals.predictions_owed);
+        if http.context.vitals.phase() >= Phase::Finishing {
+            return self.answer_refused(asked, &admission::draining(), arrived);
+        }
+        let request = Request::Predict {
+            body,
+            called_form: route::is_form(asked.head.content_type.as_deref()),
+        };
+        let reply = match self.submit(request, &asked.request_id, clock::instant())? {
+            Ok(reply) => reply,
+            Err(error) => return self.answer_refused(asked, &error, arrived),
+        };
+        let (rows, waiting_time, service_time) =
+            (reply.rows, reply.waiting_time, reply.service_time);
+        let answer = match reply.result {
+            Ok(payload) => {
+                counts.predicted.increment();
+                Answer::from(payload)
+            }
+            Err(error) => {
+                self.count(&error);
+                Answer::error(&error, &asked.request_id)
+            }
+        };
+        http.access_log.record(&Access {
+            request_id: &asked.request_id,
+            status: answer.status,
+            rows,
+            waiting_time,
+            service_time,
+        });
+        if service_time.is_zero() || (400..500).contains(&answer.status) {
+            self.answer_free(asked, answer, false)
+        } else {
+            self.answer(asked, &answer)
+        }
+    }
+
+    /// Answers a prediction that no worker has seen, or not finished in time.
+    fn answer_refused(
+        &mut self,
+        asked: &Asked,
+        error: &RequestError,
+        arrived: Instant,
+    ) -> Result<After, End> {
+        self.count(error);
+        let answer = Answer::error(error, &asked.request_id);
+        self.listener.http.access_log.record(&Access {
+            request_id: &asked.request_id,
+            status: answer.status,
+            rows: None,
+            waiting_time: arrived.elapsed(),
+            service_time: Duration::ZERO,
+        });
+        self.answer_free(asked, answer, false)
+    }
+
+    /// Counts a prediction that ended in an error, by what the error is.
+    fn count(&self, error: &RequestError) {
+        let counts = &self.listener.http.context.vitals.counts;
+        match error.code {
+            Code::QueueFull | Code::Loading | Code::Draining => counts.refused.increment(),
+            Code::Expired => counts.expired.increment(),
+            Code::DeadlineExceeded => counts.deadline_exceeded.increment(),
+            Code::PredictionFailed => counts.failed.increment(),
+            Code::Internal => counts.lost.increment(),
+            _ => counts.rejected.increment(),
+        }
+    }
+
+    /// Refuses what the lane would refuse before its body is read; otherwise reads it.
+    fn admit_and_read(&mut self, asked: &mut Asked) -> Result<Vec<u8>, BodyFailure> {
+        let context = &self.listener.http.context;
+        let head = &asked.head;
+        route::check_media_type(
+            head.content_type.as_deref(),
+            head.content_encoding.as_deref(),
+        )
+        .map_err(BodyFailure::Refused)?;
+        let decoder = BodyDecoder::new(head.framing, context.config.limits.max_body)
+            .map_err(BodyFailure::Refused)?;
+        if let Some(refusal) = admission::refusal(&context.vitals) {
+            return Err(BodyFailure::Refused(refusal));
+        }
+        asked.unread = true;
+        asked.buffered = 0;
+        let body = self.input.read_body(head, decoder)?;
+        asked.unread = false;
+        Ok(body)
+    }
+
+    /// Sends a job on its way and waits for its reply; the inner error is the answer without one.
+    fn submit(
+        &self,
+        request: Request,
+        request_id: &Arc<str>,
+        arrived: Instant,
+    ) -> Result<Result<Reply, RequestError>, End> {
+        let http = &self.listener.http;
+        let is_prediction = matches!(request, Request::Predict { .. });
+        if !self.entry().enter(State::Owing) {
+            return Err(End::Closed);
+        }
+        let _owed = Owed::new(&http.context.vitals.answers_owed);
+        let (job, pending) = Job::new(request, Arc::clone(request_id), arrived);
+        match http.acceptor.try_send(job) {
+            Ok(()) => self.await_reply(&pending, arrived, is_prediction),
+            Err(TrySendError::Full(_)) => {
+                Ok(Err(admission::queue_full(&http.context.vitals.predict)))
+            }
+            Err(TrySendError::Disconnected(_)) => {
+                let text = "the server has lost its acceptor thread";
+                Ok(Err(RequestError::new(Code::Internal, text)))
+            }
+        }
+    }
+
+    fn await_reply(
+        &self,
+        pending: &Pending,
+        arrived: Instant,
+        is_prediction: bool,
+    ) -> Result<Result<Reply, RequestError>, End> {
+        let context = &self.listener.http.context;
+        let counts = &context.vitals.counts;
+        let deadline = arrived + context.config.request_timeout;
+        loop {
+            let look = deadline.min(clock::instant() + CLIENT_CHECK);
+            match pending.reply.recv_deadline(look) {
+                Ok(reply) => return Ok(Ok(reply)),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let text = "the thread that worked on this request ended; the server's log has the reason";
+                    return Ok(Err(RequestError::new(Code::Internal, text)));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if sys::peer_has_left(self.socket()) {
+                pending.abandon();
+                if is_prediction {
+                    counts.abandoned.increment();
+                }
+                return Err(End::Closed);
+            }
+            if context.vitals.phase() == Phase::Stopped {
+                pending.abandon();
+                return Ok(Err(admission::draining()));
+            }
+            if clock::instant() >= deadline {
+                pending.abandon();
+                let text = format!(
+                    "no answer within --request-timeout ({})",
+                    humantime::format_duration(context.config.request_timeout)
+                );
+                return Ok(Err(RequestError::new(Code::DeadlineExceeded, text)));
+            }
+        }
+    }
+
+    /// Gives an answer that cost no prediction, at the listener's pace while predictions run.
+    fn answer_free(&mut self, asked: &Asked, answer: Answer, is_probe: bool) -> Result<After, End> {
+        self.pace_before(is_probe);
+        let after = self.answer(asked, &answer)?;
+        if after == After::Continue && self.answers > 1 {
+            // It owes nobody anything meanwhile, so it may be closed in favour of a fresh one.
+            let wait = self.slot(&self.listener.pace.later);
+            if !wait.is_zero() && (!self.entry().enter(State::Paced) || self.waits_in_vain(wait)) {
+                return Err(End::Closed);
+            }
+        }
+        Ok(after)
+    }
+
+    /// The first answer of a connection waits for its slot before it is written, so that a probe on
+    /// a fresh connection never stands behind floods on kept ones.
+    fn pace_before(&self, is_probe: bool) {
+        if self.answers == 0 {
+            let pace = &self.listener.pace;
+            let pacer = if is_probe {
+                &pace.first_probe
+            } else {
+                &pace.first_other
+            };
+            let wait = self.slot(pacer);
+            if !wait.is_zero() {
+                sys::sleep(wait);
+            }
+        }
+    }
+
+    /// Takes a slot, and returns how long it is off; nobody waits while no prediction is about.
+    fn slot(&self, pacer: &admission::Pacer) -> Duration {
+        let vitals = &self.listener.http.context.vitals;
+        if !vitals.predict.is_occupied() {
+            return Duration::ZERO;
+        }
+        pacer.reserve(vitals.clock.now().0)
+    }
+
+    /// Waits for a slot, unless the client leaves or somebody closes the connection before.
+    fn waits_in_vain(&self, wait: Duration) -> bool {
+        sys::leaves_within(self.socket(), wait)
+    }
+
+    /// Writes an answer and settles what becomes of the connection.
+    fn answer(&mut self, asked: &Asked, answer: &Answer) -> Result<After, End> {
+        let draining = self.listener.http.context.vitals.phase() >= Phase::Draining;
+        let persistence = if asked.unread || draining || !asked.head.keep_alive {
+            Persistence::Close
+        } else if asked.head.version < (1, 1) {
+            Persistence::KeepAliveHttp10
+        } else {
+            Persistence::KeepAlive
+        };
+        let with_body = asked.head.method != tiny_http::Method::Head;
+        self.write(answer, &asked.request_id, persistence, with_body)?;
+        if asked.unread {
+            return Ok(After::Linger);
+        }
+        self.input.consume(asked.buffered);
+        if persistence == Persistence::Close {
+            return Ok(After::Close);
+        }
+        Ok(After::Continue)
+    }
+
+    fn write(
+        &mut self,
+        answer: &Answer,
+        request_id: &str,
+        persistence: Persistence,
+        with_body: bool,
+    ) -> Result<(), End> {
+        let _owed = Owed::new(&self.listener.http.context.vitals.answers_owed);
+        if !self.input.place.entry.enter(State::Writing) {
+            return Err(End::Closed);
+        }
+        answer::print_head(answer, request_id, persistence, self.output);
+        let body: &[u8] = if with_body { &answer.body } else { &[] };
+        let sent = answer::send(&mut &self.input.place.entry.socket, self.output, body);
+        self.answers += 1;
+        sent.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => End::TimedOut,
+            _ => End::Closed,
+        })
+    }
+}

@@ -1,0 +1,49 @@
+//! What connections share: with everybody on HTTP, and with the others of their listener.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use crossbeam_channel::Sender;
+
+use crate::admission::Pace;
+use crate::context::Context;
+use crate::http::table::Table;
+use crate::job::Job;
+use crate::logging::AccessLog;
+use crate::route::ListenerKind;
+
+/// What a listener's threads share with the rest of the server.
+#[derive(Debug)]
+pub struct HttpContext {
+    /// What all threads share.
+    pub context: Arc<Context>,
+    /// Where jobs go.
+    pub acceptor: Sender<Job>,
+    /// One line for each prediction.
+    pub access_log: AccessLog,
+    /// The main listener's port, for whoever asked elsewhere.
+    pub main_port: u16,
+    /// Closed when the threads are to end.
+    pub stop: io::PipeReader,
+}
+
+/// What a connection knows of its listener.
+#[derive(Debug)]
+pub(crate) struct ListenerContext {
+    /// Which listener it is.
+    pub(crate) kind: ListenerKind,
+    /// Its open connections.
+    pub(crate) table: Table,
+    /// The pace of its answers that cost no prediction.
+    pub(crate) pace: Pace,
+    /// What it shares with the rest of the server.
+    pub(crate) http: Arc<HttpContext>,
+}
+
+impl ListenerContext {
+    /// Connections of this listener that are open now.
+    pub(crate) fn open(&self) -> &AtomicUsize {
+        &self.http.context.vitals.open_connections[self.kind as usize]
+    }
+}

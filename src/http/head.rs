@@ -1,0 +1,601 @@
+//! Request heads: where one ends, and what it says. Pure, on `httparse`.
+//!
+//! RFC 9112 is the specification. Whatever two readers could understand differently (request
+//! smuggling) is refused, and the caller closes the connection. `httparse` refuses obsolete folding,
+//! blanks before a colon, bare CR and controls; what it lets pass is checked here.
+
+use httparse::{EMPTY_HEADER, Error as ParseError, Status};
+use tiny_http::{HTTPVersion, Method};
+
+use crate::config::FIELDS_CEILING;
+use crate::error::{Code, RequestError};
+
+const METHOD_BYTES_MAX: usize = 32;
+
+/// How the body of a request is delimited (RFC 9112 section 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none.
+    None,
+    /// It has this many bytes.
+    Length(u64),
+    /// It comes in chunks.
+    Chunked,
+}
+
+/// What a request head says, as far as this server acts on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The method.
+    pub method: Method,
+    /// The path, nothing decoded; `*` for the asterisk-form.
+    pub path: String,
+    /// What follows the first `?` of the target.
+    pub query: Option<String>,
+    /// HTTP/1.1 or HTTP/1.0.
+    pub version: HTTPVersion,
+    /// How the body is delimited.
+    pub framing: Framing,
+    /// Whether the client would send another request on this connection.
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expect_continue: bool,
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// `Content-Encoding`, unless it is `identity`.
+    pub content_encoding: Option<String>,
+    /// `X-Request-Id`, if it is 1 to 128 of `[A-Za-z0-9._:-]`.
+    pub request_id: Option<String>,
+}
+
+/// Finds where the head ends (the index after its CRLF CRLF).
+///
+/// `searched` is the length of the buffer at the last call, so that a head that drips in is not
+/// searched anew at every byte.
+pub fn end(buffer: &[u8], searched: usize) -> Option<usize> {
+    // One CRLF before the request line is tolerated and must not be taken for its end.
+    let from = searched.saturating_sub(3).max(leading_crlf(buffer));
+    let found = buffer
+        .get(from..)?
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")?;
+    Some(from + found + 4)
+}
+
+/// Refuses what can no longer become a request, so that nobody waits for the rest of it.
+pub fn hopeless(buffer: &[u8]) -> Option<RequestError> {
+    let start = &buffer[leading_crlf(buffer)..];
+    match start {
+        [0x16, 0x03, ..] => {
+            return Some(malformed(
+                "this port speaks plain HTTP/1.1, but a TLS handshake came; use http://",
+            ));
+        }
+        [0x16] | [b'\r'] | [] => return None,
+        [first, ..] if !first.is_ascii_uppercase() => {
+            return Some(malformed(
+                "a request starts with a method in upper case, such as GET",
+            ));
+        }
+        _ => {}
+    }
+    if has_bare_line_feed(buffer) {
+        return Some(malformed(
+            "lines of a request head end with CR LF, but a bare LF came",
+        ));
+    }
+    start
+        .contains(&0)
+        .then(|| malformed("a request head holds no NUL"))
+}
+
+/// Reads one complete head: exactly the bytes up to [`end`].
+///
+/// # Errors
+/// 400 for what RFC 9112 does not allow, 417, 431 over `fields_max`, 501 for an unknown transfer
+/// coding and for CONNECT, 505 for another version.
+pub fn read(head: &[u8], fields_max: usize) -> Result<Head, RequestError> {
+    if let Some(refusal) = hopeless(head) {
+        return Err(refusal);
+    }
+    let head = &head[leading_crlf(head)..];
+    let mut fields = [EMPTY_HEADER; FIELDS_CEILING];
+    let mut request = httparse::Request::new(&mut fields[..fields_max.min(FIELDS_CEILING)]);
+    match request.parse(head) {
+        Ok(Status::Complete(length)) if length == head.len() => {}
+        Ok(_) => return Err(malformed("the request head is not well-formed")),
+        Err(ParseError::TooManyHeaders) => {
+            let text = format!(
+                "a request head may hold {fields_max} fields (--max-fields), but more came"
+            );
+            return Err(RequestError::new(Code::HeadTooLarge, text));
+        }
+        Err(error) => return Err(unparsable(error, head)),
+    }
+    let version = HTTPVersion(1, request.version.unwrap_or(1));
+    let (path, query) = target(request.method.unwrap_or(""), request.path.unwrap_or(""))?;
+    let mut reading = Fields::default();
+    for field in request.headers.iter() {
+        reading.take(field.name, field.value)?;
+    }
+    let framing = reading.framing(&version)?;
+    if reading.hosts == 0 && version >= (1, 1) {
+        return Err(malformed(
+            "an HTTP/1.1 request has a Host field, but none came",
+        ));
+    }
+    let keep_alive = !reading.close && (version >= (1, 1) || reading.keep_alive);
+    Ok(Head {
+        method: method(request.method.unwrap_or(""))?,
+        path,
+        query,
+        framing,
+        keep_alive,
+        expect_continue: reading.expect_continue && version >= (1, 1),
+        version,
+        content_type: reading.content_type,
+        content_encoding: reading.content_encoding,
+        request_id: reading.request_id,
+    })
+}
+
+/// Length of the one CRLF that may precede a request line (RFC 9112 section 2.2).
+fn leading_crlf(buffer: &[u8]) -> usize {
+    if buffer.starts_with(b"\r\n") { 2 } else { 0 }
+}
+
+fn has_bare_line_feed(buffer: &[u8]) -> bool {
+    let mut last = 0;
+    buffer.iter().any(|&byte| {
+        byte == b'\n' && std::mem::replace(&mut last, byte) != b'\r' || {
+            last = byte;
+            false
+        }
+    })
+}
+
+fn malformed(text: impl Into<String>) -> RequestError {
+    RequestError::new(Code::MalformedRequest, text)
+}
+
+fn unparsable(error: ParseError, head: &[u8]) -> RequestError {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    let names_a_version =
+        version.starts_with(b"HTTP/") && version.get(5).is_some_and(u8::is_ascii_digit);
+    match error {
+        ParseError::Version if names_a_version => {
+            let text =
+                "this server speaks HTTP/1.1 and HTTP/1.0, but the request names another version";
+            RequestError::new(Code::VersionNotSupported, text)
+        }
+        ParseError::Version => malformed("a request line is METHOD TARGET HTTP/1.1"),
+        ParseError::HeaderName => malformed(
+            "a field name is letters, digits and a few signs, directly followed by a colon",
+        ),
+        ParseError::HeaderValue => {
+            malformed("a field value holds no control characters and is not folded")
+        }
+        ParseError::NewLine => malformed("lines of a request head end with CR LF"),
+        _ => malformed("a request line is METHOD TARGET HTTP/1.1, with single spaces"),
+    }
+}
+
+fn method(text: &str) -> Result<Method, RequestError> {
+    let sound = !text.is_empty()
+        && text.len() <= METHOD_BYTES_MAX
+        && text.bytes().all(|byte| {
+            byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"-_".contains(&byte)
+        });
+    let method = sound.then(|| text.parse().ok()).flatten();
+    match method {
+        Some(Method::Connect) => {
+            let text = "CONNECT is not served: this is no proxy";
+            Err(RequestError::new(Code::NotImplemented, text))
+        }
+        Some(method) => Ok(method),
+        None => Err(malformed("a method is at most 32 letters in upper case")),
+    }
+}
+
+/// Reads the request target (RFC 9112 section 3.2) into path and query.
+fn target(method: &str, target: &str) -> Result<(String, Option<String>), RequestError> {
+    let visible = target
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    if !visible {
+        return Err(malformed(
+            "a request target is visible ASCII without a fragment",
+        ));
+    }
+    let local = match target {
+        "*" if method == "OPTIONS" => return Ok(("*".to_owned(), None)),
+        _ if method == "CONNECT" => return Ok((String::new(), None)),
+        _ if target.starts_with('/') => target,
+        _ => absolute(target)?,
+    };
+    let (path, query) = match local.split_once('?') {
+        Some((path, query)) => (path, Some(query.to_owned())),
+        None => (local, None),
+    };
+    let path = if path.is_empty() { "/" } else { path };
+    Ok((path.to_owned(), query))
+}
+
+/// Cuts scheme and authority off a target in absolute-form.
+fn absolute(target: &str) -> Result<&str, RequestError> {
+    let scheme = ["http://", "https://"].into_iter().find(|scheme| {
+        target
+            .get(..scheme.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    });
+    let rest = scheme.and_then(|scheme| target.get(scheme.len()..));
+    let rest = rest.ok_or_else(|| malformed("a request target starts with a slash"))?;
+    let cut = rest.find(['/', '?']).unwrap_or(rest.len());
+    if cut == 0 {
+        return Err(malformed("a request target in absolute-form names a host"));
+    }
+    Ok(&rest[cut..])
+}
+
+/// What the fields say, gathered one by one.
+#[derive(Debug, Default)]
+struct Fields {
+    hosts: usize,
+    content_length: Option<u64>,
+    transfer_encoding: Option<String>,
+    close: bool,
+    keep_alive: bool,
+    expect_continue: bool,
+    content_type: Option<String>,
+    content_encoding: Option<String>,
+    request_id: Option<String>,
+}
+
+impl Fields {
+    fn take(&mut self, name: &str, value: &[u8]) -> Result<(), RequestError> {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        if is("host") {
+            self.hosts += 1;
+            if self.hosts > 1 || !is_authority(value) {
+                return Err(malformed(
+                    "a request has one Host field, with a host and at most a port",
+                ));
+            }
+        } else if is("content-length") {
+            if self.content_length.is_some() {
+                return Err(malformed("a request has at most one Content-Length"));
+            }
+            self.content_length = Some(content_length(value)?);
+        } else if is("transfer-encoding") {
+            if self.transfer_encoding.is_some() {
+                return Err(malformed("a request has at most one Transfer-Encoding"));
+            }
+            self.transfer_encoding = Some(text(value).to_ascii_lowercase());
+        } else if is("connection") {
+            for option in text(value).split(',') {
+                self.close |= option.trim().eq_ignore_ascii_case("close");
+                self.keep_alive |= option.trim().eq_ignore_ascii_case("keep-alive");
+            }
+        } else if is("expect") {
+            if !value.eq_ignore_ascii_case(b"100-continue") {
+                let text = "the only expectation that can be met is 100-continue";
+                return Err(RequestError::new(Code::ExpectationFailed, text));
+            }
+            self.expect_continue = true;
+        } else if is("content-type") {
+            if self.content_type.replace(text(value)).is_some() {
+                return Err(malformed("a request has at most one Content-Type"));
+            }
+        } else if is("content-encoding") {
+            if !value.eq_ignore_ascii_case(b"identity") && !value.is_empty() {
+                self.content_encoding = Some(text(value));
+            }
+        } else if is("x-request-id") {
+            self.request_id = sane_id(value);
+        }
+        Ok(())
+    }
+
+    fn framing(&self, version: &HTTPVersion) -> Result<Framing, RequestError> {
+        match (&self.transfer_encoding, self.content_length) {
+            (None, None) => Ok(Framing::None),
+            (None, Some(length)) => Ok(Framing::Length(length)),
+            (Some(_), Some(_)) => Err(malformed(
+                "a request has Content-Length or Transfer-Encoding, not both",
+            )),
+            (Some(_), None) if *version < (1, 1) => {
+                Err(malformed("HTTP/1.0 has no Transfer-Encoding"))
+            }
+            (Some(coding), None) if coding == "chunked" => Ok(Framing::Chunked),
+            (Some(coding), None) if coding.is_empty() || coding.contains(',') => {
+                Err(malformed("the one transfer coding of a request is chunked"))
+            }
+            (Some(_), None) => {
+                let text = "the only transfer coding this server knows is chunked";
+                Err(RequestError::new(Code::NotImplemented, text))
+            }
+        }
+    }
+}
+
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).into_owned()
+}
+
+/// Digits and nothing else (RFC 9110 section 8.6): no sign, no blank, no list.
+fn content_length(value: &[u8]) -> Result<u64, RequestError> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    let length = digits.then(|| text(value).parse().ok()).flatten();
+    length.ok_or_else(|| malformed("a Content-Length is a number of bytes in digits, below 2^64"))
+}
+
+fn is_authority(value: &[u8]) -> bool {
+    value
+        .iter()
+        .all(|byte| byte.is_ascii_graphic() && !b",/?#@\\\"<>{}|^`".contains(byte))
+}
+
+fn sane_id(value: &[u8]) -> Option<String> {
+    let sane = (1..=128).contains(&value.len())
+        && value
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(byte));
+    sane.then(|| text(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ask(fields: &str) -> String {
+        format!("POST /predict HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
+    }
+
+    fn status(head: &str) -> u16 {
+        assert_eq!(end(head.as_bytes(), 0), Some(head.len()), "{head:?}");
+        read(head.as_bytes(), 100).map_or_else(|error| error.code.status(), |_| 200)
+    }
+
+    #[test]
+    fn what_two_readers_could_understand_differently_is_refused() {
+        let table = [
+            ("plain", ask(""), 200),
+            ("one CRLF first", format!("\r\n{}", ask("")), 200),
+            ("two Hosts", ask("Host: b\r\n"), 400),
+            ("no Host", "GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
+            (
+                "no Host in HTTP/1.0",
+                "GET / HTTP/1.0\r\n\r\n".to_owned(),
+                200,
+            ),
+            (
+                "a Host with a path",
+                "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n".to_owned(),
+                400,
+            ),
+            ("Content-Length", ask("Content-Length: 5\r\n"), 200),
+            (
+                "two Content-Lengths",
+                ask("Content-Length: 5\r\nContent-Length: 5\r\n"),
+                400,
+            ),
+            (
+                "a list of Content-Lengths",
+                ask("Content-Length: 5, 5\r\n"),
+                400,
+            ),
+            ("a sign", ask("Content-Length: +5\r\n"), 400),
+            ("a minus", ask("Content-Length: -5\r\n"), 400),
+            ("a blank inside", ask("Content-Length: 5 5\r\n"), 400),
+            ("hexadecimal", ask("Content-Length: 0x5\r\n"), 400),
+            ("no length at all", ask("Content-Length:\r\n"), 400),
+            (
+                "a length over 64 bits",
+                ask("Content-Length: 18446744073709551616\r\n"),
+                400,
+            ),
+            ("chunked", ask("Transfer-Encoding: Chunked\r\n"), 200),
+            (
+                "both framings",
+                ask("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"),
+                400,
+            ),
+            (
+                "an unknown coding",
+                ask("Transfer-Encoding: xchunked\r\n"),
+                501,
+            ),
+            (
+                "two codings",
+                ask("Transfer-Encoding: chunked, identity\r\n"),
+                400,
+            ),
+            (
+                "gzip below chunked",
+                ask("Transfer-Encoding: gzip, chunked\r\n"),
+                400,
+            ),
+            (
+                "Transfer-Encoding twice",
+                ask("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
+                400,
+            ),
+            (
+                "chunked in HTTP/1.0",
+                "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
+                400,
+            ),
+            ("obsolete folding", ask("A: b\r\n c\r\n"), 400),
+            (
+                "a blank before the colon",
+                ask("Content-Length : 5\r\n"),
+                400,
+            ),
+            ("a bare CR", ask("A: b\rc\r\n"), 400),
+            ("a NUL", ask("A: b\0c\r\n"), 400),
+            ("a line without a colon", ask("nonsense\r\n"), 400),
+            ("100-continue", ask("Expect: 100-Continue\r\n"), 200),
+            ("another expectation", ask("Expect: miracle\r\n"), 417),
+            (
+                "two content types",
+                ask("Content-Type: a/b\r\nContent-Type: c/d\r\n"),
+                400,
+            ),
+            (
+                "an upgrade is ignored",
+                ask("Connection: Upgrade\r\nUpgrade: h2c\r\n"),
+                200,
+            ),
+            (
+                "lower-case method",
+                "get / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+                400,
+            ),
+            (
+                "an endless method",
+                format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "A".repeat(33)),
+                400,
+            ),
+            (
+                "no slash",
+                "GET livez HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+                400,
+            ),
+            (
+                "a fragment",
+                "GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+                400,
+            ),
+            (
+                "raw UTF-8",
+                "GET /\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+                400,
+            ),
+            (
+                "double space",
+                "GET  / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+                400,
+            ),
+            (
+                "absolute form",
+                "GET http://a/livez HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+                200,
+            ),
+            (
+                "absolute form without a host",
+                "GET http:///livez HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+                400,
+            ),
+            (
+                "asterisk form",
+                "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+                200,
+            ),
+            (
+                "asterisk form with GET",
+                "GET * HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+                400,
+            ),
+            (
+                "CONNECT",
+                "CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+                501,
+            ),
+            ("HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\n".to_owned(), 505),
+            (
+                "HTTP/1.2",
+                "GET / HTTP/1.2\r\nHost: a\r\n\r\n".to_owned(),
+                505,
+            ),
+            ("HTTP/0.9", "GET /\r\n\r\n".to_owned(), 400),
+            ("a hundred fields", ask(&"A: b\r\n".repeat(99)), 200),
+            ("too many fields", ask(&"A: b\r\n".repeat(100)), 431),
+        ];
+        for (name, head, expected) in table {
+            assert_eq!(status(&head), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_can_no_longer_become_a_request_is_refused_before_its_end() {
+        let table: [(&str, &[u8], bool); 7] = [
+            ("a TLS hello", b"\x16\x03\x01\x02\x00", true),
+            ("random bytes", b"\xff\x00\x7f", true),
+            ("bare line feeds", b"GET / HTTP/1.1\nHost: a\n\n", true),
+            ("a second blank line", b"\r\n\r\n", true),
+            ("nothing", b"", false),
+            ("half a CRLF", b"\r", false),
+            ("half a head", b"GET / HTTP/1.1\r\nHo", false),
+        ];
+        for (name, bytes, refused) in table {
+            assert_eq!(hopeless(bytes).is_some(), refused, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_head_says_what_the_server_acts_on() {
+        let text = "POST http://h:1/predict?a=1?b HTTP/1.1\r\nhost: h:1\r\ncontent-length: 12\r\n\
+                    CONTENT-TYPE: application/json\r\nConnection: foo, Close\r\nx-request-id: a.b:c-1\r\n\
+                    Content-Encoding: gzip\r\nExpect: 100-continue\r\n\r\n";
+        let head = read(text.as_bytes(), 100).unwrap();
+        assert_eq!(
+            (head.path.as_str(), head.query.as_deref()),
+            ("/predict", Some("a=1?b"))
+        );
+        assert_eq!(head.framing, Framing::Length(12));
+        assert!(!head.keep_alive && head.expect_continue);
+        assert_eq!(head.content_type.as_deref(), Some("application/json"));
+        assert_eq!(head.content_encoding.as_deref(), Some("gzip"));
+        assert_eq!(head.request_id.as_deref(), Some("a.b:c-1"));
+        let old =
+            |fields: &str| read(format!("GET / HTTP/1.0\r\n{fields}\r\n").as_bytes(), 100).unwrap();
+        assert!(!old("").keep_alive);
+        assert!(old("Connection: Keep-Alive\r\n").keep_alive);
+        assert!(!old("Expect: 100-continue\r\n").expect_continue);
+    }
+
+    fn any_head() -> impl Strategy<Value = String> {
+        let field = ("[A-Za-z-]{1,12}", "[ -~]{0,20}")
+            .prop_map(|(name, value)| format!("{name}: {value}\r\n"));
+        (
+            "(GET|POST|OPTIONS)",
+            "/[a-z?=&]{0,12}",
+            proptest::collection::vec(field, 0..8),
+        )
+            .prop_map(|(method, target, fields)| {
+                format!(
+                    "{method} {target} HTTP/1.1\r\nHost: a\r\n{}\r\n",
+                    fields.concat()
+                )
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = hopeless(&bytes);
+            let _ = read(&bytes, 100);
+            let _ = end(&bytes, bytes.len() / 2);
+        }
+
+        #[test]
+        fn an_accepted_head_reads_the_same_however_it_is_split(head in any_head(), tail in "[ -~]{0,9}", step in 1usize..9) {
+            let whole = read(head.as_bytes(), 100);
+            let bytes = format!("{head}{tail}").into_bytes();
+            let mut searched = 0;
+            let mut found = None;
+            while found.is_none() && searched < bytes.len() {
+                let filled = (searched + step).min(bytes.len());
+                found = end(&bytes[..filled], searched);
+                if found.is_none() && whole.is_ok() {
+                    prop_assert!(hopeless(&bytes[..filled]).is_none());
+                }
+                searched = filled;
+            }
+            prop_assert_eq!(found, Some(head.len()));
+            prop_assert_eq!(read(&bytes[..head.len()], 100), whole);
+        }
+    }
+}

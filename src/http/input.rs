@@ -1,0 +1,222 @@
+//! What a client sends: heads and bodies, read off the socket within their limits and deadlines.
+//!
+//! Runs on the connection's thread. Blocks on this one socket only, and never past a deadline.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::config::LimitArgs;
+use crate::error::{Code, RequestError};
+use crate::http::body::BodyDecoder;
+use crate::http::head::{self, Framing, Head};
+use crate::http::table::{Place, State};
+use crate::sys::{self, Wait};
+
+/// What is discarded of an unread body before the connection is closed, and for how long, so that
+/// the client reads the answer instead of a reset.
+const LINGER_BYTES: usize = 32 << 20;
+const LINGER_TIME: Duration = Duration::from_secs(1);
+
+/// Why a connection ends without an answer.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The client closed it, or has been idle for too long, or somebody needed the room.
+    Closed,
+    /// The client took too long to send a request or to read an answer.
+    TimedOut,
+}
+
+/// Why a request has no body to go on with.
+pub(crate) enum BodyFailure {
+    /// It is answered.
+    Refused(RequestError),
+    /// It cannot be.
+    Ended(End),
+}
+
+/// One connection's incoming half.
+#[derive(Debug)]
+pub(crate) struct Input<'a> {
+    /// The connection's place among the others.
+    pub(crate) place: Place<'a>,
+    buffer: &'a mut [u8],
+    /// Bytes at the start of the buffer that were read and not used.
+    filled: usize,
+    /// Whether the socket waits as long as a kept connection may be idle.
+    patient: bool,
+    limits: &'a LimitArgs,
+}
+
+impl<'a> Input<'a> {
+    /// Starts with an empty buffer, which is as large as a head may be.
+    pub(crate) fn new(place: Place<'a>, buffer: &'a mut [u8], limits: &'a LimitArgs) -> Self {
+        let socket = &place.entry.socket;
+        // A socket that refuses its options has lost its client; reading will say so.
+        let _ = socket.set_nodelay(true);
+        let _ = socket.set_write_timeout(Some(limits.write_timeout));
+        let _ = socket.set_read_timeout(Some(limits.head_timeout));
+        Input {
+            place,
+            buffer,
+            filled: 0,
+            patient: false,
+            limits,
+        }
+    }
+
+    /// Waits for a request and reads its head; `kept` says that one was answered before. The inner error is answered and ends the connection.
+    pub(crate) fn read_head(&mut self, kept: bool) -> Result<Result<Head, RequestError>, End> {
+        if self.filled == 0 {
+            if !self.place.entry.enter(State::Idle) {
+                return Err(End::Closed);
+            }
+            if kept && !self.patient {
+                self.patient = true;
+                // From the second request on the connection may be idle for longer.
+                let idle = self.limits.idle_timeout;
+                let _ = self.place.entry.socket.set_read_timeout(Some(idle));
+            }
+            self.filled = self.read_some(0)?;
+        }
+        if !self.place.entry.enter(State::Reading) {
+            return Err(End::Closed);
+        }
+        let deadline = clock::instant() + self.limits.head_timeout;
+        let mut searched = 0;
+        loop {
+            let input = &self.buffer[..self.filled];
+            if let Some(end) = head::end(input, searched) {
+                let head = head::read(&input[..end], self.limits.max_fields);
+                self.consume(end);
+                return Ok(head);
+            }
+            if let Some(refusal) = head::hopeless(input) {
+                return Ok(Err(refusal));
+            }
+            searched = self.filled;
+            if self.filled == self.buffer.len() {
+                let text = format!(
+                    "the request head is larger than --max-head ({} bytes)",
+                    self.filled
+                );
+                return Ok(Err(RequestError::new(Code::HeadTooLarge, text)));
+            }
+            if self.wait_readable(deadline)? == Wait::TimedOut {
+                let text = "the request head did not arrive within --head-timeout";
+                return Ok(Err(RequestError::new(Code::RequestTimeout, text)));
+            }
+            self.filled += self.read_some(self.filled)?;
+        }
+    }
+
+    /// Reads what is there into the buffer from `from` on; the end of the stream ends the connection.
+    fn read_some(&mut self, from: usize) -> Result<usize, End> {
+        loop {
+            match (&self.place.entry.socket).read(&mut self.buffer[from..]) {
+                Ok(0) => return Err(End::Closed),
+                Ok(count) => return Ok(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Err(End::Closed),
+            }
+        }
+    }
+
+    fn wait_readable(&self, deadline: Instant) -> Result<Wait, End> {
+        sys::wait_readable(&[self.place.entry.socket.as_fd()], Some(deadline))
+            .map_err(|_| End::Closed)
+    }
+
+    /// Forgets the first `count` bytes of the input.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.buffer.copy_within(count..self.filled, 0);
+        self.filled -= count;
+    }
+
+    /// Size of the request's body, where the whole of it has arrived with the head.
+    ///
+    /// It stays in the buffer: `read_body` takes it, or `answer` discards it.
+    pub(crate) fn buffered_body(&self, head: &Head) -> Option<usize> {
+        match head.framing {
+            Framing::None => Some(0),
+            Framing::Length(length) => usize::try_from(length)
+                .ok()
+                .filter(|length| *length <= self.filled),
+            Framing::Chunked => None,
+        }
+    }
+
+    /// Reads a body whole, as fast as its deadlines ask.
+    pub(crate) fn read_body(
+        &mut self,
+        head: &Head,
+        mut decoder: BodyDecoder,
+    ) -> Result<Vec<u8>, BodyFailure> {
+        let started = clock::instant();
+        if head.expect_continue && self.filled == 0 && !decoder.is_complete() {
+            // By hand: tiny_http's writer would put a Content-Length on it (RFC 9110 section 8.6).
+            (&self.place.entry.socket)
+                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+                .map_err(|_| BodyFailure::Ended(End::Closed))?;
+        }
+        loop {
+            if self.filled > 0 && !decoder.is_complete() {
+                let used = decoder
+                    .push(&self.buffer[..self.filled])
+                    .map_err(BodyFailure::Refused)?;
+                self.consume(used);
+            }
+            if decoder.is_complete() {
+                return Ok(decoder.into_bytes());
+            }
+            let deadline = self.body_deadline(started, decoder.received(), head.framing);
+            if self.wait_readable(deadline).map_err(BodyFailure::Ended)? == Wait::TimedOut {
+                let text = format!(
+                    "the request body did not arrive in time: {} bytes came in {} s (--body-timeout, --min-body-rate)",
+                    decoder.received(),
+                    started.elapsed().as_secs(),
+                );
+                return Err(BodyFailure::Refused(RequestError::new(
+                    Code::RequestTimeout,
+                    text,
+                )));
+            }
+            self.filled += self.read_some(self.filled).map_err(BodyFailure::Ended)?;
+        }
+    }
+
+    /// When a body of which so much has come is late: by the total, or by the minimum rate.
+    fn body_deadline(&self, started: Instant, received: u64, framing: Framing) -> Instant {
+        let limits = self.limits;
+        let size = match framing {
+            Framing::Length(length) => length,
+            Framing::Chunked | Framing::None => received,
+        };
+        let total = limits.body_timeout + Duration::from_secs(size >> 20);
+        let rate = limits.min_body_rate as f64;
+        let by_rate = if rate > 0.0 {
+            limits.body_grace + Duration::from_secs_f64(received as f64 / rate)
+        } else {
+            total
+        };
+        started + total.min(by_rate)
+    }
+
+    /// Closes the sending half and discards what the client still sends, within limits.
+    pub(crate) fn linger(&mut self) {
+        if self.place.entry.socket.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let deadline = clock::instant() + LINGER_TIME;
+        let mut discarded = 0;
+        while discarded < LINGER_BYTES && matches!(self.wait_readable(deadline), Ok(Wait::Ready(_)))
+        {
+            match self.read_some(0) {
+                Ok(count) => discarded += count,
+                Err(_) => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! HTTP: the only place that knows sockets, `httparse` and tiny_http's writer.
+//!
+//! `listener` accepts, `table` knows every open connection, `connection` speaks for one of them, `input` reads what its client sends;
+//! `head`, `body` and `answer` are the protocol without any I/O (RFC 9110, RFC 9112).
+
+pub mod context;
+pub mod listener;
+
+pub(crate) mod connection;
+pub(crate) mod input;
+pub(crate) mod page;
+pub(crate) mod table;
+
+pub mod answer;
+pub mod body;
+pub mod head;

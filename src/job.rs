@@ -1,0 +1,211 @@
+//! What travels: a [`Job`] from its connection to a worker, one [`Reply`] back.
+//!
+//! Each job carries a reply channel of its own, made for it and dropped with it: an answer that
+//! comes after its connection stopped waiting has nowhere to go, and can never be taken for the
+//! answer to the next request. A job that is dropped unanswered shows as a closed channel.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::error::RequestError;
+
+/// What is asked of a worker.
+#[derive(Debug)]
+pub enum Request {
+    /// Compute predictions for the instances in this body.
+    Predict {
+        /// The body, undecoded.
+        body: Vec<u8>,
+        /// Whether the client called it form data, as curl does unasked.
+        called_form: bool,
+    },
+    /// Answer a probe.
+    Probe(Probe),
+}
+
+/// A question about the server's own state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// Which question.
+    pub kind: ProbeKind,
+    /// Whether each check is to be listed.
+    pub verbose: bool,
+}
+
+/// The questions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// Do predictions still complete?
+    Liveness,
+    /// Would a prediction made now work?
+    Readiness,
+    /// How are things?
+    Status,
+}
+
+/// A request on its way through the server; whoever holds it owes one reply.
+#[derive(Debug)]
+pub struct Job {
+    /// What is asked.
+    pub request: Request,
+    /// The request's name in answers and logs.
+    pub request_id: Arc<str>,
+    /// When its body had arrived whole.
+    pub arrived: Instant,
+    client: Arc<AtomicBool>,
+    reply: Sender<Reply>,
+}
+
+/// The connection's end of a job.
+#[derive(Debug)]
+pub struct Pending {
+    /// Where the reply comes.
+    pub reply: Receiver<Reply>,
+    client: Arc<AtomicBool>,
+}
+
+/// The answer to a job, with what the access log tells of it.
+#[derive(Debug)]
+pub struct Reply {
+    /// What the client gets.
+    pub result: Result<Payload, RequestError>,
+    /// Number of instances, where they were decoded.
+    pub rows: Option<usize>,
+    /// Time in the queue.
+    pub waiting_time: Duration,
+    /// Time with a worker.
+    pub service_time: Duration,
+}
+
+/// Content for a client that is no error of ours to report.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// Status code: a failing probe's answer is content too.
+    pub status: u16,
+    /// Media type.
+    pub content_type: &'static str,
+    /// Content.
+    pub body: Cow<'static, [u8]>,
+    /// Whole seconds after which to ask again.
+    pub retry_after: Option<u32>,
+}
+
+impl Job {
+    /// Makes a job that arrived at `arrived`, and the connection's end of it.
+    pub fn new(request: Request, request_id: Arc<str>, arrived: Instant) -> (Self, Pending) {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        let client = Arc::new(AtomicBool::new(true));
+        let pending = Pending {
+            reply: receiver,
+            client: Arc::clone(&client),
+        };
+        let job = Job {
+            request,
+            request_id,
+            arrived,
+            client,
+            reply: sender,
+        };
+        (job, pending)
+    }
+
+    /// Whether the connection still waits for the reply.
+    pub fn is_wanted(&self) -> bool {
+        self.client.load(Ordering::Acquire)
+    }
+
+    /// Gives the one reply; never blocks, and a reply that nobody waits for is dropped.
+    pub fn answer(self, reply: Reply) {
+        // The channel has room for the one reply its job can give, so this fails only where the
+        // connection has stopped waiting.
+        let _ = self.reply.try_send(reply);
+    }
+
+    /// Gives the reply of a job that no worker takes up.
+    pub fn refuse(self, error: RequestError, now: Instant) {
+        let waiting_time = now.saturating_duration_since(self.arrived);
+        self.answer(Reply {
+            result: Err(error),
+            rows: None,
+            waiting_time,
+            service_time: Duration::ZERO,
+        });
+    }
+}
+
+impl Pending {
+    /// Tells the worker that nobody waits any more.
+    pub fn abandon(&self) {
+        self.client.store(false, Ordering::Release);
+    }
+}
+
+impl Payload {
+    /// Plain text.
+    pub fn text(status: u16, body: impl Into<Cow<'static, str>>) -> Self {
+        Payload {
+            status,
+            content_type: "text/plain; charset=utf-8",
+            body: match body.into() {
+                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+            },
+            retry_after: None,
+        }
+    }
+
+    /// JSON.
+    pub fn json(status: u16, body: Vec<u8>) -> Self {
+        Payload {
+            status,
+            content_type: "application/json",
+            body: Cow::Owned(body),
+            retry_after: None,
+        }
+    }
+}
+
+/// Makes a request id: unique in this process, and unlikely to be another's.
+pub fn new_request_id() -> Arc<str> {
+    use std::hash::{BuildHasher, RandomState};
+    use std::sync::OnceLock;
+    static PREFIX: OnceLock<u32> = OnceLock::new();
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let prefix = PREFIX.get_or_init(|| (RandomState::new().hash_one("lanekeeper") >> 32) as u32);
+    format!("{prefix:08x}-{:x}", NEXT.fetch_add(1, Ordering::Relaxed)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::error::Code;
+
+    fn job() -> (Job, Pending) {
+        let probe = Probe {
+            kind: ProbeKind::Liveness,
+            verbose: false,
+        };
+        Job::new(Request::Probe(probe), "id".into(), clock::instant())
+    }
+
+    #[test]
+    fn a_job_dropped_unanswered_shows_as_a_closed_channel() {
+        let (job, pending) = job();
+        drop(job);
+        assert!(pending.reply.recv().is_err());
+    }
+
+    #[test]
+    fn an_answer_nobody_waits_for_is_dropped_without_blocking() {
+        let (job, pending) = job();
+        pending.abandon();
+        assert!(!job.is_wanted());
+        drop(pending);
+        job.refuse(RequestError::new(Code::Draining, "x"), clock::instant());
+    }
+}

@@ -1,0 +1,139 @@
+//! lanekeeper: a synchronous, thread-per-core model server whose probes always answer in time and
+//! always tell the truth.
+//!
+//! # The way of a request
+//! ```text
+//!  TCP ─accept─▶ connection thread ──Job──▶ acceptor ──offer──▶ prediction lane ─▶ predict-0..N
+//!                (head, route, body, answer)   │              (bounded queue)          │
+//!                         ▲                    └──────offer──▶ probe lane ─────▶ probe-0..M
+//!                         └──────────── Reply (exactly one per Job) ◀─────────────────┘
+//! ```
+//! The modules below stand in that order. A connection thread does all reading and writing of its
+//! socket; the acceptor dispatches and never blocks; prediction workers compute; probe workers read
+//! time stamps. The lanes share nothing but read-only options and the atomics in [`vitals`].
+//!
+//! # Invariants
+//! 1. A probe waits for no prediction, no client other than its own, no lock held across either,
+//!    and no log line.
+//! 2. Every request gets exactly one answer, or its connection is closed and the fact is counted.
+//! 3. Every queue, table, thread count, head, body and wait has a limit with a unit.
+//! 4. Ahead of predictions stand only the probe listener's threads, the acceptor, the probe lane
+//!    and the main thread, and what costs no prediction is paced.
+//! 5. `/livez` compares time stamps; it never sends a check through the queue it judges.
+//! 6. What is refused is refused before it is worked on.
+//! 7. No client can turn a verdict: not by load, not by what it sends, not by leaving.
+//!
+//! # Lexicon
+//! A *lane* is one bounded queue and the workers reserved to it (in papers: a bulkhead). *Waiting
+//! time* is spent in the queue, *service time* with a worker, *sojourn time* is both. A *trial* is a
+//! prediction on the model's own row with a known answer; the *canary* makes it. A worker is *stuck*
+//! when it has been on its present prediction for `--stall-timeout`.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+// In the order in which a request travels, the whole before its parts. `use crate::…` points only
+// down this list, and a test holds it to that.
+
+// What the binary is asked to do.
+pub mod commands;
+
+// The whole: listeners, lanes, threads and their end.
+pub mod server;
+
+pub mod supervise;
+
+// The way of a request, from its socket …
+pub mod http;
+
+pub mod route;
+
+pub mod acceptor;
+
+// … to whoever computes.
+pub mod worker;
+
+pub mod canary;
+
+// What is known about the server, and what is judged from it.
+pub mod probe;
+
+pub mod health;
+
+pub mod admission;
+
+// What travels, and where it waits.
+pub mod lane;
+
+pub mod job;
+
+pub mod priority;
+
+pub mod context;
+
+// From bodies to answers.
+pub mod predict;
+
+pub mod model;
+
+// Load, for benches and for operators.
+pub mod drill;
+
+pub mod client;
+
+// Leaves that all may use.
+pub mod lifecycle;
+
+pub mod logging;
+
+pub mod config;
+
+pub mod vitals;
+
+pub mod error;
+
+pub mod fault;
+
+pub mod panic;
+
+pub mod sys;
+
+pub mod clock;
+
+use crate::error::StartError;
+use crate::fault::{Faults, NoFaults};
+use crate::model::ModelSource;
+
+/// Runs lanekeeper with a command line (`args[0]` is the program's name) and a source of models.
+///
+/// Tests and benches start themselves again through it with models of their own.
+pub fn run(args: impl IntoIterator<Item = OsString>, source: Arc<dyn ModelSource>) -> ExitCode {
+    run_with_faults(args, source, Arc::new(NoFaults))
+}
+
+/// Runs lanekeeper as [`run`] does, with faults injected into its threads.
+pub fn run_with_faults(
+    args: impl IntoIterator<Item = OsString>,
+    source: Arc<dyn ModelSource>,
+    faults: Arc<dyn Faults>,
+) -> ExitCode {
+    let result = match config::parse(args) {
+        Ok(serve) => commands::serve::run(serve, source, faults),
+        Err(error) if error.exit_code() == 0 => {
+            // Help or version, asked for: to stdout, where a closed pipe is no error.
+            let _ = error.print();
+            Ok(())
+        }
+        Err(error) => Err(StartError::Usage(config::usage_line(&error))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A stderr that is closed is no reason for a panic.
+            let _ = writeln!(std::io::stderr(), "lanekeeper: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

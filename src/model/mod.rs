@@ -1,0 +1,163 @@
+//! Models: what they take, what they give, and where they come from.
+//!
+//! [`Model`] is what the prediction lane and the canary call; [`ModelSource`] is where the server
+//! gets one, so that tests and benches can serve a slow, hanging, failing or panicking one. Nothing
+//! here knows a socket or a queue.
+
+pub mod default;
+pub mod estimator;
+pub mod file;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What a model is called, what it takes and what it can say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schema {
+    /// The model's name, as answers and logs show it (`iris`).
+    pub name: String,
+    /// The algorithm in kebab-case (`random-forest-classifier`).
+    pub algorithm: String,
+    /// Names of the features in the order of a row's values.
+    pub features: Vec<String>,
+    /// Class labels in the order of class indices; empty for a regressor.
+    pub classes: Vec<String>,
+}
+
+/// Instances as one flat row-major matrix: `len` rows of `width` finite numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rows {
+    values: Vec<f64>,
+    width: usize,
+}
+
+impl Rows {
+    /// Takes a row-major matrix; `values.len()` is a multiple of `width`, and `width` at least 1.
+    ///
+    /// Returns `None` where that does not hold.
+    pub fn new(values: Vec<f64>, width: usize) -> Option<Self> {
+        (width > 0 && values.len().is_multiple_of(width)).then_some(Rows { values, width })
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.width
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Number of features in each row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// All values, row after row.
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// The rows in order.
+    pub fn iter(&self) -> std::slice::ChunksExact<'_, f64> {
+        self.values.chunks_exact(self.width)
+    }
+}
+
+/// What a model says of some rows, in their order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// A classifier's answer.
+    Classes {
+        /// For each row the index of its class in [`Schema::classes`].
+        indices: Vec<u32>,
+        /// Row-major, rows × classes, each row summing to 1; absent where the algorithm has none.
+        probabilities: Option<Vec<f64>>,
+    },
+    /// A regressor's answer: one number for each row.
+    Numbers(Vec<f64>),
+}
+
+/// The row a model is tried on before it serves, with the answer it must give.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    /// One row, as long as [`Schema::features`].
+    pub row: Vec<f64>,
+    /// What the model answered when it was made.
+    pub expected: Expected,
+}
+
+/// The answer a trial must give.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expected {
+    /// The class label, compared exactly.
+    Label(String),
+    /// The number, compared within 1e-9 relative (another libm than the trainer's).
+    Number(f64),
+}
+
+/// A model's own word that it could not compute an answer; the text goes to log and client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PredictError(pub String);
+
+impl fmt::Display for PredictError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for PredictError {}
+
+/// Why no model could be had: one line that says what, where, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadError(pub String);
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// Something that predicts; shared by all prediction workers and the canary.
+pub trait Model: Send + Sync {
+    /// What the model takes and can say.
+    fn schema(&self) -> &Schema;
+
+    /// The row it is tried on, with the expected answer.
+    fn trial(&self) -> &Trial;
+
+    /// Computes one answer for each row; may take long and uses the calling thread alone.
+    ///
+    /// `rows` has the schema's width and finite values: the caller has checked.
+    ///
+    /// # Errors
+    /// Where the model cannot compute an answer. A panic is caught by the caller.
+    fn predict(&self, rows: &Rows) -> Result<Output, PredictError>;
+}
+
+/// Where the server gets its model.
+pub trait ModelSource: Send + Sync {
+    /// Loads the model in `file`, or the default one; runs on a thread of its own.
+    ///
+    /// # Errors
+    /// Where there is no sound model to be had; the text is shown to the operator.
+    fn load(&self, file: Option<&Path>) -> Result<Arc<dyn Model>, LoadError>;
+}
+
+/// A [`Model`] in a file, or the embedded one where no file is named: what the binary serves.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Files;
+
+impl ModelSource for Files {
+    fn load(&self, file: Option<&Path>) -> Result<Arc<dyn Model>, LoadError> {
+        let loaded = match file {
+            Some(path) => file::read(path)?,
+            None => default::load()?,
+        };
+        Ok(Arc::new(loaded))
+    }
+}

@@ -1,0 +1,226 @@
+//! Routing: method and path → what is wanted. Pure.
+//!
+//! Paths compare exactly, the query cut off, nothing decoded. This file alone says what a probe is.
+
+use tiny_http::Method;
+
+use crate::error::{Code, RequestError};
+use crate::job::{Probe, ProbeKind};
+
+/// What a request wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// Predictions.
+    Predict,
+    /// The server's state.
+    Probe(Probe),
+    /// The page of what there is.
+    Page,
+}
+
+/// Which listener a request came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerKind {
+    /// The one that serves everything.
+    Main,
+    /// The one reserved for probes.
+    Probe,
+}
+
+/// The paths, for whoever missed them.
+const PATHS: &str = "POST /predict, GET /livez, GET /readyz, GET /healthz, GET /statusz, GET /";
+
+/// Tells what `method` on `path` wants on this listener; `main_port` is named where a request
+/// belongs there.
+///
+/// # Errors
+/// 404 with the list of paths, 405 with `Allow`.
+pub fn route(
+    method: &Method,
+    path: &str,
+    query: Option<&str>,
+    listener: ListenerKind,
+    main_port: u16,
+) -> Result<Route, RequestError> {
+    let probe = |kind| {
+        Route::Probe(Probe {
+            kind,
+            verbose: asks_verbose(query),
+        })
+    };
+    let (route, allow) = match path {
+        "/livez" | "/healthz" => (probe(ProbeKind::Liveness), "GET, HEAD"),
+        "/readyz" => (probe(ProbeKind::Readiness), "GET, HEAD"),
+        "/statusz" => (probe(ProbeKind::Status), "GET, HEAD"),
+        _ if listener == ListenerKind::Probe => return Err(elsewhere(main_port)),
+        "/" => (Route::Page, "GET, HEAD"),
+        "/predict" => (Route::Predict, "POST"),
+        "*" => return Err(not_allowed("GET, HEAD, POST")),
+        _ => {
+            return Err(RequestError::new(
+                Code::NotFound,
+                format!("nothing is here; there is {PATHS}"),
+            ));
+        }
+    };
+    let allowed = match method {
+        Method::Get | Method::Head => route != Route::Predict,
+        Method::Post => route == Route::Predict,
+        _ => false,
+    };
+    if allowed {
+        return Ok(route);
+    }
+    Err(not_allowed(allow))
+}
+
+fn not_allowed(allow: &'static str) -> RequestError {
+    RequestError {
+        allow: Some(allow),
+        ..RequestError::new(
+            Code::MethodNotAllowed,
+            format!("this path takes {allow} only"),
+        )
+    }
+}
+
+fn elsewhere(main_port: u16) -> RequestError {
+    let text = format!(
+        "this port serves probes only (GET /livez, /readyz, /healthz, /statusz); everything else is on port {main_port}"
+    );
+    RequestError::new(Code::NotFound, text)
+}
+
+fn asks_verbose(query: Option<&str>) -> bool {
+    let mut pairs = query.unwrap_or_default().split('&');
+    pairs.any(|pair| pair.split('=').next() == Some("verbose"))
+}
+
+/// Whether a body of this content type is form data, which is what curl's `-d` calls everything.
+pub fn is_form(content_type: Option<&str>) -> bool {
+    content_type.is_some_and(|value| {
+        essence(value).eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    })
+}
+
+/// Checks that a body may be JSON, going by its content type and coding.
+///
+/// # Errors
+/// 415 with what would be right.
+pub fn check_media_type(
+    content_type: Option<&str>,
+    content_encoding: Option<&str>,
+) -> Result<(), RequestError> {
+    if content_encoding.is_some() {
+        let text = "the body must come without Content-Encoding: compressed bodies are not read";
+        return Err(RequestError::new(Code::UnsupportedMediaType, text));
+    }
+    let Some(value) = content_type else {
+        return Ok(());
+    };
+    let essence = essence(value).to_ascii_lowercase();
+    let may_be_json = essence.is_empty()
+        || essence == "application/json"
+        || essence.ends_with("+json")
+        || essence == "text/plain"
+        || essence == "application/octet-stream"
+        || is_form(content_type);
+    if may_be_json {
+        return Ok(());
+    }
+    let text = "the body must be JSON: send it with Content-Type: application/json";
+    Err(RequestError::new(Code::UnsupportedMediaType, text))
+}
+
+fn essence(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(request: &str, listener: ListenerKind, expected: Result<Route, (u16, &str)>) {
+        let (method, target) = request.split_once(' ').unwrap();
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let routed = route(&method.parse().unwrap(), path, query, listener, 8080);
+        match (routed, expected) {
+            (Ok(route), Ok(expected)) => assert_eq!(route, expected, "{request}"),
+            (Err(error), Err((status, allow))) => {
+                assert_eq!(error.code.status(), status, "{request}");
+                assert_eq!(error.allow.unwrap_or(""), allow, "{request}");
+            }
+            (routed, expected) => panic!("{request}: {routed:?}, expected {expected:?}"),
+        }
+    }
+
+    fn probe(kind: ProbeKind, verbose: bool) -> Result<Route, (u16, &'static str)> {
+        Ok(Route::Probe(Probe { kind, verbose }))
+    }
+
+    #[test]
+    fn every_path_has_its_methods() {
+        let main = ListenerKind::Main;
+        check("POST /predict", main, Ok(Route::Predict));
+        check("POST /predict?x=1", main, Ok(Route::Predict));
+        check("GET /predict", main, Err((405, "POST")));
+        check("GET /livez", main, probe(ProbeKind::Liveness, false));
+        check("GET /livez?verbose", main, probe(ProbeKind::Liveness, true));
+        check(
+            "GET /livez?a=b&verbose=1",
+            main,
+            probe(ProbeKind::Liveness, true),
+        );
+        check("HEAD /healthz", main, probe(ProbeKind::Liveness, false));
+        check("GET /readyz", main, probe(ProbeKind::Readiness, false));
+        check("GET /statusz", main, probe(ProbeKind::Status, false));
+        check("POST /livez", main, Err((405, "GET, HEAD")));
+        check("DELETE /readyz", main, Err((405, "GET, HEAD")));
+        check("GET /", main, Ok(Route::Page));
+        check("GET /livez/", main, Err((404, "")));
+        check("GET /LIVEZ", main, Err((404, "")));
+        check("GET /%6civez", main, Err((404, "")));
+    }
+
+    #[test]
+    fn the_probe_listener_serves_probes_only_and_names_the_other_port() {
+        check(
+            "GET /livez",
+            ListenerKind::Probe,
+            probe(ProbeKind::Liveness, false),
+        );
+        check(
+            "GET /statusz",
+            ListenerKind::Probe,
+            probe(ProbeKind::Status, false),
+        );
+        check("POST /predict", ListenerKind::Probe, Err((404, "")));
+        check("GET /", ListenerKind::Probe, Err((404, "")));
+        let error = route(&Method::Post, "/predict", None, ListenerKind::Probe, 8080).unwrap_err();
+        assert!(error.text.contains("8080"), "{}", error.text);
+    }
+
+    #[test]
+    fn content_types_that_cannot_be_json_are_refused() {
+        #[rustfmt::skip]
+        let table = [
+            (None, true), (Some(""), true), (Some("application/json"), true),
+            (Some("Application/JSON; charset=utf-8"), true), (Some("application/ld+json"), true),
+            (Some("text/plain"), true), (Some("application/octet-stream"), true),
+            (Some("application/x-www-form-urlencoded"), true),
+            (Some("text/html"), false), (Some("text/csv"), false), (Some("multipart/form-data; boundary=x"), false),
+            (Some("application/jsonp"), false),
+        ];
+        for (content_type, accepted) in table {
+            assert_eq!(
+                check_media_type(content_type, None).is_ok(),
+                accepted,
+                "{content_type:?}"
+            );
+        }
+        assert!(check_media_type(Some("application/json"), Some("gzip")).is_err());
+    }
+}

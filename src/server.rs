@@ -1,0 +1,424 @@
+//! The server put together: listeners, lanes and threads from one place, which owns every handle.
+//!
+//! The main thread runs [`Server::run`]: it ticks, supervises, and ends the server when told to. It
+//! never joins a thread that may hang; returning ends them all.
+
+use std::io::{self, PipeWriter, Read};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::acceptor::{self, Lanes};
+use crate::admission;
+use crate::canary;
+use crate::clock::{self, ProcessClock};
+use crate::config::{Config, ProbeListen, Yielding};
+use crate::context::Context;
+use crate::error::StartError;
+use crate::fault::Faults;
+use crate::http::context::HttpContext;
+use crate::http::listener::{self, Listener};
+use crate::http::page;
+use crate::job::Job;
+use crate::lane::{self, Intake, LaneKind};
+use crate::lifecycle::{self, Signals, Waker};
+use crate::logging::{AccessLog, Logging};
+use crate::model::{LoadError, Model, ModelSource};
+use crate::panic;
+use crate::priority::{Priority, Work};
+use crate::route::ListenerKind;
+use crate::supervise::Crew;
+use crate::sys::{self, Slice};
+use crate::vitals::{Phase, Vitals};
+use crate::worker;
+
+/// How often the main thread looks around while the server ends.
+const DRAIN_TICK: Duration = Duration::from_millis(20);
+
+/// How long the last answers may take to be written once everything is refused.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// Room for jobs beyond one for each connection: probes whose client left them behind.
+const PROBE_QUEUE_SPARE: usize = 16;
+
+/// What the loader thread brings.
+type Loaded = Result<Arc<dyn Model>, LoadError>;
+
+/// The running server, as the main thread holds it.
+#[derive(Debug)]
+pub struct Server {
+    context: Arc<Context>,
+    signals: Signals,
+    crew: Crew,
+    listeners: Vec<Arc<Listener>>,
+    http: Arc<HttpContext>,
+    /// Predictions that nobody took up are refused from here at the end.
+    left_over: Intake<Job>,
+    loaded: Receiver<Loaded>,
+    /// Dropping it ends the connection threads that wait.
+    _stop: PipeWriter,
+    /// Dropping it ends the canary.
+    _canary_stop: Sender<()>,
+}
+
+/// The listening sockets, before anything runs.
+#[derive(Debug)]
+struct Sockets {
+    main: std::net::TcpListener,
+    main_address: SocketAddr,
+    probe: Option<std::net::TcpListener>,
+}
+
+impl Server {
+    /// Opens the listeners and starts every thread; the model is loaded last, on its own thread.
+    ///
+    /// # Errors
+    /// Where an address is not to be had, or the system has no threads or descriptors to give.
+    pub fn start(
+        config: Config,
+        source: Arc<dyn ModelSource>,
+        faults: Arc<dyn Faults>,
+        logging: &Logging,
+    ) -> Result<Self, StartError> {
+        let signals =
+            Signals::install().map_err(|error| failed("install signal handlers", &error))?;
+        sys::raise_descriptor_limit();
+        if config.yielding == Yielding::Slice {
+            sys::set_slice(Slice::Short);
+        }
+        let sockets = open_sockets(&config)?;
+        let context = new_context(config, Arc::clone(&faults));
+        let waker = signals
+            .waker()
+            .map_err(|error| failed("open a pipe", &error))?;
+        let mut crew = Crew::new(waker.clone(), Arc::clone(&context.vitals));
+        let (acceptor_sender, left_over) = start_crew(&mut crew, &context, logging, faults)
+            .map_err(|error| failed("start threads", &error))?;
+        let (canary_stop, canary_stopped) = crossbeam_channel::bounded(0);
+        let canary_context = Arc::clone(&context);
+        crew.start("canary".to_owned(), move || {
+            canary::run(&canary_context, &canary_stopped)
+        })
+        .map_err(|error| failed("start threads", &error))?;
+        let (stop_reader, stop) = io::pipe().map_err(|error| failed("open a pipe", &error))?;
+        let http = Arc::new(HttpContext {
+            access_log: AccessLog::new(context.config.access_log_rate),
+            context: Arc::clone(&context),
+            acceptor: acceptor_sender,
+            main_port: sockets.main_address.port(),
+            stop: stop_reader,
+        });
+        let listeners = start_listeners(sockets, &http)
+            .map_err(|error| failed("start connection threads", &error))?;
+        let loaded = start_loader(&context, source, waker)
+            .map_err(|error| failed("start a thread", &error))?;
+        Ok(Server {
+            context,
+            signals,
+            crew,
+            listeners,
+            http,
+            left_over,
+            loaded,
+            _stop: stop,
+            _canary_stop: canary_stop,
+        })
+    }
+
+    /// Runs until a signal ends the server, or its model cannot be loaded.
+    ///
+    /// # Errors
+    /// Where the first model cannot be loaded.
+    pub fn run(mut self) -> Result<(), StartError> {
+        let addresses: Vec<String> = self
+            .listeners
+            .iter()
+            .map(|listener| url(listener.address()))
+            .collect();
+        let probes = addresses.get(1).map_or_else(
+            || "no probe listener".to_owned(),
+            |url| format!("probes on {url}"),
+        );
+        log::info!("listening on {}, {probes}", addresses[0]);
+        while !self.signals.told() {
+            self.wait(self.context.config.tick());
+            self.tick();
+            match self.loaded.try_recv() {
+                Ok(Ok(model)) => self.announce(model.as_ref(), &addresses[0], &probes),
+                Ok(Err(error)) => return Err(StartError::Failed(error.to_string())),
+                Err(_) => {}
+            }
+        }
+        self.drain();
+        Ok(())
+    }
+
+    /// Waits until something is up, at most for `limit`.
+    fn wait(&self, limit: Duration) {
+        let deadline = clock::instant() + limit;
+        if sys::wait_readable(&[self.signals.wake().as_fd()], Some(deadline)).is_err() {
+            sys::sleep(DRAIN_TICK);
+        }
+        // Non-blocking: takes what was written to wake this thread.
+        let _ = self.signals.wake().read(&mut [0; 64]);
+    }
+
+    fn tick(&mut self) {
+        self.context.vitals.clock.tick();
+        self.http.access_log.tick();
+        self.crew.tick();
+        for listener in &self.listeners {
+            listener.tick();
+        }
+    }
+
+    fn announce(&self, model: &dyn Model, url: &str, probes: &str) {
+        let config = &self.context.config;
+        let schema = model.schema();
+        log::info!(
+            "serving {} ({}, {} features, {} classes) on {url}, {probes}; prediction lane: {} workers, queue {}; probe lane: {} workers{}",
+            schema.name,
+            schema.algorithm,
+            schema.features.len(),
+            schema.classes.len(),
+            config.predict_workers,
+            config.predict_queue,
+            config.probe_workers,
+            if config.shared_lane {
+                "; --shared-lane: probes wait behind predictions"
+            } else {
+                ""
+            },
+        );
+        let host = page::reachable(self.listeners[0].address()).to_string();
+        log::info!("try: {}", page::curl(&host, model));
+    }
+
+    /// Follows the timeline of `lifecycle` to its end.
+    fn drain(&mut self) {
+        let began = clock::instant();
+        let vitals = Arc::clone(&self.context.vitals);
+        let config = &self.context.config;
+        let asked = vitals.readyz_seen.load(Ordering::Relaxed);
+        let default_grace = if asked {
+            Duration::from_secs(5)
+        } else {
+            Duration::ZERO
+        };
+        let (grace, timeout) = (
+            config.drain_grace.unwrap_or(default_grace),
+            config.drain_timeout,
+        );
+        log::info!(
+            "draining: grace {}, then at most {} for admitted predictions",
+            humantime::format_duration(grace),
+            humantime::format_duration(timeout),
+        );
+        loop {
+            // From the moment the grace is over new predictions are refused, so that what is left
+            // can only become less: the phase moves first, then the work is counted.
+            let since = clock::instant().saturating_duration_since(began);
+            let last = vitals.phase();
+            vitals.advance(if since < grace {
+                Phase::Draining
+            } else {
+                Phase::Finishing
+            });
+            if last < Phase::Finishing && vitals.phase() == Phase::Finishing {
+                self.listeners
+                    .iter()
+                    .for_each(|listener| listener.close_idle());
+            }
+            let work_left = vitals.predictions_owed.load(Ordering::Acquire) > 0;
+            let phase = lifecycle::phase_at(since, grace, timeout, work_left);
+            vitals.advance(phase);
+            if phase == Phase::Stopped {
+                break;
+            }
+            self.wait(DRAIN_TICK);
+            self.tick();
+        }
+        self.refuse_what_is_left(clock::instant() + LAST_ANSWERS);
+        log::info!("stopped");
+    }
+
+    fn refuse_what_is_left(&mut self, deadline: Instant) {
+        let vitals = Arc::clone(&self.context.vitals);
+        loop {
+            while let Some(job) = self.left_over.take_now() {
+                job.refuse(admission::draining(), clock::instant());
+            }
+            if vitals.answers_owed.load(Ordering::Acquire) == 0 || clock::instant() >= deadline {
+                return;
+            }
+            self.wait(DRAIN_TICK);
+            self.tick();
+        }
+    }
+}
+
+fn new_context(config: Config, faults: Arc<dyn Faults>) -> Arc<Context> {
+    let limits = &config.limits;
+    let probe_queue = limits.max_connections + limits.max_probe_connections + PROBE_QUEUE_SPARE;
+    let vitals = Arc::new(Vitals::new(
+        ProcessClock::new(config.tick()),
+        (config.predict_queue, config.predict_workers),
+        (probe_queue, config.probe_workers),
+    ));
+    Arc::new(Context {
+        config,
+        vitals,
+        model: OnceLock::new(),
+        faults,
+    })
+}
+
+/// Starts the log, the acceptor and both lanes' workers.
+fn start_crew(
+    crew: &mut Crew,
+    context: &Arc<Context>,
+    logging: &Logging,
+    faults: Arc<dyn Faults>,
+) -> io::Result<(Sender<Job>, Intake<Job>)> {
+    let runner = logging.runner(faults);
+    crew.start("log".to_owned(), runner)?;
+    let (predict, predict_intake) = lane::lane(LaneKind::Predict, &context.vitals);
+    let (probe, probe_intake) = lane::lane(LaneKind::Probe, &context.vitals);
+    // Each lane's threads, by the one table there is: lane, workers.
+    let lanes = [
+        (probe_intake, context.config.probe_workers),
+        (predict_intake.clone(), context.config.predict_workers),
+    ];
+    for (intake, workers) in lanes {
+        for index in 0..workers {
+            let (context, intake) = (Arc::clone(context), intake.clone());
+            let name = worker::thread_name(intake.kind(), index);
+            crew.start(name, move || worker::run(&context, index, &intake))?;
+        }
+    }
+    let (sender, receiver) = crossbeam_channel::bounded(acceptor::intake_capacity(context));
+    let lanes = Lanes { predict, probe };
+    let acceptor_context = Arc::clone(context);
+    crew.start("acceptor".to_owned(), move || {
+        acceptor::run(&acceptor_context, &receiver, &lanes);
+    })?;
+    Ok((sender, predict_intake))
+}
+
+/// Loads the model, tries it, and only then puts it in its place; also warms it.
+fn start_loader(
+    context: &Arc<Context>,
+    source: Arc<dyn ModelSource>,
+    waker: Waker,
+) -> io::Result<Receiver<Loaded>> {
+    const STACK_BYTES: usize = 8 * 1024 * 1024;
+    let (sender, receiver) = crossbeam_channel::bounded(1);
+    let context = Arc::clone(context);
+    sys::spawn("loader", STACK_BYTES, move || {
+        let _as_it_comes = Priority::new(context.config.yielding, Work::Computing);
+        let file = context.config.model.as_deref();
+        let loaded = panic::catch(|| source.load(file))
+            .unwrap_or_else(|panic| Err(LoadError(format!("loading the model panicked: {panic}"))));
+        if let Ok(model) = &loaded {
+            let verdict = canary::try_model(model.as_ref());
+            // This thread alone puts a model there.
+            let _ = context.model.set(Arc::clone(model));
+            context.vitals.loaded.store(true, Ordering::Release);
+            canary::conclude(&context, verdict);
+            context.vitals.advance(Phase::Serving);
+        }
+        // The main thread alone receives, and has room for one.
+        let _ = sender.try_send(loaded);
+        waker.wake();
+    })?;
+    Ok(receiver)
+}
+
+fn open_sockets(config: &Config) -> Result<Sockets, StartError> {
+    let main = listener::bind(config.listen)
+        .map_err(|error| cannot_listen("--listen", config.listen, &error))?;
+    let main_address = main
+        .local_addr()
+        .map_err(|error| failed("read the listener's address", &error))?;
+    let probe = match config.probe_listen {
+        ProbeListen::Off => None,
+        ProbeListen::At(address) => Some(
+            listener::bind(address)
+                .map_err(|error| cannot_listen("--probe-listen", address, &error))?,
+        ),
+        ProbeListen::NextPort => bind_next_port(config.listen, main_address),
+    };
+    Ok(Sockets {
+        main,
+        main_address,
+        probe,
+    })
+}
+
+/// Opens the probe listener nobody asked for; where it cannot be, probes stay on the main one.
+fn bind_next_port(asked: SocketAddr, main: SocketAddr) -> Option<std::net::TcpListener> {
+    let port = match asked.port() {
+        0 => Some(0),
+        _ => main.port().checked_add(1),
+    };
+    let opened = port
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::AddrNotAvailable,
+                "there is no port after 65535",
+            )
+        })
+        .and_then(|port| listener::bind(SocketAddr::new(main.ip(), port)));
+    opened
+        .inspect_err(|error| {
+            log::warn!(
+                "no probe listener on port {}: {error}; probes are answered on {main} only; choose another with --probe-listen",
+                port.map_or_else(|| "65536".to_owned(), |port| port.to_string()),
+            );
+        })
+        .ok()
+}
+
+fn start_listeners(sockets: Sockets, http: &Arc<HttpContext>) -> io::Result<Vec<Arc<Listener>>> {
+    let kinds = [
+        (ListenerKind::Main, Some(sockets.main)),
+        (ListenerKind::Probe, sockets.probe),
+    ];
+    let mut listeners = Vec::new();
+    for (kind, socket) in kinds {
+        if let Some(socket) = socket {
+            let listener = Arc::new(Listener::new(kind, socket, Arc::clone(http))?);
+            listener.start()?;
+            listeners.push(listener);
+        }
+    }
+    Ok(listeners)
+}
+
+fn url(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+fn failed(what: &str, error: &io::Error) -> StartError {
+    StartError::Failed(format!("cannot {what}: {error}"))
+}
+
+fn cannot_listen(option: &str, address: SocketAddr, error: &io::Error) -> StartError {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("stop the process that holds it, or choose another with {option}")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!(
+                "ports below 1024 need a privilege (CAP_NET_BIND_SERVICE); choose another with {option}"
+            )
+        }
+        _ => format!("choose an address of this machine with {option}"),
+    };
+    StartError::Failed(format!("cannot listen on {address}: {error}; {remedy}"))
+}

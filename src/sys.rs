@@ -1,0 +1,257 @@
+//! What the operating system is asked for beyond std: named threads, who gets the CPU, descriptor
+//! limits, and waiting for a socket with a time limit.
+//!
+//! A leaf. The only file with `unsafe`, for the one system call that no safe crate covers
+//! (`sched_setattr(2)`). Everything about scheduling is a wish: where the kernel or a seccomp filter
+//! refuses, that is logged once at debug and the server goes on.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use crate::clock;
+
+/// Starts a named thread; the name shows in `ps -L` and `top -H` (15 bytes at most).
+///
+/// # Errors
+/// Where the system has no thread to give (EAGAIN, ENOMEM).
+#[allow(clippy::disallowed_methods)] // the one place the ban leaves open
+pub fn spawn(
+    name: &str,
+    stack_bytes: usize,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(stack_bytes)
+        .spawn(body)
+}
+
+/// Sleeps, for pacing and for backing off after a refused system call; never to wait for an event.
+pub fn sleep(duration: Duration) {
+    thread::sleep(duration);
+}
+
+/// Raises the soft limit on open descriptors to the hard one and returns the limit in force.
+pub fn raise_descriptor_limit() -> Option<u64> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let mut raised = limit;
+    raised.current = limit.maximum;
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            log::debug!("descriptor limit stays as it is: {error}");
+            limit.current
+        }
+    }
+}
+
+/// The slice of the EEVDF scheduler a thread asks for (Linux 6.12 and later).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slice {
+    /// 0.1 ms: an early deadline, so that waking up displaces whoever computes.
+    Short,
+    /// What every thread gets.
+    Default,
+    /// 100 ms: a late deadline, so that whoever wakes up goes first.
+    Long,
+}
+
+/// Whether this kernel honours slices: `sched_runtime` of SCHED_OTHER counts from Linux 6.12 on.
+pub fn kernel_has_slices() -> bool {
+    cfg!(target_os = "linux")
+        && rustix::system::uname()
+            .release()
+            .to_str()
+            .ok()
+            .and_then(|release| {
+                let mut parts = release.split(['.', '-']);
+                let major: u32 = parts.next()?.parse().ok()?;
+                let minor: u32 = parts.next()?.parse().ok()?;
+                Some((major, minor) >= (6, 12))
+            })
+            .unwrap_or(false)
+}
+
+/// Asks for a slice for the calling thread; the threads it starts inherit it.
+pub fn set_slice(slice: Slice) {
+    static REFUSED: AtomicBool = AtomicBool::new(false);
+    if let Err(error) = sched::set_runtime(slice)
+        && !REFUSED.swap(true, Ordering::Relaxed)
+    {
+        log::debug!("the kernel refuses to set a thread's slice (sched_setattr): {error}");
+    }
+}
+
+/// Lowers the calling thread to niceness `nice` (0 to 19); there is no way back without privilege.
+pub fn set_nice(nice: i32) {
+    static REFUSED: AtomicBool = AtomicBool::new(false);
+    #[cfg(target_os = "linux")] // elsewhere niceness belongs to the process, not the thread
+    if let Err(error) = rustix::process::setpriority_process(None, nice)
+        && !REFUSED.swap(true, Ordering::Relaxed)
+    {
+        log::debug!("the kernel refuses to lower a thread (setpriority): {error}");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (nice, &REFUSED);
+}
+
+#[cfg(target_os = "linux")]
+mod sched {
+    use super::{Slice, io};
+
+    /// `struct sched_attr` in its first version (sched_setattr(2)), 48 bytes.
+    #[repr(C)]
+    #[derive(Default)]
+    struct SchedAttr {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+
+    #[allow(unsafe_code)] // no safe crate offers sched_setattr with a runtime for SCHED_OTHER
+    pub(super) fn set_runtime(slice: Slice) -> io::Result<()> {
+        let attr = SchedAttr {
+            size: size_of::<SchedAttr>() as u32,
+            // The call sets the niceness too, so the present one is handed back.
+            nice: rustix::process::getpriority_process(None)?,
+            runtime: match slice {
+                Slice::Short => 100_000,
+                Slice::Default => 0,
+                Slice::Long => 100_000_000,
+            },
+            ..SchedAttr::default()
+        };
+        // SAFETY: the kernel reads `size` bytes from a live, initialised struct of the layout that
+        // sched_setattr(2) gives, and writes nothing; pid 0 is the calling thread, flags are 0.
+        let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod sched {
+    use super::{Slice, io};
+
+    pub(super) fn set_runtime(_slice: Slice) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a wait for descriptors ended with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// The descriptor at this place is readable or closed.
+    Ready(usize),
+    /// The deadline passed.
+    TimedOut,
+}
+
+/// Waits until one of `fds` (at most two) is readable or closed; the first in the list wins.
+///
+/// # Errors
+/// Where `poll(2)` fails for want of memory.
+pub fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::Result<Wait> {
+    let mut set = match *fds {
+        [] => return Ok(Wait::TimedOut),
+        [only] => [only, only],
+        [first, second, ..] => [first, second],
+    }
+    .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    let count = fds.len().min(set.len());
+    loop {
+        let timeout = deadline.map(|deadline| deadline.duration_since(clock::instant()));
+        match rustix::event::poll(&mut set[..count], timeout.map(timespec).as_ref()) {
+            Ok(0) => return Ok(Wait::TimedOut),
+            Ok(_) => {
+                if let Some(index) = set[..count].iter().position(|fd| !fd.revents().is_empty()) {
+                    return Ok(Wait::Ready(index));
+                }
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Looks, without waiting, whether the peer of a socket has closed or shut down its sending half.
+pub fn peer_has_left(socket: impl AsFd) -> bool {
+    leaves_within(socket, Duration::ZERO)
+}
+
+/// Waits for `patience`, or until the peer of a socket has left or somebody has shut it down; says
+/// which.
+pub fn leaves_within(socket: impl AsFd, patience: Duration) -> bool {
+    #[cfg(target_os = "linux")]
+    let flags = PollFlags::RDHUP;
+    #[cfg(not(target_os = "linux"))]
+    let flags = PollFlags::HUP;
+    let mut set = [PollFd::new(&socket, flags)];
+    let looked = rustix::event::poll(&mut set, Some(&timespec(patience)));
+    let gone = PollFlags::HUP | PollFlags::ERR | flags;
+    looked.is_ok_and(|ready| ready > 0) && set[0].revents().intersects(gone)
+}
+
+/// Looks, without waiting, whether a socket has bytes to read, or its end.
+pub fn has_input(socket: impl AsFd) -> bool {
+    let mut set = [PollFd::new(&socket, PollFlags::IN)];
+    rustix::event::poll(&mut set, Some(&timespec(Duration::ZERO))).is_ok_and(|ready| ready > 0)
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::{Shutdown, TcpListener, TcpStream};
+
+    #[test]
+    fn a_half_closed_client_has_left() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        assert!(!peer_has_left(&server));
+        client.shutdown(Shutdown::Write).unwrap();
+        let deadline = clock::instant() + Duration::from_secs(5);
+        assert_eq!(
+            wait_readable(&[server.as_fd()], Some(deadline)).unwrap(),
+            Wait::Ready(0)
+        );
+        assert!(peer_has_left(&server));
+    }
+
+    #[test]
+    fn waiting_names_the_descriptor_that_is_ready_and_ends_at_its_deadline() {
+        let (idle, _keep) = std::io::pipe().unwrap();
+        let (ready, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"x").unwrap();
+        assert_eq!(
+            wait_readable(&[idle.as_fd(), ready.as_fd()], None).unwrap(),
+            Wait::Ready(1)
+        );
+        assert_eq!(
+            wait_readable(&[idle.as_fd()], Some(clock::instant())).unwrap(),
+            Wait::TimedOut
+        );
+    }
+}

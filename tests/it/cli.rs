@@ -1,0 +1,151 @@
+//! The command line: options, exit codes, and what goes to which stream.
+
+use std::process::{Command, Output};
+
+use crate::support::Server;
+
+fn run(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn one_line(output: &Output) -> String {
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    let last = text.lines().last().unwrap_or_default().to_owned();
+    assert!(last.starts_with("lanekeeper: "), "{text}");
+    assert!(output.stdout.is_empty());
+    last
+}
+
+#[test]
+fn wrong_options_are_one_line_on_stderr_and_exit_code_2() {
+    for (args, expected) in [
+        (vec!["--nonsense"], "unexpected argument '--nonsense'"),
+        (
+            vec!["serve", "--predict-queue", "0"],
+            "--predict-queue must be at least 1",
+        ),
+        (vec!["--max-wait", "soon"], "--max-wait"),
+        (vec!["--listen", "8080"], "--listen must be HOST:PORT"),
+    ] {
+        let output = run(&args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(
+            one_line(&output).contains(expected),
+            "{args:?}: {}",
+            one_line(&output)
+        );
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr).lines().count(),
+            1,
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn an_option_may_come_from_the_environment() {
+    let output = Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
+        .env("LANEKEEPER_PREDICT_WORKERS", "0")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(one_line(&output).contains("--predict-workers must be at least 1"));
+}
+
+#[test]
+fn version_names_the_commit_and_help_names_the_limits_with_their_units() {
+    let version = String::from_utf8(run(&["--version"]).stdout).unwrap();
+    assert!(
+        version.starts_with(concat!("lanekeeper ", env!("CARGO_PKG_VERSION"), " (")),
+        "{version}"
+    );
+    let help = String::from_utf8(run(&["serve", "--help"]).stdout).unwrap();
+    for option in [
+        "--max-connections <N>",
+        "--max-head <BYTES>",
+        "--head-timeout <DURATION>",
+        "--max-body <BYTES>",
+        "[default: 16MiB]",
+        "LANEKEEPER_MAX_WAIT",
+        "--shared-lane",
+    ] {
+        assert!(help.contains(option), "{option} in {help}");
+    }
+}
+
+#[test]
+fn an_address_in_use_is_one_line_with_the_remedy_and_exit_code_1() {
+    let server = Server::real(&["--probe-listen", "none"]);
+    let taken = server.main.to_string();
+    for args in [
+        vec!["--listen", &taken],
+        vec!["--listen", "127.0.0.1:0", "--probe-listen", &taken],
+    ] {
+        let output = run(&args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let line = one_line(&output);
+        assert!(
+            line.contains("cannot listen on") && line.contains("choose another with"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_model_that_cannot_be_served_is_one_line_and_exit_code_1() {
+    let directory = std::env::temp_dir().join(format!("lanekeeper-cli-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let default = include_str!("../../src/model/default.json");
+    for (name, contents, expected) in [
+        ("empty.json", "", "it is empty"),
+        ("other.json", "{}", "not a lanekeeper model file"),
+        ("cut.json", &default[..1000], "cut short"),
+        (
+            "altered.json",
+            &default.replace("setosa", "sitosa"),
+            "checksum",
+        ),
+        (
+            "future.json",
+            &default.replace("\"format_version\":1", "\"format_version\":9"),
+            "format version is 9",
+        ),
+    ] {
+        let path = directory.join(name);
+        std::fs::write(&path, contents).unwrap();
+        let output = run(&[
+            "--listen",
+            "127.0.0.1:0",
+            "--log-level",
+            "error",
+            "--model",
+            path.to_str().unwrap(),
+        ]);
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let line = one_line(&output);
+        assert!(
+            line.contains(expected) && line.contains(name),
+            "{name}: {line}"
+        );
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr).lines().count(),
+            1,
+            "{name}"
+        );
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
+    let output = run(&["--listen", "127.0.0.1:0", "--model", "/nowhere/model.json"]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_model_file_is_served_like_the_embedded_one() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/model/default.json");
+    let server = Server::real(&["--model", path]);
+    server.wait_ready();
+    let response = server.predict(r#"{"instances": [[6.3, 3.3, 6.0, 2.5]]}"#);
+    assert_eq!(response.json()["predictions"][0], "virginica");
+}

@@ -1,0 +1,187 @@
+//! The beginning and the end of a server.
+
+use rustix::process::Signal;
+
+use crate::support::{Connection, Server, action, eventually, exchange, instance};
+
+#[test]
+fn a_signal_ends_an_idle_server_at_once_with_exit_code_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut server = Server::real(&["--drain-grace", "0s"]);
+        server.signal(signal);
+        assert_eq!(server.wait().code(), Some(0), "{signal:?}");
+        assert!(server.logged().contains("stopped"), "{}", server.logged());
+    }
+}
+
+#[test]
+fn during_the_grace_readyz_fails_and_everything_else_goes_on_with_connection_close() {
+    let mut server = Server::fixture("scripted", &["--drain-grace", "60s"]);
+    server.wait_ready();
+    let mut kept = Connection::open(server.main);
+    server.signal(Signal::TERM);
+    eventually("readyz fails", || server.get("/readyz").status == 503);
+    let ready = server.probe("/readyz");
+    assert_eq!(
+        (ready.body.as_str(), ready.field("retry-after")),
+        ("draining", "1")
+    );
+    let live = server.probe("/livez");
+    assert_eq!((live.status, live.field("connection")), (200, "close"));
+    kept.send(crate::support::predict_request(&instance(action::ANSWER, 3.0), "").as_bytes());
+    let response = kept.read();
+    assert_eq!(
+        (response.status, response.field("connection")),
+        (200, "close")
+    );
+    assert!(kept.is_closed());
+    server.signal(Signal::TERM);
+    assert_eq!(
+        server.wait().code(),
+        Some(128 + 15),
+        "a second signal ends it at once"
+    );
+}
+
+#[test]
+fn admitted_predictions_finish_and_new_ones_are_refused() {
+    let args = [
+        "--drain-grace",
+        "0s",
+        "--predict-workers",
+        "1",
+        "--max-wait",
+        "20s",
+    ];
+    let mut server = Server::fixture("scripted", &args);
+    server.wait_ready();
+    let mut idle = Connection::open(server.main);
+    idle.send(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(idle.read().status, 200);
+    let mut running = server.begin(&instance(action::BLOCK, 1.0));
+    eventually("it runs", || server.busy() == 1);
+    let mut queued = server.begin(&instance(action::ANSWER, 2.0));
+    eventually("it waits", || server.queued() == 1);
+    server.signal(Signal::TERM);
+    assert!(idle.is_closed(), "an idle connection is closed");
+    let refused = server.predict(&instance(action::ANSWER, 3.0));
+    assert_eq!((refused.status, refused.code().as_str()), (503, "draining"));
+    assert_eq!(refused.field("retry-after"), "1");
+    assert_eq!(
+        server.probe("/livez").status,
+        200,
+        "probes are answered to the last"
+    );
+    server.tell("release");
+    for (connection, value) in [(&mut running, 1.0), (&mut queued, 2.0)] {
+        let response = connection.read();
+        assert_eq!(
+            (response.status, response.json()["predictions"][0].as_f64()),
+            (200, Some(value))
+        );
+        assert_eq!(response.field("connection"), "close");
+    }
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn what_is_left_at_the_end_of_the_drain_is_answered_and_hung_workers_are_not_joined() {
+    let args = [
+        "--drain-grace",
+        "0s",
+        "--drain-timeout",
+        "300ms",
+        "--predict-workers",
+        "1",
+        "--max-wait",
+        "20s",
+    ];
+    let mut server = Server::fixture("scripted", &args);
+    server.wait_ready();
+    let mut hung = server.begin(&instance(action::BLOCK, 1.0));
+    eventually("it runs", || server.busy() == 1);
+    let mut queued = server.begin(&instance(action::ANSWER, 2.0));
+    eventually("it waits", || server.queued() == 1);
+    server.signal(Signal::TERM);
+    for connection in [&mut hung, &mut queued] {
+        let response = connection.read();
+        assert_eq!(
+            (response.status, response.code().as_str()),
+            (503, "draining")
+        );
+    }
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_server_that_is_still_loading_ends_on_a_signal() {
+    let mut server = Server::fixture("slow-load", &[]);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_model_that_fails_or_panics_while_loading_ends_the_server_with_exit_code_1() {
+    for (source, text) in [
+        ("none", "told not to load none"),
+        (
+            "panicking-load",
+            "loading the model panicked: told to panic",
+        ),
+    ] {
+        let mut server = Server::fixture(source, &[]);
+        assert_eq!(server.wait().code(), Some(1), "{source}");
+        eventually("the reason is told", || server.logged().contains(text));
+    }
+}
+
+#[test]
+fn at_the_cap_an_idle_connection_makes_room_and_none_that_is_owed_an_answer_does() {
+    let args = [
+        "--max-connections",
+        "4",
+        "--predict-workers",
+        "1",
+        "--max-wait",
+        "20s",
+    ];
+    let mut server = Server::fixture("scripted", &args);
+    server.wait_ready();
+    let mut idle: Vec<Connection> = (0..4).map(|_| Connection::open(server.main)).collect();
+    eventually("all four are open", || {
+        server.status()["connections"]["main"] == 4
+    });
+    let alive = "GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    assert_eq!(
+        exchange(server.main, alive).status,
+        200,
+        "a fifth is served"
+    );
+    assert!(idle[0].is_closed(), "in place of the one idle longest");
+    drop(idle);
+    let mut owed: Vec<Connection> = (0..4)
+        .map(|_| server.begin(&instance(action::BLOCK, 1.0)))
+        .collect();
+    eventually("all four are owed an answer", || {
+        server.busy() == 1 && server.queued() == 3
+    });
+    let refused = exchange(server.main, alive);
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (503, "too_many_connections")
+    );
+    assert_eq!(
+        server.probe("/livez").status,
+        200,
+        "the probe listener has connections of its own"
+    );
+    for answered in 1..=4 {
+        server.tell("release");
+        eventually("one more is answered", || {
+            server.status()["predictions"]["succeeded"] == answered
+        });
+    }
+    for connection in &mut owed {
+        assert_eq!(connection.read().status, 200);
+    }
+}

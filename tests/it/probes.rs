@@ -1,0 +1,271 @@
+//! Probes answer in time and tell the truth.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::support::{Connection, Server, action, crowd, eventually, instance, predict_request};
+
+/// What a kubelet does: a fresh connection, one second for everything.
+fn kubelet_probe(address: SocketAddr) -> Result<Duration, String> {
+    let started = Instant::now();
+    let mut connection = Connection::open(address);
+    connection
+        .stream
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    connection.send(b"GET /livez HTTP/1.1\r\nHost: a\r\nUser-Agent: kube-probe/1.30\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+    match connection.try_read(true) {
+        Some(response) if response.status == 200 => Ok(started.elapsed()),
+        Some(response) => Err(format!("status {}", response.status)),
+        None => Err("no answer within 1 s".to_owned()),
+    }
+}
+
+/// Floods a server whose predictions take 50 ms with 40 clients, and probes it meanwhile.
+fn probes_under_overload(args: &[&str]) -> (usize, Vec<String>) {
+    let args = [&["--predict-workers", "1", "--max-wait", "20s"], args].concat();
+    let server = Server::fixture("scripted", &args);
+    server.wait_ready();
+    let stop = Arc::new(AtomicBool::new(false));
+    let served = Arc::new(AtomicUsize::new(0));
+    let (address, stopped, count) = (server.main, Arc::clone(&stop), Arc::clone(&served));
+    let clients = crowd(40, move || {
+        let mut connection = Connection::open(address);
+        while !stopped.load(Ordering::Relaxed) {
+            connection.send(predict_request(&instance(action::COMPUTE, 50.0), "").as_bytes());
+            if connection
+                .try_read(true)
+                .is_some_and(|response| response.status == 200)
+            {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    eventually("the overload is there", || {
+        served.load(Ordering::Relaxed) >= 3
+    });
+    let mut failures = Vec::new();
+    for _ in 0..15 {
+        failures.extend(kubelet_probe(server.main).err());
+        failures.extend(kubelet_probe(server.probe.unwrap()).err());
+    }
+    stop.store(true, Ordering::Relaxed);
+    let served = served.load(Ordering::Relaxed);
+    drop(server);
+    for _ in 0..40 {
+        let _ = clients.recv();
+    }
+    (served, failures)
+}
+
+#[test]
+fn no_probe_fails_while_predictions_are_flooded_at_many_times_their_capacity() {
+    let (served, failures) = probes_under_overload(&[]);
+    assert!(served >= 3);
+    assert!(failures.is_empty(), "{failures:?}");
+}
+
+#[test]
+fn with_a_shared_lane_the_same_flood_makes_probes_fail() {
+    let (_, failures) = probes_under_overload(&["--shared-lane"]);
+    assert!(failures.len() >= 10, "{failures:?}");
+}
+
+#[test]
+fn a_probe_waits_for_no_prediction_and_a_full_lane_turns_no_verdict() {
+    let mut server = Server::fixture(
+        "scripted",
+        &[
+            "--predict-workers",
+            "2",
+            "--predict-queue",
+            "2",
+            "--max-wait",
+            "20s",
+        ],
+    );
+    server.wait_ready();
+    let begin = || server.begin(&instance(action::BLOCK, 1.0));
+    let mut clients = vec![begin(), begin()];
+    eventually("both workers are busy", || server.busy() == 2);
+    clients.extend([begin(), begin()]);
+    eventually("the queue is full", || server.queued() == 2);
+    for path in ["/livez", "/readyz", "/healthz", "/statusz"] {
+        assert_eq!(server.get(path).status, 200, "{path}");
+        assert_eq!(server.probe(path).status, 200, "{path}");
+    }
+    assert_eq!(server.busy(), 2, "the predictions still run");
+    server.tell("release");
+    eventually("the next two run", || {
+        server.busy() == 2 && server.queued() == 0
+    });
+    server.tell("release");
+    for client in &mut clients {
+        assert_eq!(client.read().status, 200);
+    }
+}
+
+#[test]
+fn livez_fails_when_every_worker_is_stuck_and_passes_again_when_one_moves() {
+    let args = [
+        "--predict-workers",
+        "2",
+        "--stall-timeout",
+        "300ms",
+        "--request-timeout",
+        "200ms",
+    ];
+    let mut server = Server::fixture("scripted", &args);
+    server.wait_ready();
+    let first = server.begin(&instance(action::BLOCK, 1.0));
+    eventually("one worker is stuck", || server.busy() == 1);
+    std::thread::sleep(Duration::from_millis(500)); // longer than the limit: that is what is tested
+    assert_eq!(server.get("/livez").status, 200, "the other worker is idle");
+    let second = server.begin(&instance(action::BLOCK, 1.0));
+    eventually("livez fails", || server.get("/livez").status == 500);
+    let verdict = server.get("/livez");
+    assert_eq!(verdict.body, "Service has stopped completing predictions");
+    let told = server.probe("/livez?verbose");
+    assert_eq!(told.status, 500);
+    assert!(
+        told.body
+            .contains("[-]workers failed: all 2 prediction workers"),
+        "{}",
+        told.body
+    );
+    assert_eq!(server.get("/readyz").status, 500);
+    assert_eq!(server.get("/healthz").status, 500);
+    server.tell("release");
+    eventually("livez passes again", || server.get("/livez").status == 200);
+    drop((first, second));
+}
+
+#[test]
+fn a_stopped_process_is_alive_when_it_wakes_up() {
+    let args = [
+        "--predict-workers",
+        "1",
+        "--stall-timeout",
+        "1s",
+        "--max-wait",
+        "20s",
+    ];
+    let mut server = Server::fixture("scripted", &args);
+    server.wait_ready();
+    let mut running = server.begin(&instance(action::BLOCK, 1.0));
+    eventually("the worker is busy", || server.busy() == 1);
+    server.signal(rustix::process::Signal::STOP);
+    std::thread::sleep(Duration::from_millis(2500)); // longer than the limit: that is what is tested
+    server.signal(rustix::process::Signal::CONT);
+    for _ in 0..5 {
+        assert_eq!(server.get("/livez").status, 200);
+    }
+    server.tell("release");
+    assert_eq!(running.read().status, 200);
+}
+
+#[test]
+fn readyz_fails_when_the_trial_does_and_a_failing_trial_is_no_reason_to_die() {
+    for (source, text) in [
+        (
+            "wrong",
+            "Model inference failed: the trial gave 7 instead of 8",
+        ),
+        (
+            "panicking-trial",
+            "Model inference failed: the model panicked: told to panic",
+        ),
+    ] {
+        let server = Server::fixture(source, &["--canary-interval", "50ms"]);
+        eventually("the trial fails", || server.get("/readyz").status == 500);
+        assert_eq!(server.probe("/readyz").body, text);
+        assert_eq!(server.get("/livez").status, 200);
+        assert_eq!(server.status()["trial"]["verdict"], "failed");
+    }
+}
+
+#[test]
+fn a_trial_that_hangs_holds_no_probe() {
+    let server = Server::fixture("hung-trial", &[]);
+    for _ in 0..10 {
+        assert_eq!(server.get("/livez").status, 200);
+        assert_eq!(server.get("/readyz").body, "model is loading");
+    }
+}
+
+#[test]
+fn the_probe_listener_serves_probes_only_and_names_the_other_port() {
+    let server = Server::real(&[]);
+    server.wait_ready();
+    for path in ["/livez", "/readyz", "/healthz", "/statusz"] {
+        assert_eq!(server.probe(path).status, 200, "{path}");
+    }
+    let response = server.probe("/");
+    assert_eq!(response.status, 404);
+    assert!(
+        response
+            .body
+            .contains(&format!("port {}", server.main.port())),
+        "{}",
+        response.body
+    );
+    let status = server.status();
+    for path in [
+        "/version",
+        "/uptime_seconds",
+        "/model/name",
+        "/lanes/predict/queue_length",
+        "/lanes/predict/queue_capacity",
+        "/lanes/predict/workers",
+        "/lanes/predict/busy",
+        "/lanes/probe/workers",
+        "/predictions/succeeded",
+    ] {
+        assert!(
+            status.pointer(path).is_some_and(|value| !value.is_null()),
+            "{path} in {status}"
+        );
+    }
+}
+
+#[test]
+fn without_a_probe_listener_probes_are_on_the_main_one() {
+    let server = Server::real(&["--probe-listen", "none"]);
+    assert_eq!(server.probe, None);
+    assert_eq!(server.get("/livez").status, 200);
+    // The port after the main one is taken: a warning, and the server serves all the same.
+    let (main, next) = loop {
+        let main = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = main.local_addr().unwrap().port();
+        if let Ok(next) = TcpListener::bind(("127.0.0.1", port.saturating_add(1))) {
+            break (main.local_addr().unwrap().to_string(), next);
+        }
+    };
+    let server = Server::real(&["--listen", &main]);
+    assert_eq!(server.probe, None);
+    assert!(
+        server.logged().contains("no probe listener on port"),
+        "{}",
+        server.logged()
+    );
+    assert_eq!(server.get("/livez").status, 200);
+    drop(next);
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_slows_and_blocks_nothing() {
+    let (server, stderr) = Server::deaf(&["--log-level", "trace", "--access-log-rate", "1000000"]);
+    server.wait_ready();
+    let mut connection = Connection::open(server.main);
+    // Some 100 bytes a line: several times what a pipe and the log's queue hold.
+    for _ in 0..8000 {
+        connection.send(predict_request(r#"{"instances": [[5.1,3.5,1.4,0.2]]}"#, "").as_bytes());
+        assert_eq!(connection.read().status, 200);
+    }
+    assert_eq!(server.probe("/livez").status, 200);
+    assert!(server.status()["log_records_dropped"].as_u64().unwrap() > 0);
+    drop(stderr);
+    assert_eq!(server.probe("/livez").status, 200, "nor does a closed one");
+}

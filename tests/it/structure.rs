@@ -1,0 +1,77 @@
+//! The structure that the sources promise: what may use what.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const SRC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let (directories, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let rust = files
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    rust.chain(directories.iter().flat_map(|directory| sources(directory)))
+        .collect()
+}
+
+/// The module of `lib.rs` that a file belongs to.
+fn module(path: &Path) -> String {
+    let first = path.strip_prefix(SRC).unwrap().components().next().unwrap();
+    first
+        .as_os_str()
+        .to_str()
+        .unwrap()
+        .trim_end_matches(".rs")
+        .to_owned()
+}
+
+#[test]
+fn uses_point_only_down_the_list_of_modules() {
+    let lib = fs::read_to_string(format!("{SRC}/lib.rs")).unwrap();
+    let order: Vec<&str> = lib
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .collect();
+    let place = |name: &str| order.iter().position(|module| *module == name);
+    let mut checked = 0;
+    for path in sources(Path::new(SRC)) {
+        let name = module(&path);
+        let Some(own) = place(&name) else {
+            assert!(
+                ["lib", "main", "build"].contains(&name.as_str()),
+                "{name} is not in lib.rs"
+            );
+            continue;
+        };
+        let text = fs::read_to_string(&path).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        for used in text.split("crate::").skip(1) {
+            let used: String = used
+                .chars()
+                .take_while(|c| c.is_ascii_lowercase() || *c == '_')
+                .collect();
+            if let Some(other) = place(&used) {
+                assert!(
+                    other >= own,
+                    "{} uses {used}, which stands above {name} in lib.rs",
+                    path.display()
+                );
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 100, "only {checked} uses were seen");
+}
+
+#[test]
+fn files_stay_under_500_lines_without_their_tests() {
+    for path in sources(Path::new(SRC)) {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let lines = code.lines().count();
+        assert!(lines < 500, "{} has {lines} lines", path.display());
+    }
+}

@@ -1,0 +1,573 @@
+//! Starts the server, speaks to it, and ends it by PID.
+//!
+//! [`Server::real`] is the released binary. [`Server::fixture`] is this test binary started again as
+//! the same server with a model that does what each row tells it to, and with faults on command.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lanekeeper::fault::{Faults, Role};
+use lanekeeper::model::{
+    Expected, LoadError, Model, ModelSource, Output, PredictError, Rows, Schema, Trial,
+};
+
+/// Longest wait for anything that should happen.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+const ARGS: &str = "LANEKEEPER_TEST_ARGS";
+const SOURCE: &str = "LANEKEEPER_TEST_SOURCE";
+
+/// A running server; ended when dropped.
+pub struct Server {
+    child: Child,
+    /// Lines of stderr so far.
+    pub log: Arc<Mutex<Vec<String>>>,
+    /// Main listener.
+    pub main: SocketAddr,
+    /// Probe listener, if there is one.
+    pub probe: Option<SocketAddr>,
+}
+
+/// Starts a command and reads its stderr up to the line that names the addresses.
+fn start(mut command: Command) -> (Child, BufReader<ChildStderr>, Vec<String>, String) {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if stderr.read_line(&mut line).unwrap() == 0 {
+            let status = child.wait();
+            panic!(
+                "{command:?} ended ({status:?}) before it listened:\n{}",
+                lines.concat()
+            );
+        }
+        lines.push(line.clone());
+        if line.contains("listening on ") {
+            return (child, stderr, lines, line);
+        }
+    }
+}
+
+fn address(line: &str, after: &str) -> Option<SocketAddr> {
+    let rest = line.split(after).nth(1)?.strip_prefix("http://")?;
+    rest.split([',', ' ', '\n', '"']).next()?.parse().ok()
+}
+
+fn real_command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lanekeeper"));
+    command
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .args(args);
+    command
+}
+
+impl Server {
+    /// Starts the real binary on free ports.
+    pub fn real(args: &[&str]) -> Self {
+        Self::reading(real_command(args))
+    }
+
+    /// Starts the real binary and never reads its stderr again.
+    pub fn deaf(args: &[&str]) -> (Self, BufReader<ChildStderr>) {
+        let (child, stderr, _, line) = start(real_command(args));
+        (Self::at(child, &line, Arc::default()), stderr)
+    }
+
+    /// Starts the server with a source of models from this file.
+    pub fn fixture(source: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args([
+            "--exact",
+            "support::fixture",
+            "--nocapture",
+            "--test-threads=1",
+        ]);
+        let args = [&["lanekeeper", "--listen", "127.0.0.1:0"], args].concat();
+        command
+            .env(ARGS, args.join("\x1f"))
+            .env(SOURCE, source)
+            .stdout(Stdio::null());
+        Self::reading(command)
+    }
+
+    fn reading(command: Command) -> Self {
+        let (child, stderr, lines, line) = start(command);
+        let log = Arc::new(Mutex::new(lines));
+        let kept = Arc::clone(&log);
+        thread::Builder::new()
+            .spawn(move || {
+                for line in stderr.lines().map_while(Result::ok) {
+                    kept.lock().unwrap().push(line + "\n");
+                }
+            })
+            .unwrap();
+        Self::at(child, &line, log)
+    }
+
+    fn at(child: Child, line: &str, log: Arc<Mutex<Vec<String>>>) -> Self {
+        Server {
+            child,
+            log,
+            main: address(line, "listening on ").unwrap(),
+            probe: address(line, "probes on "),
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything logged so far.
+    pub fn logged(&self) -> String {
+        self.log.lock().unwrap().concat()
+    }
+
+    /// Tells the fixture something.
+    pub fn tell(&mut self, command: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        writeln!(stdin, "{command}").unwrap();
+        stdin.flush().unwrap();
+    }
+
+    pub fn get(&self, path: &str) -> Response {
+        exchange(
+            self.main,
+            &format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),
+        )
+    }
+
+    /// The probe listener's answer.
+    pub fn probe(&self, path: &str) -> Response {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nUser-Agent: kube-probe/1.30\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        );
+        exchange(self.probe.unwrap(), &request)
+    }
+
+    pub fn predict(&self, body: &str) -> Response {
+        exchange(self.main, &predict_request(body, "Connection: close\r\n"))
+    }
+
+    /// Sends a prediction without waiting for its answer.
+    pub fn begin(&self, body: &str) -> Connection {
+        let mut connection = Connection::open(self.main);
+        connection.send(predict_request(body, "").as_bytes());
+        connection
+    }
+
+    pub fn status(&self) -> serde_json::Value {
+        let response = exchange(
+            self.probe.unwrap_or(self.main),
+            "GET /statusz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        );
+        serde_json::from_str(&response.body).unwrap()
+    }
+
+    pub fn busy(&self) -> u64 {
+        self.status()["lanes"]["predict"]["busy"].as_u64().unwrap()
+    }
+
+    pub fn queued(&self) -> u64 {
+        self.status()["lanes"]["predict"]["queue_length"]
+            .as_u64()
+            .unwrap()
+    }
+
+    pub fn wait_ready(&self) {
+        eventually("the server is ready", || self.get("/readyz").status == 200);
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the end of the process.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the process ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// Threads and descriptors of the process.
+    pub fn resources(&self) -> (usize, usize) {
+        let count = |what: &str| {
+            std::fs::read_dir(format!("/proc/{}/{what}", self.pid()))
+                .unwrap()
+                .count()
+        };
+        (count("task"), count("fd"))
+    }
+
+    /// Names of the process's threads.
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let names =
+            tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        let mut names: Vec<String> = names.map(|name| name.trim().to_owned()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- the server's log ---\n{}", self.logged());
+        }
+    }
+}
+
+/// A request for a prediction.
+pub fn predict_request(body: &str, fields: &str) -> String {
+    format!(
+        "POST /predict HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Instances that tell the fixture's model what to do.
+pub fn instance(action: f64, value: f64) -> String {
+    format!("{{\"instances\": [[{action}, {value}]]}}")
+}
+
+/// Polls until `condition` holds.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(5)); // a pause between looks, not a wait for the event
+    }
+}
+
+/// A parsed answer.
+#[derive(Debug, Clone, Default)]
+pub struct Response {
+    pub status: u16,
+    pub fields: HashMap<String, String>,
+    pub head: String,
+    pub body: String,
+}
+
+impl Response {
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub fn field(&self, name: &str) -> &str {
+        self.fields.get(name).map_or("", String::as_str)
+    }
+
+    pub fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or("").to_owned()
+    }
+}
+
+/// A client's connection.
+pub struct Connection {
+    pub stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    pub fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Connection {
+            stream,
+            buffer: Vec::new(),
+        }
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Reads one answer; `None` where the connection ends or times out first.
+    pub fn try_read(&mut self, with_body: bool) -> Option<Response> {
+        let end = loop {
+            if let Some(at) = self
+                .buffer
+                .windows(4)
+                .position(|window| window == b"\r\n\r\n")
+            {
+                break at + 4;
+            }
+            self.fill()?;
+        };
+        let head = String::from_utf8(self.buffer.drain(..end).collect()).unwrap();
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        let fields: HashMap<String, String> = head
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        let length = fields
+            .get("content-length")
+            .and_then(|length| length.parse().ok())
+            .unwrap_or(0);
+        let length = if with_body { length } else { 0 };
+        while self.buffer.len() < length {
+            self.fill()?;
+        }
+        let body = String::from_utf8(self.buffer.drain(..length).collect()).unwrap();
+        Some(Response {
+            status,
+            fields,
+            head,
+            body,
+        })
+    }
+
+    pub fn read(&mut self) -> Response {
+        self.try_read(true).expect("an answer")
+    }
+
+    /// Whether the server closes without sending anything more.
+    pub fn is_closed(&mut self) -> bool {
+        self.buffer.is_empty() && matches!(self.stream.read(&mut [0; 16]), Ok(0))
+    }
+
+    fn fill(&mut self) -> Option<()> {
+        let mut piece = [0; 4096];
+        let count = self
+            .stream
+            .read(&mut piece)
+            .ok()
+            .filter(|count| *count > 0)?;
+        self.buffer.extend_from_slice(&piece[..count]);
+        Some(())
+    }
+}
+
+/// Sends bytes on a fresh connection and reads one answer.
+pub fn exchange(address: SocketAddr, request: &str) -> Response {
+    let mut connection = Connection::open(address);
+    connection.send(request.as_bytes());
+    let with_body = !request.starts_with("HEAD");
+    connection
+        .try_read(with_body)
+        .unwrap_or_else(|| panic!("no answer to {request:?}"))
+}
+
+// ---- the fixture: this binary as a server ----
+
+/// What the model does with a row, by the row's first value.
+pub mod action {
+    /// Answers with the row's second value.
+    pub const ANSWER: f64 = 0.0;
+    /// Answers once the test says `release`.
+    pub const BLOCK: f64 = 1.0;
+    /// Panics.
+    pub const PANIC: f64 = 2.0;
+    /// Returns an error.
+    pub const FAIL: f64 = 3.0;
+    /// Computes for so many milliseconds of the second value.
+    pub const COMPUTE: f64 = 4.0;
+    /// Answers with infinity.
+    pub const INFINITY: f64 = 5.0;
+}
+
+/// A door that the test opens for everybody who waits before it, once somebody does.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    opened: usize,
+    waiting: usize,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        let seen = state.opened;
+        state.waiting += 1;
+        self.changed.notify_all();
+        let wait = |state: &mut GateState| state.opened == seen;
+        self.changed.wait_while(state, wait).unwrap().waiting -= 1;
+    }
+
+    /// Waits for somebody first: a release that comes early would be lost.
+    fn open(&self) {
+        let state = self.state.lock().unwrap();
+        let nobody = |state: &mut GateState| state.waiting == 0;
+        let mut state = self.changed.wait_while(state, nobody).unwrap();
+        state.opened += 1;
+        self.changed.notify_all();
+    }
+}
+
+static GATE: OnceLock<Gate> = OnceLock::new();
+
+fn gate() -> &'static Gate {
+    GATE.get_or_init(Gate::default)
+}
+
+struct Scripted {
+    schema: Schema,
+    trial: Trial,
+}
+
+impl Model for Scripted {
+    fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    fn trial(&self) -> &Trial {
+        &self.trial
+    }
+
+    fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
+        rows.iter()
+            .map(|row| act(row[0], row[1]))
+            .collect::<Result<_, _>>()
+            .map(Output::Numbers)
+    }
+}
+
+fn act(what: f64, value: f64) -> Result<f64, PredictError> {
+    match what {
+        action::BLOCK => gate().pass(),
+        action::PANIC => panic!("told to panic"),
+        action::FAIL => return Err(PredictError("told to fail".to_owned())),
+        action::COMPUTE => {
+            let end = Instant::now() + Duration::from_millis(value as u64);
+            while Instant::now() < end {
+                std::hint::spin_loop();
+            }
+        }
+        action::INFINITY => return Ok(f64::INFINITY),
+        _ => {}
+    }
+    Ok(value)
+}
+
+struct Source(String);
+
+impl ModelSource for Source {
+    fn load(&self, _file: Option<&Path>) -> Result<Arc<dyn Model>, LoadError> {
+        let row = match self.0.as_str() {
+            "scripted" | "wrong" | "slow-load" => vec![action::ANSWER, 7.0],
+            "hung-trial" => vec![action::BLOCK, 7.0],
+            "panicking-trial" => vec![action::PANIC, 7.0],
+            "panicking-load" => panic!("told to panic while loading"),
+            other => return Err(LoadError(format!("told not to load {other}"))),
+        };
+        if self.0 == "slow-load" {
+            gate().pass();
+        }
+        let expected = if self.0 == "wrong" { 8.0 } else { 7.0 };
+        Ok(Arc::new(Scripted {
+            schema: Schema {
+                name: "scripted".to_owned(),
+                algorithm: "none".to_owned(),
+                features: vec!["action".to_owned(), "value".to_owned()],
+                classes: vec![],
+            },
+            trial: Trial {
+                row,
+                expected: Expected::Number(expected),
+            },
+        }))
+    }
+}
+
+/// The next fault of each role: whether to panic (or else to hang).
+#[derive(Default)]
+struct Commanded(Mutex<HashMap<Role, bool>>);
+
+impl Faults for Commanded {
+    fn turn(&self, role: Role) {
+        let fault = self.0.lock().unwrap().remove(&role);
+        match fault {
+            Some(true) => panic!("told to end {role:?}"),
+            Some(false) => gate().pass(),
+            None => {}
+        }
+    }
+}
+
+fn role(name: &str) -> Role {
+    match name {
+        "connection" => Role::Connection,
+        "acceptor" => Role::Acceptor,
+        "predict" => Role::PredictionWorker,
+        "probe" => Role::ProbeWorker,
+        "canary" => Role::Canary,
+        "log" => Role::Log,
+        other => panic!("no role {other}"),
+    }
+}
+
+/// Is no test: started with the right environment it is the server. Otherwise it has nothing to do.
+#[test]
+fn fixture() {
+    let Ok(args) = std::env::var(ARGS) else {
+        return;
+    };
+    let faults = Arc::new(Commanded::default());
+    let commanded = Arc::clone(&faults);
+    thread::Builder::new()
+        .name("commands".to_owned())
+        .spawn(move || {
+            for line in std::io::stdin().lines().map_while(Result::ok) {
+                match line.split_once(' ') {
+                    Some(("panic", name)) => {
+                        commanded.0.lock().unwrap().extend([(role(name), true)])
+                    }
+                    Some(("hang", name)) => {
+                        commanded.0.lock().unwrap().extend([(role(name), false)])
+                    }
+                    _ => gate().open(),
+                }
+            }
+        })
+        .unwrap();
+    let source = Arc::new(Source(std::env::var(SOURCE).unwrap()));
+    let args = args.split('\x1f').map(OsString::from);
+    let code = lanekeeper::run_with_faults(args, source, faults);
+    std::process::exit(if code == std::process::ExitCode::SUCCESS {
+        0
+    } else {
+        1
+    });
+}
+
+/// Runs `work` on `count` threads until `stop` and returns what each gave.
+pub fn crowd<T: Send + 'static>(
+    count: usize,
+    work: impl Fn() -> T + Send + Sync + 'static,
+) -> Receiver<T> {
+    let (sender, receiver) = sync_channel(count);
+    let work = Arc::new(work);
+    for _ in 0..count {
+        let (sender, work) = (sender.clone(), Arc::clone(&work));
+        thread::Builder::new()
+            .spawn(move || sender.send(work()))
+            .unwrap();
+    }
+    receiver
+}
