@@ -430,7 +430,7 @@ fn a_full_lane_refuses_and_who_waited_too_long_is_not_computed() {
 fn a_panic_or_an_error_of_the_model_is_500_and_the_worker_lives_on() {
     let server = Server::fixture("scripted", &["--predict-workers", "1"]);
     server.wait_ready();
-    let threads = server.threads();
+    let worker = server.thread_ids("predict-0");
     for _ in 0..3 {
         check_error(
             "panic",
@@ -454,7 +454,7 @@ fn a_panic_or_an_error_of_the_model_is_500_and_the_worker_lives_on() {
     assert_eq!(server.predict(&instance(action::ANSWER, 1.0)).status, 200);
     assert_eq!(server.status()["predictions"]["panicked"], 3);
     assert_eq!(server.status()["threads_replaced"], 0);
-    assert_eq!(server.threads(), threads);
+    assert_eq!(server.thread_ids("predict-0"), worker);
     let response = server.predict(&instance(action::PANIC, 0.0));
     let id = response.field("x-request-id");
     eventually("the log names the request", || {

@@ -217,12 +217,28 @@ impl Server {
 
     /// Names of the process's threads.
     pub fn threads(&self) -> Vec<String> {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
-        let names =
-            tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-        let mut names: Vec<String> = names.map(|name| name.trim().to_owned()).collect();
+        let mut names: Vec<String> = self.tasks().into_iter().map(|(_, name)| name).collect();
         names.sort();
         names
+    }
+
+    /// Kernel ids of the threads of that name: another id is another thread.
+    pub fn thread_ids(&self, name: &str) -> Vec<String> {
+        let tasks = self.tasks().into_iter();
+        tasks
+            .filter_map(|(id, other)| (other == name).then_some(id))
+            .collect()
+    }
+
+    /// Kernel id and name of each of the process's threads.
+    fn tasks(&self) -> Vec<(String, String)> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let task = |entry: std::fs::DirEntry| {
+            let name = std::fs::read_to_string(entry.path().join("comm")).ok()?;
+            let id = entry.file_name().into_string().ok()?;
+            Some((id, name.trim().to_owned()))
+        };
+        tasks.filter_map(|entry| task(entry.ok()?)).collect()
     }
 }
 
