@@ -422,8 +422,11 @@ fn a_full_lane_refuses_and_who_waited_too_long_is_not_computed() {
     for connection in &mut waiting {
         check_error("expired", &connection.read(), 503, "expired");
     }
-    kept.send(predict_request(&instance(action::ANSWER, 5.0), "").as_bytes());
-    assert_eq!(kept.read().json()["predictions"][0], 5.0);
+    // On a machine with other work even this one may wait longer than --max-wait.
+    eventually("the kept connection gets its prediction", || {
+        kept.send(predict_request(&instance(action::ANSWER, 5.0), "").as_bytes());
+        kept.read().json()["predictions"][0] == 5.0
+    });
 }
 
 #[test]
