@@ -4,11 +4,13 @@
 #![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)]
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
+use lanekeeper::budget::{Budget, Charge};
 use lanekeeper::clock::instant;
 use lanekeeper::model::estimator::{ForestClassifier, Matrix};
-use lanekeeper::model::{Files, ModelSource, Rows};
+use lanekeeper::model::{Files, ModelSource, Output, Rows};
 use lanekeeper::predict;
 
 const TIME: Duration = Duration::from_millis(700);
@@ -33,6 +35,7 @@ fn main() {
     let file: serde_json::Value =
         serde_json::from_str(include_str!("../src/model/default.json")).unwrap();
     let forest: ForestClassifier = serde_json::from_value(file["estimator"].clone()).unwrap();
+    let budget = Arc::new(Budget::new(1 << 30, 0));
     println!("inference: the embedded forest of 100 trees, one thread, thousands of rows/s");
     println!(
         "{:>6} {:>9} {:>9} {:>9} {:>9} {:>11} {:>17}",
@@ -47,26 +50,26 @@ fn main() {
         let output = predict::predict(model.as_ref(), &rows).unwrap();
         let matrix = Matrix::new(count, 4, row.repeat(count), false).unwrap();
         let schema = model.schema();
+        let decode_body = || {
+            let mut charge = Charge::new(&budget);
+            predict::decode(black_box(&body), schema, count, &mut charge).unwrap()
+        };
+        let encode_output = |output: &Output| {
+            let mut charge = Charge::new(&budget);
+            predict::encode(schema, black_box(output), &mut charge).unwrap()
+        };
         let whole = rate(count, || {
-            let rows = predict::decode(black_box(&body), schema).unwrap();
+            let rows = decode_body();
             let output = predict::predict(model.as_ref(), &rows).unwrap();
-            black_box(predict::encode(schema, &output).unwrap());
+            black_box(encode_output(&output));
         });
-        let decode = rate(count, || {
-            drop(black_box(
-                predict::decode(black_box(&body), schema).unwrap(),
-            ))
-        });
+        let decode = rate(count, || drop(black_box(decode_body())));
         let model_only = rate(count, || {
             drop(black_box(
                 predict::predict(model.as_ref(), black_box(&rows)).unwrap(),
             ))
         });
-        let encode = rate(count, || {
-            drop(black_box(
-                predict::encode(schema, black_box(&output)).unwrap(),
-            ))
-        });
+        let encode = rate(count, || drop(black_box(encode_output(&output))));
         let smartcore = rate(count, || {
             drop(black_box(forest.predict(black_box(&matrix)).unwrap()))
         });

@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crate::budget::Budget;
 use crate::config::Config;
 use crate::fault::Faults;
 use crate::model::Model;
@@ -15,6 +16,8 @@ pub struct Context {
     pub config: Config,
     /// Time stamps and counters.
     pub vitals: Arc<Vitals>,
+    /// The memory that clients can make the server hold.
+    pub budget: Arc<Budget>,
     /// The served model; empty until one is loaded and was tried.
     pub model: OnceLock<Arc<dyn Model>>,
     /// Injected faults; none in the released binary.

@@ -49,8 +49,10 @@ pub enum Code {
     Loading,
     /// The server is shutting down.
     Draining,
-    /// Every connection the server may hold is owed an answer.
+    /// Every connection the server, or one address, may hold is in use.
     TooManyConnections,
+    /// The server holds as much for its clients as it may.
+    OverBudget,
     /// The prediction was admitted but not done within `--request-timeout`.
     DeadlineExceeded,
 }
@@ -78,6 +80,7 @@ impl Code {
             Code::Loading => "loading",
             Code::Draining => "draining",
             Code::TooManyConnections => "too_many_connections",
+            Code::OverBudget => "over_budget",
             Code::DeadlineExceeded => "deadline_exceeded",
         }
     }
@@ -99,7 +102,8 @@ impl Code {
             | Code::Expired
             | Code::Loading
             | Code::Draining
-            | Code::TooManyConnections => 503,
+            | Code::TooManyConnections
+            | Code::OverBudget => 503,
             Code::DeadlineExceeded => 504,
             Code::VersionNotSupported => 505,
         }

@@ -6,6 +6,8 @@
 pub enum Role {
     /// Holds one connection at a time and does all reading and writing of its socket.
     Connection,
+    /// Makes room for new connections where every connection thread is taken.
+    Reserve,
     /// Offers jobs to the lanes.
     Acceptor,
     /// Computes predictions.

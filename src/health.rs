@@ -81,6 +81,9 @@ pub const READINESS: [Check; 3] = [
     ("trial", trial_passed),
 ];
 
+/// The checks of `/startupz`.
+pub const STARTUP: [Check; 1] = [("model", model_is_loaded)];
+
 /// Whether a prediction made now would work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
@@ -117,6 +120,15 @@ pub fn readiness(snapshot: &Snapshot) -> Readiness {
         Ok(()) => Readiness::Ready,
         Err(reason) => Readiness::Failing(reason),
     }
+}
+
+/// Judges whether the process has started: the first model is loaded and was tried. Once it has, it
+/// has for ever.
+///
+/// # Errors
+/// What it waits for.
+pub fn startup(snapshot: &Snapshot) -> Outcome {
+    STARTUP.iter().try_for_each(|(_, check)| check(snapshot))
 }
 
 fn workers_move(snapshot: &Snapshot) -> Outcome {

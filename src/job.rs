@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::budget::Charge;
 use crate::error::RequestError;
 
 /// What is asked of a worker.
@@ -19,12 +20,21 @@ pub enum Request {
     /// Compute predictions for the instances in this body.
     Predict {
         /// The body, undecoded.
-        body: Vec<u8>,
+        body: Body,
         /// Whether the client called it form data, as curl does unasked.
         called_form: bool,
     },
     /// Answer a probe.
     Probe(Probe),
+}
+
+/// A request's body, and its part of the memory budget.
+#[derive(Debug)]
+pub struct Body {
+    /// Content.
+    pub bytes: Vec<u8>,
+    /// Given back when the body is dropped.
+    pub charge: Charge,
 }
 
 /// A question about the server's own state.
@@ -43,6 +53,8 @@ pub enum ProbeKind {
     Liveness,
     /// Would a prediction made now work?
     Readiness,
+    /// Has the first model been loaded and tried?
+    Startup,
     /// How are things?
     Status,
 }
@@ -52,6 +64,13 @@ pub enum ProbeKind {
 pub struct Job {
     /// What is asked.
     pub request: Request,
+    /// The reply that is owed.
+    pub pledge: Pledge,
+}
+
+/// A reply that is owed to a connection.
+#[derive(Debug)]
+pub struct Pledge {
     /// The request's name in answers and logs.
     pub request_id: Arc<str>,
     /// When its body had arrived whole.
@@ -73,6 +92,8 @@ pub struct Pending {
 pub struct Reply {
     /// What the client gets.
     pub result: Result<Payload, RequestError>,
+    /// What the content is charged until it is written; `None` for what is small by nature.
+    pub charge: Option<Charge>,
     /// Number of instances, where they were decoded.
     pub rows: Option<usize>,
     /// Time in the queue.
@@ -103,16 +124,22 @@ impl Job {
             reply: receiver,
             client: Arc::clone(&client),
         };
-        let job = Job {
-            request,
+        let pledge = Pledge {
             request_id,
             arrived,
             client,
             reply: sender,
         };
-        (job, pending)
+        (Job { request, pledge }, pending)
     }
 
+    /// Gives the reply of a job that no worker takes up.
+    pub fn refuse(self, error: RequestError, now: Instant) {
+        self.pledge.refuse(error, now);
+    }
+}
+
+impl Pledge {
     /// Whether the connection still waits for the reply.
     pub fn is_wanted(&self) -> bool {
         self.client.load(Ordering::Acquire)
@@ -120,7 +147,7 @@ impl Job {
 
     /// Gives the one reply; never blocks, and a reply that nobody waits for is dropped.
     pub fn answer(self, reply: Reply) {
-        // The channel has room for the one reply its job can give, so this fails only where the
+        // The channel has room for the one reply its pledge can give, so this fails only where the
         // connection has stopped waiting.
         let _ = self.reply.try_send(reply);
     }
@@ -130,6 +157,7 @@ impl Job {
         let waiting_time = now.saturating_duration_since(self.arrived);
         self.answer(Reply {
             result: Err(error),
+            charge: None,
             rows: None,
             waiting_time,
             service_time: Duration::ZERO,
@@ -204,7 +232,7 @@ mod tests {
     fn an_answer_nobody_waits_for_is_dropped_without_blocking() {
         let (job, pending) = job();
         pending.abandon();
-        assert!(!job.is_wanted());
+        assert!(!job.pledge.is_wanted());
         drop(pending);
         job.refuse(RequestError::new(Code::Draining, "x"), clock::instant());
     }

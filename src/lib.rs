@@ -90,7 +90,11 @@ pub mod logging;
 
 pub mod config;
 
+pub mod address;
+
 pub mod vitals;
+
+pub mod budget;
 
 pub mod error;
 

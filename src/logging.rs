@@ -18,9 +18,16 @@ use simplelog::{ConfigBuilder, WriteLogger};
 use crate::clock;
 use crate::config::LogFormat;
 use crate::fault::{Faults, Role};
+use crate::vitals::ClientCounts;
 
 /// Records that may wait for the log thread.
 const CAPACITY: usize = 4096;
+
+/// Room that is kept for warnings and errors: access lines alone cannot fill the queue.
+const RESERVE: usize = CAPACITY / 4;
+
+/// How often each thing that clients do is told of, at most.
+const CLIENT_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
@@ -52,10 +59,16 @@ impl Log for ChannelLogger {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) || self.sender.is_full() {
-            if self.enabled(record.metadata()) {
-                DROPPED.fetch_add(1, Ordering::Relaxed);
-            }
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let reserve = if record.level() <= Level::Warn {
+            0
+        } else {
+            RESERVE
+        };
+        if self.sender.len() + reserve >= CAPACITY {
+            DROPPED.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let entry = Entry {
@@ -338,9 +351,66 @@ impl AccessLog {
     }
 }
 
+/// Tells what clients do that costs them their connection or their answer: one line for each reason
+/// and minute, however often it happens.
+#[derive(Debug, Default)]
+pub struct ClientLog {
+    told: [Told; 11],
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Told {
+    count: u64,
+    at: Option<Instant>,
+}
+
+impl ClientLog {
+    /// Looks at the counts and returns the lines that are due at `now`; called at every tick.
+    pub fn due(&mut self, counts: &ClientCounts, now: Instant) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (told, (reason, text, counter)) in self.told.iter_mut().zip(counts.by_reason()) {
+            let count = counter.value();
+            let recent = told
+                .at
+                .is_some_and(|at| now.saturating_duration_since(at) < CLIENT_LOG_INTERVAL);
+            if count > told.count && !recent {
+                lines.push(format!("clients: {} {text} [{reason}]", count - told.count));
+                *told = Told {
+                    count,
+                    at: Some(now),
+                };
+            }
+        }
+        lines
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_clients_do_is_told_once_a_minute_for_each_reason() {
+        let counts = ClientCounts::default();
+        let mut log = ClientLog::default();
+        let start = clock::instant();
+        let mut due = |seconds| log.due(&counts, start + Duration::from_secs(seconds));
+        assert!(due(0).is_empty());
+        counts.evicted.increment();
+        let first = due(1);
+        assert_eq!(first.len(), 1);
+        assert!(
+            first[0].starts_with("clients: 1 connections were closed")
+                && first[0].ends_with("[evicted]"),
+            "{first:?}"
+        );
+        (0..1000).for_each(|_| counts.evicted.increment());
+        counts.malformed.increment();
+        assert_eq!(due(2).len(), 1, "another reason is told at once");
+        assert!(due(60).is_empty());
+        assert!(due(61)[0].starts_with("clients: 1000 connections"));
+        assert!(due(200).is_empty(), "nothing new is no line");
+    }
 
     fn entry(text: &str) -> Entry {
         Entry {

@@ -26,6 +26,7 @@ pub fn answer(context: &Context, probe: Probe) -> Payload {
             context.vitals.readyz_seen.store(true, Ordering::Relaxed);
             readyz(&snapshot, probe.verbose)
         }
+        ProbeKind::Startup => startupz(&snapshot, probe.verbose),
         ProbeKind::Status => statusz(context, &snapshot),
     }
 }
@@ -51,6 +52,22 @@ fn readyz(snapshot: &Snapshot, verbose: bool) -> Payload {
     let payload = if verbose {
         let checks: [&[Check]; 2] = [&health::LIVENESS, &health::READINESS];
         explain("readyz", status, &text, &checks, snapshot)
+    } else {
+        Payload::text(status, text)
+    };
+    Payload {
+        retry_after,
+        ..payload
+    }
+}
+
+fn startupz(snapshot: &Snapshot, verbose: bool) -> Payload {
+    let (status, text, retry_after) = match health::startup(snapshot) {
+        Ok(()) => (OK, "ok".to_owned(), None),
+        Err(reason) => (Code::Loading.status(), reason, Some(1)),
+    };
+    let payload = if verbose {
+        explain("startupz", status, &text, &[&health::STARTUP], snapshot)
     } else {
         Payload::text(status, text)
     };
@@ -100,6 +117,10 @@ fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
         TrialVerdict::Failed(reason) => ("failed", Some(reason.as_ref())),
     };
     let liveness = health::liveness(snapshot);
+    let by_reason = counts.clients.by_reason().into_iter();
+    let clients: serde_json::Map<String, serde_json::Value> = by_reason
+        .map(|(reason, _, count)| (reason.to_owned(), count.value().into()))
+        .collect();
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "commit": env!("LANEKEEPER_COMMIT"),
@@ -119,10 +140,9 @@ fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
             "main": vitals.open_connections[0].load(Ordering::Relaxed),
             "probe": vitals.open_connections[1].load(Ordering::Relaxed),
             "accepted": counts.connections.value(),
-            "evicted": counts.evicted.value(),
-            "timed_out": counts.timed_out.value(),
-            "malformed": counts.malformed.value(),
         },
+        "clients": clients,
+        "buffered": {"bytes": context.budget.bytes(), "bytes_max": context.budget.bytes_max()},
         "predictions": {
             "succeeded": counts.predicted.value(),
             "rejected": counts.rejected.value(),
@@ -131,7 +151,7 @@ fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
             "lost": counts.lost.value(),
             "refused": counts.refused.value(),
             "expired": counts.expired.value(),
-            "abandoned": counts.abandoned.value(),
+            "abandoned": counts.clients.abandoned.value(),
             "deadline_exceeded": counts.deadline_exceeded.value(),
         },
         "probes": counts.probes.value(),

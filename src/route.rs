@@ -4,6 +4,7 @@
 
 use tiny_http::Method;
 
+use crate::address::Address;
 use crate::error::{Code, RequestError};
 use crate::job::{Probe, ProbeKind};
 
@@ -28,10 +29,11 @@ pub enum ListenerKind {
 }
 
 /// The paths, for whoever missed them.
-const PATHS: &str = "POST /predict, GET /livez, GET /readyz, GET /healthz, GET /statusz, GET /";
+const PATHS: &str =
+    "POST /predict, GET /livez, GET /readyz, GET /startupz, GET /healthz, GET /statusz, GET /";
 
-/// Tells what `method` on `path` wants on this listener; `main_port` is named where a request
-/// belongs there.
+/// Tells what `method` on `path` wants on this listener; `main` is named where a request belongs
+/// there.
 ///
 /// # Errors
 /// 404 with the list of paths, 405 with `Allow`.
@@ -40,7 +42,7 @@ pub fn route(
     path: &str,
     query: Option<&str>,
     listener: ListenerKind,
-    main_port: u16,
+    main: &Address,
 ) -> Result<Route, RequestError> {
     let probe = |kind| {
         Route::Probe(Probe {
@@ -51,8 +53,9 @@ pub fn route(
     let (route, allow) = match path {
         "/livez" | "/healthz" => (probe(ProbeKind::Liveness), "GET, HEAD"),
         "/readyz" => (probe(ProbeKind::Readiness), "GET, HEAD"),
+        "/startupz" => (probe(ProbeKind::Startup), "GET, HEAD"),
         "/statusz" => (probe(ProbeKind::Status), "GET, HEAD"),
-        _ if listener == ListenerKind::Probe => return Err(elsewhere(main_port)),
+        _ if listener == ListenerKind::Probe => return Err(elsewhere(main)),
         "/" => (Route::Page, "GET, HEAD"),
         "/predict" => (Route::Predict, "POST"),
         "*" => return Err(not_allowed("GET, HEAD, POST")),
@@ -84,9 +87,13 @@ fn not_allowed(allow: &'static str) -> RequestError {
     }
 }
 
-fn elsewhere(main_port: u16) -> RequestError {
+fn elsewhere(main: &Address) -> RequestError {
+    let place = match main {
+        Address::Tcp(address) => format!("port {}", address.port()),
+        Address::Unix(path) => format!("the socket {}", path.display()),
+    };
     let text = format!(
-        "this port serves probes only (GET /livez, /readyz, /healthz, /statusz); everything else is on port {main_port}"
+        "this port serves probes only (GET /livez, /readyz, /startupz, /healthz, /statusz); everything else is on {place}"
     );
     RequestError::new(Code::NotFound, text)
 }
@@ -140,13 +147,17 @@ fn essence(content_type: &str) -> &str {
 mod tests {
     use super::*;
 
+    fn main() -> Address {
+        Address::parse("127.0.0.1:8080").unwrap()
+    }
+
     fn check(request: &str, listener: ListenerKind, expected: Result<Route, (u16, &str)>) {
         let (method, target) = request.split_once(' ').unwrap();
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (target, None),
         };
-        let routed = route(&method.parse().unwrap(), path, query, listener, 8080);
+        let routed = route(&method.parse().unwrap(), path, query, listener, &main());
         match (routed, expected) {
             (Ok(route), Ok(expected)) => assert_eq!(route, expected, "{request}"),
             (Err(error), Err((status, allow))) => {
@@ -176,6 +187,7 @@ mod tests {
         );
         check("HEAD /healthz", main, probe(ProbeKind::Liveness, false));
         check("GET /readyz", main, probe(ProbeKind::Readiness, false));
+        check("GET /startupz", main, probe(ProbeKind::Startup, false));
         check("GET /statusz", main, probe(ProbeKind::Status, false));
         check("POST /livez", main, Err((405, "GET, HEAD")));
         check("DELETE /readyz", main, Err((405, "GET, HEAD")));
@@ -199,7 +211,14 @@ mod tests {
         );
         check("POST /predict", ListenerKind::Probe, Err((404, "")));
         check("GET /", ListenerKind::Probe, Err((404, "")));
-        let error = route(&Method::Post, "/predict", None, ListenerKind::Probe, 8080).unwrap_err();
+        let error = route(
+            &Method::Post,
+            "/predict",
+            None,
+            ListenerKind::Probe,
+            &main(),
+        )
+        .unwrap_err();
         assert!(error.text.contains("8080"), "{}", error.text);
     }
 

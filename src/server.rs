@@ -4,7 +4,6 @@
 //! never joins a thread that may hang; returning ends them all.
 
 use std::io::{self, PipeWriter, Read};
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -14,7 +13,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::acceptor::{self, Lanes};
+use crate::address::Address;
 use crate::admission;
+use crate::budget::Budget;
 use crate::canary;
 use crate::clock::{self, ProcessClock};
 use crate::config::{Config, ProbeListen, Yielding};
@@ -22,12 +23,13 @@ use crate::context::Context;
 use crate::error::StartError;
 use crate::fault::Faults;
 use crate::http::context::HttpContext;
-use crate::http::listener::{self, Listener};
+use crate::http::listener::Listener;
 use crate::http::page;
+use crate::http::socket::{self, ListeningSocket, SocketFile};
 use crate::job::Job;
 use crate::lane::{self, Intake, LaneKind};
 use crate::lifecycle::{self, Signals, Waker};
-use crate::logging::{AccessLog, Logging};
+use crate::logging::{AccessLog, ClientLog, Logging};
 use crate::model::{LoadError, Model, ModelSource};
 use crate::panic;
 use crate::priority::{Priority, Work};
@@ -57,6 +59,7 @@ pub struct Server {
     crew: Crew,
     listeners: Vec<Arc<Listener>>,
     http: Arc<HttpContext>,
+    client_log: ClientLog,
     /// Predictions that nobody took up are refused from here at the end.
     left_over: Intake<Job>,
     loaded: Receiver<Loaded>,
@@ -64,14 +67,23 @@ pub struct Server {
     _stop: PipeWriter,
     /// Dropping it ends the canary.
     _canary_stop: Sender<()>,
+    /// Dropping them takes Unix sockets' files away.
+    _files: Vec<SocketFile>,
 }
 
 /// The listening sockets, before anything runs.
 #[derive(Debug)]
 struct Sockets {
-    main: std::net::TcpListener,
-    main_address: SocketAddr,
-    probe: Option<std::net::TcpListener>,
+    main: ListeningSocket,
+    probe: Option<ListeningSocket>,
+}
+
+impl Sockets {
+    /// Takes what is to be removed at the end.
+    fn take_files(&mut self) -> Vec<SocketFile> {
+        let probe = self.probe.as_mut().and_then(|probe| probe.file.take());
+        self.main.file.take().into_iter().chain(probe).collect()
+    }
 }
 
 impl Server {
@@ -88,10 +100,12 @@ impl Server {
         let signals =
             Signals::install().map_err(|error| failed("install signal handlers", &error))?;
         sys::raise_descriptor_limit();
+        sys::return_freed_memory();
         if config.yielding == Yielding::Slice {
             sys::set_slice(Slice::Short);
         }
-        let sockets = open_sockets(&config)?;
+        let mut sockets = open_sockets(&config)?;
+        let files = sockets.take_files();
         let context = new_context(config, Arc::clone(&faults));
         let waker = signals
             .waker()
@@ -110,10 +124,10 @@ impl Server {
             access_log: AccessLog::new(context.config.access_log_rate),
             context: Arc::clone(&context),
             acceptor: acceptor_sender,
-            main_port: sockets.main_address.port(),
+            main_address: sockets.main.address.clone(),
             stop: stop_reader,
         });
-        let listeners = start_listeners(sockets, &http)
+        let listeners = start_listeners(sockets, &http, &mut crew)
             .map_err(|error| failed("start connection threads", &error))?;
         let loaded = start_loader(&context, source, waker)
             .map_err(|error| failed("start a thread", &error))?;
@@ -123,10 +137,12 @@ impl Server {
             crew,
             listeners,
             http,
+            client_log: ClientLog::default(),
             left_over,
             loaded,
             _stop: stop,
             _canary_stop: canary_stop,
+            _files: files,
         })
     }
 
@@ -138,7 +154,7 @@ impl Server {
         let addresses: Vec<String> = self
             .listeners
             .iter()
-            .map(|listener| url(listener.address()))
+            .map(|listener| listener.address().to_string())
             .collect();
         let probes = addresses.get(1).map_or_else(
             || "no probe listener".to_owned(),
@@ -175,6 +191,10 @@ impl Server {
         for listener in &self.listeners {
             listener.tick();
         }
+        let counts = &self.context.vitals.counts.clients;
+        for line in self.client_log.due(counts, clock::instant()) {
+            log::warn!("{line}");
+        }
     }
 
     fn announce(&self, model: &dyn Model, url: &str, probes: &str) {
@@ -195,8 +215,7 @@ impl Server {
                 ""
             },
         );
-        let host = page::reachable(self.listeners[0].address()).to_string();
-        log::info!("try: {}", page::curl(&host, model));
+        log::info!("try: {}", page::curl(self.listeners[0].address(), model));
     }
 
     /// Follows the timeline of `lifecycle` to its end.
@@ -270,7 +289,12 @@ fn new_context(config: Config, faults: Arc<dyn Faults>) -> Arc<Context> {
         (config.predict_queue, config.predict_workers),
         (probe_queue, config.probe_workers),
     ));
+    let budget = Budget::new(
+        limits.max_buffered,
+        limits.max_connections + config.predict_workers,
+    );
     Arc::new(Context {
+        budget: Arc::new(budget),
         config,
         vitals,
         model: OnceLock::new(),
@@ -340,78 +364,86 @@ fn start_loader(
 }
 
 fn open_sockets(config: &Config) -> Result<Sockets, StartError> {
-    let main = listener::bind(config.listen)
-        .map_err(|error| cannot_listen("--listen", config.listen, &error))?;
-    let main_address = main
-        .local_addr()
-        .map_err(|error| failed("read the listener's address", &error))?;
-    let probe = match config.probe_listen {
-        ProbeListen::Off => None,
-        ProbeListen::At(address) => Some(
-            listener::bind(address)
-                .map_err(|error| cannot_listen("--probe-listen", address, &error))?,
-        ),
-        ProbeListen::NextPort => bind_next_port(config.listen, main_address),
+    let open = |option: &str, address: &Address| {
+        socket::open(address, config.socket_mode)
+            .map_err(|error| cannot_listen(option, address, &error))
     };
-    Ok(Sockets {
-        main,
-        main_address,
-        probe,
-    })
+    let main = open("--listen", &config.listen)?;
+    let probe = match &config.probe_listen {
+        ProbeListen::Off => None,
+        ProbeListen::At(address) => Some(open("--probe-listen", address)?),
+        ProbeListen::Beside => open_beside(config, &main.address),
+    };
+    Ok(Sockets { main, probe })
 }
 
 /// Opens the probe listener nobody asked for; where it cannot be, probes stay on the main one.
-fn bind_next_port(asked: SocketAddr, main: SocketAddr) -> Option<std::net::TcpListener> {
-    let port = match asked.port() {
-        0 => Some(0),
-        _ => main.port().checked_add(1),
+fn open_beside(config: &Config, main: &Address) -> Option<ListeningSocket> {
+    // As it was asked for: beside port 0 stands another free one.
+    let Some(address) = config.listen.beside() else {
+        log::warn!(
+            "no probe listener: there is no address beside {main}; probes are answered there only; choose one with --probe-listen"
+        );
+        return None;
     };
-    let opened = port
-        .ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::AddrNotAvailable,
-                "there is no port after 65535",
-            )
-        })
-        .and_then(|port| listener::bind(SocketAddr::new(main.ip(), port)));
+    let opened = socket::open(&address, config.socket_mode);
     opened
         .inspect_err(|error| {
+            let place = match address.port() {
+                Some(port) => format!("port {port}"),
+                None => address.to_string(),
+            };
             log::warn!(
-                "no probe listener on port {}: {error}; probes are answered on {main} only; choose another with --probe-listen",
-                port.map_or_else(|| "65536".to_owned(), |port| port.to_string()),
+                "no probe listener on {place}: {error}; probes are answered on {main} only; choose another with --probe-listen",
             );
         })
         .ok()
 }
 
-fn start_listeners(sockets: Sockets, http: &Arc<HttpContext>) -> io::Result<Vec<Arc<Listener>>> {
+/// Starts both listeners' threads; those that make room belong to the crew.
+fn start_listeners(
+    sockets: Sockets,
+    http: &Arc<HttpContext>,
+    crew: &mut Crew,
+) -> io::Result<Vec<Arc<Listener>>> {
     let kinds = [
-        (ListenerKind::Main, Some(sockets.main)),
-        (ListenerKind::Probe, sockets.probe),
+        (ListenerKind::Main, "reserve-main", Some(sockets.main)),
+        (ListenerKind::Probe, "reserve-probe", sockets.probe),
     ];
-    let mut listeners = Vec::new();
-    for (kind, socket) in kinds {
-        if let Some(socket) = socket {
-            let listener = Arc::new(Listener::new(kind, socket, Arc::clone(http))?);
-            listener.start()?;
-            listeners.push(listener);
-        }
+    let mut listeners: Vec<Arc<Listener>> = Vec::new();
+    for (kind, name, socket) in kinds {
+        let Some(ListeningSocket {
+            socket, address, ..
+        }) = socket
+        else {
+            continue;
+        };
+        let relief = listeners.first().map(Arc::as_ref);
+        let listener = Listener::new(kind, socket, address, Arc::clone(http), relief);
+        let listener = Arc::new(listener);
+        let reserved = Arc::clone(&listener);
+        crew.start(name.to_owned(), move || reserved.make_room())?;
+        listener.start()?;
+        listeners.push(listener);
     }
     Ok(listeners)
-}
-
-fn url(address: SocketAddr) -> String {
-    format!("http://{address}")
 }
 
 fn failed(what: &str, error: &io::Error) -> StartError {
     StartError::Failed(format!("cannot {what}: {error}"))
 }
 
-fn cannot_listen(option: &str, address: SocketAddr, error: &io::Error) -> StartError {
+fn cannot_listen(option: &str, address: &Address, error: &io::Error) -> StartError {
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!("stop the process that holds it, or choose another with {option}")
+        }
+        io::ErrorKind::PermissionDenied if address.path().is_some() => {
+            format!("its folder must be writable; choose another path with {option}")
+        }
+        io::ErrorKind::AlreadyExists => format!("choose another path with {option}"),
+        io::ErrorKind::NotFound => {
+            format!("its folder must exist; choose another path with {option}")
         }
         io::ErrorKind::PermissionDenied => {
             format!(
@@ -420,5 +452,8 @@ fn cannot_listen(option: &str, address: SocketAddr, error: &io::Error) -> StartE
         }
         _ => format!("choose an address of this machine with {option}"),
     };
-    StartError::Failed(format!("cannot listen on {address}: {error}; {remedy}"))
+    StartError::Failed(format!(
+        "cannot listen on {}: {error}; {remedy}",
+        address.typed()
+    ))
 }

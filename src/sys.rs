@@ -1,17 +1,19 @@
 //! What the operating system is asked for beyond std: named threads, who gets the CPU, descriptor
 //! limits, and waiting for a socket with a time limit.
 //!
-//! A leaf. The only file with `unsafe`, for the one system call that no safe crate covers
-//! (`sched_setattr(2)`). Everything about scheduling is a wish: where the kernel or a seccomp filter
-//! refuses, that is logged once at debug and the server goes on.
+//! A leaf. The only file with `unsafe`, for the calls that no safe crate covers (`sched_setattr(2)`,
+//! `ioctl(SIOCOUTQ)`, `mallopt(3)`). Everything about scheduling is a wish: where the kernel
+//! or a seccomp filter refuses, that is logged once at debug and the server goes on.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
 use crate::clock;
 
@@ -49,6 +51,39 @@ pub fn raise_descriptor_limit() -> Option<u64> {
             limit.current
         }
     }
+}
+
+/// Has freed memory go back to the system, whatever came before.
+///
+/// glibc learns from large blocks that are freed to keep ever larger ones, up to 64 MiB in each of
+/// its arenas: after a few large bodies the process would stay as large as they were together. With
+/// fixed thresholds, blocks of 128 KiB and more are the system's own again once freed
+/// (mallopt(3)).
+pub fn return_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    malloc::fix_thresholds();
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod malloc {
+    const THRESHOLD_BYTES: libc::c_int = 128 << 10;
+
+    #[allow(unsafe_code)] // no safe crate offers mallopt
+    pub(super) fn fix_thresholds() {
+        for parameter in [libc::M_MMAP_THRESHOLD, libc::M_TRIM_THRESHOLD] {
+            // SAFETY: mallopt takes two integers by value and is safe to call from any thread;
+            // a refused value changes nothing.
+            unsafe { libc::mallopt(parameter, THRESHOLD_BYTES) };
+        }
+    }
+}
+
+/// The soft limit on open descriptors now; another process may change it (prlimit(2)).
+pub fn descriptor_limit() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    })
 }
 
 /// The slice of the EEVDF scheduler a thread asks for (Linux 6.12 and later).
@@ -182,7 +217,7 @@ pub fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::R
                     return Ok(Wait::Ready(index));
                 }
             }
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -206,10 +241,83 @@ pub fn leaves_within(socket: impl AsFd, patience: Duration) -> bool {
     looked.is_ok_and(|ready| ready > 0) && set[0].revents().intersects(gone)
 }
 
-/// Looks, without waiting, whether a socket has bytes to read, or its end.
+/// Looks, without waiting, whether a socket has bytes to read and its peer is still there.
 pub fn has_input(socket: impl AsFd) -> bool {
-    let mut set = [PollFd::new(&socket, PollFlags::IN)];
-    rustix::event::poll(&mut set, Some(&timespec(Duration::ZERO))).is_ok_and(|ready| ready > 0)
+    #[cfg(target_os = "linux")]
+    let flags = PollFlags::IN | PollFlags::RDHUP;
+    #[cfg(not(target_os = "linux"))]
+    let flags = PollFlags::IN;
+    let mut set = [PollFd::new(&socket, flags)];
+    let looked = rustix::event::poll(&mut set, Some(&timespec(Duration::ZERO)));
+    let came = set[0].revents();
+    looked.is_ok_and(|ready| ready > 0) && came == PollFlags::IN
+}
+
+/// Looks, without waiting, whether a socket has come to its end with nothing left to read.
+pub fn has_ended(socket: impl AsFd) -> bool {
+    match rustix::net::recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((_, count)) => count == 0,
+        Err(error) => !matches!(error, Errno::AGAIN | Errno::INTR),
+    }
+}
+
+/// Takes off a socket what has arrived, up to some KiB, and drops it; never waits.
+pub fn discard_now(socket: impl AsFd) {
+    // An error is the client's leaving, and then there is nothing to take.
+    let _ = rustix::net::recv(socket, &mut [0; 4096], RecvFlags::DONTWAIT);
+}
+
+/// Sends as much of `slices` as a socket takes now; never waits.
+///
+/// # Errors
+/// `WouldBlock` where it takes nothing now; the socket's own.
+pub fn send_now(socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut control = SendAncillaryBuffer::default();
+    // Rust ignores SIGPIPE: a peer that has gone is an error here and no signal.
+    Ok(rustix::net::sendmsg(
+        socket,
+        slices,
+        &mut control,
+        SendFlags::DONTWAIT,
+    )?)
+}
+
+/// Waits until a socket takes more, has failed or was shut down; says whether so within `patience`.
+///
+/// # Errors
+/// Where `poll(2)` fails for want of memory.
+pub fn wait_writable(socket: impl AsFd, patience: Duration) -> io::Result<bool> {
+    let mut set = [PollFd::new(&socket, PollFlags::OUT)];
+    match rustix::event::poll(&mut set, Some(&timespec(patience))) {
+        Ok(ready) => Ok(ready > 0),
+        // Sooner than asked for; the caller looks at the clock.
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Bytes that were sent and that the peer has not taken yet, where the system can tell (Linux).
+pub fn unsent_bytes(socket: impl AsFd) -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return outq::bytes(socket.as_fd());
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = socket;
+        None
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod outq {
+    use std::os::fd::{AsRawFd, BorrowedFd};
+
+    #[allow(unsafe_code)] // no safe crate offers SIOCOUTQ (tcp(7)), which is TIOCOUTQ by number
+    pub(super) fn bytes(socket: BorrowedFd<'_>) -> Option<u64> {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the descriptor is borrowed and so open, and the kernel writes one int to a live one.
+        let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+        (result == 0).then(|| u64::from(bytes.unsigned_abs()))
+    }
 }
 
 fn timespec(duration: Duration) -> Timespec {

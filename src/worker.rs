@@ -4,19 +4,21 @@
 //! touches a socket. A panic in a prediction is caught and answered; a thread that ends all the same
 //! is noticed by the main thread, which starts another on the same lane.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::admission;
+use crate::budget::{Budget, Charge};
 use crate::clock;
 use crate::context::Context;
 use crate::error::{Code, RequestError};
 use crate::fault::Role;
-use crate::job::{Job, Payload, Probe, Reply, Request};
+use crate::job::{Body, Job, Payload, Pledge, Probe, Reply, Request};
 use crate::lane::{Intake, LaneKind};
-use crate::model::Model;
+use crate::model::{Model, PredictError};
 use crate::panic;
-use crate::predict;
+use crate::predict::{self, EncodeError};
 use crate::priority::{Priority, Work};
 use crate::probe;
 use crate::vitals::WorkerVitals;
@@ -63,59 +65,56 @@ impl Drop for Presence<'_> {
 
 fn serve(context: &Context, lane: LaneKind, job: Job) {
     match job.request {
-        Request::Probe(probe) => answer_probe(context, probe, job),
-        Request::Predict { .. } => answer_prediction(context, lane, job),
+        Request::Probe(probe) => answer_probe(context, probe, job.pledge),
+        Request::Predict { body, called_form } => {
+            answer_prediction(context, lane, body, called_form, job.pledge);
+        }
     }
 }
 
-fn answer_probe(context: &Context, probe: Probe, job: Job) {
+fn answer_probe(context: &Context, probe: Probe, pledge: Pledge) {
     context.vitals.counts.probes.increment();
-    job.answer(Reply {
+    pledge.answer(Reply {
         result: Ok(probe::answer(context, probe)),
+        charge: None,
         rows: None,
         waiting_time: Duration::ZERO,
         service_time: Duration::ZERO,
     });
 }
 
-fn answer_prediction(context: &Context, lane: LaneKind, mut job: Job) {
+fn answer_prediction(
+    context: &Context,
+    lane: LaneKind,
+    body: Body,
+    called_form: bool,
+    pledge: Pledge,
+) {
     let config = &context.config;
     let lane = lane.vitals(&context.vitals);
     let started = clock::instant();
-    let waiting_time = started.saturating_duration_since(job.arrived);
-    if !job.is_wanted() {
+    let waiting_time = started.saturating_duration_since(pledge.arrived);
+    if !pledge.is_wanted() {
         // Its connection has counted it: the client left, or was answered 504.
         return;
     }
     if waiting_time > config.max_wait {
-        job.refuse(
-            admission::expired(lane, waiting_time, config.max_wait),
-            started,
-        );
-        return;
+        let refusal = admission::expired(lane, waiting_time, config.max_wait);
+        return pledge.refuse(refusal, started);
     }
     let Some(model) = context.model.get() else {
-        job.refuse(admission::loading(), started);
-        return;
+        return pledge.refuse(admission::loading(), started);
     };
-    let request = std::mem::replace(
-        &mut job.request,
-        Request::Predict {
-            body: Vec::new(),
-            called_form: false,
-        },
-    );
-    let Request::Predict { body, called_form } = request else {
-        return;
-    };
+    let mut charge = Charge::new(&context.budget);
     let mut rows = None;
-    let result = compute(
-        model.as_ref(),
+    let asked = Asked {
+        model: model.as_ref(),
         body,
         called_form,
-        &mut rows,
-        &job.request_id,
-    );
+        rows_max: config.limits.max_rows,
+        request_id: &pledge.request_id,
+    };
+    let result = asked.compute(&context.budget, &mut charge, &mut rows);
     let service_time = started.elapsed();
     match &result {
         Ok(_) => {
@@ -128,8 +127,9 @@ fn answer_prediction(context: &Context, lane: LaneKind, mut job: Job) {
         Err(error) if error.text == PANICKED => context.vitals.counts.panicked.increment(),
         Err(_) => {}
     }
-    job.answer(Reply {
+    pledge.answer(Reply {
         result,
+        charge: Some(charge),
         rows,
         waiting_time,
         service_time,
@@ -139,32 +139,52 @@ fn answer_prediction(context: &Context, lane: LaneKind, mut job: Job) {
 /// What the client is told of a panic; the log has the rest.
 const PANICKED: &str = "the model panicked on this request; the server's log has the reason";
 
-/// Decodes, predicts and encodes, with panics caught.
-fn compute(
-    model: &dyn Model,
-    body: Vec<u8>,
+/// A prediction that is asked for.
+struct Asked<'a> {
+    model: &'a dyn Model,
+    body: Body,
     called_form: bool,
-    rows: &mut Option<usize>,
-    request_id: &str,
-) -> Result<Payload, RequestError> {
-    let guarded = panic::catch(|| {
-        let schema = model.schema();
-        let instances = predict::decode(&body, schema)
-            .map_err(|error| blame_form(error, called_form, &body))?;
-        drop(body);
-        *rows = Some(instances.len());
-        let failed = |error: crate::model::PredictError| {
-            log::error!("request {request_id}: the model failed: {error}");
-            RequestError::new(Code::PredictionFailed, format!("the model failed: {error}"))
-        };
-        let output = predict::predict(model, &instances).map_err(failed)?;
-        let json = predict::encode(schema, &output).map_err(failed)?;
-        Ok(Payload::json(200, json))
-    });
-    guarded.unwrap_or_else(|message| {
-        log::error!("request {request_id}: the model panicked: {message}");
-        Err(RequestError::new(Code::PredictionFailed, PANICKED))
-    })
+    rows_max: usize,
+    request_id: &'a str,
+}
+
+impl Asked<'_> {
+    /// Decodes, predicts and encodes, with panics caught; what the answer holds is charged to
+    /// `charge`, and what is needed on the way to another that ends with it.
+    fn compute(
+        self,
+        budget: &Arc<Budget>,
+        charge: &mut Charge,
+        rows: &mut Option<usize>,
+    ) -> Result<Payload, RequestError> {
+        let request_id = self.request_id;
+        let guarded = panic::catch(|| {
+            let schema = self.model.schema();
+            let mut working = Charge::new(budget);
+            let bytes = &self.body.bytes;
+            let instances = predict::decode(bytes, schema, self.rows_max, &mut working)
+                .map_err(|error| blame_form(error, self.called_form, bytes))?;
+            drop(self.body);
+            *rows = Some(instances.len());
+            working.grow(predict::output_bytes(schema, instances.len()))?;
+            let output = predict::predict(self.model, &instances)
+                .map_err(|error| model_failed(&error, request_id))?;
+            predict::encode(schema, &output, charge).map_err(|error| match error {
+                EncodeError::Output(error) => model_failed(&error, request_id),
+                EncodeError::Budget(error) => error,
+            })
+        });
+        let result = guarded.unwrap_or_else(|message| {
+            log::error!("request {request_id}: the model panicked: {message}");
+            Err(RequestError::new(Code::PredictionFailed, PANICKED))
+        });
+        result.map(|json| Payload::json(200, json))
+    }
+}
+
+fn model_failed(error: &PredictError, request_id: &str) -> RequestError {
+    log::error!("request {request_id}: the model failed: {error}");
+    RequestError::new(Code::PredictionFailed, format!("the model failed: {error}"))
 }
 
 /// A body that was called form data and does not even begin like JSON is of the wrong media type.

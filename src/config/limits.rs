@@ -26,6 +26,23 @@ pub struct LimitArgs {
     )]
     pub max_probe_connections: usize,
 
+    /// Open connections of one client address on the main listener (of one /64 for IPv6) [default: no limit]
+    #[arg(long, env = "LANEKEEPER_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N")]
+    pub max_connections_per_address: Option<usize>,
+
+    /// Bytes held for all clients together: bodies, decoded numbers, unsent answers
+    #[arg(long, env = "LANEKEEPER_MAX_BUFFERED", value_name = "BYTES", default_value = "256MiB", value_parser = bytes)]
+    pub max_buffered: usize,
+
+    /// Instances in one request
+    #[arg(
+        long,
+        env = "LANEKEEPER_MAX_ROWS",
+        value_name = "N",
+        default_value = "100000"
+    )]
+    pub max_rows: usize,
+
     /// Bytes of a request head (request line and fields)
     #[arg(long, env = "LANEKEEPER_MAX_HEAD", value_name = "BYTES", default_value = "16KiB", value_parser = bytes)]
     pub max_head: usize,
@@ -107,6 +124,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         return Err("longer than a year".to_owned());
     }
     Ok(duration)
+}
+
+/// Reads permission bits as chmod(1) takes them.
+pub(super) fn mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| "permissions are three octal digits, such as 660".to_owned())
 }
 
 fn bytes(text: &str) -> Result<usize, String> {

@@ -7,17 +7,20 @@
 mod limits;
 
 use std::ffi::OsString;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::address::Address;
 use crate::error::StartError;
 
 pub use self::limits::LimitArgs;
-use self::limits::duration;
+use self::limits::{duration, mode};
+
+/// Connections on the main listener that waiting predictions leave to others.
+const SPARE_CONNECTIONS: usize = 16;
 
 /// The most fields that `--max-fields` can allow.
 pub const FIELDS_CEILING: usize = 128;
@@ -78,18 +81,22 @@ pub struct ServeArgs {
     #[arg(long, env = "LANEKEEPER_MODEL", value_name = "FILE")]
     pub model: Option<PathBuf>,
 
-    /// Address of the main listener: predictions and probes; port 0 takes a free one
+    /// Address of the main listener, HOST:PORT or unix:/path: predictions and probes; port 0 takes a free one
     #[arg(
         long,
         env = "LANEKEEPER_LISTEN",
-        value_name = "HOST:PORT",
+        value_name = "ADDRESS",
         default_value = "127.0.0.1:8080"
     )]
     pub listen: String,
 
-    /// Address of the probe listener, or none [default: the main listener's host and its port + 1]
-    #[arg(long, env = "LANEKEEPER_PROBE_LISTEN", value_name = "HOST:PORT|none")]
+    /// Address of the probe listener, or none [default: the main listener's host and its port + 1, or its path + .probe]
+    #[arg(long, env = "LANEKEEPER_PROBE_LISTEN", value_name = "ADDRESS|none")]
     pub probe_listen: Option<String>,
+
+    /// Permissions of Unix sockets, in octal; as open by default as a port of this host is
+    #[arg(long, env = "LANEKEEPER_SOCKET_MODE", value_name = "MODE", default_value = "666", value_parser = mode)]
+    pub socket_mode: u32,
 
     /// Prediction workers [default: one for each available core]
     #[arg(long, env = "LANEKEEPER_PREDICT_WORKERS", value_name = "N")]
@@ -179,14 +186,14 @@ pub struct ServeArgs {
 }
 
 /// Where the probe listener is to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeListen {
     /// Nowhere: probes are answered on the main listener alone.
     Off,
-    /// At the main listener's host and the port after its; a taken port is a warning.
-    NextPort,
-    /// Where the operator asked for it; a taken port is an error.
-    At(SocketAddr),
+    /// Beside the main listener ([`Address::beside`]); a taken address is a warning.
+    Beside,
+    /// Where the operator asked for it; a taken address is an error.
+    At(Address),
 }
 
 /// Valid options.
@@ -195,9 +202,11 @@ pub struct Config {
     /// Model file; `None` is the embedded default.
     pub model: Option<PathBuf>,
     /// Main listener's address.
-    pub listen: SocketAddr,
+    pub listen: Address,
     /// Probe listener's address.
     pub probe_listen: ProbeListen,
+    /// Permissions of Unix sockets.
+    pub socket_mode: u32,
     /// Prediction workers, at least 1.
     pub predict_workers: usize,
     /// Probe workers, at least 1.
@@ -307,6 +316,30 @@ impl ServeArgs {
                 ));
             }
         }
+        at_least_one(
+            "--max-rows",
+            self.limits.max_rows,
+            "a request holds at least one instance",
+        )?;
+        if let Some(max) = self.limits.max_connections_per_address {
+            at_least_one(
+                "--max-connections-per-address",
+                max,
+                "leave it out for no limit",
+            )?;
+        }
+        let admitted = self.predict_queue.saturating_add(predict_workers);
+        if admitted
+            > self
+                .limits
+                .max_connections
+                .saturating_sub(SPARE_CONNECTIONS)
+        {
+            return usage(format!(
+                "--predict-queue and --predict-workers together must be at most --max-connections less {SPARE_CONNECTIONS}, or predictions alone could hold every connection, but are {admitted} of {}; raise --max-connections or lower --predict-queue",
+                self.limits.max_connections
+            ));
+        }
         if self.limits.max_head < 256 {
             return usage(format!(
                 "--max-head must be at least 256 bytes, but is {}; curl's own head takes about 100",
@@ -337,7 +370,7 @@ impl ServeArgs {
         }
         let listen = resolve("--listen", &self.listen)?;
         let probe_listen = match self.probe_listen.as_deref() {
-            None => ProbeListen::NextPort,
+            None => ProbeListen::Beside,
             Some("none") => ProbeListen::Off,
             Some(address) => ProbeListen::At(resolve("--probe-listen", address)?),
         };
@@ -345,6 +378,7 @@ impl ServeArgs {
             model: self.model,
             listen,
             probe_listen,
+            socket_mode: self.socket_mode,
             predict_workers,
             probe_workers: self.probe_workers,
             predict_queue: self.predict_queue,
@@ -388,17 +422,9 @@ fn at_least_one(name: &str, value: usize, remedy: &str) -> Result<(), StartError
     Ok(())
 }
 
-fn resolve(option: &str, address: &str) -> Result<SocketAddr, StartError> {
-    let resolved = address
-        .to_socket_addrs()
-        .ok()
-        .and_then(|mut all| all.next());
-    match resolved {
-        Some(address) => Ok(address),
-        None => usage(format!(
-            "{option} must be HOST:PORT, such as 127.0.0.1:8080 or [::]:8080, but is {address:?}"
-        )),
-    }
+fn resolve(option: &str, address: &str) -> Result<Address, StartError> {
+    Address::parse(address)
+        .or_else(|right| usage(format!("{option} must be {right}, but is {address:?}")))
 }
 
 #[cfg(test)]
@@ -414,8 +440,8 @@ mod tests {
     #[test]
     fn plain_lanekeeper_serves_with_the_documented_defaults() {
         let config = config(&[]).unwrap();
-        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
-        assert_eq!(config.probe_listen, ProbeListen::NextPort);
+        assert_eq!(config.listen.to_string(), "http://127.0.0.1:8080");
+        assert_eq!(config.probe_listen, ProbeListen::Beside);
         assert_eq!(config.predict_queue, 256);
         assert_eq!(config.max_wait, Duration::from_secs(2));
         assert_eq!(config.request_timeout, Duration::from_secs(30));
@@ -449,6 +475,19 @@ mod tests {
                 "--stall-timeout must be at least 10ms",
             ),
             (&["--log-level", "loud"], "possible values"),
+            (
+                &["--max-connections", "200"],
+                "--predict-queue and --predict-workers together must be at most",
+            ),
+            (
+                &["--max-connections-per-address", "0"],
+                "leave it out for no limit",
+            ),
+            (
+                &["--listen", "unix:"],
+                "--listen must be unix: and a path of 1 to 107 bytes",
+            ),
+            (&["--socket-mode", "rw"], "three octal digits"),
             (&["--nonsense"], "unexpected argument '--nonsense'"),
             (&["dance"], "dance"),
         ];

@@ -4,8 +4,10 @@
 //! `httparse`, which takes an empty size line for the last chunk and extensions of any length
 //! (RFC 9112 section 7.1 is the specification).
 
+use crate::budget::Charge;
 use crate::error::{Code, RequestError};
 use crate::http::head::Framing;
+use crate::job::Body;
 
 /// Bytes of a chunk's size line, extensions and CR LF included.
 const CHUNK_LINE_MAX: usize = 256;
@@ -21,7 +23,10 @@ const RESERVE_MAX: usize = 64 * 1024;
 pub struct BodyDecoder {
     state: State,
     bytes_max: usize,
+    /// What the body will come to, as far as is known.
+    expected: usize,
     body: Vec<u8>,
+    charge: Charge,
     line: Vec<u8>,
     trailers: usize,
     received: u64,
@@ -43,23 +48,34 @@ enum State {
 }
 
 impl BodyDecoder {
-    /// Makes a decoder for a body of at most `bytes_max` bytes.
+    /// Makes a decoder for a body of at most `bytes_max` bytes, which are charged to `charge` as
+    /// they come.
     ///
     /// # Errors
-    /// 413 where the declared length is over it.
-    pub fn new(framing: Framing, bytes_max: usize) -> Result<Self, RequestError> {
-        let (state, reserve) = match framing {
+    /// 413 where the declared length is over it, 503 where the budget has no room for its start.
+    pub fn new(
+        framing: Framing,
+        bytes_max: usize,
+        mut charge: Charge,
+    ) -> Result<Self, RequestError> {
+        let (state, expected) = match framing {
             Framing::None | Framing::Length(0) => (State::Done, 0),
             Framing::Length(length) => match usize::try_from(length) {
-                Ok(bytes) if bytes <= bytes_max => (State::Length(length), bytes.min(RESERVE_MAX)),
+                Ok(bytes) if bytes <= bytes_max => (State::Length(length), bytes),
                 _ => return Err(too_large(bytes_max)),
             },
-            Framing::Chunked => (State::ChunkLine, 0),
+            Framing::Chunked => (State::ChunkLine, bytes_max),
         };
+        let mut body = Vec::new();
+        if let State::Length(_) = state {
+            charge.reserve(&mut body, expected.min(RESERVE_MAX), expected)?;
+        }
         Ok(BodyDecoder {
             state,
             bytes_max,
-            body: Vec::with_capacity(reserve),
+            expected,
+            body,
+            charge,
             line: Vec::new(),
             trailers: 0,
             received: 0,
@@ -69,7 +85,8 @@ impl BodyDecoder {
     /// Takes bytes and returns how many belonged to the body, never one beyond its end.
     ///
     /// # Errors
-    /// 400 where the framing is broken, 413 over the limit. The connection must be closed then.
+    /// 400 where the framing is broken, 413 over the limit, 503 where the memory budget is spent. The
+    /// connection must be closed then.
     pub fn push(&mut self, bytes: &[u8]) -> Result<usize, RequestError> {
         let mut used = 0;
         while used < bytes.len() && self.state != State::Done {
@@ -89,15 +106,18 @@ impl BodyDecoder {
         self.received
     }
 
-    /// Returns the body.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.body
+    /// Returns the body, with what it is charged.
+    pub fn into_body(self) -> Body {
+        Body {
+            bytes: self.body,
+            charge: self.charge,
+        }
     }
 
     fn step(&mut self, bytes: &[u8]) -> Result<usize, RequestError> {
         match self.state {
             State::Length(left) => {
-                let (used, left) = self.take(bytes, left);
+                let (used, left) = self.take(bytes, left)?;
                 self.state = if left == 0 {
                     State::Done
                 } else {
@@ -106,7 +126,7 @@ impl BodyDecoder {
                 Ok(used)
             }
             State::ChunkData(left) => {
-                let (used, left) = self.take(bytes, left);
+                let (used, left) = self.take(bytes, left)?;
                 self.state = if left == 0 {
                     State::ChunkEnd(0)
                 } else {
@@ -137,10 +157,11 @@ impl BodyDecoder {
         }
     }
 
-    fn take(&mut self, bytes: &[u8], left: u64) -> (usize, u64) {
+    fn take(&mut self, bytes: &[u8], left: u64) -> Result<(usize, u64), RequestError> {
         let count = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        self.charge.reserve(&mut self.body, count, self.expected)?;
         self.body.extend_from_slice(&bytes[..count]);
-        (count, left - count as u64)
+        Ok((count, left - count as u64))
     }
 
     /// Takes one byte of a line and reads the line at its end.
@@ -223,14 +244,20 @@ fn too_large(bytes_max: usize) -> RequestError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Budget;
     use proptest::prelude::*;
+    use std::sync::Arc;
+
+    fn charge() -> Charge {
+        Charge::new(&Arc::new(Budget::new(1 << 20, 0)))
+    }
 
     fn decode(
         framing: Framing,
         bytes: &[u8],
         step: usize,
     ) -> Result<(Vec<u8>, usize, bool), RequestError> {
-        let mut decoder = BodyDecoder::new(framing, 1000)?;
+        let mut decoder = BodyDecoder::new(framing, 1000, charge())?;
         let mut used = 0;
         for piece in bytes.chunks(step) {
             let count = decoder.push(piece)?;
@@ -240,7 +267,7 @@ mod tests {
             }
         }
         let complete = decoder.is_complete();
-        Ok((decoder.into_bytes(), used, complete))
+        Ok((decoder.into_body().bytes, used, complete))
     }
 
     #[test]
@@ -311,15 +338,30 @@ mod tests {
 
     #[test]
     fn a_declared_length_over_the_limit_is_refused_unread_and_reserves_nothing() {
-        let error = BodyDecoder::new(Framing::Length(1_000_000_000_000), 1000).unwrap_err();
+        let error =
+            BodyDecoder::new(Framing::Length(1_000_000_000_000), 1000, charge()).unwrap_err();
         assert_eq!(error.code, Code::ContentTooLarge);
         assert!(
             error.text.contains("1000 bytes (--max-body)"),
             "{}",
             error.text
         );
-        let decoder = BodyDecoder::new(Framing::Length(1 << 40), usize::MAX).unwrap();
+        let decoder = BodyDecoder::new(Framing::Length(1 << 40), usize::MAX, charge()).unwrap();
         assert!(decoder.body.capacity() <= RESERVE_MAX);
+    }
+
+    #[test]
+    fn a_body_that_the_budget_has_no_room_for_is_refused_as_it_comes() {
+        let budget = Arc::new(Budget::new(3000, 0));
+        for framing in [Framing::Length(5000), Framing::Chunked] {
+            let decoder = BodyDecoder::new(framing, 10_000, Charge::new(&budget));
+            let pushed = decoder.and_then(|mut decoder| {
+                decoder.push(b"1388\r\n")?;
+                decoder.push(&[b'x'; 4990])
+            });
+            assert_eq!(pushed.unwrap_err().code, Code::OverBudget, "{framing:?}");
+            assert_eq!(budget.bytes(), 0, "{framing:?}: all is given back");
+        }
     }
 
     #[test]

@@ -5,39 +5,47 @@
 //! is at most one unanswered request on a connection; a pipelined one waits in the kernel's buffer,
 //! and a slow client costs this thread only.
 
-use std::io::{self, Read};
-use std::net::{Shutdown, TcpStream};
+use std::io;
+use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{RecvTimeoutError, TrySendError};
+use socket2::Socket;
 
+use crate::address::Address;
 use crate::admission;
+use crate::budget::Charge;
 use crate::clock;
 use crate::config::Config;
 use crate::error::{Code, RequestError};
 use crate::http::answer::{self, Answer, Persistence};
 use crate::http::body::BodyDecoder;
 use crate::http::context::ListenerContext;
-use crate::http::head::Head;
-use crate::http::input::{BodyFailure, End, Input};
+use crate::http::exchange;
+use crate::http::head::{Framing, Head};
+use crate::http::input::{self, BodyFailure, End, Input};
+use crate::http::output::SocketWriter;
 use crate::http::page;
 use crate::http::table::{Entry, State};
-use crate::job::{self, Job, Pending, Reply, Request};
+use crate::job::{self, Body, Reply, Request};
 use crate::logging::Access;
 use crate::priority::{Priority, Work};
 use crate::route::{self, Route};
 use crate::sys;
 use crate::vitals::{Owed, Phase};
 
-/// How often a waiting connection looks whether its client is still there.
-const CLIENT_CHECK: Duration = Duration::from_millis(250);
+/// Why a connection is refused before it is served.
+pub(crate) const NO_ROOM: &str =
+    "every connection the server may hold is in use; send the request again later";
+
+/// Why a client's connection is refused that has as many as one address may.
+pub(crate) const TOO_MANY_OF_ONE: &str = "your address has as many connections open as one may (--max-connections-per-address); use those, or send the request again later";
 
 /// What a connection thread keeps from one connection to the next.
 #[derive(Debug)]
 pub(crate) struct Buffers {
-    /// As large as a head may be.
-    input: Box<[u8]>,
+    /// What a client sends.
+    input: Vec<u8>,
     /// An answer's head.
     output: Vec<u8>,
     /// How the thread stands to predictions.
@@ -47,11 +55,19 @@ pub(crate) struct Buffers {
 impl Buffers {
     pub(crate) fn new(config: &Config) -> Self {
         Buffers {
-            input: vec![0; config.limits.max_head].into_boxed_slice(),
+            input: vec![0; input::NARROW_BYTES],
             output: Vec::with_capacity(512),
             priority: Priority::new(config.yielding, Work::Responding),
         }
     }
+}
+
+/// A client that has just connected.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) socket: Socket,
+    /// Its network, where connections are counted by it.
+    pub(crate) peer: Option<IpAddr>,
 }
 
 /// What happens to the connection after an answer.
@@ -66,10 +82,11 @@ enum After {
 }
 
 /// Serves one connection until it ends.
-pub(crate) fn serve(listener: &ListenerContext, socket: TcpStream, buffers: &mut Buffers) {
+pub(crate) fn serve(listener: &ListenerContext, client: Peer, buffers: &mut Buffers) {
     let http = &listener.http;
-    http.context.vitals.counts.connections.increment();
-    let place = listener.table.enter(socket, listener.open());
+    let place = listener
+        .table
+        .enter(client.socket, client.peer, listener.open());
     let Buffers {
         input,
         output,
@@ -78,7 +95,7 @@ pub(crate) fn serve(listener: &ListenerContext, socket: TcpStream, buffers: &mut
     let limits = &http.context.config.limits;
     let mut connection = Connection {
         listener,
-        input: Input::new(place, input, limits),
+        input: Input::new(place, input, limits, &http.context.budget),
         output,
         priority,
         answers: 0,
@@ -92,34 +109,29 @@ pub(crate) fn serve(listener: &ListenerContext, socket: TcpStream, buffers: &mut
                 break;
             }
             Err(End::Closed) => break,
-            Err(End::TimedOut) => {
-                http.context.vitals.counts.timed_out.increment();
+            Err(End::NotRead) => {
+                http.context.vitals.counts.clients.write_timeout.increment();
                 break;
             }
         }
     }
 }
 
-/// Answers 503 on a connection there is no room for, without waiting for its client.
-pub(crate) fn refuse(listener: &ListenerContext, socket: TcpStream) {
-    if socket.set_nonblocking(true).is_err() {
-        return;
-    }
-    let refusal = RequestError::new(
-        Code::TooManyConnections,
-        "every connection the server may hold is in use; send the request again later",
-    );
+/// Answers 503 on a connection that is not served, without waiting for its client.
+pub(crate) fn refuse(listener: &ListenerContext, socket: &Socket, why: &str) {
+    let refusal = RequestError::new(Code::TooManyConnections, why);
     let refusal = refusal.retry_after(admission::retry_after(
         &listener.http.context.vitals.predict,
     ));
     let request_id = job::new_request_id();
     let answer = Answer::error(&refusal, &request_id);
-    let mut head = Vec::with_capacity(512);
-    answer::print_head(&answer, &request_id, Persistence::Close, &mut head);
+    let mut bytes = Vec::with_capacity(1024);
+    answer::print_head(&answer, &request_id, Persistence::Close, &mut bytes);
+    bytes.extend_from_slice(&answer.body);
     // What has arrived is taken off the socket, or closing it would reset the connection and the
     // client would not see the answer. All three may fail where the client has gone.
-    let _ = (&socket).read(&mut [0; 4096]);
-    let _ = answer::send(&mut &socket, &head, &answer.body);
+    sys::discard_now(socket);
+    let _ = sys::send_now(socket, &[io::IoSlice::new(&bytes)]);
     let _ = socket.shutdown(Shutdown::Write);
 }
 
@@ -148,7 +160,7 @@ impl Connection<'_> {
         &self.input.place.entry
     }
 
-    fn socket(&self) -> &TcpStream {
+    fn socket(&self) -> &Socket {
         &self.input.place.entry.socket
     }
 
@@ -177,11 +189,11 @@ impl Connection<'_> {
             &asked.head.path,
             asked.head.query.as_deref(),
             self.listener.kind,
-            http.main_port,
+            &http.main_address,
         );
         match route {
             Ok(Route::Page) => {
-                let page = page::render(&http.context, self.socket().local_addr().ok());
+                let page = page::render(&http.context, &self.reached_at());
                 self.answer_free(&asked, Answer::text(200, page), false)
             }
             Ok(Route::Probe(probe)) => self.answer_probe(&asked, Request::Probe(probe)),
@@ -193,22 +205,40 @@ impl Connection<'_> {
         }
     }
 
+    /// The address by which the client has reached the server.
+    fn reached_at(&self) -> Address {
+        let local = self.socket().local_addr().ok();
+        let tcp = local.and_then(|address| address.as_socket());
+        tcp.map_or_else(|| self.listener.http.main_address.clone(), Address::Tcp)
+    }
+
     /// Answers what is no request; nothing that follows it can be trusted.
     fn answer_unreadable(&mut self, error: &RequestError) -> Result<After, End> {
-        let counts = &self.listener.http.context.vitals.counts;
+        let clients = &self.listener.http.context.vitals.counts.clients;
         match error.code {
-            Code::RequestTimeout => counts.timed_out.increment(),
-            _ => counts.malformed.increment(),
+            Code::RequestTimeout => clients.head_timeout.increment(),
+            Code::HeadTooLarge => clients.head_too_large.increment(),
+            Code::OverBudget => clients.over_budget.increment(),
+            _ => clients.malformed.increment(),
         }
         let request_id = job::new_request_id();
         let answer = Answer::error(error, &request_id);
+        // Nobody is owed a prediction here, so whoever needs the room may have it.
+        if !self.entry().enter(State::Paced) {
+            return Err(End::Closed);
+        }
         self.pace_before(false);
         self.write(&answer, &request_id, Persistence::Close, true)?;
         Ok(After::Linger)
     }
 
     fn answer_probe(&mut self, asked: &Asked, request: Request) -> Result<After, End> {
-        let answer = match self.submit(request, &asked.request_id, clock::instant())? {
+        let answer = match exchange::ask(
+            &self.listener.http,
+            self.entry(),
+            request,
+            &asked.request_id,
+        )? {
             Ok(Reply {
                 result: Ok(payload),
                 ..
@@ -235,9 +265,6 @@ impl Connection<'_> {
             Ok(body) => body,
             Err(BodyFailure::Ended(end)) => return Err(end),
             Err(BodyFailure::Refused(error)) => {
-                if error.code == Code::RequestTimeout {
-                    counts.timed_out.increment();
-                }
                 return self.answer_refused(asked, &error, arrived);
             }
         };
@@ -250,12 +277,19 @@ impl Connection<'_> {
             body,
             called_form: route::is_form(asked.head.content_type.as_deref()),
         };
-        let reply = match self.submit(request, &asked.request_id, clock::instant())? {
+        let reply = match exchange::ask(
+            &self.listener.http,
+            self.entry(),
+            request,
+            &asked.request_id,
+        )? {
             Ok(reply) => reply,
             Err(error) => return self.answer_refused(asked, &error, arrived),
         };
         let (rows, waiting_time, service_time) =
             (reply.rows, reply.waiting_time, reply.service_time);
+        // Given back once the answer is written.
+        let _held = reply.charge;
         let answer = match reply.result {
             Ok(payload) => {
                 counts.predicted.increment();
@@ -302,8 +336,18 @@ impl Connection<'_> {
     /// Counts a prediction that ended in an error, by what the error is.
     fn count(&self, error: &RequestError) {
         let counts = &self.listener.http.context.vitals.counts;
+        let clients = &counts.clients;
         match error.code {
-            Code::QueueFull | Code::Loading | Code::Draining => counts.refused.increment(),
+            Code::RequestTimeout => clients.body_timeout.increment(),
+            Code::ContentTooLarge => clients.content_too_large.increment(),
+            Code::MalformedRequest => clients.malformed.increment(),
+            Code::OverBudget => clients.over_budget.increment(),
+            _ => {}
+        }
+        match error.code {
+            Code::QueueFull | Code::Loading | Code::Draining | Code::OverBudget => {
+                counts.refused.increment();
+            }
             Code::Expired => counts.expired.increment(),
             Code::DeadlineExceeded => counts.deadline_exceeded.increment(),
             Code::PredictionFailed => counts.failed.increment(),
@@ -312,8 +356,9 @@ impl Connection<'_> {
         }
     }
 
-    /// Refuses what the lane would refuse before its body is read; otherwise reads it.
-    fn admit_and_read(&mut self, asked: &mut Asked) -> Result<Vec<u8>, BodyFailure> {
+    /// Refuses what the lane, or the memory budget, would refuse before its body is read; otherwise
+    /// reads it.
+    fn admit_and_read(&mut self, asked: &mut Asked) -> Result<Body, BodyFailure> {
         let context = &self.listener.http.context;
         let head = &asked.head;
         route::check_media_type(
@@ -321,83 +366,22 @@ impl Connection<'_> {
             head.content_encoding.as_deref(),
         )
         .map_err(BodyFailure::Refused)?;
-        let decoder = BodyDecoder::new(head.framing, context.config.limits.max_body)
+        let charge = Charge::new(&context.budget);
+        let decoder = BodyDecoder::new(head.framing, context.config.limits.max_body, charge)
             .map_err(BodyFailure::Refused)?;
         if let Some(refusal) = admission::refusal(&context.vitals) {
             return Err(BodyFailure::Refused(refusal));
+        }
+        if let Framing::Length(length) = head.framing {
+            // Within --max-body, so it fits.
+            let size = usize::try_from(length).unwrap_or(usize::MAX);
+            context.budget.check(size).map_err(BodyFailure::Refused)?;
         }
         asked.unread = true;
         asked.buffered = 0;
         let body = self.input.read_body(head, decoder)?;
         asked.unread = false;
         Ok(body)
-    }
-
-    /// Sends a job on its way and waits for its reply; the inner error is the answer without one.
-    fn submit(
-        &self,
-        request: Request,
-        request_id: &Arc<str>,
-        arrived: Instant,
-    ) -> Result<Result<Reply, RequestError>, End> {
-        let http = &self.listener.http;
-        let is_prediction = matches!(request, Request::Predict { .. });
-        if !self.entry().enter(State::Owing) {
-            return Err(End::Closed);
-        }
-        let _owed = Owed::new(&http.context.vitals.answers_owed);
-        let (job, pending) = Job::new(request, Arc::clone(request_id), arrived);
-        match http.acceptor.try_send(job) {
-            Ok(()) => self.await_reply(&pending, arrived, is_prediction),
-            Err(TrySendError::Full(_)) => {
-                Ok(Err(admission::queue_full(&http.context.vitals.predict)))
-            }
-            Err(TrySendError::Disconnected(_)) => {
-                let text = "the server has lost its acceptor thread";
-                Ok(Err(RequestError::new(Code::Internal, text)))
-            }
-        }
-    }
-
-    fn await_reply(
-        &self,
-        pending: &Pending,
-        arrived: Instant,
-        is_prediction: bool,
-    ) -> Result<Result<Reply, RequestError>, End> {
-        let context = &self.listener.http.context;
-        let counts = &context.vitals.counts;
-        let deadline = arrived + context.config.request_timeout;
-        loop {
-            let look = deadline.min(clock::instant() + CLIENT_CHECK);
-            match pending.reply.recv_deadline(look) {
-                Ok(reply) => return Ok(Ok(reply)),
-                Err(RecvTimeoutError::Disconnected) => {
-                    let text = "the thread that worked on this request ended; the server's log has the reason";
-                    return Ok(Err(RequestError::new(Code::Internal, text)));
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            if sys::peer_has_left(self.socket()) {
-                pending.abandon();
-                if is_prediction {
-                    counts.abandoned.increment();
-                }
-                return Err(End::Closed);
-            }
-            if context.vitals.phase() == Phase::Stopped {
-                pending.abandon();
-                return Ok(Err(admission::draining()));
-            }
-            if clock::instant() >= deadline {
-                pending.abandon();
-                let text = format!(
-                    "no answer within --request-timeout ({})",
-                    humantime::format_duration(context.config.request_timeout)
-                );
-                return Ok(Err(RequestError::new(Code::DeadlineExceeded, text)));
-            }
-        }
     }
 
     /// Gives an answer that cost no prediction, at the listener's pace while predictions run.
@@ -480,10 +464,12 @@ impl Connection<'_> {
         }
         answer::print_head(answer, request_id, persistence, self.output);
         let body: &[u8] = if with_body { &answer.body } else { &[] };
-        let sent = answer::send(&mut &self.input.place.entry.socket, self.output, body);
+        let patience = self.listener.http.context.config.limits.write_timeout;
+        let mut writer = SocketWriter::new(&self.input.place.entry, patience);
+        let sent = answer::send(&mut writer, self.output, body);
         self.answers += 1;
         sent.map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => End::TimedOut,
+            io::ErrorKind::TimedOut => End::NotRead,
             _ => End::Closed,
         })
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicUsize;
 
 use crossbeam_channel::Sender;
 
+use crate::address::Address;
 use crate::admission::Pace;
 use crate::context::Context;
 use crate::http::table::Table;
@@ -22,8 +23,8 @@ pub struct HttpContext {
     pub acceptor: Sender<Job>,
     /// One line for each prediction.
     pub access_log: AccessLog,
-    /// The main listener's port, for whoever asked elsewhere.
-    pub main_port: u16,
+    /// The main listener's address, for whoever asked elsewhere.
+    pub main_address: Address,
     /// Closed when the threads are to end.
     pub stop: io::PipeReader,
 }
@@ -34,7 +35,9 @@ pub(crate) struct ListenerContext {
     /// Which listener it is.
     pub(crate) kind: ListenerKind,
     /// Its open connections.
-    pub(crate) table: Table,
+    pub(crate) table: Arc<Table>,
+    /// The connections of which one goes where the system has no descriptor left.
+    pub(crate) relief: Arc<Table>,
     /// The pace of its answers that cost no prediction.
     pub(crate) pace: Pace,
     /// What it shares with the rest of the server.
@@ -42,6 +45,11 @@ pub(crate) struct ListenerContext {
 }
 
 impl ListenerContext {
+    /// Its open connections, for another listener.
+    pub(crate) fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.table)
+    }
+
     /// Connections of this listener that are open now.
     pub(crate) fn open(&self) -> &AtomicUsize {
         &self.http.context.vitals.open_connections[self.kind as usize]

@@ -12,6 +12,9 @@ use crate::error::{Code, RequestError};
 
 const METHOD_BYTES_MAX: usize = 32;
 
+/// How a client begins that speaks HTTP/2 without asking (RFC 9113 section 3.4).
+const HTTP_2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
+
 /// How the body of a request is delimited (RFC 9112 section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
@@ -66,6 +69,10 @@ pub fn end(buffer: &[u8], searched: usize) -> Option<usize> {
 pub fn hopeless(buffer: &[u8]) -> Option<RequestError> {
     let start = &buffer[leading_crlf(buffer)..];
     match start {
+        _ if start.starts_with(HTTP_2_PREFACE) => {
+            let text = "this port speaks HTTP/1.1, but an HTTP/2 connection preface came; use HTTP/1.1";
+            return Some(RequestError::new(Code::VersionNotSupported, text));
+        }
         [0x16, 0x03, ..] => {
             return Some(malformed(
                 "this port speaks plain HTTP/1.1, but a TLS handshake came; use http://",

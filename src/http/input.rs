@@ -5,14 +5,18 @@
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::budget::{Budget, Charge};
 use crate::clock;
 use crate::config::LimitArgs;
 use crate::error::{Code, RequestError};
 use crate::http::body::BodyDecoder;
 use crate::http::head::{self, Framing, Head};
+use crate::http::output::SocketWriter;
 use crate::http::table::{Place, State};
+use crate::job::Body;
 use crate::sys::{self, Wait};
 
 /// What is discarded of an unread body before the connection is closed, and for how long, so that
@@ -20,13 +24,19 @@ use crate::sys::{self, Wait};
 const LINGER_BYTES: usize = 32 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
+/// What a connection's buffer has room for at first. Most requests need no more.
+pub(crate) const NARROW_BYTES: usize = 4 << 10;
+
+/// What it has room for where a body is larger, so that it is read in fewer pieces.
+const WIDE_BYTES: usize = 16 << 10;
+
 /// Why a connection ends without an answer.
 #[derive(Debug)]
 pub(crate) enum End {
     /// The client closed it, or has been idle for too long, or somebody needed the room.
     Closed,
-    /// The client took too long to send a request or to read an answer.
-    TimedOut,
+    /// The client took too long to read an answer.
+    NotRead,
 }
 
 /// Why a request has no body to go on with.
@@ -42,7 +52,10 @@ pub(crate) enum BodyFailure {
 pub(crate) struct Input<'a> {
     /// The connection's place among the others.
     pub(crate) place: Place<'a>,
-    buffer: &'a mut [u8],
+    /// Its length is its capacity for input; wide only as long as this connection needs it.
+    buffer: &'a mut Vec<u8>,
+    /// What is charged for its being wide.
+    charge: Charge,
     /// Bytes at the start of the buffer that were read and not used.
     filled: usize,
     /// Whether the socket waits as long as a kept connection may be idle.
@@ -50,17 +63,33 @@ pub(crate) struct Input<'a> {
     limits: &'a LimitArgs,
 }
 
+impl Drop for Input<'_> {
+    fn drop(&mut self) {
+        // Narrow again for the next connection.
+        if self.buffer.len() > NARROW_BYTES {
+            self.buffer.truncate(NARROW_BYTES);
+            self.buffer.shrink_to_fit();
+        }
+    }
+}
+
 impl<'a> Input<'a> {
-    /// Starts with an empty buffer, which is as large as a head may be.
-    pub(crate) fn new(place: Place<'a>, buffer: &'a mut [u8], limits: &'a LimitArgs) -> Self {
-        let socket = &place.entry.socket;
+    /// Starts with an empty buffer.
+    pub(crate) fn new(
+        place: Place<'a>,
+        buffer: &'a mut Vec<u8>,
+        limits: &'a LimitArgs,
+        budget: &Arc<Budget>,
+    ) -> Self {
         // A socket that refuses its options has lost its client; reading will say so.
-        let _ = socket.set_nodelay(true);
-        let _ = socket.set_write_timeout(Some(limits.write_timeout));
-        let _ = socket.set_read_timeout(Some(limits.head_timeout));
+        let _ = place
+            .entry
+            .socket
+            .set_read_timeout(Some(limits.head_timeout));
         Input {
             place,
             buffer,
+            charge: Charge::new(budget),
             filled: 0,
             patient: false,
             limits,
@@ -81,14 +110,15 @@ impl<'a> Input<'a> {
             }
             self.filled = self.read_some(0)?;
         }
-        if !self.place.entry.enter(State::Reading) {
+        if !self.place.entry.enter_reading(self.limits.head_timeout) {
             return Err(End::Closed);
         }
         let deadline = clock::instant() + self.limits.head_timeout;
         let mut searched = 0;
         loop {
             let input = &self.buffer[..self.filled];
-            if let Some(end) = head::end(input, searched) {
+            let end = head::end(input, searched);
+            if let Some(end) = end.filter(|end| *end <= self.limits.max_head) {
                 let head = head::read(&input[..end], self.limits.max_fields);
                 self.consume(end);
                 return Ok(head);
@@ -97,12 +127,17 @@ impl<'a> Input<'a> {
                 return Ok(Err(refusal));
             }
             searched = self.filled;
-            if self.filled == self.buffer.len() {
+            if end.is_some() || self.filled >= self.limits.max_head {
                 let text = format!(
                     "the request head is larger than --max-head ({} bytes)",
-                    self.filled
+                    self.limits.max_head
                 );
                 return Ok(Err(RequestError::new(Code::HeadTooLarge, text)));
+            }
+            if self.filled == self.buffer.len()
+                && let Err(refusal) = self.widen(self.limits.max_head)
+            {
+                return Ok(Err(refusal));
             }
             if self.wait_readable(deadline)? == Wait::TimedOut {
                 let text = "the request head did not arrive within --head-timeout";
@@ -110,6 +145,14 @@ impl<'a> Input<'a> {
             }
             self.filled += self.read_some(self.filled)?;
         }
+    }
+
+    /// Gives the buffer room for `bytes`, at the budget's expense.
+    fn widen(&mut self, bytes: usize) -> Result<(), RequestError> {
+        let more = bytes.saturating_sub(self.buffer.len());
+        self.charge.reserve(self.buffer, more, bytes)?;
+        self.buffer.resize(self.buffer.len() + more, 0);
+        Ok(())
     }
 
     /// Reads what is there into the buffer from `from` on; the end of the stream ends the connection.
@@ -153,13 +196,20 @@ impl<'a> Input<'a> {
         &mut self,
         head: &Head,
         mut decoder: BodyDecoder,
-    ) -> Result<Vec<u8>, BodyFailure> {
+    ) -> Result<Body, BodyFailure> {
         let started = clock::instant();
+        let entry = &self.place.entry;
+        if !entry.enter_reading(self.body_time(head.framing, 0)) {
+            return Err(BodyFailure::Ended(End::Closed));
+        }
         if head.expect_continue && self.filled == 0 && !decoder.is_complete() {
             // By hand: tiny_http's writer would put a Content-Length on it (RFC 9110 section 8.6).
-            (&self.place.entry.socket)
+            SocketWriter::new(entry, self.limits.write_timeout)
                 .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
                 .map_err(|_| BodyFailure::Ended(End::Closed))?;
+        }
+        if matches!(head.framing, Framing::Length(length) if length > NARROW_BYTES as u64) {
+            self.widen(WIDE_BYTES).map_err(BodyFailure::Refused)?;
         }
         loop {
             if self.filled > 0 && !decoder.is_complete() {
@@ -169,13 +219,16 @@ impl<'a> Input<'a> {
                 self.consume(used);
             }
             if decoder.is_complete() {
-                return Ok(decoder.into_bytes());
+                return Ok(decoder.into_body());
             }
-            let deadline = self.body_deadline(started, decoder.received(), head.framing);
+            let received = decoder.received();
+            if let Framing::Length(length) = head.framing {
+                self.place.entry.note_read(received, length);
+            }
+            let deadline = self.body_deadline(started, received, head.framing);
             if self.wait_readable(deadline).map_err(BodyFailure::Ended)? == Wait::TimedOut {
                 let text = format!(
-                    "the request body did not arrive in time: {} bytes came in {} s (--body-timeout, --min-body-rate)",
-                    decoder.received(),
+                    "the request body did not arrive in time: {received} bytes came in {} s (--body-timeout, --min-body-rate)",
                     started.elapsed().as_secs(),
                 );
                 return Err(BodyFailure::Refused(RequestError::new(
@@ -187,17 +240,21 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// When a body of which so much has come is late: by the total, or by the minimum rate.
-    fn body_deadline(&self, started: Instant, received: u64, framing: Framing) -> Instant {
-        let limits = self.limits;
+    /// The time a body may take in all, of which so much has come.
+    fn body_time(&self, framing: Framing, received: u64) -> Duration {
         let size = match framing {
             Framing::Length(length) => length,
             Framing::Chunked | Framing::None => received,
         };
-        let total = limits.body_timeout + Duration::from_secs(size >> 20);
-        let rate = limits.min_body_rate as f64;
+        self.limits.body_timeout + Duration::from_secs(size >> 20)
+    }
+
+    /// When a body of which so much has come is late: by the total, or by the minimum rate.
+    fn body_deadline(&self, started: Instant, received: u64, framing: Framing) -> Instant {
+        let total = self.body_time(framing, received);
+        let rate = self.limits.min_body_rate as f64;
         let by_rate = if rate > 0.0 {
-            limits.body_grace + Duration::from_secs_f64(received as f64 / rate)
+            self.limits.body_grace + Duration::from_secs_f64(received as f64 / rate)
         } else {
             total
         };
@@ -206,7 +263,8 @@ impl<'a> Input<'a> {
 
     /// Closes the sending half and discards what the client still sends, within limits.
     pub(crate) fn linger(&mut self) {
-        if self.place.entry.socket.shutdown(Shutdown::Write).is_err() {
+        let entry = &self.place.entry;
+        if entry.socket.shutdown(Shutdown::Write).is_err() || !entry.enter(State::Lingering) {
             return;
         }
         let deadline = clock::instant() + LINGER_TIME;

@@ -4,21 +4,27 @@
 //! socket; the others wait to become it (leader/followers). One thread above the cap is reserved to
 //! make room, and to refuse where there is none. All of them wait on the stop pipe too; nobody ever
 //! calls `shutdown(2)` on a listening socket, which would kill it for every holder.
+//!
+//! The probe listener is out of the main one's reach: its threads are all started at the start, and
+//! the main one leaves it descriptors.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use socket2::Socket;
+
+use crate::address::Address;
 use crate::admission::Pace;
 use crate::clock;
 use crate::fault::Role;
-use crate::http::connection::{self, Buffers};
+use crate::http::connection::{self, Buffers, Peer};
 use crate::http::context::{HttpContext, ListenerContext};
-use crate::http::table::{Eviction, Table};
+use crate::http::table::{self, Eviction, Table};
 use crate::panic;
 use crate::priority::{Priority, Work};
 use crate::route::ListenerKind;
@@ -32,99 +38,104 @@ const SPARE_MIN: usize = 2;
 /// on a fresh connection costs no new thread.
 const SPARE_MAX: usize = 4;
 
-/// Address space for a connection thread's stack; only touched pages cost memory.
-const STACK_BYTES: usize = 256 * 1024;
-
-/// Connections that the kernel may hold for us; std's 128 would drop a probe's SYN in a burst.
-const BACKLOG: i32 = 4096;
+/// Address space for a connection thread's stack. Only touched pages cost memory (12 KiB, 24 in a
+/// debug build, measured), but all of it counts for RLIMIT_DATA, times `--max-connections`.
+const STACK_BYTES: usize = 48 * 1024;
 
 /// A pause after a failed system call that only time can mend.
 const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// How long a new connection waits at the cap for another to become idle or to end.
+const ROOM_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Descriptors beyond those of connections: the log, model files, whatever is open for a moment.
+const SPARE_DESCRIPTORS: usize = 8;
 
 /// One listener with its threads.
 #[derive(Debug)]
 pub struct Listener {
     shared: ListenerContext,
-    socket: TcpListener,
-    address: SocketAddr,
+    socket: Socket,
+    address: Address,
     cap: usize,
+    /// Threads that wait for connections: started below the first, ended above the second.
+    spare: (usize, usize),
     /// Connection threads, waiting or serving; at most `cap`.
     threads: AtomicUsize,
     /// Those of them that wait for a connection.
     waiting: AtomicUsize,
+    /// The system has no thread to give: there are as many as there can be.
+    starved: AtomicBool,
     leader: Mutex<()>,
-    reserved: OnceLock<Thread>,
+    reserved: Mutex<Option<Thread>>,
     complained: Mutex<Option<Instant>>,
 }
 
-/// Opens a listening socket.
-///
-/// # Errors
-/// Where the address is taken or not ours to take.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
+/// What came of an attempt to take a connection.
+enum Accepted {
+    Connection(Socket, Option<IpAddr>),
+    /// Nothing, or something that is of no use any more.
+    Nothing,
 }
 
 impl Listener {
-    /// Takes a listening socket, without threads yet.
-    ///
-    /// # Errors
-    /// Where the socket has no address.
+    /// Takes a listening socket, without threads yet; `relief` is the table that gives up a
+    /// connection where this listener finds no descriptor left.
     pub fn new(
         kind: ListenerKind,
-        socket: TcpListener,
+        socket: Socket,
+        address: Address,
         http: Arc<HttpContext>,
-    ) -> io::Result<Self> {
+        relief: Option<&Listener>,
+    ) -> Self {
         let limits = &http.context.config.limits;
-        let (cap, pace) = match kind {
+        let (cap, spare, pace) = match kind {
             ListenerKind::Main => (
                 limits.max_connections,
+                (SPARE_MIN, SPARE_MAX),
                 Pace::new(limits.pace_first, limits.pace_later),
             ),
+            // Nothing that happens elsewhere can then take a thread from it.
             ListenerKind::Probe => (
                 limits.max_probe_connections,
+                (limits.max_probe_connections, limits.max_probe_connections),
                 Pace::new(limits.pace_probes, limits.pace_probes),
             ),
         };
-        Ok(Listener {
+        let table = Arc::new(Table::new());
+        let relief = relief.map_or_else(|| Arc::clone(&table), |other| other.shared.table());
+        Listener {
             shared: ListenerContext {
                 kind,
-                table: Table::new(),
+                table,
+                relief,
                 pace,
                 http,
             },
-            address: socket.local_addr()?,
+            address,
             socket,
             cap,
+            spare,
             threads: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
+            starved: AtomicBool::new(false),
             leader: Mutex::new(()),
-            reserved: OnceLock::new(),
+            reserved: Mutex::new(None),
             complained: Mutex::new(None),
-        })
+        }
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
-    /// Starts the reserved thread and the first connection threads.
+    /// Starts the connection threads that are to wait.
     ///
     /// # Errors
     /// Where the system has no threads to give.
     pub fn start(self: &Arc<Self>) -> io::Result<()> {
-        let listener = Arc::clone(self);
-        let reserved = sys::spawn("conn-reserve", STACK_BYTES, move || listener.make_room())?;
-        // Set once: a listener is started once.
-        let _ = self.reserved.set(reserved.thread().clone());
-        self.replenish(SPARE_MAX)
+        self.replenish(self.spare.1)
     }
 
     /// Closes every idle connection.
@@ -135,9 +146,7 @@ impl Listener {
     /// Makes good for threads that ended by a panic, or could not be started when they were wanted;
     /// the main thread calls it at every tick.
     pub fn tick(self: &Arc<Self>) {
-        if let Err(error) = self.replenish(SPARE_MAX) {
-            self.complain("start a connection thread", &error);
-        }
+        self.replenish_or_starve(self.spare.1);
     }
 
     /// Starts threads until `spare` wait, as far as the cap allows.
@@ -166,8 +175,21 @@ impl Listener {
         }
     }
 
+    /// As [`replenish`](Self::replenish); where the system has no thread to give, those there are
+    /// become the cap, and the reserved thread makes room among them.
+    fn replenish_or_starve(self: &Arc<Self>, spare: usize) {
+        let spared = self.replenish(spare);
+        if let Err(error) = &spared {
+            self.complain("start a connection thread", error);
+        }
+        self.starved.store(spared.is_err(), Ordering::Release);
+        if spared.is_err() {
+            self.wake_reserved();
+        }
+    }
+
     /// Waits, as the leader, for a connection; `None` when told to stop.
-    fn next_connection(&self) -> Option<TcpStream> {
+    fn next_connection(&self) -> Option<(Socket, Option<IpAddr>)> {
         // A leader that panicked held no state.
         let _leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -176,67 +198,152 @@ impl Listener {
                 Ok(_) => {}
                 Err(error) => self.back_off("wait for a connection", &error),
             }
-            match self.socket.accept() {
-                Ok((socket, _)) => return Some(socket),
-                Err(error) if is_passing(&error) => {}
-                Err(error) => {
-                    self.shared.table.evict_idle();
-                    self.back_off("accept a connection", &error);
+            match self.accept() {
+                // Who connects and resets costs this much and no more.
+                Accepted::Connection(socket, _) if sys::has_ended(&socket) => {
+                    self.shared
+                        .http
+                        .context
+                        .vitals
+                        .counts
+                        .connections
+                        .increment();
                 }
+                Accepted::Connection(socket, peer) if self.leaves_descriptors(&socket) => {
+                    return Some((socket, peer));
+                }
+                Accepted::Connection(socket, _) => self.refuse(socket),
+                Accepted::Nothing => {}
             }
         }
     }
 
-    /// What the reserved thread does: while every connection thread is taken, it closes idle
-    /// connections in favour of new ones, and refuses where none is idle.
-    fn make_room(self: Arc<Self>) {
-        let yielding = self.shared.http.context.config.yielding;
-        let mut priority = Priority::new(yielding, Work::Responding);
+    /// Takes a connection if there is one; where the system refuses, sheds a connection and pauses.
+    fn accept(&self) -> Accepted {
+        match self.socket.accept() {
+            Ok((socket, peer)) => {
+                let peer = peer.as_socket().map(|peer| table::network(peer.ip()));
+                Accepted::Connection(socket, peer)
+            }
+            Err(error) if is_passing(&error) => Accepted::Nothing,
+            Err(error) => {
+                self.evict(&self.shared.relief, 0);
+                self.back_off("accept a connection", &error);
+                Accepted::Nothing
+            }
+        }
+    }
+
+    /// Whether a connection of the main listener leaves descriptors to the probe listener.
+    ///
+    /// The kernel gives the lowest free number, so a low one means that many are left. Where few
+    /// are, a connection has to go for it.
+    fn leaves_descriptors(&self, socket: &Socket) -> bool {
+        if self.shared.kind == ListenerKind::Probe {
+            return true;
+        }
+        let limit = sys::descriptor_limit();
+        let limits = &self.shared.http.context.config.limits;
+        let reserve = limits.max_probe_connections.min(limit / 4) + SPARE_DESCRIPTORS;
+        let number = usize::try_from(socket.as_raw_fd()).unwrap_or(usize::MAX);
+        if number < limit.saturating_sub(reserve) {
+            return true;
+        }
+        let error = io::Error::other(format!(
+            "of {limit} descriptors all but a reserve are in use"
+        ));
+        self.complain("keep every connection", &error);
+        self.evict(&self.shared.table, 0) == Eviction::Done
+    }
+
+    fn evict(&self, table: &Table, threads: usize) -> Eviction {
+        let eviction = table.make_room(threads);
+        if eviction == Eviction::Done {
+            self.shared
+                .http
+                .context
+                .vitals
+                .counts
+                .clients
+                .evicted
+                .increment();
+        }
+        eviction
+    }
+
+    fn refuse(&self, socket: Socket) {
+        self.shared
+            .http
+            .context
+            .vitals
+            .counts
+            .clients
+            .refused
+            .increment();
+        connection::refuse(&self.shared, &socket, connection::NO_ROOM);
+    }
+
+    /// What the reserved thread does, until told to stop: while every connection thread is taken,
+    /// it closes the connection that can best be spared in favour of each new one, and refuses where
+    /// there is none.
+    pub fn make_room(&self) {
+        *self.reserved() = Some(thread::current());
+        let context = &self.shared.http.context;
+        let mut priority = Priority::new(context.config.yielding, Work::Responding);
         let stop: BorrowedFd<'_> = self.shared.http.stop.as_fd();
+        let mut trying_since = None;
         loop {
+            context.faults.turn(Role::Reserve);
             if !self.is_full() {
+                trying_since = None;
                 thread::park();
                 continue;
             }
-            priority.adapt(self.shared.http.context.vitals.predict.service_time());
+            priority.adapt(context.vitals.predict.service_time());
             match sys::wait_readable(&[stop, self.socket.as_fd()], None) {
                 Ok(Wait::Ready(0)) => return,
-                Ok(Wait::TimedOut) => continue,
                 Ok(_) if !self.is_full() => continue,
                 Ok(_) => {}
                 Err(error) => self.back_off("wait for a connection", &error),
             }
-            match self.shared.table.evict_idle() {
+            let threads = self.threads.load(Ordering::Acquire);
+            match self.evict(&self.shared.table, threads) {
                 Eviction::Done => {
-                    self.shared.http.context.vitals.counts.evicted.increment();
+                    trying_since = None;
                     // Its thread wakes up, takes the connection that waits, and says so.
                     thread::park_timeout(BACK_OFF);
                     continue;
                 }
-                Eviction::AllYoung => {
-                    thread::park_timeout(BACK_OFF / 5);
-                    continue;
+                Eviction::Soon => {
+                    let now = clock::instant();
+                    let since = *trying_since.get_or_insert(now);
+                    if now.saturating_duration_since(since) < ROOM_PATIENCE {
+                        thread::park_timeout(ROOM_PATIENCE / 20);
+                        continue;
+                    }
                 }
-                Eviction::NoneIdle => {}
+                Eviction::Nobody => {}
             }
-            match self.socket.accept() {
-                Ok((socket, _)) => {
-                    self.shared.http.context.vitals.counts.evicted.increment();
-                    connection::refuse(&self.shared, socket);
-                }
-                Err(error) if is_passing(&error) => {}
-                Err(error) => self.back_off("accept a connection", &error),
+            trying_since = None;
+            if let Accepted::Connection(socket, _) = self.accept() {
+                self.refuse(socket);
             }
         }
     }
 
     fn is_full(&self) -> bool {
         self.waiting.load(Ordering::Acquire) == 0
-            && self.threads.load(Ordering::Acquire) >= self.cap
+            && (self.threads.load(Ordering::Acquire) >= self.cap
+                || self.starved.load(Ordering::Acquire))
     }
 
-    fn wake_reserved(&self) {
-        if let Some(reserved) = self.reserved.get() {
+    fn reserved(&self) -> std::sync::MutexGuard<'_, Option<Thread>> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the reserved thread up, to look whether it is wanted.
+    pub fn wake_reserved(&self) {
+        if let Some(reserved) = &*self.reserved() {
             reserved.unpark();
         }
     }
@@ -258,6 +365,32 @@ impl Listener {
             drop(last);
             log::warn!("cannot {what} on {}: {error}; trying again", self.address);
         }
+    }
+
+    /// Whether a client may have one more connection; where it has as many as one may, one of its
+    /// own that can be spared is closed.
+    fn has_room_for(&self, peer: Option<IpAddr>) -> bool {
+        let limits = &self.shared.http.context.config.limits;
+        let (Some(max), Some(peer), ListenerKind::Main) =
+            (limits.max_connections_per_address, peer, self.shared.kind)
+        else {
+            return true;
+        };
+        if self.shared.table.count(peer) < max {
+            return true;
+        }
+        let evicted = self.shared.table.make_room_of(peer) == Eviction::Done;
+        if evicted {
+            self.shared
+                .http
+                .context
+                .vitals
+                .counts
+                .clients
+                .evicted
+                .increment();
+        }
+        evicted
     }
 }
 
@@ -286,7 +419,7 @@ struct Waiting(Arc<Listener>);
 impl Waiting {
     /// Counts the calling thread, unless enough wait already.
     fn join(listener: &Arc<Listener>) -> Option<Self> {
-        let below = |count: usize| (count < SPARE_MAX).then_some(count + 1);
+        let below = |count: usize| (count < listener.spare.1).then_some(count + 1);
         let joined = listener
             .waiting
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, below);
@@ -309,27 +442,26 @@ impl Drop for Waiting {
 
 fn connection_thread(present: Present, waiting: Waiting) {
     let listener = Arc::clone(&present.0);
-    let config = &listener.shared.http.context.config;
-    let mut buffers = Buffers::new(config);
+    let context = &listener.shared.http.context;
+    let mut buffers = Buffers::new(&context.config);
     let mut waiting = Some(waiting);
     while let Some(place) = waiting.take() {
-        let Some(socket) = listener.next_connection() else {
+        let Some((socket, peer)) = listener.next_connection() else {
             return;
         };
         drop(place);
-        let spared = listener.replenish(SPARE_MIN);
-        if let Err(error) = &spared {
-            listener.complain("start a connection thread", error);
-        }
-        let alone = spared.is_err() && listener.waiting.load(Ordering::Acquire) == 0;
-        listener.shared.http.context.faults.turn(Role::Connection);
-        if alone && listener.shared.kind == ListenerKind::Main {
-            // Nobody would be left to accept, so this thread may not go away with one client.
-            connection::refuse(&listener.shared, socket);
-        } else if let Err(panic) =
-            panic::catch(|| connection::serve(&listener.shared, socket, &mut buffers))
-        {
-            log::error!("a connection was closed by a panic: {panic}");
+        listener.replenish_or_starve(listener.spare.0);
+        context.faults.turn(Role::Connection);
+        context.vitals.counts.connections.increment();
+        if listener.has_room_for(peer) {
+            let client = Peer { socket, peer };
+            let served = panic::catch(|| connection::serve(&listener.shared, client, &mut buffers));
+            if let Err(panic) = served {
+                log::error!("a connection was closed by a panic: {panic}");
+            }
+        } else {
+            context.vitals.counts.clients.per_address.increment();
+            connection::refuse(&listener.shared, &socket, connection::TOO_MANY_OF_ONE);
         }
         waiting = Waiting::join(&listener);
     }

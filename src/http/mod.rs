@@ -1,13 +1,17 @@
 //! HTTP: the only place that knows sockets, `httparse` and tiny_http's writer.
 //!
-//! `listener` accepts, `table` knows every open connection, `connection` speaks for one of them, `input` reads what its client sends;
-//! `head`, `body` and `answer` are the protocol without any I/O (RFC 9110, RFC 9112).
+//! `socket` opens, `listener` accepts, `table` knows every open connection, `connection` speaks for
+//! one of them: `input` reads what its client sends, `exchange` has it answered, `output` writes what
+//! it gets. `head`, `body` and `answer` are the protocol without any I/O (RFC 9110, RFC 9112).
 
 pub mod context;
 pub mod listener;
+pub mod socket;
 
 pub(crate) mod connection;
+pub(crate) mod exchange;
 pub(crate) mod input;
+pub(crate) mod output;
 pub(crate) mod page;
 pub(crate) mod table;
 

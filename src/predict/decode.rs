@@ -1,31 +1,40 @@
 //! `{"instances": [...]}` → one flat matrix, by serde visitors and never through a tree of values.
 //!
-//! Memory is eight bytes for each number that was read. Every error says which instance and feature.
+//! Memory is eight bytes for each number that was read, charged to the budget before it is taken.
+//! Every error says which instance and feature.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use crate::budget::Charge;
 use crate::error::{Code, RequestError};
 use crate::model::{Rows, Schema};
-
-/// The most instances of one request.
-pub const ROWS_MAX: usize = 100_000;
 
 /// Feature names that an error lists, and characters of the client's own that it repeats.
 const NAMES_SHOWN: usize = 20;
 const ECHO_MAX: usize = 40;
 
-/// Decodes a request's body into rows of the schema's width, all of them finite.
+/// A string or number longer than this may be copied while it is read.
+const LONG_TOKEN_BYTES: usize = 64 << 10;
+
+/// Decodes a request's body into rows of the schema's width, all of them finite; their memory is
+/// charged to `charge`.
 ///
 /// An instance is an array of numbers in the order of the features, or an object by their names.
 ///
 /// # Errors
 /// 400 for what is not JSON (line and column) or not instances of this model (instance, feature),
-/// 413 for more than [`ROWS_MAX`] instances.
-pub fn decode(body: &[u8], schema: &Schema) -> Result<Rows, RequestError> {
+/// 413 for more than `rows_max` instances, 503 where the memory budget is spent.
+pub fn decode(
+    body: &[u8],
+    schema: &Schema,
+    rows_max: usize,
+    charge: &mut Charge,
+) -> Result<Rows, RequestError> {
+    charge.grow(copied_bytes(body))?;
     let decoding = Decoding {
         schema,
         indices: schema
@@ -34,7 +43,9 @@ pub fn decode(body: &[u8], schema: &Schema) -> Result<Rows, RequestError> {
             .enumerate()
             .map(|(index, name)| (name.as_str(), index))
             .collect(),
-        too_many: Cell::new(false),
+        rows_max,
+        charge: RefCell::new(charge),
+        refusal: RefCell::new(None),
     };
     let mut json = serde_json::Deserializer::from_slice(body);
     let decoded = Body(&decoding)
@@ -45,15 +56,46 @@ pub fn decode(body: &[u8], schema: &Schema) -> Result<Rows, RequestError> {
         .ok_or_else(|| RequestError::new(Code::Internal, "the decoded rows do not fit the model"))
 }
 
+/// What the parser may copy of a body while it reads it: strings with escapes, and numbers of many
+/// digits. In a large body of honest size and kind, that is nothing.
+fn copied_bytes(body: &[u8]) -> usize {
+    // A token of twice the length covers one of these pieces whole, without a comma in it.
+    let has_long_token = body
+        .chunks_exact(LONG_TOKEN_BYTES)
+        .any(|piece| !piece.contains(&b','));
+    if body.len() > LONG_TOKEN_BYTES && (has_long_token || body.contains(&b'\\')) {
+        // The parser's copy, which grows by doubling, and ours.
+        return body.len().saturating_mul(3);
+    }
+    0
+}
+
 struct Decoding<'a> {
     schema: &'a Schema,
     indices: HashMap<&'a str, usize>,
-    too_many: Cell<bool>,
+    rows_max: usize,
+    charge: RefCell<&'a mut Charge>,
+    /// Why decoding was given up, where that is not for the parser to say.
+    refusal: RefCell<Option<RequestError>>,
 }
 
 impl Decoding<'_> {
     fn width(&self) -> usize {
         self.schema.features.len()
+    }
+
+    /// Makes room for one more row.
+    fn reserve<E: Error>(&self, values: &mut Vec<f64>) -> Result<(), E> {
+        let reserved = self
+            .charge
+            .borrow_mut()
+            .reserve(values, self.width(), usize::MAX);
+        reserved.map_err(|refusal| self.give_up(refusal))
+    }
+
+    fn give_up<E: Error>(&self, refusal: RequestError) -> E {
+        *self.refusal.borrow_mut() = Some(refusal);
+        E::custom("given up")
     }
 
     fn names(&self) -> String {
@@ -72,14 +114,18 @@ impl Decoding<'_> {
     }
 
     fn request_error(&self, error: &serde_json::Error) -> RequestError {
-        if self.too_many.get() {
-            let text = format!("a request may hold {ROWS_MAX} instances; send fewer at a time");
-            return RequestError::new(Code::ContentTooLarge, text);
+        if let Some(refusal) = self.refusal.borrow_mut().take() {
+            return refusal;
         }
+        let text = error.to_string();
         if error.is_data() {
-            return RequestError::new(Code::InvalidInput, error.to_string());
+            return RequestError::new(Code::InvalidInput, text);
         }
-        RequestError::new(Code::InvalidJson, format!("the body is not JSON: {error}"))
+        if text.starts_with("recursion limit exceeded") {
+            let text = format!("the body is nested too deeply to be instances: {text}");
+            return RequestError::new(Code::InvalidInput, text);
+        }
+        RequestError::new(Code::InvalidJson, format!("the body is not JSON: {text}"))
     }
 }
 
@@ -90,6 +136,15 @@ fn echo(text: &str) -> String {
     format!("{short:?}{more}")
 }
 
+/// What is told of a string where something else should be: serde would repeat all of it.
+fn unexpected<E: Error>(text: &str, expected: &impl serde::de::Expected) -> E {
+    E::custom(format!(
+        "invalid type: string {}, expected {}",
+        echo(text),
+        expected as &dyn serde::de::Expected
+    ))
+}
+
 /// The whole body.
 struct Body<'a>(&'a Decoding<'a>);
 
@@ -97,7 +152,8 @@ impl<'de> DeserializeSeed<'de> for Body<'_> {
     type Value = Vec<f64>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<f64>, D::Error> {
-        deserializer.deserialize_map(self)
+        // Not `deserialize_map`, whose error repeats all of a string that is no map.
+        deserializer.deserialize_any(self)
     }
 }
 
@@ -106,6 +162,10 @@ impl<'de> Visitor<'de> for Body<'_> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object with the field \"instances\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Vec<f64>, E> {
+        Err(unexpected(text, &self))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<f64>, A::Error> {
@@ -178,14 +238,22 @@ impl<'de> Visitor<'de> for Instances<'_> {
         f.write_str("an array of instances in \"instances\"")
     }
 
+    fn visit_str<E: Error>(self, text: &str) -> Result<Vec<f64>, E> {
+        Err(unexpected(text, &self))
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<f64>, A::Error> {
         let mut values = Vec::new();
         let mut row = 0;
+        let rows_max = self.0.rows_max;
         while let Some(()) = seq.next_element_seed(Instance(self.0, row, &mut values))? {
             row += 1;
-            if row > ROWS_MAX {
-                self.0.too_many.set(true);
-                return Err(A::Error::custom("too many instances"));
+            if row > rows_max {
+                let text = format!(
+                    "a request may hold {rows_max} instances (--max-rows); send fewer at a time"
+                );
+                let refusal = RequestError::new(Code::ContentTooLarge, text);
+                return Err(self.0.give_up(refusal));
             }
         }
         Ok(values)
@@ -215,8 +283,13 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
         )
     }
 
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        Err(unexpected(text, &self))
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let Instance(decoding, row, values) = self;
+        decoding.reserve(values)?;
         let mut count = 0;
         for name in &decoding.schema.features {
             let Some(value) = seq.next_element_seed(Number { row, name })? else {
@@ -225,7 +298,7 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
             values.push(value);
             count += 1;
         }
-        while seq.next_element::<IgnoredAny>()?.is_some() {
+        while seq.next_element::<Surplus>()?.is_some() {
             count += 1;
         }
         if count != decoding.width() {
@@ -240,6 +313,7 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Instance(decoding, row, values) = self;
+        decoding.reserve(values)?;
         let start = values.len();
         // NaN stands for "not there yet"; JSON has none, so no client can send it.
         values.resize(start + decoding.width(), f64::NAN);
@@ -278,6 +352,58 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
             )));
         }
         Ok(())
+    }
+}
+
+/// A value that no feature takes; read over within the parser's limit on nesting, which
+/// `serde::de::IgnoredAny` evades at the price of memory.
+struct Surplus;
+
+impl<'de> serde::Deserialize<'de> for Surplus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Surplus)
+    }
+}
+
+impl<'de> Visitor<'de> for Surplus {
+    type Value = Surplus;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Surplus, E> {
+        Ok(Surplus)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Surplus, E> {
+        Ok(Surplus)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Surplus, E> {
+        Ok(Surplus)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Surplus, E> {
+        Ok(Surplus)
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Surplus, E> {
+        Ok(Surplus)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Surplus, E> {
+        Ok(Surplus)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Surplus, A::Error> {
+        while seq.next_element::<Surplus>()?.is_some() {}
+        Ok(Surplus)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Surplus, A::Error> {
+        while map.next_entry::<Surplus, Surplus>()?.is_some() {}
+        Ok(Surplus)
     }
 }
 
@@ -325,18 +451,32 @@ impl Visitor<'_> for Number<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<f64, E> {
-        let given = echo(text);
-        Err(E::custom(format!(
-            "invalid type: string {given}, expected a finite number as {:?} of instances[{}]",
-            self.name, self.row
-        )))
+        Err(unexpected(text, &self))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Budget;
     use proptest::prelude::*;
+    use std::sync::Arc;
+
+    const ROWS_MAX: usize = 1000;
+
+    fn decode_within(bytes_max: usize, body: &[u8]) -> Result<Rows, RequestError> {
+        let budget = Arc::new(Budget::new(bytes_max, 0));
+        let mut charge = Charge::new(&budget);
+        let decoded = super::decode(body, &schema(), ROWS_MAX, &mut charge);
+        if let Ok(rows) = &decoded {
+            assert!(budget.bytes() >= size_of_val(rows.values()));
+        }
+        decoded
+    }
+
+    fn decode(body: &[u8]) -> Result<Rows, RequestError> {
+        decode_within(1 << 30, body)
+    }
 
     fn schema() -> Schema {
         Schema {
@@ -369,7 +509,7 @@ mod tests {
         ];
         for (body, expected) in table {
             assert_eq!(
-                decode(body.as_bytes(), &schema()).unwrap().values(),
+                decode(body.as_bytes()).unwrap().values(),
                 expected,
                 "{body}"
             );
@@ -480,7 +620,7 @@ mod tests {
             ),
         ];
         for (body, code, expected) in table {
-            let error = decode(body.as_bytes(), &schema()).unwrap_err();
+            let error = decode(body.as_bytes()).unwrap_err();
             assert_eq!(error.code, *code, "{body}: {error}");
             assert!(error.text.contains(expected), "{body}: {error}");
         }
@@ -489,20 +629,87 @@ mod tests {
     #[test]
     fn what_is_repeated_of_the_input_is_short_and_escaped() {
         let body = format!("{{\"instances\": [{{\"\\n{}\": 1}}]}}", "x".repeat(100_000));
-        let error = decode(body.as_bytes(), &schema()).unwrap_err();
+        let error = decode(body.as_bytes()).unwrap_err();
         assert!(
             error.text.len() < 300 && !error.text.contains('\n'),
             "{error}"
         );
         let body = format!("{{\"instances\": [[\"{}\", 1]]}}", "x".repeat(100_000));
-        assert!(decode(body.as_bytes(), &schema()).unwrap_err().text.len() < 300);
+        assert!(decode(body.as_bytes()).unwrap_err().text.len() < 300);
+    }
+
+    #[test]
+    fn a_body_that_is_deep_long_or_larger_than_the_budget_is_refused_for_what_it_is() {
+        let deep = |inner: &str| format!("{inner}{}", "[".repeat(1_000_000));
+        let long = "7".repeat(1 << 20);
+        let table = [
+            ("deep from the start", deep(""), Code::InvalidInput),
+            (
+                "deep in place of a number",
+                deep("{\"instances\": [[1, "),
+                Code::InvalidInput,
+            ),
+            (
+                "deep beyond the last feature",
+                deep("{\"instances\": [[1, 2, "),
+                Code::InvalidInput,
+            ),
+            (
+                "deep in an object",
+                deep("{\"instances\": [{\"length\": "),
+                Code::InvalidInput,
+            ),
+            (
+                "a long string for the body",
+                format!("\"{long}\""),
+                Code::InvalidInput,
+            ),
+            (
+                "a long string for instances",
+                format!("{{\"instances\": \"{long}\"}}"),
+                Code::InvalidInput,
+            ),
+            (
+                "a long string for an instance",
+                format!("{{\"instances\": [\"{long}\"]}}"),
+                Code::InvalidInput,
+            ),
+            (
+                "a long string for a number",
+                format!("{{\"instances\": [[\"{long}\", 1]]}}"),
+                Code::InvalidInput,
+            ),
+            (
+                "a long string that nobody takes",
+                format!("{{\"instances\": [[1, 2, \"{long}\"]]}}"),
+                Code::InvalidInput,
+            ),
+        ];
+        for (name, body, code) in &table {
+            let error = decode(body.as_bytes()).unwrap_err();
+            assert_eq!(error.code, *code, "{name}: {error}");
+            assert!(error.text.len() < 300, "{name}");
+        }
+        let rows = format!("{{\"instances\": [{}[1,2]]}}", "[1,2],".repeat(900));
+        assert!(decode_within(1 << 15, rows.as_bytes()).is_ok());
+        let error = decode_within(1 << 13, rows.as_bytes()).unwrap_err();
+        assert_eq!(error.code, Code::OverBudget);
+        let copied = format!("{{\"instances\": [[1, 2]], \"x\\n{long}\": 1}}");
+        let error = decode_within(3 << 20, copied.as_bytes()).unwrap_err();
+        assert_eq!(error.code, Code::OverBudget, "the parser's own copy counts");
+        let digits = format!("{{\"instances\": [[0.{long}, 2]]}}");
+        assert_eq!(
+            decode_within(3 << 20, digits.as_bytes()).unwrap_err().code,
+            Code::OverBudget
+        );
+        assert_eq!(decode(digits.as_bytes()).unwrap().values().len(), 2);
     }
 
     #[test]
     fn more_instances_than_the_limit_are_too_large() {
         let body = format!("{{\"instances\": [{}[1,2]]}}", "[1,2],".repeat(ROWS_MAX));
         assert_eq!(
-            decode(body.as_bytes(), &schema()).unwrap_err().code,
+            decode(body.as_bytes()).unwrap_err().code,
             Code::ContentTooLarge
         );
     }
@@ -510,20 +717,20 @@ mod tests {
     proptest! {
         #[test]
         fn no_body_makes_the_decoder_panic(body in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let _ = decode(&body, &schema());
+            let _ = decode(&body);
         }
 
         #[test]
         fn no_json_makes_the_decoder_panic(piece in r#"(\{|\}|\[|\]|,|:|"instances"|"length"|"width"|1|-2\.5e3|null|true|"x"){0,20}"#) {
-            let _ = decode(piece.as_bytes(), &schema());
-            let _ = decode(format!("{{\"instances\": [{piece}]}}").as_bytes(), &schema());
+            let _ = decode(piece.as_bytes());
+            let _ = decode(format!("{{\"instances\": [{piece}]}}").as_bytes());
         }
 
         #[test]
         fn numbers_come_back_as_the_same_bits(rows in proptest::collection::vec(any::<[f64; 2]>(), 1..20)) {
             prop_assume!(rows.concat().iter().all(|value| value.is_finite()));
             let body = serde_json::json!({"instances": rows}).to_string();
-            let decoded = decode(body.as_bytes(), &schema()).unwrap();
+            let decoded = decode(body.as_bytes()).unwrap();
             let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
             prop_assert_eq!(bits(decoded.values()), bits(&rows.concat()));
         }

@@ -6,10 +6,17 @@
 mod decode;
 mod encode;
 
-pub use decode::{ROWS_MAX, decode};
-pub use encode::encode;
+pub use decode::decode;
+pub use encode::{EncodeError, encode};
 
-use crate::model::{Expected, Model, Output, PredictError, Rows};
+use crate::model::{Expected, Model, Output, PredictError, Rows, Schema};
+
+/// Bytes that a model's output for so many rows takes: an index or a number each, and the
+/// probabilities of all classes.
+pub fn output_bytes(schema: &Schema, rows: usize) -> usize {
+    let each = size_of::<f64>() * (1 + schema.classes.len());
+    rows.saturating_mul(each)
+}
 
 /// Predicts, and checks that the model answered for every row with what its schema knows.
 ///

@@ -147,6 +147,30 @@ fn a_connection_thread_that_hangs_holds_its_own_client_only() {
 }
 
 #[test]
+fn a_thread_that_makes_room_is_replaced_when_it_ends_and_missed_by_nobody_while_it_hangs() {
+    let args = ["--max-connections", "20", "--predict-queue", "2"];
+    let (mut server, threads, resources) = server(&args);
+    server.tell("panic reserve");
+    let main = server.main;
+    let full = || -> Vec<Connection> { (0..20).map(|_| Connection::open(main)).collect() };
+    let mut held = full();
+    eventually("the thread ends and another makes room", || {
+        server.status()["threads_replaced"] == 1 && exchange(server.main, ALIVE).status == 200
+    });
+    drop(held);
+    check_recovered(&server, &threads, resources);
+    server.tell("hang reserve");
+    held = full();
+    assert_eq!(server.probe("/livez").status, 200);
+    drop(held);
+    eventually("there is room again", || {
+        exchange(server.main, ALIVE).status == 200
+    });
+    server.tell("release");
+    check_recovered(&server, &threads, resources);
+}
+
+#[test]
 fn a_canary_that_ends_is_replaced_and_one_that_hangs_holds_no_probe() {
     let (mut server, threads, resources) = server(&["--canary-interval", "20ms"]);
     server.tell("panic canary");

@@ -121,7 +121,8 @@ fn every_error_has_its_status_its_code_and_one_shape() {
         ("no Host", "GET /livez HTTP/1.1\r\n\r\n".into(), 400, "malformed_request", "Host"),
         ("a TLS hello", "\x16\x03\x01\x02".into(), 400, "malformed_request", "TLS"),
         ("an unknown coding", "POST /predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n".into(), 501, "not_implemented", "chunked"),
-        ("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), 505, "version_not_supported", "HTTP/1.1"),
+        ("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), 505, "version_not_supported", "HTTP/2 connection preface"),
+        ("HTTP/1.2", "GET / HTTP/1.2\r\nHost: a\r\n\r\n".into(), 505, "version_not_supported", "another version"),
     ];
     for (name, request, status, code, text) in &table {
         let response = exchange(server.main, request);

@@ -529,6 +529,7 @@ impl Faults for Commanded {
 fn role(name: &str) -> Role {
     match name {
         "connection" => Role::Connection,
+        "reserve" => Role::Reserve,
         "acceptor" => Role::Acceptor,
         "predict" => Role::PredictionWorker,
         "probe" => Role::ProbeWorker,
