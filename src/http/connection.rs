@@ -111,6 +111,8 @@ pub(crate) fn serve(listener: &ListenerContext, client: Peer, buffers: &mut Buff
             Err(End::Closed) => break,
             Err(End::NotRead) => {
                 http.context.vitals.counts.clients.write_timeout.increment();
+                // What the kernel still holds for a client that takes nothing is dropped with it.
+                let _ = connection.socket().set_linger(Some(Duration::ZERO));
                 break;
             }
         }

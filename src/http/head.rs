@@ -70,7 +70,8 @@ pub fn hopeless(buffer: &[u8]) -> Option<RequestError> {
     let start = &buffer[leading_crlf(buffer)..];
     match start {
         _ if start.starts_with(HTTP_2_PREFACE) => {
-            let text = "this port speaks HTTP/1.1, but an HTTP/2 connection preface came; use HTTP/1.1";
+            let text =
+                "this port speaks HTTP/1.1, but an HTTP/2 connection preface came; use HTTP/1.1";
             return Some(RequestError::new(Code::VersionNotSupported, text));
         }
         [0x16, 0x03, ..] => {

@@ -14,6 +14,13 @@ use crate::address::Address;
 /// Connections that the kernel may hold for us; std's 128 would drop a probe's SYN in a burst.
 const BACKLOG: i32 = 4096;
 
+/// What the kernel may hold for each TCP connection, each way, before it tells the client to wait or
+/// the server that the client does not read (it adds as much again for its own bookkeeping).
+///
+/// Left to itself it goes up to 4 MiB for answers and 6 for requests (tcp(7)), which no budget of
+/// ours would see.
+const KERNEL_BUFFER_BYTES: usize = 64 << 10;
+
 /// A listening socket, before anything accepts from it.
 #[derive(Debug)]
 pub struct ListeningSocket {
@@ -57,8 +64,10 @@ pub fn open(address: &Address, mode: u32) -> io::Result<ListeningSocket> {
         Address::Tcp(at) => {
             let socket = Socket::new(Domain::for_address(*at), Type::STREAM, None)?;
             socket.set_reuse_address(true)?;
-            // Accepted sockets inherit it: an answer is one write, and waiting would only delay it.
+            // Accepted sockets inherit these. An answer is one write, and waiting would only delay it.
             socket.set_tcp_nodelay(true)?;
+            socket.set_send_buffer_size(KERNEL_BUFFER_BYTES)?;
+            socket.set_recv_buffer_size(KERNEL_BUFFER_BYTES)?;
             socket.bind(&(*at).into())?;
             listen(&socket)?;
             let bound = socket.local_addr()?.as_socket().unwrap_or(*at);

@@ -13,6 +13,8 @@ mod cli;
 mod faults;
 mod http;
 mod lifecycle;
+mod limits;
 mod probes;
+mod sockets;
 mod structure;
 mod support;
