@@ -18,3 +18,6 @@ pub(crate) mod table;
 pub mod answer;
 pub mod body;
 pub mod head;
+
+#[cfg(test)]
+mod differential;
