@@ -436,6 +436,16 @@ impl Connection<'_> {
         let draining = self.listener.http.context.vitals.phase() >= Phase::Draining;
         let persistence = if asked.unread || draining || !asked.head.keep_alive {
             Persistence::Close
+        } else if self.listener.takes_turns() {
+            self.listener
+                .http
+                .context
+                .vitals
+                .counts
+                .clients
+                .evicted
+                .increment();
+            Persistence::Close
         } else if asked.head.version < (1, 1) {
             Persistence::KeepAliveHttp10
         } else {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::Sender;
 
@@ -38,6 +38,8 @@ pub(crate) struct ListenerContext {
     pub(crate) table: Arc<Table>,
     /// The connections of which one goes where the system has no descriptor left.
     pub(crate) relief: Arc<Table>,
+    /// A connection waits for room: the next one that has its answer is closed for it.
+    pub(crate) crowded: AtomicBool,
     /// The pace of its answers that cost no prediction.
     pub(crate) pace: Pace,
     /// What it shares with the rest of the server.
@@ -48,6 +50,12 @@ impl ListenerContext {
     /// Its open connections, for another listener.
     pub(crate) fn table(&self) -> Arc<Table> {
         Arc::clone(&self.table)
+    }
+
+    /// Whether the connection that is being answered has to make room for one that waits; says so to
+    /// one of them only.
+    pub(crate) fn takes_turns(&self) -> bool {
+        self.crowded.load(Ordering::Relaxed) && self.crowded.swap(false, Ordering::AcqRel)
     }
 
     /// Connections of this listener that are open now.

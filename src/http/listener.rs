@@ -48,8 +48,9 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 /// How long a new connection waits at the cap for another to become idle or to end.
 const ROOM_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Descriptors beyond those of connections: the log, model files, whatever is open for a moment.
-const SPARE_DESCRIPTORS: usize = 8;
+/// Descriptors opened after the listeners, or for a moment: pipes, model files, connections on
+/// their way in or out.
+const SPARE_DESCRIPTORS: usize = 16;
 
 /// One listener with its threads.
 #[derive(Debug)]
@@ -109,6 +110,7 @@ impl Listener {
                 kind,
                 table,
                 relief,
+                crowded: AtomicBool::new(false),
                 pace,
                 http,
             },
@@ -209,7 +211,7 @@ impl Listener {
                         .connections
                         .increment();
                 }
-                Accepted::Connection(socket, peer) if self.leaves_descriptors(&socket) => {
+                Accepted::Connection(socket, peer) if self.leaves_descriptors() => {
                     return Some((socket, peer));
                 }
                 Accepted::Connection(socket, _) => self.refuse(socket),
@@ -234,26 +236,36 @@ impl Listener {
         }
     }
 
-    /// Whether a connection of the main listener leaves descriptors to the probe listener.
+    /// Whether one more connection of the main listener leaves descriptors to the probe listener.
     ///
-    /// The kernel gives the lowest free number, so a low one means that many are left. Where few
-    /// are, a connection has to go for it.
-    fn leaves_descriptors(&self, socket: &Socket) -> bool {
+    /// Where it does not, a connection has to go for it, and where none can be spared now, one soon.
+    /// The limit is read each time: an operator may lower it (prlimit(1)).
+    fn leaves_descriptors(&self) -> bool {
         if self.shared.kind == ListenerKind::Probe {
             return true;
         }
         let limit = sys::descriptor_limit();
         let limits = &self.shared.http.context.config.limits;
-        let reserve = limits.max_probe_connections.min(limit / 4) + SPARE_DESCRIPTORS;
-        let number = usize::try_from(socket.as_raw_fd()).unwrap_or(usize::MAX);
-        if number < limit.saturating_sub(reserve) {
+        // The kernel gives the lowest free number: what was open before this socket is below it.
+        let others = usize::try_from(self.socket.as_raw_fd()).unwrap_or(0) + SPARE_DESCRIPTORS;
+        let reserve = limits.max_probe_connections.min(limit / 4) + others;
+        let waiting = self.waiting.load(Ordering::Acquire);
+        let open = self.threads.load(Ordering::Acquire).saturating_sub(waiting);
+        if open < limit.saturating_sub(reserve) {
             return true;
         }
         let error = io::Error::other(format!(
             "of {limit} descriptors all but a reserve are in use"
         ));
         self.complain("keep every connection", &error);
-        self.evict(&self.shared.table, 0) == Eviction::Done
+        let deadline = clock::instant() + ROOM_PATIENCE;
+        loop {
+            match self.evict(&self.shared.table, 0) {
+                Eviction::Done => return true,
+                Eviction::Soon if clock::instant() < deadline => sys::sleep(ROOM_PATIENCE / 20),
+                Eviction::Soon | Eviction::Nobody => return false,
+            }
+        }
     }
 
     fn evict(&self, table: &Table, threads: usize) -> Eviction {
@@ -296,6 +308,7 @@ impl Listener {
             context.faults.turn(Role::Reserve);
             if !self.is_full() {
                 trying_since = None;
+                self.shared.crowded.store(false, Ordering::Release);
                 thread::park();
                 continue;
             }
@@ -318,6 +331,8 @@ impl Listener {
                     let now = clock::instant();
                     let since = *trying_since.get_or_insert(now);
                     if now.saturating_duration_since(since) < ROOM_PATIENCE {
+                        // Where all are busy with requests, they take turns.
+                        self.shared.crowded.store(true, Ordering::Release);
                         thread::park_timeout(ROOM_PATIENCE / 20);
                         continue;
                     }

@@ -9,12 +9,16 @@
     unreachable_pub
 )]
 
+mod attacks;
 mod cli;
+mod clients;
+mod exhaustion;
 mod faults;
 mod http;
 mod lifecycle;
 mod limits;
 mod probes;
+mod refusals;
 mod sockets;
 mod structure;
 mod support;

@@ -80,6 +80,18 @@ impl Server {
         Self::reading(real_command(args))
     }
 
+    /// Starts a copy of the real binary, or itself, through commands that end in `exec`, such as
+    /// `prlimit`; the process is then still the server.
+    pub fn wrapped(wrapper: &[&str], binary: &Path, args: &[&str]) -> Self {
+        let mut command = Command::new(wrapper[0]);
+        command
+            .args(&wrapper[1..])
+            .arg(binary)
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(args);
+        Self::reading(command)
+    }
+
     /// Starts the real binary and never reads its stderr again.
     pub fn deaf(args: &[&str]) -> (Self, BufReader<ChildStderr>) {
         let (child, stderr, _, line) = start(real_command(args));

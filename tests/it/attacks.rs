@@ -1,0 +1,243 @@
+//! What hostile and broken clients do to a server, each bounded in number and time.
+//!
+//! [`ATTACKS`] is the table that the tests and the bench go through. An attack runs on threads of its
+//! own, at the lowest priority so that it does not slow the client that measures beside it, speaks
+//! only to the two addresses of its [`Scene`], and ends when the scene does. [`observe`] runs one
+//! beside probes and honest clients and says what they saw.
+#![allow(dead_code, unused_imports)] // the tests use one part, the bench another
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lanekeeper::clock;
+use lanekeeper::sys;
+
+// A path each, so that the bench, which finds this file by its path, finds those too.
+#[path = "attacks/bulk.rs"]
+mod bulk;
+#[path = "attacks/flood.rs"]
+mod flood;
+#[path = "attacks/hold.rs"]
+mod hold;
+#[path = "attacks/honest.rs"]
+mod honest;
+#[path = "attacks/observe.rs"]
+mod observe;
+#[path = "attacks/traffic.rs"]
+mod traffic;
+#[path = "attacks/usage.rs"]
+mod usage;
+
+pub(crate) use flood::MALFORMED;
+pub(crate) use honest::{Honest, Served};
+pub(crate) use observe::{Plan, Seen, Subject, observe};
+pub(crate) use usage::Usage;
+
+/// A prediction that both the embedded model and the benches' take.
+pub(crate) const PREDICTION: &str = r#"{"instances": [[5.1, 3.5, 1.4, 0.2]]}"#;
+
+/// What a thread of an attack needs: a few frames and a read buffer.
+const STACK_BYTES: usize = 128 << 10;
+
+/// The lowest priority there is: about a seventieth of a core beside a busy thread of the usual one.
+const NICE: i32 = 19;
+
+/// Descriptors that are left to the process for everything but the attack's connections.
+const DESCRIPTORS_KEPT: usize = 512;
+
+/// One attack.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attack {
+    /// What it is called in tables and failures.
+    pub(crate) name: &'static str,
+    /// Whether its connections leave room under `--max-connections`: then no probe on the main
+    /// listener may fail either.
+    pub(crate) fits_cap: bool,
+    /// Whether what it asks for costs prediction workers, so that honest predictions may be refused.
+    pub(crate) fills_lane: bool,
+    /// Whether it goes to the probe listener instead of the main one.
+    pub(crate) on_probe_listener: bool,
+    run: fn(&Scene) -> io::Result<()>,
+}
+
+impl Attack {
+    /// Runs it on the calling thread and those it starts, until the scene ends.
+    ///
+    /// # Errors
+    /// Where the system has no threads or sockets for it; never for what the server does.
+    pub(crate) fn run(&self, scene: &Scene) -> io::Result<()> {
+        (self.run)(scene)
+    }
+
+    const fn new(name: &'static str, run: fn(&Scene) -> io::Result<()>) -> Self {
+        Attack {
+            name,
+            fits_cap: true,
+            fills_lane: false,
+            on_probe_listener: false,
+            run,
+        }
+    }
+
+    const fn exceeding_cap(self) -> Self {
+        Attack {
+            fits_cap: false,
+            ..self
+        }
+    }
+
+    const fn filling_lane(self) -> Self {
+        Attack {
+            fills_lane: true,
+            ..self
+        }
+    }
+
+    const fn on_probe_listener(self) -> Self {
+        Attack {
+            on_probe_listener: true,
+            ..self
+        }
+    }
+}
+
+/// Every attack there is.
+pub(crate) const ATTACKS: &[Attack] = &[
+    Attack::new("hold: 2,000 idle", hold::idle_2000).exceeding_cap(),
+    Attack::new("hold: 12,000 idle", hold::idle_12000).exceeding_cap(),
+    Attack::new("hold: 1,000 dripped heads", hold::dripped_heads_1000),
+    Attack::new("hold: 2,000 dripped heads", hold::dripped_heads_2000).exceeding_cap(),
+    Attack::new(
+        "hold: 200 dripped on probes",
+        hold::dripped_heads_on_probe_listener,
+    )
+    .on_probe_listener(),
+    Attack::new("hold: 200 dripped bodies", hold::dripped_bodies),
+    Attack::new("hold: 200 expect and silence", hold::expect_and_silence),
+    Attack::new("hold: 2,000 refused that stay", hold::refused_that_stay).exceeding_cap(),
+    Attack::new("unread: large answers", hold::unread_answers).filling_lane(),
+    Attack::new("unread: answers sipped", hold::sipped_answers).filling_lane(),
+    Attack::new("unread: pipelined livez", hold::unread_livez),
+    Attack::new("unread: pipelined predictions", hold::unread_predictions).filling_lane(),
+    Attack::new("endless: request line", bulk::endless_request_line),
+    Attack::new("endless: field line", bulk::endless_field_line),
+    Attack::new("endless: fields", bulk::endless_fields),
+    Attack::new("endless: declared body", bulk::endless_declared_body),
+    Attack::new("endless: body past its length", bulk::endless_allowed_body),
+    Attack::new("endless: chunks", bulk::endless_chunks),
+    Attack::new("endless: chunk extension", bulk::endless_chunk_extension),
+    Attack::new("endless: trailers", bulk::endless_trailers),
+    Attack::new("flood: malformed", flood::malformed),
+    Attack::new("flood: other protocols", flood::other_protocols),
+    Attack::new("flood: connect and reset", flood::connect_and_reset).exceeding_cap(),
+    Attack::new("flood: livez, 8 clients", flood::livez_8),
+    Attack::new("flood: livez, 16 clients", flood::livez_16),
+    Attack::new("flood: livez, 128 clients", flood::livez_128),
+    Attack::new("flood: livez, 64 on probes", flood::livez_on_probe_listener).on_probe_listener(),
+    Attack::new("flood: refused predictions", flood::refused_predictions),
+    Attack::new("flood: abandoned predictions", flood::abandoned_predictions)
+        .exceeding_cap()
+        .filling_lane(),
+    Attack::new("json: deep", bulk::deep_json).filling_lane(),
+    Attack::new("json: wide row", bulk::wide_json).filling_lane(),
+    Attack::new("json: many rows", bulk::many_rows).filling_lane(),
+    Attack::new("json: long string", bulk::long_string).filling_lane(),
+    Attack::new("json: wrong types", bulk::wrong_types).filling_lane(),
+    Attack::new("upload: 1,000 of 16 MiB", bulk::uploads).filling_lane(),
+];
+
+/// For servers that have little: connections that may be closed for others, and such that may not.
+pub(crate) const SMALL: [Attack; 2] = [
+    Attack::new("hold: 300 idle", hold::idle_300).exceeding_cap(),
+    Attack::new("hold: 300 dripped heads", hold::dripped_heads_300).exceeding_cap(),
+];
+
+/// The attacks whose name holds `part`.
+pub(crate) fn named(part: &str) -> impl Iterator<Item = &'static Attack> + Clone {
+    ATTACKS
+        .iter()
+        .filter(move |attack| attack.name.contains(part))
+}
+
+/// Where an attack goes, and until when.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    /// The main listener.
+    pub(crate) main: SocketAddr,
+    /// The probe listener.
+    pub(crate) probe: SocketAddr,
+    /// Ends it early.
+    pub(crate) stop: AtomicBool,
+    /// Ends it in any case.
+    pub(crate) ends: Instant,
+}
+
+impl Scene {
+    /// Begins a scene.
+    pub(crate) fn new(main: SocketAddr, probe: SocketAddr, lasts: Duration) -> Self {
+        // The one promise that a mistake elsewhere must not break.
+        assert!(
+            main.ip().is_loopback() && probe.ip().is_loopback(),
+            "attacks go to the loopback interface only, not to {main} and {probe}"
+        );
+        Scene {
+            main,
+            probe,
+            stop: AtomicBool::new(false),
+            ends: clock::instant() + lasts,
+        }
+    }
+
+    /// Ends it now.
+    pub(crate) fn end(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn goes_on(&self) -> bool {
+        !self.stop.load(Ordering::Relaxed) && clock::instant() < self.ends
+    }
+}
+
+/// Runs `body` on `size` threads of low priority and waits for all of them; each learns its number.
+fn crowd(size: usize, body: impl Fn(usize) + Sync) -> io::Result<()> {
+    let body = &body;
+    thread::scope(|scope| {
+        for index in 0..size {
+            thread::Builder::new()
+                .name("attack".to_owned())
+                .stack_size(STACK_BYTES)
+                .spawn_scoped(scope, move || {
+                    // Refused only where the thread is lower already.
+                    let _ = rustix::process::setpriority_process(None, NICE);
+                    body(index);
+                })?;
+        }
+        Ok(())
+    })
+}
+
+/// As many connections of `wanted` as the descriptor limit leaves room for; says so where it is less.
+fn affordable(wanted: usize) -> usize {
+    let limit = sys::raise_descriptor_limit().unwrap_or(u64::MAX);
+    let room = usize::try_from(limit)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(DESCRIPTORS_KEPT);
+    if room < wanted {
+        eprintln!(
+            "the descriptor limit of {limit} leaves room for {room} connections, not {wanted}"
+        );
+    }
+    wanted.min(room)
+}
+
+/// A request for a prediction.
+fn predict_request(body: &str, fields: &str) -> Vec<u8> {
+    format!(
+        "POST /predict HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}

@@ -1,0 +1,142 @@
+//! Honest clients: predictions in a closed loop on a kept connection, counted by window.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use lanekeeper::client::{Client, ClientError, Request};
+use lanekeeper::clock;
+use lanekeeper::sys;
+
+use super::PREDICTION;
+
+/// Longest wait for an answer: longer than `--max-wait`, so that a refusal is seen as one.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Pause after a request that failed or was refused.
+const BACK_OFF: Duration = Duration::from_millis(20);
+
+const WINDOWS: usize = 2;
+
+/// What became of honest requests in one window of time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Served {
+    /// Answered 200.
+    pub(crate) answered: u64,
+    /// Answered with another status.
+    pub(crate) refused: u64,
+    /// Not answered.
+    pub(crate) failed: u64,
+    /// Sent again on a fresh connection, as the kept one had been closed.
+    pub(crate) reconnected: u64,
+}
+
+impl fmt::Display for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} answered, {} refused, {} failed, {} reconnected",
+            self.answered, self.refused, self.failed, self.reconnected
+        )
+    }
+}
+
+/// The clients' common account; they run until it is closed.
+#[derive(Debug)]
+pub(crate) struct Honest {
+    request: Request,
+    address: SocketAddr,
+    /// From an answer to the next request.
+    pause: Duration,
+    /// Index of the window that is open; one more than there are ends the clients.
+    window: AtomicUsize,
+    served: Mutex<[Served; WINDOWS]>,
+}
+
+impl Honest {
+    /// Opens the account; no window counts yet.
+    ///
+    /// # Errors
+    /// Never, as the request is sound.
+    pub(crate) fn new(address: SocketAddr, pause: Duration) -> io::Result<Self> {
+        let request = Request::new("POST", "/predict", "a", &[], PREDICTION.as_bytes());
+        Ok(Honest {
+            request: request.map_err(io::Error::other)?,
+            address,
+            pause,
+            window: AtomicUsize::new(0),
+            served: Mutex::default(),
+        })
+    }
+
+    /// Ends the present window and opens the next: none, calm, attacked, and then the end.
+    pub(crate) fn next_window(&self) {
+        self.window.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends all windows and clients.
+    pub(crate) fn close(&self) {
+        self.window.store(WINDOWS + 1, Ordering::Relaxed);
+    }
+
+    /// What was served calm, and under attack.
+    pub(crate) fn served(&self) -> [Served; WINDOWS] {
+        *self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One client, on the calling thread, until the account is closed.
+    pub(crate) fn run(&self) {
+        let mut client = Client::new(self.address);
+        let mut kept = false;
+        loop {
+            let window = self.window.load(Ordering::Relaxed);
+            if window > WINDOWS {
+                return;
+            }
+            let deadline = clock::instant() + PATIENCE;
+            let mut seen = Served::default();
+            let mut result = client
+                .send(&self.request, deadline)
+                .map(|answer| answer.status);
+            // A kept connection may have been closed while it was idle: that is what any client
+            // has to expect, and sends again.
+            if kept && matches!(result, Err(ClientError::Closed(_))) {
+                seen.reconnected = 1;
+                result = client
+                    .send(&self.request, deadline)
+                    .map(|answer| answer.status);
+            }
+            kept = result.is_ok();
+            match &result {
+                Ok(200) => seen.answered = 1,
+                Ok(_) => seen.refused = 1,
+                Err(_) => seen.failed = 1,
+            }
+            // What was asked in one window and answered in another belongs to neither.
+            if window > 0 && self.window.load(Ordering::Relaxed) == window {
+                self.add(window - 1, seen);
+            }
+            let pause = if seen.answered > 0 {
+                self.pause
+            } else {
+                self.pause.max(BACK_OFF)
+            };
+            if !pause.is_zero() {
+                sys::sleep(pause);
+            }
+        }
+    }
+
+    fn add(&self, window: usize, seen: Served) {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = &mut served[window];
+        sum.answered += seen.answered;
+        sum.refused += seen.refused;
+        sum.failed += seen.failed;
+        sum.reconnected += seen.reconnected;
+    }
+}

@@ -1,0 +1,209 @@
+//! Descriptors, threads and memory run out, and the probe listener does not notice.
+//!
+//! The limits are set with `prlimit` and `setpriv` of util-linux. Where those are missing nothing
+//! here is tested: that is said on stderr, and is a failure in CI.
+
+use std::fs;
+use std::io::{Write, stderr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::attacks::{self, Attack, PREDICTION, SMALL, Seen, Usage, observe};
+use crate::clients::{PLAN, check_unharmed, idle_usage, subject, turn};
+use crate::support::{Server, eventually};
+
+/// Descriptors beyond what the idle server has.
+const ROOM: u64 = 40;
+
+/// Threads that a server may have: enough for its probe listener, which keeps 64, its lanes and some
+/// clients, and not for 300.
+const THREADS: u64 = 120;
+
+/// A user without rights, as `nobody` is on every Linux.
+const NOBODY: &str = "65534";
+
+/// Says that something cannot be tested here, past the capture of test output.
+fn not_tested(what: &str) {
+    let _ = writeln!(stderr(), "\nNOT TESTED: {what}\n");
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "CI must test this: {what}"
+    );
+}
+
+/// Whether a command of util-linux is there.
+fn has(command: &str) -> bool {
+    let found = Command::new(command)
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !found {
+        not_tested(&format!(
+            "{command} (util-linux) is missing, so no limit can be set"
+        ));
+    }
+    found
+}
+
+fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_lanekeeper"))
+}
+
+/// Lowers a limit of the running server.
+fn limit(server: &Server, option: &str) {
+    let pid = server.pid().to_string();
+    let status = Command::new("prlimit")
+        .args(["--pid", &pid, option])
+        .status()
+        .unwrap();
+    assert!(status.success(), "prlimit --pid {pid} {option}");
+}
+
+/// Attacks a server that runs out of something: its probe listener must not notice, and its main
+/// listener must serve again afterwards.
+fn survive(server: &Server, attack: &Attack, idle: Usage) -> Seen {
+    let seen = observe(subject(server), Some(attack), &PLAN, idle)
+        .unwrap_or_else(|error| panic!("{}: {error}", attack.name));
+    eprintln!("{}: {seen}; idle {idle}", attack.name);
+    assert!(
+        seen.probe.failed() == 0 && seen.probe.ok() > 0,
+        "{}: {seen}",
+        attack.name
+    );
+    assert!(
+        seen.recovery.is_some(),
+        "{}: {seen}; idle {idle}",
+        attack.name
+    );
+    eventually("predictions are served again", || {
+        server.predict(PREDICTION).status == 200
+    });
+    seen
+}
+
+#[test]
+fn probes_pass_while_a_server_started_with_few_descriptors_has_none_left() {
+    if !has("prlimit") {
+        return;
+    }
+    let _turn = turn();
+    let server = Server::wrapped(&["prlimit", "--nofile=128:128"], binary(), &[]);
+    let idle = idle_usage(&server);
+    for attack in &SMALL {
+        let seen = survive(&server, attack, idle);
+        // Or it was no test of this: all are in use but those kept for the probe listener.
+        assert!(seen.peak.descriptors > 80, "{seen}");
+    }
+    check_unharmed(&server);
+}
+
+#[test]
+fn probes_pass_when_the_descriptor_limit_of_a_running_server_is_lowered() {
+    if !has("prlimit") {
+        return;
+    }
+    let _turn = turn();
+    let server = Server::real(&[]);
+    let idle = idle_usage(&server);
+    let most = idle.descriptors + ROOM;
+    limit(&server, &format!("--nofile={most}:{most}"));
+    for attack in &SMALL {
+        survive(&server, attack, idle);
+    }
+    check_unharmed(&server);
+}
+
+/// A directory that anybody may enter, removed when dropped.
+struct Open(PathBuf);
+
+impl Open {
+    fn with_binary() -> Self {
+        let directory = std::env::temp_dir().join(format!("lanekeeper-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let open = Open(directory);
+        let copy = open.binary();
+        fs::copy(binary(), &copy).unwrap();
+        for path in [&open.0, &copy] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        open
+    }
+
+    fn binary(&self) -> PathBuf {
+        self.0.join("lanekeeper")
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn probes_pass_while_the_system_gives_no_more_threads() {
+    if !(has("prlimit") && has("setpriv")) {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        return not_tested("the limit on a user's threads needs a user of its own, and so root");
+    }
+    let _turn = turn();
+    let open = Open::with_binary();
+    // The user may have other threads, and all of them count.
+    let most = threads_of(NOBODY) + THREADS;
+    let wrapper = [
+        "prlimit".to_owned(),
+        format!("--nproc={most}:{most}"),
+        "setpriv".to_owned(),
+        format!("--reuid={NOBODY}"),
+        format!("--regid={NOBODY}"),
+        "--clear-groups".to_owned(),
+    ];
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let server = Server::wrapped(&wrapper, &open.binary(), &[]);
+    let idle = idle_usage(&server);
+    for attack in &SMALL {
+        let seen = survive(&server, attack, idle);
+        assert!(seen.peak.threads <= THREADS, "{seen}");
+    }
+    check_unharmed(&server);
+}
+
+/// Threads of a user, those that the kernel counts against `RLIMIT_NPROC`.
+fn threads_of(user: &str) -> u64 {
+    let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let threads = |entry: fs::DirEntry| {
+        let status = fs::read_to_string(entry.path().join("status")).ok()?;
+        let value = |name| {
+            status
+                .lines()
+                .find_map(|line: &str| line.strip_prefix(name))
+        };
+        let real = value("Uid:")?.split_whitespace().next()?;
+        (real == user).then(|| value("Threads:")?.trim().parse::<u64>().ok())?
+    };
+    processes.filter_map(threads).sum()
+}
+
+/// The limit counts address space: besides what is buffered, the stacks of as many connections as
+/// there may be (256 KiB each), which is why there may be few of them here.
+#[test]
+fn a_server_without_room_for_more_memory_lives() {
+    const CONNECTIONS: &str = "128";
+    const BUFFERED_KIB: u64 = 256 << 10;
+    const MARGIN_KIB: u64 = 64 << 10;
+    if !has("prlimit") {
+        return;
+    }
+    let _turn = turn();
+    let server = Server::real(&["--max-connections", CONNECTIONS, "--predict-queue", "64"]);
+    let idle = idle_usage(&server);
+    let most = (idle.data_kib + BUFFERED_KIB + MARGIN_KIB) << 10;
+    limit(&server, &format!("--data={most}:{most}"));
+    for attack in attacks::named("upload:").chain(attacks::named("json:")) {
+        survive(&server, attack, idle);
+    }
+    check_unharmed(&server);
+}
