@@ -128,7 +128,7 @@ fn describe(cores: Option<Cores>) -> String {
 fn table(attacks: &[&Attack]) -> BenchResult<()> {
     let cores = Cores::pick();
     println!(
-        "attacks: {};\n+: the attack itself costs prediction workers; !: the server was ended by it, or it by the server's size;\nMiB: over what the idle server held at its start; failed: honest predictions refused + unanswered; others: cores that\nneither bench nor server used, ! where that disturbs the figures",
+        "attacks: {};\n+: the attack itself costs prediction workers; !: the server was ended by it, or it by the server's size;\nMiB: over what the idle server held at its start; failed: honest predictions refused + unanswered; anew: fresh connections,\nas the kept one was closed; others: cores that neither bench nor server used, ! where that disturbs the figures",
         describe(cores)
     );
     let mut target = Target::start(cores)?;
@@ -146,6 +146,7 @@ fn table(attacks: &[&Attack]) -> BenchResult<()> {
         "honest/s",
         "share",
         "failed",
+        "anew",
         "peak MiB",
         "after MiB",
         "threads",
@@ -210,6 +211,7 @@ fn cells(name: &str, seen: &Seen, idle: Usage, calm_rate: f64, lasted: Duration)
         rate(honest),
         share(honest, calm_rate),
         format!("{}+{}", seen.attacked.refused, seen.attacked.failed),
+        seen.attacked.reconnected.to_string(),
         over_idle(seen.peak.peak_kib),
         over_idle(seen.after.rss_kib),
         seen.peak.threads.to_string(),

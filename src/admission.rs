@@ -89,10 +89,15 @@ impl Pacer {
 
     /// Makes a bucket of `rate` slots a second; 0 means that nobody ever waits.
     pub fn new(rate: u32) -> Self {
+        Self::with_burst(rate, Self::BURST)
+    }
+
+    /// Makes a bucket of `rate` slots a second that holds `burst` of them.
+    pub fn with_burst(rate: u32, burst: u64) -> Self {
         let interval = 1_000_000_000u64.checked_div(u64::from(rate)).unwrap_or(0);
         Pacer {
             interval,
-            tolerance: interval * (Self::BURST - 1),
+            tolerance: interval * burst.saturating_sub(1),
             full_at: AtomicU64::new(0),
         }
     }
@@ -113,6 +118,16 @@ impl Pacer {
             .max(now);
         Duration::from_nanos(slot.saturating_sub(now).saturating_sub(self.tolerance))
     }
+
+    /// Gives slots back that were taken for nothing.
+    pub fn give_back(&self, slots: u32) {
+        let back = self.interval * u64::from(slots);
+        let earlier = |full_at: u64| Some(full_at.saturating_sub(back));
+        // As above.
+        let _ = self
+            .full_at
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, earlier);
+    }
 }
 
 /// The pace of one listener's answers that cost no prediction (probes, refusals, errors).
@@ -128,15 +143,25 @@ pub struct Pace {
     pub first_other: Pacer,
     /// Every later answer on a connection.
     pub later: Pacer,
+    /// Pieces of [`PIECE_BYTES`] that are read and may come to nothing.
+    pub pieces: Pacer,
 }
 
+/// What is drawn on the pace at once for what is read.
+pub const PIECE_BYTES: usize = 64 << 10;
+
+/// For how long bodies are read at full speed after a quiet moment, as a share of a second.
+const PIECES_BURST: u64 = 4;
+
 impl Pace {
-    /// Makes the three buckets from two rates, in answers a second; 0 means no pacing.
-    pub fn new(first: u32, later: u32) -> Self {
+    /// Makes the buckets from two rates in answers a second and one in bytes; 0 means no pacing.
+    pub fn new(first: u32, later: u32, bytes: usize) -> Self {
+        let pieces = u32::try_from(bytes.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX);
         Pace {
             first_probe: Pacer::new(first),
             first_other: Pacer::new(first),
             later: Pacer::new(later),
+            pieces: Pacer::with_burst(pieces, u64::from(pieces) / PIECES_BURST),
         }
     }
 }
@@ -198,6 +223,17 @@ mod tests {
         assert_eq!(waits, [0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4]);
         // A second later the bucket is full again.
         assert_eq!(pacer.reserve(1_005_000_000), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_given_back_may_be_taken_again() {
+        let pacer = Pacer::with_burst(10, 3);
+        let now = 1_000_000_000;
+        let waits: Vec<u128> = (0..5).map(|_| pacer.reserve(now).as_millis()).collect();
+        assert_eq!(waits, [0, 0, 0, 100, 200]);
+        pacer.give_back(4);
+        let waits: Vec<u128> = (0..3).map(|_| pacer.reserve(now).as_millis()).collect();
+        assert_eq!(waits, [0, 0, 100]);
     }
 
     #[test]

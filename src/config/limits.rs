@@ -102,7 +102,11 @@ pub struct LimitArgs {
     )]
     pub pace_later: u32,
 
-    /// The same two, each, for the probe listener; 0 is no limit
+    /// Bytes a second that are read of bodies beyond their first 64 KiB, while predictions run or much is buffered; what comes to a prediction does not count; 0 is no limit
+    #[arg(long, env = "LANEKEEPER_PACE_BODIES", value_name = "BYTES", default_value = "64MiB", value_parser = bytes)]
+    pub pace_bodies: usize,
+
+    /// Later answers a second on the probe listener, and a quarter of its first ones, while predictions run; 0 is no limit
     #[arg(
         long,
         env = "LANEKEEPER_PACE_PROBES",

@@ -106,6 +106,13 @@ impl BodyDecoder {
         self.received
     }
 
+    /// What reading it has cost so far, in bytes: those of framing, which are looked at one by one,
+    /// count sixteen times.
+    pub fn effort(&self) -> u64 {
+        let framing = self.received - self.body.len() as u64;
+        self.received + 15 * framing
+    }
+
     /// Returns the body, with what it is charged.
     pub fn into_body(self) -> Body {
         Body {

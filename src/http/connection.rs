@@ -84,18 +84,22 @@ enum After {
 /// Serves one connection until it ends.
 pub(crate) fn serve(listener: &ListenerContext, client: Peer, buffers: &mut Buffers) {
     let http = &listener.http;
-    let place = listener
+    let place = match listener
         .table
-        .enter(client.socket, client.peer, listener.open());
+        .enter(client.socket, client.peer, listener.open())
+    {
+        Ok(place) => place,
+        // The table has room for every connection thread there can be, so this is a thread too many.
+        Err(socket) => return refuse(listener, &socket, NO_ROOM),
+    };
     let Buffers {
         input,
         output,
         priority,
     } = buffers;
-    let limits = &http.context.config.limits;
     let mut connection = Connection {
         listener,
-        input: Input::new(place, input, limits, &http.context.budget),
+        input: Input::new(place, input, listener),
         output,
         priority,
         answers: 0,
@@ -229,7 +233,7 @@ impl Connection<'_> {
         if !self.entry().enter(State::Paced) {
             return Err(End::Closed);
         }
-        self.pace_before(false);
+        self.pace_before(false)?;
         self.write(&answer, &request_id, Persistence::Close, true)?;
         Ok(After::Linger)
     }
@@ -295,6 +299,7 @@ impl Connection<'_> {
         let answer = match reply.result {
             Ok(payload) => {
                 counts.predicted.increment();
+                self.input.was_of_use();
                 Answer::from(payload)
             }
             Err(error) => {
@@ -388,11 +393,15 @@ impl Connection<'_> {
 
     /// Gives an answer that cost no prediction, at the listener's pace while predictions run.
     fn answer_free(&mut self, asked: &Asked, answer: Answer, is_probe: bool) -> Result<After, End> {
-        self.pace_before(is_probe);
+        if (400..500).contains(&answer.status) && !self.entry().enter(State::Paced) {
+            // Whoever needs the room may have it: this client is owed no prediction.
+            return Err(End::Closed);
+        }
+        self.pace_before(is_probe)?;
         let after = self.answer(asked, &answer)?;
         if after == After::Continue && self.answers > 1 {
             // It owes nobody anything meanwhile, so it may be closed in favour of a fresh one.
-            let wait = self.slot(&self.listener.pace.later);
+            let wait = self.listener.slot(&self.listener.pace.later);
             if !wait.is_zero() && (!self.entry().enter(State::Paced) || self.waits_in_vain(wait)) {
                 return Err(End::Closed);
             }
@@ -402,7 +411,7 @@ impl Connection<'_> {
 
     /// The first answer of a connection waits for its slot before it is written, so that a probe on
     /// a fresh connection never stands behind floods on kept ones.
-    fn pace_before(&self, is_probe: bool) {
+    fn pace_before(&self, is_probe: bool) -> Result<(), End> {
         if self.answers == 0 {
             let pace = &self.listener.pace;
             let pacer = if is_probe {
@@ -410,20 +419,12 @@ impl Connection<'_> {
             } else {
                 &pace.first_other
             };
-            let wait = self.slot(pacer);
-            if !wait.is_zero() {
-                sys::sleep(wait);
+            let wait = self.listener.slot(pacer);
+            if !wait.is_zero() && self.waits_in_vain(wait) {
+                return Err(End::Closed);
             }
         }
-    }
-
-    /// Takes a slot, and returns how long it is off; nobody waits while no prediction is about.
-    fn slot(&self, pacer: &admission::Pacer) -> Duration {
-        let vitals = &self.listener.http.context.vitals;
-        if !vitals.predict.is_occupied() {
-            return Duration::ZERO;
-        }
-        pacer.reserve(vitals.clock.now().0)
+        Ok(())
     }
 
     /// Waits for a slot, unless the client leaves or somebody closes the connection before.

@@ -3,11 +3,12 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
 use crate::address::Address;
-use crate::admission::Pace;
+use crate::admission::{Pace, Pacer};
 use crate::context::Context;
 use crate::http::table::Table;
 use crate::job::Job;
@@ -50,6 +51,27 @@ impl ListenerContext {
     /// Its open connections, for another listener.
     pub(crate) fn table(&self) -> Arc<Table> {
         Arc::clone(&self.table)
+    }
+
+    /// Takes a slot of `pacer`, and returns how long it is off; nobody waits while no prediction is
+    /// about.
+    pub(crate) fn slot(&self, pacer: &Pacer) -> Duration {
+        let vitals = &self.http.context.vitals;
+        if !vitals.predict.is_occupied() {
+            return Duration::ZERO;
+        }
+        pacer.reserve(vitals.clock.now().0)
+    }
+
+    /// Takes a slot for a piece of a body, and returns how long it is off; `None` where none is
+    /// needed: nobody waits while no prediction is about and little is buffered.
+    pub(crate) fn slot_for_piece(&self) -> Option<Duration> {
+        let context = &self.http.context;
+        let budget = &context.budget;
+        if !context.vitals.predict.is_occupied() && budget.bytes() < budget.bytes_max() / 8 {
+            return None;
+        }
+        Some(self.pace.pieces.reserve(context.vitals.clock.now().0))
     }
 
     /// Whether the connection that is being answered has to make room for one that waits; says so to

@@ -5,14 +5,15 @@
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::budget::{Budget, Charge};
+use crate::admission::PIECE_BYTES;
+use crate::budget::Charge;
 use crate::clock;
 use crate::config::LimitArgs;
 use crate::error::{Code, RequestError};
 use crate::http::body::BodyDecoder;
+use crate::http::context::ListenerContext;
 use crate::http::head::{self, Framing, Head};
 use crate::http::output::SocketWriter;
 use crate::http::table::{Place, State};
@@ -60,7 +61,10 @@ pub(crate) struct Input<'a> {
     filled: usize,
     /// Whether the socket waits as long as a kept connection may be idle.
     patient: bool,
+    listener: &'a ListenerContext,
     limits: &'a LimitArgs,
+    /// Slots taken of the listener's pace for what was read of this request.
+    pieces: u32,
 }
 
 impl Drop for Input<'_> {
@@ -78,9 +82,10 @@ impl<'a> Input<'a> {
     pub(crate) fn new(
         place: Place<'a>,
         buffer: &'a mut Vec<u8>,
-        limits: &'a LimitArgs,
-        budget: &Arc<Budget>,
+        listener: &'a ListenerContext,
     ) -> Self {
+        let context = &listener.http.context;
+        let limits = &context.config.limits;
         // A socket that refuses its options has lost its client; reading will say so.
         let _ = place
             .entry
@@ -89,10 +94,12 @@ impl<'a> Input<'a> {
         Input {
             place,
             buffer,
-            charge: Charge::new(budget),
+            charge: Charge::new(&context.budget),
             filled: 0,
             patient: false,
+            listener,
             limits,
+            pieces: 0,
         }
     }
 
@@ -197,7 +204,9 @@ impl<'a> Input<'a> {
         head: &Head,
         mut decoder: BodyDecoder,
     ) -> Result<Body, BodyFailure> {
-        let started = clock::instant();
+        let mut started = clock::instant();
+        let mut paced = 0;
+        self.pieces = 0;
         let entry = &self.place.entry;
         if !entry.enter_reading(self.body_time(head.framing, 0)) {
             return Err(BodyFailure::Ended(End::Closed));
@@ -222,6 +231,11 @@ impl<'a> Input<'a> {
                 return Ok(decoder.into_body());
             }
             let received = decoder.received();
+            while decoder.effort() >= paced + PIECE_BYTES as u64 {
+                paced += PIECE_BYTES as u64;
+                // What the server does not read in that time is not the client's delay.
+                started += self.pace_piece().map_err(BodyFailure::Ended)?;
+            }
             if let Framing::Length(length) = head.framing {
                 self.place.entry.note_read(received, length);
             }
@@ -237,6 +251,26 @@ impl<'a> Input<'a> {
                 )));
             }
             self.filled += self.read_some(self.filled).map_err(BodyFailure::Ended)?;
+        }
+    }
+
+    /// Waits for the slot of a piece; returns for how long.
+    fn pace_piece(&mut self) -> Result<Duration, End> {
+        let Some(wait) = self.listener.slot_for_piece() else {
+            return Ok(Duration::ZERO);
+        };
+        self.pieces += 1;
+        if !wait.is_zero() && sys::leaves_within(&self.place.entry.socket, wait) {
+            return Err(End::Closed);
+        }
+        Ok(wait)
+    }
+
+    /// Gives back what was drawn on the pace for a body that came to a prediction.
+    pub(crate) fn was_of_use(&mut self) {
+        if self.pieces > 0 {
+            self.listener.pace.pieces.give_back(self.pieces);
+            self.pieces = 0;
         }
     }
 
@@ -269,11 +303,18 @@ impl<'a> Input<'a> {
         }
         let deadline = clock::instant() + LINGER_TIME;
         let mut discarded = 0;
+        let mut paced = 0;
         while discarded < LINGER_BYTES && matches!(self.wait_readable(deadline), Ok(Wait::Ready(_)))
         {
             match self.read_some(0) {
                 Ok(count) => discarded += count,
                 Err(_) => return,
+            }
+            if discarded >= paced + PIECE_BYTES {
+                paced += PIECE_BYTES;
+                if self.pace_piece().is_err() {
+                    return;
+                }
             }
         }
     }

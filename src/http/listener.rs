@@ -45,6 +45,18 @@ const STACK_BYTES: usize = 48 * 1024;
 /// A pause after a failed system call that only time can mend.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
+/// How long a connection is left alone before it counts as idle or slow: a request follows its
+/// connection within a round trip, and a probe comes from the same machine or network.
+const YOUNG: Duration = Duration::from_millis(50);
+const YOUNG_PROBE: Duration = Duration::from_millis(5);
+
+/// First answers on the probe listener for each later one. Kept connections that make room for new
+/// ones come back as new ones, all at once, and a kubelet's probe must not stand behind them for long.
+const PROBE_FIRST_SHARE: u32 = 4;
+
+/// A pause where clients connect and leave at once, so that predictions are not interrupted for each.
+const GONE_PAUSE: Duration = Duration::from_millis(1);
+
 /// How long a new connection waits at the cap for another to become idle or to end.
 const ROOM_PATIENCE: Duration = Duration::from_millis(100);
 
@@ -90,20 +102,26 @@ impl Listener {
         relief: Option<&Listener>,
     ) -> Self {
         let limits = &http.context.config.limits;
-        let (cap, spare, pace) = match kind {
+        let (cap, spare, young, pace) = match kind {
             ListenerKind::Main => (
                 limits.max_connections,
                 (SPARE_MIN, SPARE_MAX),
-                Pace::new(limits.pace_first, limits.pace_later),
+                YOUNG,
+                Pace::new(limits.pace_first, limits.pace_later, limits.pace_bodies),
             ),
             // Nothing that happens elsewhere can then take a thread from it.
             ListenerKind::Probe => (
                 limits.max_probe_connections,
                 (limits.max_probe_connections, limits.max_probe_connections),
-                Pace::new(limits.pace_probes, limits.pace_probes),
+                YOUNG_PROBE,
+                Pace::new(
+                    limits.pace_probes.saturating_mul(PROBE_FIRST_SHARE),
+                    limits.pace_probes,
+                    limits.pace_bodies,
+                ),
             ),
         };
-        let table = Arc::new(Table::new());
+        let table = Arc::new(Table::new(cap, young));
         let relief = relief.map_or_else(|| Arc::clone(&table), |other| other.shared.table());
         Listener {
             shared: ListenerContext {
@@ -194,28 +212,30 @@ impl Listener {
     fn next_connection(&self) -> Option<(Socket, Option<IpAddr>)> {
         // A leader that panicked held no state.
         let _leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        let vitals = &self.shared.http.context.vitals;
         loop {
             match sys::wait_readable(&[self.shared.http.stop.as_fd(), self.socket.as_fd()], None) {
                 Ok(Wait::Ready(0)) => return None,
                 Ok(_) => {}
                 Err(error) => self.back_off("wait for a connection", &error),
             }
-            match self.accept() {
-                // Who connects and resets costs this much and no more.
-                Accepted::Connection(socket, _) if sys::has_ended(&socket) => {
-                    self.shared
-                        .http
-                        .context
-                        .vitals
-                        .counts
-                        .connections
-                        .increment();
+            // Who connects and leaves costs this much and no more: all that wait are taken at once.
+            let mut gone = false;
+            loop {
+                match self.accept() {
+                    Accepted::Connection(socket, _) if sys::has_ended(&socket) => {
+                        vitals.counts.connections.increment();
+                        gone = true;
+                    }
+                    Accepted::Connection(socket, peer) if self.leaves_descriptors() => {
+                        return Some((socket, peer));
+                    }
+                    Accepted::Connection(socket, _) => self.refuse(socket),
+                    Accepted::Nothing => break,
                 }
-                Accepted::Connection(socket, peer) if self.leaves_descriptors() => {
-                    return Some((socket, peer));
-                }
-                Accepted::Connection(socket, _) => self.refuse(socket),
-                Accepted::Nothing => {}
+            }
+            if gone && vitals.predict.is_occupied() {
+                sys::sleep(GONE_PAUSE);
             }
         }
     }

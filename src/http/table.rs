@@ -32,6 +32,8 @@ pub(crate) enum State {
     Writing = 5,
     /// Told to close by somebody else.
     Closing = 6,
+    /// No connection is there.
+    Vacant = 7,
 }
 
 impl State {
@@ -43,17 +45,14 @@ impl State {
             3 => State::Reading,
             4 => State::Owing,
             5 => State::Writing,
-            _ => State::Closing,
+            6 => State::Closing,
+            _ => State::Vacant,
         }
     }
 }
 
 const STATE_SHIFT: u32 = 61;
 const MILLIS_MASK: u64 = (1 << STATE_SHIFT) - 1;
-
-/// How long a connection is left alone before it counts as idle, or as slow to send: its request is
-/// probably on its way.
-const YOUNG_MILLIS: u64 = 50;
 
 /// How long a connection is left alone that does not take its answer: a round trip across the world.
 const UNWRITTEN_MILLIS: u64 = 250;
@@ -94,22 +93,34 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// One open connection.
+/// What one connection is doing. Those of a table lie side by side, so that a look at a thousand of
+/// them is a matter of microseconds.
 #[derive(Debug)]
-pub(crate) struct Entry {
-    /// The socket; its own thread alone reads and writes, others may only shut it down.
-    pub(crate) socket: Socket,
-    peer: Option<IpAddr>,
+struct Slot {
     /// State in the upper bits, milliseconds since the table was made in the others.
     state: AtomicU64,
     /// Milliseconds that reading may take, from the moment the state was entered.
     allowed: AtomicU64,
     /// Thousandths of what is being read that have come.
     progress: AtomicU64,
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// The socket; its own thread alone reads and writes, others may only shut it down.
+    pub(crate) socket: Socket,
+    peer: Option<IpAddr>,
     origin: Instant,
+    slots: Arc<[Slot]>,
+    index: usize,
 }
 
 impl Entry {
+    fn slot(&self) -> &Slot {
+        &self.slots[self.index]
+    }
+
     fn pack(&self, state: State) -> u64 {
         ((state as u64) << STATE_SHIFT) | millis_since(self.origin)
     }
@@ -121,47 +132,25 @@ impl Entry {
         let next = self.pack(state);
         let closing = (State::Closing as u64) << STATE_SHIFT;
         let update = |now: u64| (now < closing).then_some(next);
-        self.state
+        self.slot()
+            .state
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, update)
             .is_ok()
     }
 
     /// Moves to [`State::Reading`], which may take `allowed`, as [`enter`](Self::enter) does.
     pub(crate) fn enter_reading(&self, allowed: Duration) -> bool {
-        self.allowed
+        let slot = self.slot();
+        slot.allowed
             .store(millis(allowed).max(1), Ordering::Relaxed);
-        self.progress.store(0, Ordering::Relaxed);
+        slot.progress.store(0, Ordering::Relaxed);
         self.enter(State::Reading)
     }
 
     /// Notes that `come` of `expected` bytes have been read.
     pub(crate) fn note_read(&self, come: u64, expected: u64) {
         let share = come.saturating_mul(1000) / expected.max(1);
-        self.progress.store(share, Ordering::Relaxed);
-    }
-
-    /// What is to be said for it at `now`, if it may be closed; and whether it will be able to soon.
-    fn claim(&self, packed: u64, now: u64) -> Result<Claim, Eviction> {
-        let age = now.saturating_sub(packed & MILLIS_MASK);
-        let from = |age_min: u64, claim: Claim| {
-            if age >= age_min {
-                Ok(claim)
-            } else {
-                Err(Eviction::Soon)
-            }
-        };
-        match State::of(packed) {
-            State::Idle => from(YOUNG_MILLIS, Claim::Idle(age)),
-            State::Paced | State::Lingering => Ok(Claim::HeldBack(age)),
-            State::Reading => {
-                let spent = age.saturating_mul(1000) / self.allowed.load(Ordering::Relaxed).max(1);
-                let behind = spent.saturating_sub(self.progress.load(Ordering::Relaxed));
-                from(YOUNG_MILLIS, Claim::Late(behind))
-            }
-            State::Writing => from(UNWRITTEN_MILLIS, Claim::Unwritten(age)),
-            State::Owing => Err(Eviction::Nobody),
-            State::Closing => Err(Eviction::Soon),
-        }
+        self.slot().progress.store(share, Ordering::Relaxed);
     }
 
     /// Closes the connection if its state is still `seen`, and no request has arrived on an idle one
@@ -172,6 +161,7 @@ impl Entry {
         }
         let closing = self.pack(State::Closing);
         let closed = self
+            .slot()
             .state
             .compare_exchange(seen, closing, Ordering::AcqRel, Ordering::Acquire)
             .is_ok();
@@ -196,73 +186,92 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 #[derive(Debug)]
 pub(crate) struct Table {
     origin: Instant,
-    slots: Mutex<Vec<Option<Arc<Entry>>>>,
+    /// How long a connection is left alone before it counts as idle, or as slow to send: its request
+    /// is probably on its way. In milliseconds.
+    young: u64,
+    slots: Arc<[Slot]>,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Debug)]
+struct Entries {
+    /// By slot.
+    open: Vec<Option<Arc<Entry>>>,
+    vacant: Vec<usize>,
 }
 
 /// A connection's place in the table; leaving it is dropping this, however its thread ends.
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
     pub(crate) entry: Arc<Entry>,
-    index: usize,
     table: &'a Table,
     open: &'a AtomicUsize,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        if let Some(slot) = self.table.lock().get_mut(self.index) {
-            *slot = None;
-        }
+        let index = self.entry.index;
+        let vacant = self.entry.pack(State::Vacant);
+        self.entry.slot().state.store(vacant, Ordering::Release);
+        let mut entries = self.table.lock();
+        entries.open[index] = None;
+        entries.vacant.push(index);
+        drop(entries);
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Table {
-    pub(crate) fn new() -> Self {
+    /// Makes a table for at most `capacity` connections, each left alone for its first `young`.
+    pub(crate) fn new(capacity: usize, young: Duration) -> Self {
+        let slot = |_| Slot {
+            state: AtomicU64::new((State::Vacant as u64) << STATE_SHIFT),
+            allowed: AtomicU64::new(0),
+            progress: AtomicU64::new(0),
+        };
         Table {
             origin: clock::instant(),
-            slots: Mutex::new(Vec::new()),
+            young: millis(young),
+            slots: (0..capacity).map(slot).collect(),
+            entries: Mutex::new(Entries {
+                open: vec![None; capacity],
+                vacant: (0..capacity).rev().collect(),
+            }),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Option<Arc<Entry>>>> {
-        // Every change is one assignment, so a poisoned table is a sound one.
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        // Nothing that is done under the lock panics halfway.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a new connection its place; `open` counts it for as long.
+    /// Gives a new connection its place, which `open` counts; hands the socket back where there is
+    /// none.
     pub(crate) fn enter<'a>(
         &'a self,
         socket: Socket,
         peer: Option<IpAddr>,
         open: &'a AtomicUsize,
-    ) -> Place<'a> {
+    ) -> Result<Place<'a>, Socket> {
+        let Some(index) = self.lock().vacant.pop() else {
+            return Err(socket);
+        };
         let entry = Arc::new(Entry {
             socket,
             peer,
-            state: AtomicU64::new(0),
-            allowed: AtomicU64::new(0),
-            progress: AtomicU64::new(0),
             origin: self.origin,
-        });
-        entry.enter(State::Idle);
-        open.fetch_add(1, Ordering::Relaxed);
-        let mut slots = self.lock();
-        let index = slots
-            .iter()
-            .position(Option::is_none)
-            .unwrap_or(slots.len());
-        if index == slots.len() {
-            slots.push(None);
-        }
-        slots[index] = Some(Arc::clone(&entry));
-        drop(slots);
-        Place {
-            entry,
+            slots: Arc::clone(&self.slots),
             index,
+        });
+        let idle = entry.pack(State::Idle);
+        entry.slot().state.store(idle, Ordering::Release);
+        self.lock().open[index] = Some(Arc::clone(&entry));
+        open.fetch_add(1, Ordering::Relaxed);
+        Ok(Place {
+            entry,
             table: self,
             open,
-        }
+        })
     }
 
     /// Closes one connection in favour of another: the one idle longest; where none is idle, one
@@ -272,64 +281,94 @@ impl Table {
     /// `threads` is the number of threads that serve connections: where it is larger than the table,
     /// some are between two.
     pub(crate) fn make_room(&self, threads: usize) -> Eviction {
-        let between_two = self.lock().iter().flatten().count() < threads;
-        match self.evict(|_| true) {
-            Eviction::Nobody if between_two => Eviction::Soon,
+        let open = self.slots.len() - self.lock().vacant.len();
+        match self.evict(|| self.weakest(0..self.slots.len())) {
+            Eviction::Nobody if open < threads => Eviction::Soon,
             eviction => eviction,
         }
     }
 
     /// Number of open connections from a client's network.
     pub(crate) fn count(&self, peer: IpAddr) -> usize {
-        let slots = self.lock();
-        let same = slots
-            .iter()
-            .flatten()
-            .filter(|entry| entry.peer == Some(peer));
-        same.count()
+        self.of(peer).len()
     }
 
     /// Makes room as [`make_room`](Self::make_room) does, among a client's own connections.
     pub(crate) fn make_room_of(&self, peer: IpAddr) -> Eviction {
-        self.evict(|entry| entry.peer == Some(peer))
+        self.evict(|| self.weakest(self.of(peer)))
     }
 
-    fn evict(&self, among: impl Fn(&Entry) -> bool) -> Eviction {
+    /// The slots of a client's own connections.
+    fn of(&self, peer: IpAddr) -> Vec<usize> {
+        let entries = self.lock();
+        let open = entries.open.iter().flatten();
+        open.filter(|entry| entry.peer == Some(peer))
+            .map(|entry| entry.index)
+            .collect()
+    }
+
+    fn evict(&self, weakest: impl Fn() -> Result<(u64, usize), Eviction>) -> Eviction {
         for _ in 0..TRIES {
-            match self.weakest(&among) {
-                Ok((seen, entry)) if entry.close(seen) => return Eviction::Done,
-                Ok(_) => {}
+            let (seen, index) = match weakest() {
+                Ok(found) => found,
                 Err(eviction) => return eviction,
+            };
+            let entry = self.lock().open[index].clone();
+            if entry.is_some_and(|entry| entry.close(seen)) {
+                return Eviction::Done;
             }
         }
         Eviction::Soon
     }
 
-    /// Finds who is the first to go, with the state it was seen in.
-    fn weakest(&self, among: impl Fn(&Entry) -> bool) -> Result<(u64, Arc<Entry>), Eviction> {
+    /// Finds who is the first to go among those in `slots`, with the state it was seen in.
+    fn weakest(&self, slots: impl IntoIterator<Item = usize>) -> Result<(u64, usize), Eviction> {
         let now = millis_since(self.origin);
-        let mut best: Option<(Claim, u64, &Arc<Entry>)> = None;
+        let mut best: Option<(Claim, u64, usize)> = None;
         let mut otherwise = Eviction::Nobody;
-        let slots = self.lock();
-        for entry in slots.iter().flatten().filter(|entry| among(entry)) {
-            let packed = entry.state.load(Ordering::Acquire);
-            match entry.claim(packed, now) {
+        for index in slots {
+            let slot = &self.slots[index];
+            let seen = slot.state.load(Ordering::Acquire);
+            match self.claim(slot, seen, now) {
                 Ok(claim) if best.is_none_or(|(other, ..)| claim > other) => {
-                    best = Some((claim, packed, entry));
+                    best = Some((claim, seen, index));
                 }
                 Ok(_) | Err(Eviction::Nobody) => {}
                 Err(soon) => otherwise = soon,
             }
         }
-        best.map(|(_, packed, entry)| (packed, Arc::clone(entry)))
-            .ok_or(otherwise)
+        best.map(|(_, seen, index)| (seen, index)).ok_or(otherwise)
+    }
+
+    /// What is to be said for a connection at `now`, if it may be closed; and whether it soon may.
+    fn claim(&self, slot: &Slot, seen: u64, now: u64) -> Result<Claim, Eviction> {
+        let age = now.saturating_sub(seen & MILLIS_MASK);
+        let from = |age_min: u64, claim: Claim| {
+            if age >= age_min {
+                Ok(claim)
+            } else {
+                Err(Eviction::Soon)
+            }
+        };
+        match State::of(seen) {
+            State::Idle => from(self.young, Claim::Idle(age)),
+            State::Paced | State::Lingering => Ok(Claim::HeldBack(age)),
+            State::Reading => {
+                let spent = age.saturating_mul(1000) / slot.allowed.load(Ordering::Relaxed).max(1);
+                let behind = spent.saturating_sub(slot.progress.load(Ordering::Relaxed));
+                from(self.young, Claim::Late(behind))
+            }
+            State::Writing => from(UNWRITTEN_MILLIS, Claim::Unwritten(age)),
+            State::Owing | State::Vacant => Err(Eviction::Nobody),
+            State::Closing => Err(Eviction::Soon),
+        }
     }
 
     /// Closes every connection that is idle or only lingers.
     pub(crate) fn close_idle(&self) {
-        let entries: Vec<Arc<Entry>> = self.lock().iter().flatten().cloned().collect();
+        let entries: Vec<Arc<Entry>> = self.lock().open.iter().flatten().cloned().collect();
         for entry in entries {
-            let seen = entry.state.load(Ordering::Acquire);
+            let seen = entry.slot().state.load(Ordering::Acquire);
             if matches!(
                 State::of(seen),
                 State::Idle | State::Paced | State::Lingering
@@ -355,13 +394,13 @@ mod tests {
     fn aged(age: Duration) -> Table {
         Table {
             origin: clock::instant().checked_sub(age).unwrap(),
-            ..Table::new()
+            ..Table::new(16, Duration::from_millis(50))
         }
     }
 
     fn since(entry: &Entry, state: State, age: u64) {
         let now = millis_since(entry.origin);
-        entry.state.store(
+        entry.slot().state.store(
             ((state as u64) << STATE_SHIFT) | (now - age),
             Ordering::Release,
         );
@@ -388,7 +427,7 @@ mod tests {
         let mut places = Vec::new();
         for (name, state, age) in connections {
             let (client, socket) = pair(&listener);
-            let place = table.enter(socket, None, &open);
+            let place = table.enter(socket, None, &open).unwrap();
             assert!(place.entry.enter_reading(Duration::from_secs(10)));
             if name.starts_with("an upload") {
                 place.entry.note_read(80, 100);
@@ -401,7 +440,8 @@ mod tests {
             match table.make_room(0) {
                 Eviction::Done => {
                     let gone = places.iter().position(|(_, _, place)| {
-                        State::of(place.entry.state.load(Ordering::Acquire)) == State::Closing
+                        State::of(place.entry.slot().state.load(Ordering::Acquire))
+                            == State::Closing
                     });
                     let (name, mut client, place) = places.remove(gone.unwrap());
                     assert_eq!(client.read(&mut [0]).unwrap(), 0, "{name}");
@@ -431,7 +471,7 @@ mod tests {
         let table = aged(Duration::from_secs(100));
         let open = AtomicUsize::new(0);
         let (mut client, socket) = pair(&listener);
-        let place = table.enter(socket, None, &open);
+        let place = table.enter(socket, None, &open).unwrap();
         since(&place.entry, State::Idle, 60_000);
         client.write_all(b"GET").unwrap();
         let arrived = clock::instant() + Duration::from_secs(5);
@@ -454,7 +494,7 @@ mod tests {
             .into_iter()
             .map(|peer| {
                 let (client, socket) = pair(&listener);
-                (client, table.enter(socket, Some(peer), &open))
+                (client, table.enter(socket, Some(peer), &open).unwrap())
             })
             .unzip();
         for place in &places {

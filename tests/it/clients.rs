@@ -124,10 +124,12 @@ pub fn check_unharmed(server: &Server) {
         server.predict(PREDICTION).status == 200
     });
     assert_eq!(server.get("/livez").status, 200);
-    let status = server.status();
-    assert_eq!(status["threads_replaced"], 0);
-    let buffered = status["buffered"]["bytes"].as_u64().unwrap_or(0);
-    assert_eq!(buffered, 0, "what was refused is still counted: {status}");
+    assert_eq!(server.status()["threads_replaced"], 0);
+    // A connection that has just ended may still hold a buffer.
+    eventually("nothing of what was refused counts as buffered", || {
+        let status = server.status();
+        status["buffered"]["bytes"].as_u64().unwrap_or(0) == 0
+    });
     let logged = server.logged();
     assert!(!logged.contains("panic"), "{logged}");
 }

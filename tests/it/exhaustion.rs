@@ -13,7 +13,7 @@ use crate::attacks::{self, Attack, PREDICTION, SMALL, Seen, Usage, observe};
 use crate::clients::{PLAN, check_unharmed, idle_usage, subject, turn};
 use crate::support::{Server, eventually};
 
-/// Descriptors beyond what the idle server has.
+/// Descriptors beyond what the idle server has: few, for 300 clients.
 const ROOM: u64 = 40;
 
 /// Threads that a server may have: enough for its probe listener, which keeps 64, its lanes and some
@@ -92,8 +92,11 @@ fn probes_pass_while_a_server_started_with_few_descriptors_has_none_left() {
     let idle = idle_usage(&server);
     for attack in &SMALL {
         let seen = survive(&server, attack, idle);
-        // Or it was no test of this: all are in use but those kept for the probe listener.
-        assert!(seen.peak.descriptors > 80, "{seen}");
+        // Fewer than all, as a server may keep some for its probe listener; many, or it was no test.
+        assert!(
+            seen.peak.descriptors > idle.descriptors + ROOM,
+            "{seen}; idle {idle}"
+        );
     }
     check_unharmed(&server);
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lanekeeper::client::{Client, ClientError, Request};
 use lanekeeper::clock;
@@ -31,7 +31,7 @@ pub(crate) struct Served {
     pub(crate) refused: u64,
     /// Not answered.
     pub(crate) failed: u64,
-    /// Sent again on a fresh connection, as the kept one had been closed.
+    /// Followed by a fresh connection, as the kept one had been closed or was about to be.
     pub(crate) reconnected: u64,
 }
 
@@ -43,6 +43,13 @@ impl fmt::Display for Served {
             self.answered, self.refused, self.failed, self.reconnected
         )
     }
+}
+
+/// The connection of the next request, by what the answer says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Kept,
+    Anew,
 }
 
 /// The clients' common account; they run until it is closed.
@@ -99,22 +106,21 @@ impl Honest {
             }
             let deadline = clock::instant() + PATIENCE;
             let mut seen = Served::default();
-            let mut result = client
-                .send(&self.request, deadline)
-                .map(|answer| answer.status);
+            let mut result = self.ask(&mut client, deadline);
             // A kept connection may have been closed while it was idle: that is what any client
             // has to expect, and sends again.
             if kept && matches!(result, Err(ClientError::Closed(_))) {
                 seen.reconnected = 1;
-                result = client
-                    .send(&self.request, deadline)
-                    .map(|answer| answer.status);
+                result = self.ask(&mut client, deadline);
             }
             kept = result.is_ok();
             match &result {
-                Ok(200) => seen.answered = 1,
+                Ok((200, _)) => seen.answered = 1,
                 Ok(_) => seen.refused = 1,
                 Err(_) => seen.failed = 1,
+            }
+            if matches!(result, Ok((_, Next::Anew))) {
+                seen.reconnected += 1;
             }
             // What was asked in one window and answered in another belongs to neither.
             if window > 0 && self.window.load(Ordering::Relaxed) == window {
@@ -129,6 +135,15 @@ impl Honest {
                 sys::sleep(pause);
             }
         }
+    }
+
+    fn ask(&self, client: &mut Client, deadline: Instant) -> Result<(u16, Next), ClientError> {
+        let answer = client.send(&self.request, deadline)?;
+        let closes = answer
+            .field("connection")
+            .is_some_and(|option| option == "close");
+        let next = if closes { Next::Anew } else { Next::Kept };
+        Ok((answer.status, next))
     }
 
     fn add(&self, window: usize, seen: Served) {
