@@ -145,10 +145,16 @@ pub struct Pace {
     pub later: Pacer,
     /// Pieces of [`PIECE_BYTES`] that are read and may come to nothing.
     pub pieces: Pacer,
+    /// Connections closed in favour of new ones.
+    pub evictions: Pacer,
 }
 
 /// What is drawn on the pace at once for what is read.
 pub const PIECE_BYTES: usize = 64 << 10;
+
+/// Connections a second that are closed in favour of new ones. Each costs some 30 µs, and at this
+/// rate a full backlog of the listening socket is worked off within a probe's second.
+const EVICTIONS: u32 = 5000;
 
 /// For how long bodies are read at full speed after a quiet moment, as a share of a second.
 const PIECES_BURST: u64 = 4;
@@ -162,6 +168,7 @@ impl Pace {
             first_other: Pacer::new(first),
             later: Pacer::new(later),
             pieces: Pacer::with_burst(pieces, u64::from(pieces) / PIECES_BURST),
+            evictions: Pacer::new(EVICTIONS),
         }
     }
 }

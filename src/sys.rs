@@ -35,7 +35,9 @@ pub fn spawn(
 
 /// Sleeps, for pacing and for backing off after a refused system call; never to wait for an event.
 pub fn sleep(duration: Duration) {
-    thread::sleep(duration);
+    if !duration.is_zero() {
+        thread::sleep(duration);
+    }
 }
 
 /// Raises the soft limit on open descriptors to the hard one and returns the limit in force.

@@ -83,7 +83,6 @@ enum After {
 
 /// Serves one connection until it ends.
 pub(crate) fn serve(listener: &ListenerContext, client: Peer, buffers: &mut Buffers) {
-    let http = &listener.http;
     let place = match listener
         .table
         .enter(client.socket, client.peer, listener.open())
@@ -114,7 +113,7 @@ pub(crate) fn serve(listener: &ListenerContext, client: Peer, buffers: &mut Buff
             }
             Err(End::Closed) => break,
             Err(End::NotRead) => {
-                http.context.vitals.counts.clients.write_timeout.increment();
+                listener.clients().write_timeout.increment();
                 // What the kernel still holds for a client that takes nothing is dropped with it.
                 let _ = connection.socket().set_linger(Some(Duration::ZERO));
                 break;
@@ -220,7 +219,7 @@ impl Connection<'_> {
 
     /// Answers what is no request; nothing that follows it can be trusted.
     fn answer_unreadable(&mut self, error: &RequestError) -> Result<After, End> {
-        let clients = &self.listener.http.context.vitals.counts.clients;
+        let clients = self.listener.clients();
         match error.code {
             Code::RequestTimeout => clients.head_timeout.increment(),
             Code::HeadTooLarge => clients.head_too_large.increment(),
@@ -420,7 +419,10 @@ impl Connection<'_> {
                 &pace.first_other
             };
             let wait = self.listener.slot(pacer);
-            if !wait.is_zero() && self.waits_in_vain(wait) {
+            if is_probe {
+                // A client that half-closes behind its question gets its answer all the same.
+                sys::sleep(wait);
+            } else if !wait.is_zero() && self.waits_in_vain(wait) {
                 return Err(End::Closed);
             }
         }
@@ -438,14 +440,7 @@ impl Connection<'_> {
         let persistence = if asked.unread || draining || !asked.head.keep_alive {
             Persistence::Close
         } else if self.listener.takes_turns() {
-            self.listener
-                .http
-                .context
-                .vitals
-                .counts
-                .clients
-                .evicted
-                .increment();
+            self.listener.clients().evicted.increment();
             Persistence::Close
         } else if asked.head.version < (1, 1) {
             Persistence::KeepAliveHttp10

@@ -14,6 +14,7 @@ use crate::http::table::Table;
 use crate::job::Job;
 use crate::logging::AccessLog;
 use crate::route::ListenerKind;
+use crate::vitals::ClientCounts;
 
 /// What a listener's threads share with the rest of the server.
 #[derive(Debug)]
@@ -51,6 +52,11 @@ impl ListenerContext {
     /// Its open connections, for another listener.
     pub(crate) fn table(&self) -> Arc<Table> {
         Arc::clone(&self.table)
+    }
+
+    /// What clients did, counted by reason.
+    pub(crate) fn clients(&self) -> &ClientCounts {
+        &self.http.context.vitals.counts.clients
     }
 
     /// Takes a slot of `pacer`, and returns how long it is off; nobody waits while no prediction is

@@ -39,8 +39,14 @@ pub(crate) fn ask(
     let _owed = Owed::new(&http.context.vitals.answers_owed);
     let is_prediction = matches!(request, Request::Predict { .. });
     let (job, pending) = Job::new(request, Arc::clone(request_id), arrived);
+    // A probe's answer is on its way: a client that half-closes behind its question gets it.
+    let first_look = if is_prediction {
+        CLIENT_CHECK_FIRST
+    } else {
+        CLIENT_CHECK_LAST
+    };
     match http.acceptor.try_send(job) {
-        Ok(()) => await_reply(http, entry, &pending, arrived).inspect_err(|_| {
+        Ok(()) => await_reply(http, entry, &pending, arrived, first_look).inspect_err(|_| {
             if is_prediction {
                 http.context.vitals.counts.clients.abandoned.increment();
             }
@@ -58,10 +64,11 @@ fn await_reply(
     entry: &Entry,
     pending: &Pending,
     arrived: Instant,
+    first_look: Duration,
 ) -> Result<Result<Reply, RequestError>, End> {
     let context = &http.context;
     let deadline = arrived + context.config.request_timeout;
-    let mut patience = CLIENT_CHECK_FIRST;
+    let mut patience = first_look;
     loop {
         let look = deadline.min(clock::instant() + patience);
         patience = (patience * 2).min(CLIENT_CHECK_LAST);

@@ -214,12 +214,8 @@ impl Listener {
         let _leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
         let vitals = &self.shared.http.context.vitals;
         loop {
-            match sys::wait_readable(&[self.shared.http.stop.as_fd(), self.socket.as_fd()], None) {
-                Ok(Wait::Ready(0)) => return None,
-                Ok(_) => {}
-                Err(error) => self.back_off("wait for a connection", &error),
-            }
-            // Who connects and leaves costs this much and no more: all that wait are taken at once.
+            // Under load one waits already, and then nobody is asked whether one does. Who connects
+            // and leaves costs this much and no more: all that wait are taken at once.
             let mut gone = false;
             loop {
                 match self.accept() {
@@ -236,6 +232,11 @@ impl Listener {
             }
             if gone && vitals.predict.is_occupied() {
                 sys::sleep(GONE_PAUSE);
+            }
+            match sys::wait_readable(&[self.shared.http.stop.as_fd(), self.socket.as_fd()], None) {
+                Ok(Wait::Ready(0)) => return None,
+                Ok(_) => {}
+                Err(error) => self.back_off("wait for a connection", &error),
             }
         }
     }
@@ -291,27 +292,13 @@ impl Listener {
     fn evict(&self, table: &Table, threads: usize) -> Eviction {
         let eviction = table.make_room(threads);
         if eviction == Eviction::Done {
-            self.shared
-                .http
-                .context
-                .vitals
-                .counts
-                .clients
-                .evicted
-                .increment();
+            self.shared.clients().evicted.increment();
         }
         eviction
     }
 
     fn refuse(&self, socket: Socket) {
-        self.shared
-            .http
-            .context
-            .vitals
-            .counts
-            .clients
-            .refused
-            .increment();
+        self.shared.clients().refused.increment();
         connection::refuse(&self.shared, &socket, connection::NO_ROOM);
     }
 
@@ -343,8 +330,10 @@ impl Listener {
             match self.evict(&self.shared.table, threads) {
                 Eviction::Done => {
                     trying_since = None;
-                    // Its thread wakes up, takes the connection that waits, and says so.
+                    // Its thread wakes up and takes the connection that waits; if nobody is left to
+                    // wait for the next then, it says so.
                     thread::park_timeout(BACK_OFF);
+                    sys::sleep(self.shared.slot(&self.shared.pace.evictions));
                     continue;
                 }
                 Eviction::Soon => {
@@ -416,14 +405,7 @@ impl Listener {
         }
         let evicted = self.shared.table.make_room_of(peer) == Eviction::Done;
         if evicted {
-            self.shared
-                .http
-                .context
-                .vitals
-                .counts
-                .clients
-                .evicted
-                .increment();
+            self.shared.clients().evicted.increment();
         }
         evicted
     }
@@ -444,7 +426,6 @@ struct Present(Arc<Listener>);
 impl Drop for Present {
     fn drop(&mut self) {
         self.0.threads.fetch_sub(1, Ordering::AcqRel);
-        self.0.wake_reserved();
     }
 }
 
@@ -458,12 +439,7 @@ impl Waiting {
         let joined = listener
             .waiting
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, below);
-        joined.ok().map(|was| {
-            if was == 0 {
-                listener.wake_reserved();
-            }
-            Waiting(Arc::clone(listener))
-        })
+        joined.ok().map(|_| Waiting(Arc::clone(listener)))
     }
 }
 
@@ -495,7 +471,7 @@ fn connection_thread(present: Present, waiting: Waiting) {
                 log::error!("a connection was closed by a panic: {panic}");
             }
         } else {
-            context.vitals.counts.clients.per_address.increment();
+            listener.shared.clients().per_address.increment();
             connection::refuse(&listener.shared, &socket, connection::TOO_MANY_OF_ONE);
         }
         waiting = Waiting::join(&listener);

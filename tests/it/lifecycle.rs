@@ -156,10 +156,13 @@ fn at_the_cap_an_idle_connection_makes_room_and_none_that_is_owed_an_answer_does
     let open = |count: usize| -> Vec<Connection> {
         (0..count).map(|_| Connection::open(server.main)).collect()
     };
-    let mut idle = open(20);
-    eventually("all are open", || {
-        server.status()["connections"]["main"] == 20
-    });
+    // One after the other, so that it is known who has been idle longest.
+    let mut idle = open(1);
+    let are_open = |count: usize| server.status()["connections"]["main"] == count;
+    eventually("one is open", || are_open(1));
+    std::thread::sleep(std::time::Duration::from_millis(5)); // the clock of idleness counts milliseconds
+    idle.extend(open(19));
+    eventually("all are open", || are_open(20));
     let alive = "GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     assert_eq!(
         exchange(server.main, alive).status,
@@ -168,12 +171,11 @@ fn at_the_cap_an_idle_connection_makes_room_and_none_that_is_owed_an_answer_does
     );
     assert!(idle[0].is_closed(), "in place of the one idle longest");
     drop(idle);
-    let mut owed: Vec<Connection> = (0..4)
-        .map(|_| server.begin(&instance(action::BLOCK, 1.0)))
-        .collect();
-    eventually("four are owed an answer", || {
-        server.busy() == 1 && server.queued() == 3
-    });
+    let begin = || server.begin(&instance(action::BLOCK, 1.0));
+    let mut owed = vec![begin()];
+    eventually("one runs", || server.busy() == 1);
+    owed.extend([begin(), begin(), begin()]);
+    eventually("three wait", || server.queued() == 3);
     // Who sends slowly goes where nobody is idle, and whoever is owed an answer never does.
     let mut slow = open(16);
     for connection in &mut slow {
