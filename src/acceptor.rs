@@ -28,6 +28,7 @@ pub struct Lanes {
 pub fn run(context: &Context, intake: &Receiver<Job>, lanes: &Lanes) {
     let mut priority = Priority::new(context.config.yielding, Work::Responding);
     while let Ok(job) = intake.recv() {
+        job.pledge.received();
         priority.adapt(context.vitals.predict.service_time());
         context.faults.turn(Role::Acceptor);
         dispatch(context, job, lanes);
@@ -49,7 +50,8 @@ fn dispatch(context: &Context, job: Job, lanes: &Lanes) {
     }
 }
 
-/// Room for every job that can be on its way to the acceptor: a connection has one at a time.
+/// Room for every job that can be on its way to the acceptor: a connection has one at a time, and
+/// waits until it is received even where its client has left.
 ///
 /// Connections that gave up on a hanging acceptor can leave more behind; then their successors are
 /// refused on the spot.

@@ -75,8 +75,17 @@ pub struct Pledge {
     pub request_id: Arc<str>,
     /// When its body had arrived whole.
     pub arrived: Instant,
-    client: Arc<AtomicBool>,
+    marks: Arc<Marks>,
     reply: Sender<Reply>,
+}
+
+/// What a job's two ends tell each other.
+#[derive(Debug, Default)]
+struct Marks {
+    /// The connection does not wait for the reply any more.
+    abandoned: AtomicBool,
+    /// The acceptor has received the job.
+    received: AtomicBool,
 }
 
 /// The connection's end of a job.
@@ -84,7 +93,7 @@ pub struct Pledge {
 pub struct Pending {
     /// Where the reply comes.
     pub reply: Receiver<Reply>,
-    client: Arc<AtomicBool>,
+    marks: Arc<Marks>,
 }
 
 /// The answer to a job, with what the access log tells of it.
@@ -119,15 +128,15 @@ impl Job {
     /// Makes a job that arrived at `arrived`, and the connection's end of it.
     pub fn new(request: Request, request_id: Arc<str>, arrived: Instant) -> (Self, Pending) {
         let (sender, receiver) = crossbeam_channel::bounded(1);
-        let client = Arc::new(AtomicBool::new(true));
+        let marks = Arc::new(Marks::default());
         let pending = Pending {
             reply: receiver,
-            client: Arc::clone(&client),
+            marks: Arc::clone(&marks),
         };
         let pledge = Pledge {
             request_id,
             arrived,
-            client,
+            marks,
             reply: sender,
         };
         (Job { request, pledge }, pending)
@@ -142,7 +151,12 @@ impl Job {
 impl Pledge {
     /// Whether the connection still waits for the reply.
     pub fn is_wanted(&self) -> bool {
-        self.client.load(Ordering::Acquire)
+        !self.marks.abandoned.load(Ordering::Acquire)
+    }
+
+    /// Notes that the acceptor has received the job.
+    pub fn received(&self) {
+        self.marks.received.store(true, Ordering::Release);
     }
 
     /// Gives the one reply; never blocks, and a reply that nobody waits for is dropped.
@@ -166,9 +180,14 @@ impl Pledge {
 }
 
 impl Pending {
+    /// Whether the acceptor has received the job.
+    pub fn is_received(&self) -> bool {
+        self.marks.received.load(Ordering::Acquire)
+    }
+
     /// Tells the worker that nobody waits any more.
     pub fn abandon(&self) {
-        self.client.store(false, Ordering::Release);
+        self.marks.abandoned.store(true, Ordering::Release);
     }
 }
 

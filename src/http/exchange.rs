@@ -83,6 +83,12 @@ fn await_reply(
         }
         if sys::peer_has_left(&entry.socket) {
             pending.abandon();
+            if !pending.is_received() && clock::instant() < deadline {
+                // The acceptor's intake has one place for each connection: no other connection may
+                // take this one's while its job is in there, or a probe would find none.
+                patience = CLIENT_CHECK_FIRST;
+                continue;
+            }
             return Err(End::Closed);
         }
         if context.vitals.phase() == Phase::Stopped {
