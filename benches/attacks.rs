@@ -2,8 +2,8 @@
 //!
 //! Each attack of `tests/it/attacks.rs` in turn, beside kubelet-like probes on both listeners and
 //! four clients that predict in a closed loop (20 ms of CPU each, one prediction worker); server and
-//! generator have a core each. Takes about a minute and a half; `LANEKEEPER_BENCH_SECONDS` lengthens
-//! each attack. `-- --only NAME` runs those whose name holds NAME. `-- --soak 10m` runs all in
+//! generator have a core each. Takes about five minutes, as each server is looked at again five seconds
+//! after its attack; `LANEKEEPER_BENCH_SECONDS` lengthens each attack. `-- --only NAME` runs those whose name holds NAME. `-- --soak 10m` runs all in
 //! rotation for that long, with rests between them in which memory and descriptors are sampled, and
 //! says whether those grow.
 #![allow(clippy::print_stdout)] // the report is the purpose
@@ -44,6 +44,7 @@ const PLAN: Plan = Plan {
     honest_clients: 4,
     honest_pause: Duration::ZERO,
     recovery: Duration::from_secs(20),
+    rest: Duration::from_secs(5),
 };
 
 fn main() -> ExitCode {
@@ -102,6 +103,7 @@ impl Target {
         // Everything once, so that what is made at first use is there.
         let short = Plan {
             attack: Duration::from_millis(300),
+            rest: Duration::ZERO,
             ..PLAN
         };
         observe(subject, None, &short, Usage::of(subject.pid)?)?;
@@ -128,7 +130,7 @@ fn describe(cores: Option<Cores>) -> String {
 fn table(attacks: &[&Attack]) -> BenchResult<()> {
     let cores = Cores::pick();
     println!(
-        "attacks: {};\n+: the attack itself costs prediction workers; !: the server was ended by it, or it by the server's size;\nMiB: over what the idle server held at its start; failed: honest predictions refused + unanswered; anew: fresh connections,\nas the kept one was closed; others: cores that neither bench nor server used, ! where that disturbs the figures",
+        "attacks: {};\n+: the attack itself costs prediction workers; !: the server was ended by it, or it by the server's size;\nMiB: over what the idle server held at its start, at most and 5 s after the attack; back: threads and descriptors at idle again, and then the p50 of probes; failed: honest predictions refused + unanswered; anew: fresh connections,\nas the kept one was closed; others: cores that neither bench nor server used, ! where that disturbs the figures",
         describe(cores)
     );
     let mut target = Target::start(cores)?;
@@ -151,10 +153,12 @@ fn table(attacks: &[&Attack]) -> BenchResult<()> {
         "after MiB",
         "threads",
         "back s",
+        "p50 then",
         "others",
     ]);
     let calm_plan = Plan {
         attack: support::phase(CALM_PHASE),
+        rest: Duration::ZERO,
         ..PLAN
     };
     let others = Others::watch(&[&target.server]);
@@ -218,6 +222,7 @@ fn cells(name: &str, seen: &Seen, idle: Usage, calm_rate: f64, lasted: Duration)
         seen.recovery.map_or("never".to_owned(), |took| {
             format!("{:.2}", took.as_secs_f64())
         }),
+        millis(seen.probe_after.latencies.quantile(0.5)),
     ]);
     cells
 }
@@ -281,10 +286,12 @@ fn rotate(
 ) -> BenchResult<Table> {
     let attack_plan = Plan {
         attack: support::phase(SOAK_ATTACK),
+        rest: Duration::ZERO,
         ..PLAN
     };
     let rest_plan = Plan {
         attack: SOAK_REST,
+        rest: Duration::ZERO,
         ..PLAN
     };
     let mut report = Table::new(&["while", "probe listener", "main", "honest answered"]);

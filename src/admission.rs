@@ -73,13 +73,17 @@ pub fn expired(lane: &LaneVitals, waited: Duration, max_wait: Duration) -> Reque
 /// A token bucket that hands out slots at a fixed rate, with a small burst.
 ///
 /// The generic cell rate algorithm in one atomic: it holds the time at which the bucket would be
-/// full again (ITU-T I.371, "theoretical arrival time").
+/// full again (ITU-T I.371, "theoretical arrival time"). Nobody waits longer than `wait_max`, and
+/// slots beyond that are given out without being counted: a flood leaves no debt behind that those
+/// who come later would have to wait off.
 #[derive(Debug)]
 pub struct Pacer {
     /// Nanoseconds between slots; 0 is no pacing.
     interval: u64,
     /// How far ahead of its time a slot may be taken, in nanoseconds.
     tolerance: u64,
+    /// The longest wait for a slot, in nanoseconds.
+    wait_max: u64,
     full_at: AtomicU64,
 }
 
@@ -87,17 +91,22 @@ impl Pacer {
     /// Slots that may be taken at once after a quiet moment.
     const BURST: u64 = 8;
 
+    /// The longest wait for a slot, where no other is set.
+    const WAIT_MAX: Duration = Duration::from_secs(1);
+
     /// Makes a bucket of `rate` slots a second; 0 means that nobody ever waits.
     pub fn new(rate: u32) -> Self {
-        Self::with_burst(rate, Self::BURST)
+        Self::with(rate, Self::BURST, Self::WAIT_MAX)
     }
 
-    /// Makes a bucket of `rate` slots a second that holds `burst` of them.
-    pub fn with_burst(rate: u32, burst: u64) -> Self {
+    /// Makes a bucket of `rate` slots a second that holds `burst` of them, and for which nobody
+    /// waits longer than `wait_max`.
+    pub fn with(rate: u32, burst: u64, wait_max: Duration) -> Self {
         let interval = 1_000_000_000u64.checked_div(u64::from(rate)).unwrap_or(0);
         Pacer {
             interval,
             tolerance: interval * burst.saturating_sub(1),
+            wait_max: u64::try_from(wait_max.as_nanos()).unwrap_or(u64::MAX / 4),
             full_at: AtomicU64::new(0),
         }
     }
@@ -109,28 +118,33 @@ impl Pacer {
         if self.interval == 0 {
             return Duration::ZERO;
         }
-        let next = |full_at: u64| Some(full_at.max(now) + self.interval);
-        // The closure always returns a value, so the update cannot fail.
-        let slot = self
+        let last = now + self.tolerance + self.wait_max;
+        let next = |full_at: u64| (full_at < last).then(|| full_at.max(now) + self.interval);
+        match self
             .full_at
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
-            .unwrap_or(0)
-            .max(now);
-        Duration::from_nanos(slot.saturating_sub(now).saturating_sub(self.tolerance))
+        {
+            Ok(slot) => {
+                let wait = slot.max(now) - now;
+                Duration::from_nanos(wait.saturating_sub(self.tolerance))
+            }
+            Err(_) => Duration::from_nanos(self.wait_max),
+        }
     }
 
     /// Gives slots back that were taken for nothing.
     pub fn give_back(&self, slots: u32) {
         let back = self.interval * u64::from(slots);
         let earlier = |full_at: u64| Some(full_at.saturating_sub(back));
-        // As above.
+        // The closure always returns a value, so the update cannot fail.
         let _ = self
             .full_at
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, earlier);
     }
 }
 
-/// The pace of one listener's answers that cost no prediction (probes, refusals, errors).
+/// The pace of one listener's answers that cost no prediction (probes, refusals, errors), and of
+/// what it does for clients before it is known whether they get one.
 ///
 /// Receive livelock (Mogul and Ramakrishnan, 1997): what costs no prediction, sent fast enough,
 /// would take the whole machine, since it stands ahead of predictions. Drawn on only while a
@@ -160,14 +174,16 @@ const EVICTIONS: u32 = 5000;
 const PIECES_BURST: u64 = 4;
 
 impl Pace {
-    /// Makes the buckets from two rates in answers a second and one in bytes; 0 means no pacing.
-    pub fn new(first: u32, later: u32, bytes: usize) -> Self {
+    /// Makes the buckets from two rates in answers a second and one in bytes; 0 means no pacing. No
+    /// probe on a fresh connection waits longer than `probe_wait_max`.
+    pub fn new(first: u32, later: u32, bytes: usize, probe_wait_max: Duration) -> Self {
         let pieces = u32::try_from(bytes.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX);
+        let burst = u64::from(pieces) / PIECES_BURST;
         Pace {
-            first_probe: Pacer::new(first),
+            first_probe: Pacer::with(first, Pacer::BURST, probe_wait_max),
             first_other: Pacer::new(first),
             later: Pacer::new(later),
-            pieces: Pacer::with_burst(pieces, u64::from(pieces) / PIECES_BURST),
+            pieces: Pacer::with(pieces, burst, Pacer::WAIT_MAX),
             evictions: Pacer::new(EVICTIONS),
         }
     }
@@ -234,13 +250,23 @@ mod tests {
 
     #[test]
     fn what_is_given_back_may_be_taken_again() {
-        let pacer = Pacer::with_burst(10, 3);
+        let pacer = Pacer::with(10, 3, Duration::from_secs(9));
         let now = 1_000_000_000;
         let waits: Vec<u128> = (0..5).map(|_| pacer.reserve(now).as_millis()).collect();
         assert_eq!(waits, [0, 0, 0, 100, 200]);
         pacer.give_back(4);
         let waits: Vec<u128> = (0..3).map(|_| pacer.reserve(now).as_millis()).collect();
         assert_eq!(waits, [0, 0, 100]);
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_the_limit_and_a_flood_leaves_no_debt() {
+        let pacer = Pacer::with(100, 1, Duration::from_millis(30));
+        let now = 1_000_000_000;
+        let waits: Vec<u128> = (0..1000).map(|_| pacer.reserve(now).as_millis()).collect();
+        assert_eq!(waits[..5], [0, 10, 20, 30, 30]);
+        assert_eq!(waits.last(), Some(&30));
+        assert_eq!(pacer.reserve(now + 40_000_000), Duration::ZERO);
     }
 
     #[test]

@@ -17,6 +17,9 @@ use crate::vitals::{LaneVitals, Phase, TrialVerdict};
 
 const OK: u16 = 200;
 
+/// Names of features and of classes that `/statusz` lists, from the first.
+const NAMES_SHOWN: usize = 20;
+
 /// Answers a probe from what is known at this moment.
 pub fn answer(context: &Context, probe: Probe) -> Payload {
     let snapshot = Snapshot::of(&context.vitals, context.config.stall_timeout);
@@ -107,7 +110,16 @@ fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
     let counts = &vitals.counts;
     let model = context.model.get().map(|model| {
         let schema = model.schema();
-        json!({"name": schema.name, "algorithm": schema.algorithm, "features": schema.features, "classes": schema.classes})
+        // A model may have names by the thousand, and this is answered between probes.
+        let first = |names: &[String]| names.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>();
+        json!({
+            "name": schema.name,
+            "algorithm": schema.algorithm,
+            "feature_count": schema.features.len(),
+            "features": first(&schema.features),
+            "class_count": schema.classes.len(),
+            "classes": first(&schema.classes),
+        })
     });
     let age =
         |stamp: Stamp| (stamp != Stamp::NEVER).then(|| snapshot.now.since(stamp).as_secs_f64());

@@ -7,7 +7,7 @@ use std::io::{self, PipeWriter, Read};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -125,6 +125,7 @@ impl Server {
             context: Arc::clone(&context),
             acceptor: acceptor_sender,
             main_address: sockets.main.address.clone(),
+            statuses: AtomicUsize::new(0),
             stop: stop_reader,
         });
         let listeners = start_listeners(sockets, &http, &mut crew)

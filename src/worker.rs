@@ -116,6 +116,10 @@ fn answer_prediction(
     };
     let result = asked.compute(&context.budget, &mut charge, &mut rows);
     let service_time = started.elapsed();
+    if result.is_err() {
+        // What an answer had grown to that came to nothing.
+        charge.clear();
+    }
     match &result {
         Ok(_) => {
             context
@@ -166,7 +170,7 @@ impl Asked<'_> {
                 .map_err(|error| blame_form(error, self.called_form, bytes))?;
             drop(self.body);
             *rows = Some(instances.len());
-            working.grow(predict::output_bytes(schema, instances.len()))?;
+            working.grow(predict::working_bytes(schema, &instances))?;
             let output = predict::predict(self.model, &instances)
                 .map_err(|error| model_failed(&error, request_id))?;
             predict::encode(schema, &output, charge).map_err(|error| match error {

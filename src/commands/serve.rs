@@ -31,6 +31,14 @@ pub fn run(
             humantime::format_duration(config.request_timeout),
         );
     }
+    let limits = &config.limits;
+    if limits.max_buffered / 2 < limits.max_body {
+        log::warn!(
+            "--max-buffered ({} bytes) is less than twice --max-body ({} bytes): a large body may find no room even on an idle server",
+            limits.max_buffered,
+            limits.max_body,
+        );
+    }
     let result = Server::start(config, source, faults, &logging).and_then(Server::run);
     logging.flush(LAST_LINES);
     result

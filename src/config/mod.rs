@@ -316,6 +316,19 @@ impl ServeArgs {
                 ));
             }
         }
+        for (name, value, most) in [
+            ("--max-connections", self.limits.max_connections, 1 << 20),
+            (
+                "--max-probe-connections",
+                self.limits.max_probe_connections,
+                4096,
+            ),
+            ("--predict-queue", self.predict_queue, 1 << 20),
+        ] {
+            if value > most {
+                return usage(format!("{name} must be at most {most}, but is {value}"));
+            }
+        }
         at_least_one(
             "--max-rows",
             self.limits.max_rows,

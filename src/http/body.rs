@@ -15,6 +15,10 @@ const CHUNK_LINE_MAX: usize = 256;
 /// Bytes of all trailer lines together; they are read and dropped.
 const TRAILERS_MAX: usize = 4096;
 
+/// Bytes of framing that a body may have beyond as many as its content has: chunks of a byte with long
+/// extensions would be gigabytes.
+const FRAMING_SPARE: u64 = 1 << 20;
+
 /// What is reserved at once of a declared length.
 const RESERVE_MAX: usize = 64 * 1024;
 
@@ -93,6 +97,11 @@ impl BodyDecoder {
             used += self.step(&bytes[used..])?;
         }
         self.received += used as u64;
+        if self.framing() > self.content() + FRAMING_SPARE {
+            return Err(broken(
+                "chunk heads and trailers are together no larger than the content and 1 MiB",
+            ));
+        }
         Ok(used)
     }
 
@@ -101,16 +110,14 @@ impl BodyDecoder {
         self.state == State::Done
     }
 
-    /// Bytes that have come, framing included.
-    pub fn received(&self) -> u64 {
-        self.received
+    /// Bytes of content that have come.
+    pub fn content(&self) -> u64 {
+        self.body.len() as u64
     }
 
-    /// What reading it has cost so far, in bytes: those of framing, which are looked at one by one,
-    /// count sixteen times.
-    pub fn effort(&self) -> u64 {
-        let framing = self.received - self.body.len() as u64;
-        self.received + 15 * framing
+    /// Bytes that have come and are no content.
+    pub fn framing(&self) -> u64 {
+        self.received - self.content()
     }
 
     /// Returns the body, with what it is charged.
@@ -355,6 +362,19 @@ mod tests {
         );
         let decoder = BodyDecoder::new(Framing::Length(1 << 40), usize::MAX, charge()).unwrap();
         assert!(decoder.body.capacity() <= RESERVE_MAX);
+    }
+
+    #[test]
+    fn a_body_that_is_mostly_framing_is_refused() {
+        let chunk = format!("1;{}\r\nx\r\n", "e".repeat(240));
+        let bytes = chunk.repeat(10_000);
+        let mut decoder = BodyDecoder::new(Framing::Chunked, 1 << 20, charge()).unwrap();
+        let error = bytes
+            .as_bytes()
+            .chunks(4096)
+            .find_map(|piece| decoder.push(piece).err());
+        assert_eq!(error.map(|error| error.code), Some(Code::MalformedRequest));
+        assert!(decoder.content() < 5000);
     }
 
     #[test]

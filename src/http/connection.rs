@@ -6,8 +6,9 @@
 //! and a slow client costs this thread only.
 
 use std::io;
-use std::net::{IpAddr, Shutdown};
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
@@ -26,20 +27,14 @@ use crate::http::head::{Framing, Head};
 use crate::http::input::{self, BodyFailure, End, Input};
 use crate::http::output::SocketWriter;
 use crate::http::page;
+use crate::http::refusal;
 use crate::http::table::{Entry, State};
-use crate::job::{self, Body, Reply, Request};
+use crate::job::{self, Body, Probe, ProbeKind, Request};
 use crate::logging::Access;
 use crate::priority::{Priority, Work};
 use crate::route::{self, Route};
 use crate::sys;
 use crate::vitals::{Owed, Phase};
-
-/// Why a connection is refused before it is served.
-pub(crate) const NO_ROOM: &str =
-    "every connection the server may hold is in use; send the request again later";
-
-/// Why a client's connection is refused that has as many as one address may.
-pub(crate) const TOO_MANY_OF_ONE: &str = "your address has as many connections open as one may (--max-connections-per-address); use those, or send the request again later";
 
 /// What a connection thread keeps from one connection to the next.
 #[derive(Debug)]
@@ -60,6 +55,18 @@ impl Buffers {
             priority: Priority::new(config.yielding, Work::Responding),
         }
     }
+}
+
+/// Requests for `/statusz` that are answered at a time. Each takes a probe worker some 50 µs, which
+/// a liveness probe behind a thousand of them would notice.
+const STATUSES_MAX: usize = 8;
+
+fn too_many_statuses() -> RequestError {
+    RequestError::new(
+        Code::QueueFull,
+        "too many ask for /statusz at once; send the request again later",
+    )
+    .retry_after(1)
 }
 
 /// A client that has just connected.
@@ -89,7 +96,7 @@ pub(crate) fn serve(listener: &ListenerContext, client: Peer, buffers: &mut Buff
     {
         Ok(place) => place,
         // The table has room for every connection thread there can be, so this is a thread too many.
-        Err(socket) => return refuse(listener, &socket, NO_ROOM),
+        Err(socket) => return refusal::refuse(listener, &socket, refusal::NO_ROOM),
     };
     let Buffers {
         input,
@@ -120,24 +127,6 @@ pub(crate) fn serve(listener: &ListenerContext, client: Peer, buffers: &mut Buff
             }
         }
     }
-}
-
-/// Answers 503 on a connection that is not served, without waiting for its client.
-pub(crate) fn refuse(listener: &ListenerContext, socket: &Socket, why: &str) {
-    let refusal = RequestError::new(Code::TooManyConnections, why);
-    let refusal = refusal.retry_after(admission::retry_after(
-        &listener.http.context.vitals.predict,
-    ));
-    let request_id = job::new_request_id();
-    let answer = Answer::error(&refusal, &request_id);
-    let mut bytes = Vec::with_capacity(1024);
-    answer::print_head(&answer, &request_id, Persistence::Close, &mut bytes);
-    bytes.extend_from_slice(&answer.body);
-    // What has arrived is taken off the socket, or closing it would reset the connection and the
-    // client would not see the answer. All three may fail where the client has gone.
-    sys::discard_now(socket);
-    let _ = sys::send_now(socket, &[io::IoSlice::new(&bytes)]);
-    let _ = socket.shutdown(Shutdown::Write);
 }
 
 struct Connection<'a> {
@@ -201,7 +190,7 @@ impl Connection<'_> {
                 let page = page::render(&http.context, &self.reached_at());
                 self.answer_free(&asked, Answer::text(200, page), false)
             }
-            Ok(Route::Probe(probe)) => self.answer_probe(&asked, Request::Probe(probe)),
+            Ok(Route::Probe(probe)) => self.answer_probe(&asked, probe),
             Ok(Route::Predict) => self.answer_prediction(&mut asked),
             Err(error) => {
                 let answer = Answer::error(&error, &asked.request_id);
@@ -237,21 +226,20 @@ impl Connection<'_> {
         Ok(After::Linger)
     }
 
-    fn answer_probe(&mut self, asked: &Asked, request: Request) -> Result<After, End> {
-        let answer = match exchange::ask(
-            &self.listener.http,
-            self.entry(),
-            request,
-            &asked.request_id,
-        )? {
-            Ok(Reply {
-                result: Ok(payload),
-                ..
-            }) => Answer::from(payload),
-            Ok(Reply {
-                result: Err(error), ..
-            })
-            | Err(error) => Answer::error(&error, &asked.request_id),
+    fn answer_probe(&mut self, asked: &Asked, probe: Probe) -> Result<After, End> {
+        let http = &self.listener.http;
+        let _owed = Owed::new(&http.context.vitals.answers_owed);
+        let _status = (probe.kind == ProbeKind::Status).then(|| Owed::new(&http.statuses));
+        let reply = if http.statuses.load(Ordering::Relaxed) > STATUSES_MAX
+            && probe.kind == ProbeKind::Status
+        {
+            Err(too_many_statuses())
+        } else {
+            exchange::ask(http, self.entry(), Request::Probe(probe), &asked.request_id)?
+        };
+        let answer = match reply.map(|reply| reply.result) {
+            Ok(Ok(payload)) => Answer::from(payload),
+            Ok(Err(error)) | Err(error) => Answer::error(&error, &asked.request_id),
         };
         log::debug!(
             "probe {} {} status {}",
@@ -392,8 +380,13 @@ impl Connection<'_> {
 
     /// Gives an answer that cost no prediction, at the listener's pace while predictions run.
     fn answer_free(&mut self, asked: &Asked, answer: Answer, is_probe: bool) -> Result<After, End> {
-        if (400..500).contains(&answer.status) && !self.entry().enter(State::Paced) {
-            // Whoever needs the room may have it: this client is owed no prediction.
+        // Whoever needs the room of a client that was wrong may have it.
+        let state = if (400..500).contains(&answer.status) {
+            State::Paced
+        } else {
+            State::Answering
+        };
+        if !self.entry().enter(state) {
             return Err(End::Closed);
         }
         self.pace_before(is_probe)?;

@@ -27,6 +27,8 @@ pub struct HttpContext {
     pub access_log: AccessLog,
     /// The main listener's address, for whoever asked elsewhere.
     pub main_address: Address,
+    /// Requests for `/statusz` that are being answered.
+    pub statuses: AtomicUsize,
     /// Closed when the threads are to end.
     pub stop: io::PipeReader,
 }

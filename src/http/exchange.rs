@@ -32,12 +32,17 @@ pub(crate) fn ask(
     request: Request,
     request_id: &Arc<str>,
 ) -> Result<Result<Reply, RequestError>, End> {
-    if !entry.enter(State::Owing) {
+    let is_prediction = matches!(request, Request::Predict { .. });
+    let state = if is_prediction {
+        State::Owing
+    } else {
+        State::Answering
+    };
+    if !entry.enter(state) {
         return Err(End::Closed);
     }
     let arrived = clock::instant();
     let _owed = Owed::new(&http.context.vitals.answers_owed);
-    let is_prediction = matches!(request, Request::Predict { .. });
     let (job, pending) = Job::new(request, Arc::clone(request_id), arrived);
     // A probe's answer is on its way: a client that half-closes behind its question gets it.
     let first_look = if is_prediction {

@@ -66,7 +66,9 @@ pub fn end(buffer: &[u8], searched: usize) -> Option<usize> {
 }
 
 /// Refuses what can no longer become a request, so that nobody waits for the rest of it.
-pub fn hopeless(buffer: &[u8]) -> Option<RequestError> {
+///
+/// `searched` is as for [`end`]: the bytes before it were not refused.
+pub fn hopeless(buffer: &[u8], searched: usize) -> Option<RequestError> {
     let start = &buffer[leading_crlf(buffer)..];
     match start {
         _ if start.starts_with(HTTP_2_PREFACE) => {
@@ -87,12 +89,14 @@ pub fn hopeless(buffer: &[u8]) -> Option<RequestError> {
         }
         _ => {}
     }
-    if has_bare_line_feed(buffer) {
+    // From the last byte that was looked at, as it may be the CR before a LF.
+    let fresh = buffer.get(searched.saturating_sub(1)..).unwrap_or_default();
+    if has_bare_line_feed(fresh, searched == 0) {
         return Some(malformed(
             "lines of a request head end with CR LF, but a bare LF came",
         ));
     }
-    start
+    fresh
         .contains(&0)
         .then(|| malformed("a request head holds no NUL"))
 }
@@ -103,7 +107,7 @@ pub fn hopeless(buffer: &[u8]) -> Option<RequestError> {
 /// 400 for what RFC 9112 does not allow, 417, 431 over `fields_max`, 501 for an unknown transfer
 /// coding and for CONNECT, 505 for another version.
 pub fn read(head: &[u8], fields_max: usize) -> Result<Head, RequestError> {
-    if let Some(refusal) = hopeless(head) {
+    if let Some(refusal) = hopeless(head, 0) {
         return Err(refusal);
     }
     let head = &head[leading_crlf(head)..];
@@ -152,14 +156,10 @@ fn leading_crlf(buffer: &[u8]) -> usize {
     if buffer.starts_with(b"\r\n") { 2 } else { 0 }
 }
 
-fn has_bare_line_feed(buffer: &[u8]) -> bool {
-    let mut last = 0;
-    buffer.iter().any(|&byte| {
-        byte == b'\n' && std::mem::replace(&mut last, byte) != b'\r' || {
-            last = byte;
-            false
-        }
-    })
+/// Whether a LF stands there without a CR before it; a first one counts only at the very `start`.
+fn has_bare_line_feed(bytes: &[u8], start: bool) -> bool {
+    let bare = |pair: &[u8]| pair[1] == b'\n' && pair[0] != b'\r';
+    (start && bytes.first() == Some(&b'\n')) || bytes.windows(2).any(bare)
 }
 
 fn malformed(text: impl Into<String>) -> RequestError {
@@ -538,7 +538,9 @@ mod tests {
             ("half a head", b"GET / HTTP/1.1\r\nHo", false),
         ];
         for (name, bytes, refused) in table {
-            assert_eq!(hopeless(bytes).is_some(), refused, "{name}");
+            assert_eq!(hopeless(bytes, 0).is_some(), refused, "{name}");
+            let stepwise = (1..=bytes.len()).any(|end| hopeless(&bytes[..end], end - 1).is_some());
+            assert_eq!(stepwise, refused, "{name}, byte by byte");
         }
     }
 
@@ -583,7 +585,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = hopeless(&bytes);
+            let _ = hopeless(&bytes, bytes.len() / 3);
             let _ = read(&bytes, 100);
             let _ = end(&bytes, bytes.len() / 2);
         }
@@ -598,7 +600,7 @@ mod tests {
                 let filled = (searched + step).min(bytes.len());
                 found = end(&bytes[..filled], searched);
                 if found.is_none() && whole.is_ok() {
-                    prop_assert!(hopeless(&bytes[..filled]).is_none());
+                    prop_assert!(hopeless(&bytes[..filled], searched).is_none());
                 }
                 searched = filled;
             }

@@ -31,6 +31,12 @@ pub(crate) const NARROW_BYTES: usize = 4 << 10;
 /// What it has room for where a body is larger, so that it is read in fewer pieces.
 const WIDE_BYTES: usize = 16 << 10;
 
+/// What a read costs at least, however little it brings, in bytes read by the thousand.
+const READ_EFFORT: usize = 4 << 10;
+
+/// What a byte of chunk framing costs beyond one of content: it is looked at by itself.
+const FRAMING_EFFORT: u64 = 15;
+
 /// Why a connection ends without an answer.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -63,7 +69,9 @@ pub(crate) struct Input<'a> {
     patient: bool,
     listener: &'a ListenerContext,
     limits: &'a LimitArgs,
-    /// Slots taken of the listener's pace for what was read of this request.
+    /// What was read of this request and not drawn on the listener's pace yet, in bytes.
+    effort: u64,
+    /// Slots taken of that pace for this request.
     pieces: u32,
 }
 
@@ -99,11 +107,13 @@ impl<'a> Input<'a> {
             patient: false,
             listener,
             limits,
+            effort: 0,
             pieces: 0,
         }
     }
 
-    /// Waits for a request and reads its head; `kept` says that one was answered before. The inner error is answered and ends the connection.
+    /// Waits for a request and reads its head; `kept` says that one was answered before. The inner
+    /// error is answered and ends the connection.
     pub(crate) fn read_head(&mut self, kept: bool) -> Result<Result<Head, RequestError>, End> {
         if self.filled == 0 {
             if !self.place.entry.enter(State::Idle) {
@@ -120,7 +130,8 @@ impl<'a> Input<'a> {
         if !self.place.entry.enter_reading(self.limits.head_timeout) {
             return Err(End::Closed);
         }
-        let deadline = clock::instant() + self.limits.head_timeout;
+        let mut deadline = clock::instant() + self.limits.head_timeout;
+        (self.effort, self.pieces) = (0, 0);
         let mut searched = 0;
         loop {
             let input = &self.buffer[..self.filled];
@@ -130,7 +141,7 @@ impl<'a> Input<'a> {
                 self.consume(end);
                 return Ok(head);
             }
-            if let Some(refusal) = head::hopeless(input) {
+            if let Some(refusal) = head::hopeless(input, searched) {
                 return Ok(Err(refusal));
             }
             searched = self.filled;
@@ -150,7 +161,7 @@ impl<'a> Input<'a> {
                 let text = "the request head did not arrive within --head-timeout";
                 return Ok(Err(RequestError::new(Code::RequestTimeout, text)));
             }
-            self.filled += self.read_some(self.filled)?;
+            deadline += self.read_more()?;
         }
     }
 
@@ -174,7 +185,37 @@ impl<'a> Input<'a> {
         }
     }
 
+    /// Reads what is there behind what is in the buffer, at the listener's pace; returns for how long
+    /// that held it up, which is not the client's delay.
+    fn read_more(&mut self) -> Result<Duration, End> {
+        let count = self.read_some(self.filled)?;
+        self.filled += count;
+        self.pace(count)
+    }
+
+    /// Draws what was read on the listener's pace.
+    fn pace(&mut self, bytes: usize) -> Result<Duration, End> {
+        self.effort += bytes.max(READ_EFFORT) as u64;
+        let mut waited = Duration::ZERO;
+        while self.effort >= PIECE_BYTES as u64 {
+            self.effort -= PIECE_BYTES as u64;
+            let Some(wait) = self.listener.slot_for_piece() else {
+                continue;
+            };
+            self.pieces += 1;
+            if !wait.is_zero() && sys::leaves_within(&self.place.entry.socket, wait) {
+                return Err(End::Closed);
+            }
+            waited += wait;
+        }
+        Ok(waited)
+    }
+
     fn wait_readable(&self, deadline: Instant) -> Result<Wait, End> {
+        // A client that always has something to read would never be late by poll(2).
+        if clock::instant() >= deadline {
+            return Ok(Wait::TimedOut);
+        }
         sys::wait_readable(&[self.place.entry.socket.as_fd()], Some(deadline))
             .map_err(|_| End::Closed)
     }
@@ -205,8 +246,6 @@ impl<'a> Input<'a> {
         mut decoder: BodyDecoder,
     ) -> Result<Body, BodyFailure> {
         let mut started = clock::instant();
-        let mut paced = 0;
-        self.pieces = 0;
         let entry = &self.place.entry;
         if !entry.enter_reading(self.body_time(head.framing, 0)) {
             return Err(BodyFailure::Ended(End::Closed));
@@ -222,27 +261,24 @@ impl<'a> Input<'a> {
         }
         loop {
             if self.filled > 0 && !decoder.is_complete() {
+                let framing = decoder.framing();
                 let used = decoder
                     .push(&self.buffer[..self.filled])
                     .map_err(BodyFailure::Refused)?;
                 self.consume(used);
+                self.effort += (decoder.framing() - framing) * FRAMING_EFFORT;
             }
             if decoder.is_complete() {
                 return Ok(decoder.into_body());
             }
-            let received = decoder.received();
-            while decoder.effort() >= paced + PIECE_BYTES as u64 {
-                paced += PIECE_BYTES as u64;
-                // What the server does not read in that time is not the client's delay.
-                started += self.pace_piece().map_err(BodyFailure::Ended)?;
-            }
+            let content = decoder.content();
             if let Framing::Length(length) = head.framing {
-                self.place.entry.note_read(received, length);
+                self.place.entry.note_read(content, length);
             }
-            let deadline = self.body_deadline(started, received, head.framing);
+            let deadline = self.body_deadline(started, content, head.framing);
             if self.wait_readable(deadline).map_err(BodyFailure::Ended)? == Wait::TimedOut {
                 let text = format!(
-                    "the request body did not arrive in time: {received} bytes came in {} s (--body-timeout, --min-body-rate)",
+                    "the request body did not arrive in time: {content} bytes came in {} s (--body-timeout, --min-body-rate)",
                     started.elapsed().as_secs(),
                 );
                 return Err(BodyFailure::Refused(RequestError::new(
@@ -250,20 +286,8 @@ impl<'a> Input<'a> {
                     text,
                 )));
             }
-            self.filled += self.read_some(self.filled).map_err(BodyFailure::Ended)?;
+            started += self.read_more().map_err(BodyFailure::Ended)?;
         }
-    }
-
-    /// Waits for the slot of a piece; returns for how long.
-    fn pace_piece(&mut self) -> Result<Duration, End> {
-        let Some(wait) = self.listener.slot_for_piece() else {
-            return Ok(Duration::ZERO);
-        };
-        self.pieces += 1;
-        if !wait.is_zero() && sys::leaves_within(&self.place.entry.socket, wait) {
-            return Err(End::Closed);
-        }
-        Ok(wait)
     }
 
     /// Gives back what was drawn on the pace for a body that came to a prediction.
@@ -274,21 +298,21 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The time a body may take in all, of which so much has come.
-    fn body_time(&self, framing: Framing, received: u64) -> Duration {
+    /// The time a body may take in all, of which so much content has come.
+    fn body_time(&self, framing: Framing, content: u64) -> Duration {
         let size = match framing {
             Framing::Length(length) => length,
-            Framing::Chunked | Framing::None => received,
+            Framing::Chunked | Framing::None => content,
         };
         self.limits.body_timeout + Duration::from_secs(size >> 20)
     }
 
-    /// When a body of which so much has come is late: by the total, or by the minimum rate.
-    fn body_deadline(&self, started: Instant, received: u64, framing: Framing) -> Instant {
-        let total = self.body_time(framing, received);
+    /// When a body of which so much content has come is late: by the total, or by the minimum rate.
+    fn body_deadline(&self, started: Instant, content: u64, framing: Framing) -> Instant {
+        let total = self.body_time(framing, content);
         let rate = self.limits.min_body_rate as f64;
         let by_rate = if rate > 0.0 {
-            self.limits.body_grace + Duration::from_secs_f64(received as f64 / rate)
+            self.limits.body_grace + Duration::from_secs_f64(content as f64 / rate)
         } else {
             total
         };
@@ -303,18 +327,14 @@ impl<'a> Input<'a> {
         }
         let deadline = clock::instant() + LINGER_TIME;
         let mut discarded = 0;
-        let mut paced = 0;
         while discarded < LINGER_BYTES && matches!(self.wait_readable(deadline), Ok(Wait::Ready(_)))
         {
-            match self.read_some(0) {
-                Ok(count) => discarded += count,
-                Err(_) => return,
-            }
-            if discarded >= paced + PIECE_BYTES {
-                paced += PIECE_BYTES;
-                if self.pace_piece().is_err() {
-                    return;
-                }
+            let Ok(count) = self.read_some(0) else {
+                return;
+            };
+            discarded += count;
+            if self.pace(count).is_err() {
+                return;
             }
         }
     }

@@ -8,12 +8,14 @@
 //! The probe listener is out of the main one's reach: its threads are all started at the start, and
 //! the main one leaves it descriptors.
 
+mod room;
+
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, Thread};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
@@ -24,9 +26,9 @@ use crate::clock;
 use crate::fault::Role;
 use crate::http::connection::{self, Buffers, Peer};
 use crate::http::context::{HttpContext, ListenerContext};
-use crate::http::table::{self, Eviction, Table};
+use crate::http::refusal;
+use crate::http::table::{self, Table};
 use crate::panic;
-use crate::priority::{Priority, Work};
 use crate::route::ListenerKind;
 use crate::sys::{self, Wait};
 
@@ -54,15 +56,14 @@ const YOUNG_PROBE: Duration = Duration::from_millis(5);
 /// ones come back as new ones, all at once, and a kubelet's probe must not stand behind them for long.
 const PROBE_FIRST_SHARE: u32 = 4;
 
+/// The longest that a probe on a fresh connection waits for its slot, on the main and on the probe
+/// listener: well within a kubelet's second, whatever the flood. As each listener's connections have
+/// to wait as long, it bounds what a flood of fresh probes costs.
+const PROBE_WAIT: Duration = Duration::from_millis(250);
+const PROBE_WAIT_PROBE: Duration = Duration::from_millis(10);
+
 /// A pause where clients connect and leave at once, so that predictions are not interrupted for each.
 const GONE_PAUSE: Duration = Duration::from_millis(1);
-
-/// How long a new connection waits at the cap for another to become idle or to end.
-const ROOM_PATIENCE: Duration = Duration::from_millis(100);
-
-/// Descriptors opened after the listeners, or for a moment: pipes, model files, connections on
-/// their way in or out.
-const SPARE_DESCRIPTORS: usize = 16;
 
 /// One listener with its threads.
 #[derive(Debug)]
@@ -107,7 +108,12 @@ impl Listener {
                 limits.max_connections,
                 (SPARE_MIN, SPARE_MAX),
                 YOUNG,
-                Pace::new(limits.pace_first, limits.pace_later, limits.pace_bodies),
+                Pace::new(
+                    limits.pace_first,
+                    limits.pace_later,
+                    limits.pace_bodies,
+                    PROBE_WAIT,
+                ),
             ),
             // Nothing that happens elsewhere can then take a thread from it.
             ListenerKind::Probe => (
@@ -118,6 +124,7 @@ impl Listener {
                     limits.pace_probes.saturating_mul(PROBE_FIRST_SHARE),
                     limits.pace_probes,
                     limits.pace_bodies,
+                    PROBE_WAIT_PROBE,
                 ),
             ),
         };
@@ -155,7 +162,7 @@ impl Listener {
     /// # Errors
     /// Where the system has no threads to give.
     pub fn start(self: &Arc<Self>) -> io::Result<()> {
-        self.replenish(self.spare.1)
+        self.replenish(self.spare.1).map(|_| ())
     }
 
     /// Closes every idle connection.
@@ -169,8 +176,9 @@ impl Listener {
         self.replenish_or_starve(self.spare.1);
     }
 
-    /// Starts threads until `spare` wait, as far as the cap allows.
-    fn replenish(self: &Arc<Self>, spare: usize) -> io::Result<()> {
+    /// Starts threads until `spare` wait, as far as the cap allows; returns how many.
+    fn replenish(self: &Arc<Self>, spare: usize) -> io::Result<usize> {
+        let mut started = 0;
         loop {
             let below = |limit: usize| move |count: usize| (count < limit).then_some(count + 1);
             if self
@@ -178,7 +186,7 @@ impl Listener {
                 .fetch_update(Ordering::AcqRel, Ordering::Acquire, below(self.cap))
                 .is_err()
             {
-                return Ok(());
+                return Ok(started);
             }
             let present = Present(Arc::clone(self));
             if self
@@ -186,25 +194,27 @@ impl Listener {
                 .fetch_update(Ordering::AcqRel, Ordering::Acquire, below(spare))
                 .is_err()
             {
-                return Ok(());
+                return Ok(started);
             }
             let waiting = Waiting(Arc::clone(self));
             sys::spawn("conn", STACK_BYTES, move || {
                 connection_thread(present, waiting)
             })?;
+            started += 1;
         }
     }
 
     /// As [`replenish`](Self::replenish); where the system has no thread to give, those there are
-    /// become the cap, and the reserved thread makes room among them.
+    /// become the cap, and the reserved thread makes room among them, until one can be started.
     fn replenish_or_starve(self: &Arc<Self>, spare: usize) {
-        let spared = self.replenish(spare);
-        if let Err(error) = &spared {
-            self.complain("start a connection thread", error);
-        }
-        self.starved.store(spared.is_err(), Ordering::Release);
-        if spared.is_err() {
-            self.wake_reserved();
+        match self.replenish(spare) {
+            Ok(0) => {}
+            Ok(_) => self.starved.store(false, Ordering::Release),
+            Err(error) => {
+                self.complain("start a connection thread", &error);
+                self.starved.store(true, Ordering::Release);
+                self.wake_reserved();
+            }
         }
     }
 
@@ -257,108 +267,9 @@ impl Listener {
         }
     }
 
-    /// Whether one more connection of the main listener leaves descriptors to the probe listener.
-    ///
-    /// Where it does not, a connection has to go for it, and where none can be spared now, one soon.
-    /// The limit is read each time: an operator may lower it (prlimit(1)).
-    fn leaves_descriptors(&self) -> bool {
-        if self.shared.kind == ListenerKind::Probe {
-            return true;
-        }
-        let limit = sys::descriptor_limit();
-        let limits = &self.shared.http.context.config.limits;
-        // The kernel gives the lowest free number: what was open before this socket is below it.
-        let others = usize::try_from(self.socket.as_raw_fd()).unwrap_or(0) + SPARE_DESCRIPTORS;
-        let reserve = limits.max_probe_connections.min(limit / 4) + others;
-        let waiting = self.waiting.load(Ordering::Acquire);
-        let open = self.threads.load(Ordering::Acquire).saturating_sub(waiting);
-        if open < limit.saturating_sub(reserve) {
-            return true;
-        }
-        let error = io::Error::other(format!(
-            "of {limit} descriptors all but a reserve are in use"
-        ));
-        self.complain("keep every connection", &error);
-        let deadline = clock::instant() + ROOM_PATIENCE;
-        loop {
-            match self.evict(&self.shared.table, 0) {
-                Eviction::Done => return true,
-                Eviction::Soon if clock::instant() < deadline => sys::sleep(ROOM_PATIENCE / 20),
-                Eviction::Soon | Eviction::Nobody => return false,
-            }
-        }
-    }
-
-    fn evict(&self, table: &Table, threads: usize) -> Eviction {
-        let eviction = table.make_room(threads);
-        if eviction == Eviction::Done {
-            self.shared.clients().evicted.increment();
-        }
-        eviction
-    }
-
     fn refuse(&self, socket: Socket) {
         self.shared.clients().refused.increment();
-        connection::refuse(&self.shared, &socket, connection::NO_ROOM);
-    }
-
-    /// What the reserved thread does, until told to stop: while every connection thread is taken,
-    /// it closes the connection that can best be spared in favour of each new one, and refuses where
-    /// there is none.
-    pub fn make_room(&self) {
-        *self.reserved() = Some(thread::current());
-        let context = &self.shared.http.context;
-        let mut priority = Priority::new(context.config.yielding, Work::Responding);
-        let stop: BorrowedFd<'_> = self.shared.http.stop.as_fd();
-        let mut trying_since = None;
-        loop {
-            context.faults.turn(Role::Reserve);
-            if !self.is_full() {
-                trying_since = None;
-                self.shared.crowded.store(false, Ordering::Release);
-                thread::park();
-                continue;
-            }
-            priority.adapt(context.vitals.predict.service_time());
-            match sys::wait_readable(&[stop, self.socket.as_fd()], None) {
-                Ok(Wait::Ready(0)) => return,
-                Ok(_) if !self.is_full() => continue,
-                Ok(_) => {}
-                Err(error) => self.back_off("wait for a connection", &error),
-            }
-            let threads = self.threads.load(Ordering::Acquire);
-            match self.evict(&self.shared.table, threads) {
-                Eviction::Done => {
-                    trying_since = None;
-                    // Its thread wakes up and takes the connection that waits; if nobody is left to
-                    // wait for the next then, it says so.
-                    thread::park_timeout(BACK_OFF);
-                    sys::sleep(self.shared.slot(&self.shared.pace.evictions));
-                    continue;
-                }
-                Eviction::Soon => {
-                    let now = clock::instant();
-                    let since = *trying_since.get_or_insert(now);
-                    if now.saturating_duration_since(since) < ROOM_PATIENCE {
-                        // Where all are busy with requests, they take turns.
-                        self.shared.crowded.store(true, Ordering::Release);
-                        thread::park_timeout(ROOM_PATIENCE / 20);
-                        continue;
-                    }
-                }
-                Eviction::Nobody => {}
-            }
-            trying_since = None;
-            if let Accepted::Connection(socket, _) = self.accept() {
-                self.refuse(socket);
-            }
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) == 0
-            && (self.threads.load(Ordering::Acquire) >= self.cap
-                || self.starved.load(Ordering::Acquire))
+        refusal::refuse(&self.shared, &socket, refusal::NO_ROOM);
     }
 
     fn reserved(&self) -> std::sync::MutexGuard<'_, Option<Thread>> {
@@ -389,25 +300,6 @@ impl Listener {
             drop(last);
             log::warn!("cannot {what} on {}: {error}; trying again", self.address);
         }
-    }
-
-    /// Whether a client may have one more connection; where it has as many as one may, one of its
-    /// own that can be spared is closed.
-    fn has_room_for(&self, peer: Option<IpAddr>) -> bool {
-        let limits = &self.shared.http.context.config.limits;
-        let (Some(max), Some(peer), ListenerKind::Main) =
-            (limits.max_connections_per_address, peer, self.shared.kind)
-        else {
-            return true;
-        };
-        if self.shared.table.count(peer) < max {
-            return true;
-        }
-        let evicted = self.shared.table.make_room_of(peer) == Eviction::Done;
-        if evicted {
-            self.shared.clients().evicted.increment();
-        }
-        evicted
     }
 }
 
@@ -472,7 +364,7 @@ fn connection_thread(present: Present, waiting: Waiting) {
             }
         } else {
             listener.shared.clients().per_address.increment();
-            connection::refuse(&listener.shared, &socket, connection::TOO_MANY_OF_ONE);
+            refusal::refuse(&listener.shared, &socket, refusal::TOO_MANY_OF_ONE);
         }
         waiting = Waiting::join(&listener);
     }

@@ -13,6 +13,7 @@ pub(crate) mod exchange;
 pub(crate) mod input;
 pub(crate) mod output;
 pub(crate) mod page;
+pub(crate) mod refusal;
 pub(crate) mod table;
 
 pub mod answer;

@@ -26,14 +26,16 @@ pub(crate) enum State {
     Lingering = 2,
     /// Reading a request.
     Reading = 3,
-    /// Owing its client an answer.
+    /// Owing its client a prediction, or asking for one.
     Owing = 4,
-    /// Writing one.
-    Writing = 5,
+    /// Owing its client another answer, which will not be long.
+    Answering = 5,
+    /// Writing an answer.
+    Writing = 6,
     /// Told to close by somebody else.
-    Closing = 6,
+    Closing = 7,
     /// No connection is there.
-    Vacant = 7,
+    Vacant = 8,
 }
 
 impl State {
@@ -44,14 +46,15 @@ impl State {
             2 => State::Lingering,
             3 => State::Reading,
             4 => State::Owing,
-            5 => State::Writing,
-            6 => State::Closing,
+            5 => State::Answering,
+            6 => State::Writing,
+            7 => State::Closing,
             _ => State::Vacant,
         }
     }
 }
 
-const STATE_SHIFT: u32 = 61;
+const STATE_SHIFT: u32 = 60;
 const MILLIS_MASK: u64 = (1 << STATE_SHIFT) - 1;
 
 /// How long a connection is left alone that does not take its answer: a round trip across the world.
@@ -65,9 +68,9 @@ const TRIES: usize = 16;
 pub(crate) enum Eviction {
     /// A connection was closed.
     Done,
-    /// Some are about to end, or have only just begun to be idle or slow.
+    /// Some are about to have their answer or to end, or have only just begun to be idle or slow.
     Soon,
-    /// All of them are owed an answer.
+    /// All of them are owed a prediction.
     Nobody,
 }
 
@@ -360,7 +363,7 @@ impl Table {
             }
             State::Writing => from(UNWRITTEN_MILLIS, Claim::Unwritten(age)),
             State::Owing | State::Vacant => Err(Eviction::Nobody),
-            State::Closing => Err(Eviction::Soon),
+            State::Answering | State::Closing => Err(Eviction::Soon),
         }
     }
 

@@ -11,11 +11,11 @@ pub use encode::{EncodeError, encode};
 
 use crate::model::{Expected, Model, Output, PredictError, Rows, Schema};
 
-/// Bytes that a model's output for so many rows takes: an index or a number each, and the
-/// probabilities of all classes.
-pub fn output_bytes(schema: &Schema, rows: usize) -> usize {
-    let each = size_of::<f64>() * (1 + schema.classes.len());
-    rows.saturating_mul(each)
+/// Bytes that a prediction takes beyond its decoded rows: the model's own copy of them, and of its
+/// output an index or a number for each, and the probabilities of all classes.
+pub fn working_bytes(schema: &Schema, rows: &Rows) -> usize {
+    let output = size_of::<f64>() * (1 + schema.classes.len());
+    size_of_val(rows.values()).saturating_add(rows.len().saturating_mul(output))
 }
 
 /// Predicts, and checks that the model answered for every row with what its schema knows.

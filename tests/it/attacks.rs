@@ -137,6 +137,14 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack::new("flood: livez, 16 clients", flood::livez_16),
     Attack::new("flood: livez, 128 clients", flood::livez_128),
     Attack::new("flood: livez, 64 on probes", flood::livez_on_probe_listener).on_probe_listener(),
+    Attack::new("flood: livez, fresh", flood::fresh_livez),
+    Attack::new(
+        "flood: livez, fresh on probes",
+        flood::fresh_livez_on_probe_listener,
+    )
+    .on_probe_listener(),
+    Attack::new("flood: statusz, 500 clients", flood::statusz),
+    Attack::new("flood: heads by bytes", flood::heads_by_bytes),
     Attack::new("flood: refused predictions", flood::refused_predictions),
     Attack::new("flood: abandoned predictions", flood::abandoned_predictions)
         .exceeding_cap()

@@ -26,7 +26,8 @@ pub const PLAN: Plan = Plan {
     probe_interval: Duration::from_millis(10),
     honest_clients: 1,
     honest_pause: Duration::from_millis(5),
-    recovery: Duration::from_secs(10),
+    recovery: Duration::from_secs(5),
+    rest: Duration::ZERO,
 };
 
 static TURN: Mutex<()> = Mutex::new(());
@@ -89,6 +90,12 @@ fn harm(attack: &Attack, seen: &Seen, idle: Usage) -> Vec<String> {
         harm.push(format!(
             "idle it held {idle:?}, afterwards {:?}",
             seen.after
+        ));
+    }
+    if seen.probe_after.failed() > 0 {
+        harm.push(format!(
+            "probes afterwards: {}",
+            outcomes(&seen.probe_after)
         ));
     }
     for line in &mut harm {

@@ -147,6 +147,37 @@ pub(super) fn livez_on_probe_listener(scene: &Scene) -> io::Result<()> {
     livez(scene, scene.probe, 64)
 }
 
+/// As kubelets would ask, if there were hundreds: on a fresh connection each time.
+pub(super) fn fresh_livez(scene: &Scene) -> io::Result<()> {
+    fresh(scene, scene.main)
+}
+
+pub(super) fn fresh_livez_on_probe_listener(scene: &Scene) -> io::Result<()> {
+    fresh(scene, scene.probe)
+}
+
+fn fresh(scene: &Scene, address: SocketAddr) -> io::Result<()> {
+    let openings = [b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_vec()];
+    Traffic::of(200, &openings).run(scene, address)
+}
+
+/// The answer that costs most of those that cost no prediction.
+pub(super) fn statusz(scene: &Scene) -> io::Result<()> {
+    let request = Request::new("GET", "/statusz", "a", &[], b"");
+    closed_loop(scene, scene.main, 500, request)
+}
+
+/// Heads sent a byte at a time, without a pause.
+pub(super) fn heads_by_bytes(scene: &Scene) -> io::Result<()> {
+    let openings = [b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Bytes: ".to_vec()];
+    let traffic = Traffic {
+        refrain: b"x",
+        refrain_bytes: 1 << 20,
+        ..Traffic::of(200, &openings)
+    };
+    traffic.run(scene, scene.main)
+}
+
 fn livez(scene: &Scene, address: SocketAddr, clients: usize) -> io::Result<()> {
     let request = Request::new("GET", "/livez", "a", &[], b"");
     closed_loop(scene, address, clients, request)

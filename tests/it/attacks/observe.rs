@@ -25,6 +25,9 @@ const RSS_KIB_MAX: u64 = 2 << 20;
 
 const SAMPLE: Duration = Duration::from_millis(20);
 
+/// Probes that say whether the server answers as it did before.
+const PROBES_AFTER: u32 = 20;
+
 /// Longest time that an attack may take to end once told to.
 const ENDING: Duration = Duration::from_secs(10);
 
@@ -54,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) honest_pause: Duration,
     /// Longest wait for threads and descriptors to be back.
     pub(crate) recovery: Duration,
+    /// From the attack's end until the server is looked at for the last time.
+    pub(crate) rest: Duration,
 }
 
 /// What was seen.
@@ -71,6 +76,8 @@ pub(crate) struct Seen {
     pub(crate) peak: Usage,
     /// What it held in the end.
     pub(crate) after: Usage,
+    /// Probes on the probe listener once it had recovered.
+    pub(crate) probe_after: Tally,
     /// From the attack's end until threads and descriptors were back, to a twentieth of a second;
     /// `None` where they never were.
     pub(crate) recovery: Option<Duration>,
@@ -134,6 +141,18 @@ pub(crate) fn observe(
         after = Usage::of(subject.pid)?;
     }
     let took = clock::instant().saturating_duration_since(ended);
+    let recovery = back(after).then_some(took);
+    let probe_after = Prober {
+        target: Target::probe(subject.probe, "/livez").map_err(io::Error::other)?,
+        interval: plan.probe_interval,
+        duration: plan.probe_interval * PROBES_AFTER,
+    }
+    .run();
+    if !plan.rest.is_zero() {
+        let rested = ended + plan.rest;
+        sys::sleep(rested.saturating_duration_since(clock::instant()));
+        after = Usage::of(subject.pid)?;
+    }
     let [calm, attacked] = honest.served();
     Ok(Seen {
         probe,
@@ -142,7 +161,8 @@ pub(crate) fn observe(
         attacked,
         peak: watch.peak.lock().map_or(peak, |seen| seen.max(peak)),
         after,
-        recovery: back(after).then_some(took),
+        probe_after,
+        recovery,
         cut_short: watch.cut_short.load(Ordering::Relaxed),
     })
 }

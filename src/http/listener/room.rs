@@ -1,0 +1,158 @@
+//! How a full listener makes room: on the reserved thread, which closes the connection that can best
+//! be spared in favour of each new one, and refuses where there is none.
+//!
+//! Full is a listener whose connection threads are all taken, be it at its cap, for want of threads,
+//! or of descriptors, of which the main listener leaves some to the probe listener.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use super::{Accepted, BACK_OFF, Listener};
+use crate::clock;
+use crate::fault::Role;
+use crate::http::table::{Eviction, Table};
+use crate::priority::{Priority, Work};
+use crate::route::ListenerKind;
+use crate::sys::{self, Wait};
+
+/// How long a new connection waits at the cap for another to become idle or to end.
+const ROOM_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Descriptors opened after the listeners, or for a moment: pipes, model files, connections on
+/// their way in or out.
+const SPARE_DESCRIPTORS: usize = 16;
+
+impl Listener {
+    /// What the reserved thread does, until told to stop: while every connection thread is taken,
+    /// it closes the connection that can best be spared in favour of each new one, and refuses where
+    /// there is none.
+    pub fn make_room(self: &Arc<Self>) {
+        *self.reserved() = Some(thread::current());
+        let context = &self.shared.http.context;
+        let mut priority = Priority::new(context.config.yielding, Work::Responding);
+        let stop: BorrowedFd<'_> = self.shared.http.stop.as_fd();
+        let mut trying_since = None;
+        loop {
+            context.faults.turn(Role::Reserve);
+            if !self.is_full() {
+                trying_since = None;
+                self.shared.crowded.store(false, Ordering::Release);
+                if self.waiting.load(Ordering::Acquire) == 0 {
+                    // Two that took connections at once may each have relied on the other.
+                    self.replenish_or_starve(self.spare.0);
+                    if self.is_full() {
+                        continue;
+                    }
+                }
+                thread::park();
+                continue;
+            }
+            priority.adapt(context.vitals.predict.service_time());
+            match sys::wait_readable(&[stop, self.socket.as_fd()], None) {
+                Ok(Wait::Ready(0)) => return,
+                Ok(_) if !self.is_full() => continue,
+                Ok(_) => {}
+                Err(error) => {
+                    self.back_off("wait for a connection", &error);
+                    continue;
+                }
+            }
+            let threads = self.threads.load(Ordering::Acquire);
+            match self.evict(&self.shared.table, threads) {
+                Eviction::Done => {
+                    trying_since = None;
+                    self.shared.crowded.store(false, Ordering::Release);
+                    // Its thread wakes up and takes the connection that waits; if nobody is left to
+                    // wait for the next then, it says so.
+                    thread::park_timeout(BACK_OFF);
+                    sys::sleep(self.shared.slot(&self.shared.pace.evictions));
+                    continue;
+                }
+                Eviction::Soon => {
+                    let now = clock::instant();
+                    let since = *trying_since.get_or_insert(now);
+                    if now.saturating_duration_since(since) < ROOM_PATIENCE {
+                        // Where all are busy with requests, they take turns.
+                        self.shared.crowded.store(true, Ordering::Release);
+                        thread::park_timeout(ROOM_PATIENCE / 20);
+                        continue;
+                    }
+                }
+                Eviction::Nobody => {}
+            }
+            trying_since = None;
+            if let Accepted::Connection(socket, _) = self.accept() {
+                self.refuse(socket);
+            }
+        }
+    }
+
+    /// Whether one more connection of the main listener leaves descriptors to the probe listener.
+    ///
+    /// Where it does not, a connection has to go for it, and where none can be spared now, one soon.
+    /// The limit is read each time: an operator may lower it (prlimit(1)).
+    pub(super) fn leaves_descriptors(&self) -> bool {
+        if self.shared.kind == ListenerKind::Probe {
+            return true;
+        }
+        let limit = sys::descriptor_limit();
+        let limits = &self.shared.http.context.config.limits;
+        // The kernel gives the lowest free number: what was open before this socket is below it.
+        let others = usize::try_from(self.socket.as_raw_fd()).unwrap_or(0) + SPARE_DESCRIPTORS;
+        let reserve = limits.max_probe_connections.min(limit / 4) + others;
+        let waiting = self.waiting.load(Ordering::Acquire);
+        let open = self.threads.load(Ordering::Acquire).saturating_sub(waiting);
+        if open < limit.saturating_sub(reserve) {
+            return true;
+        }
+        let error = io::Error::other(format!(
+            "of {limit} descriptors all but a reserve are in use"
+        ));
+        self.complain("keep every connection", &error);
+        let deadline = clock::instant() + ROOM_PATIENCE;
+        loop {
+            match self.evict(&self.shared.table, 0) {
+                Eviction::Done => return true,
+                Eviction::Soon if clock::instant() < deadline => sys::sleep(ROOM_PATIENCE / 20),
+                Eviction::Soon | Eviction::Nobody => return false,
+            }
+        }
+    }
+
+    /// Whether a client may have one more connection; where it has as many as one may, one of its
+    /// own that can be spared is closed.
+    pub(super) fn has_room_for(&self, peer: Option<IpAddr>) -> bool {
+        let limits = &self.shared.http.context.config.limits;
+        let (Some(max), Some(peer), ListenerKind::Main) =
+            (limits.max_connections_per_address, peer, self.shared.kind)
+        else {
+            return true;
+        };
+        if self.shared.table.count(peer) < max {
+            return true;
+        }
+        let evicted = self.shared.table.make_room_of(peer) == Eviction::Done;
+        if evicted {
+            self.shared.clients().evicted.increment();
+        }
+        evicted
+    }
+    pub(super) fn evict(&self, table: &Table, threads: usize) -> Eviction {
+        let eviction = table.make_room(threads);
+        if eviction == Eviction::Done {
+            self.shared.clients().evicted.increment();
+        }
+        eviction
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) == 0
+            && (self.threads.load(Ordering::Acquire) >= self.cap
+                || self.starved.load(Ordering::Acquire))
+    }
+}

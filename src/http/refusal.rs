@@ -1,0 +1,38 @@
+//! Refusing a connection before it is served: 503, and closed, without waiting for its client.
+
+use std::io;
+use std::net::Shutdown;
+
+use socket2::Socket;
+
+use crate::admission;
+use crate::error::{Code, RequestError};
+use crate::http::answer::{self, Answer, Persistence};
+use crate::http::context::ListenerContext;
+use crate::job;
+use crate::sys;
+
+/// Why a connection is refused before it is served.
+pub(crate) const NO_ROOM: &str =
+    "every connection the server may hold is in use; send the request again later";
+
+/// Why a client's connection is refused that has as many as one address may.
+pub(crate) const TOO_MANY_OF_ONE: &str = "your address has as many connections open as one may (--max-connections-per-address); use those, or send the request again later";
+
+/// Answers 503 on a connection that is not served, without waiting for its client.
+pub(crate) fn refuse(listener: &ListenerContext, socket: &Socket, why: &str) {
+    let refusal = RequestError::new(Code::TooManyConnections, why);
+    let refusal = refusal.retry_after(admission::retry_after(
+        &listener.http.context.vitals.predict,
+    ));
+    let request_id = job::new_request_id();
+    let answer = Answer::error(&refusal, &request_id);
+    let mut bytes = Vec::with_capacity(1024);
+    answer::print_head(&answer, &request_id, Persistence::Close, &mut bytes);
+    bytes.extend_from_slice(&answer.body);
+    // What has arrived is taken off the socket, or closing it would reset the connection and the
+    // client would not see the answer. All three may fail where the client has gone.
+    sys::discard_now(socket);
+    let _ = sys::send_now(socket, &[io::IoSlice::new(&bytes)]);
+    let _ = socket.shutdown(Shutdown::Write);
+}
