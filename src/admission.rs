@@ -167,8 +167,10 @@ pub struct Pace {
 pub const PIECE_BYTES: usize = 64 << 10;
 
 /// Connections a second that are closed in favour of new ones. Each costs some 30 µs, and at this
-/// rate a full backlog of the listening socket is worked off within a probe's second.
-const EVICTIONS: u32 = 5000;
+/// rate a full backlog of the listening socket is worked off in about a second. A burst of two
+/// backlogs is: while the backlog overflows, everybody's connections are lost.
+const EVICTIONS: u32 = 4000;
+const EVICTIONS_BURST: u64 = 8192;
 
 /// For how long bodies are read at full speed after a quiet moment, as a share of a second.
 const PIECES_BURST: u64 = 4;
@@ -184,7 +186,7 @@ impl Pace {
             first_other: Pacer::new(first),
             later: Pacer::new(later),
             pieces: Pacer::with(pieces, burst, Pacer::WAIT_MAX),
-            evictions: Pacer::new(EVICTIONS),
+            evictions: Pacer::with(EVICTIONS, EVICTIONS_BURST, Pacer::WAIT_MAX),
         }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) const NARROW_BYTES: usize = 4 << 10;
 const WIDE_BYTES: usize = 16 << 10;
 
 /// What a read costs at least, however little it brings, in bytes read by the thousand.
-const READ_EFFORT: usize = 4 << 10;
+const READ_EFFORT: usize = 16 << 10;
 
 /// What a byte of chunk framing costs beyond one of content: it is looked at by itself.
 const FRAMING_EFFORT: u64 = 15;

@@ -60,10 +60,10 @@ const PROBE_FIRST_SHARE: u32 = 4;
 /// listener: well within a kubelet's second, whatever the flood. As each listener's connections have
 /// to wait as long, it bounds what a flood of fresh probes costs.
 const PROBE_WAIT: Duration = Duration::from_millis(250);
-const PROBE_WAIT_PROBE: Duration = Duration::from_millis(10);
+const PROBE_WAIT_PROBE: Duration = Duration::from_millis(13);
 
 /// A pause where clients connect and leave at once, so that predictions are not interrupted for each.
-const GONE_PAUSE: Duration = Duration::from_millis(1);
+const GONE_PAUSE: Duration = Duration::from_millis(3);
 
 /// One listener with its threads.
 #[derive(Debug)]
