@@ -47,10 +47,10 @@ const STACK_BYTES: usize = 48 * 1024;
 /// A pause after a failed system call that only time can mend.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
-/// How long a connection is left alone before it counts as idle or slow: a request follows its
-/// connection within a round trip, and a probe comes from the same machine or network.
-const YOUNG: Duration = Duration::from_millis(50);
-const YOUNG_PROBE: Duration = Duration::from_millis(5);
+/// How long a connection is left alone before it counts as idle or slow. Who has been idle longest
+/// goes first, so it matters only where all are about as young: a request follows its connection at
+/// once, and the longer this is, the fewer can be let in a second.
+const YOUNG: Duration = Duration::from_millis(5);
 
 /// First answers on the probe listener for each later one. Kept connections that make room for new
 /// ones come back as new ones, all at once, and a kubelet's probe must not stand behind them for long.
@@ -103,11 +103,10 @@ impl Listener {
         relief: Option<&Listener>,
     ) -> Self {
         let limits = &http.context.config.limits;
-        let (cap, spare, young, pace) = match kind {
+        let (cap, spare, pace) = match kind {
             ListenerKind::Main => (
                 limits.max_connections,
                 (SPARE_MIN, SPARE_MAX),
-                YOUNG,
                 Pace::new(
                     limits.pace_first,
                     limits.pace_later,
@@ -119,7 +118,6 @@ impl Listener {
             ListenerKind::Probe => (
                 limits.max_probe_connections,
                 (limits.max_probe_connections, limits.max_probe_connections),
-                YOUNG_PROBE,
                 Pace::new(
                     limits.pace_probes.saturating_mul(PROBE_FIRST_SHARE),
                     limits.pace_probes,
@@ -128,7 +126,7 @@ impl Listener {
                 ),
             ),
         };
-        let table = Arc::new(Table::new(cap, young));
+        let table = Arc::new(Table::new(cap, YOUNG));
         let relief = relief.map_or_else(|| Arc::clone(&table), |other| other.shared.table());
         Listener {
             shared: ListenerContext {

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Accepted, BACK_OFF, Listener};
 use crate::clock;
@@ -27,6 +27,35 @@ const ROOM_PATIENCE: Duration = Duration::from_millis(100);
 /// their way in or out.
 const SPARE_DESCRIPTORS: usize = 16;
 
+/// How many connections are closed at a time: one, and more while they are wanted in a row, so that
+/// a burst of new ones is not let in one by one.
+#[derive(Debug, Default)]
+struct Batch {
+    size: usize,
+    last: Option<Instant>,
+}
+
+impl Batch {
+    /// As many threads as may wait for connections; more would end.
+    const SIZE_MAX: usize = super::SPARE_MAX;
+
+    /// What counts as in a row.
+    const GAP: Duration = Duration::from_millis(5);
+
+    fn size(&mut self, now: Instant) -> usize {
+        let in_a_row = self
+            .last
+            .is_some_and(|last| now.saturating_duration_since(last) < Self::GAP);
+        self.last = Some(now);
+        self.size = if in_a_row {
+            (self.size * 2).min(Self::SIZE_MAX)
+        } else {
+            1
+        };
+        self.size
+    }
+}
+
 impl Listener {
     /// What the reserved thread does, until told to stop: while every connection thread is taken,
     /// it closes the connection that can best be spared in favour of each new one, and refuses where
@@ -37,6 +66,7 @@ impl Listener {
         let mut priority = Priority::new(context.config.yielding, Work::Responding);
         let stop: BorrowedFd<'_> = self.shared.http.stop.as_fd();
         let mut trying_since = None;
+        let mut batch = Batch::default();
         loop {
             context.faults.turn(Role::Reserve);
             if !self.is_full() {
@@ -67,10 +97,17 @@ impl Listener {
                 Eviction::Done => {
                     trying_since = None;
                     self.shared.crowded.store(false, Ordering::Release);
+                    let mut wait = self.shared.slot(&self.shared.pace.evictions);
+                    for _ in 1..batch.size(clock::instant()) {
+                        if self.evict(&self.shared.table, threads) != Eviction::Done {
+                            break;
+                        }
+                        wait = self.shared.slot(&self.shared.pace.evictions);
+                    }
                     // Its thread wakes up and takes the connection that waits; if nobody is left to
                     // wait for the next then, it says so.
                     thread::park_timeout(BACK_OFF);
-                    sys::sleep(self.shared.slot(&self.shared.pace.evictions));
+                    sys::sleep(wait);
                     continue;
                 }
                 Eviction::Soon => {
@@ -142,6 +179,7 @@ impl Listener {
         }
         evicted
     }
+
     pub(super) fn evict(&self, table: &Table, threads: usize) -> Eviction {
         let eviction = table.make_room(threads);
         if eviction == Eviction::Done {
