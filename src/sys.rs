@@ -2,7 +2,7 @@
 //! limits, and waiting for a socket with a time limit.
 //!
 //! A leaf. The only file with `unsafe`, for the calls that no safe crate covers (`sched_setattr(2)`,
-//! `ioctl(SIOCOUTQ)`, `mallopt(3)`). Everything about scheduling is a wish: where the kernel
+//! `ioctl(SIOCOUTQ)`, `setsockopt(TCP_DEFER_ACCEPT)`, `mallopt(3)`). Everything about scheduling is a wish: where the kernel
 //! or a seccomp filter refuses, that is logged once at debug and the server goes on.
 
 use std::io::{self, IoSlice};
@@ -253,6 +253,36 @@ pub fn has_input(socket: impl AsFd) -> bool {
     let looked = rustix::event::poll(&mut set, Some(&timespec(Duration::ZERO)));
     let came = set[0].revents();
     looked.is_ok_and(|ready| ready > 0) && came == PollFlags::IN
+}
+
+/// Has a TCP listener's connections accepted only once they have brought something, or a second has
+/// passed; or takes that back. Where the system knows no such thing, nothing changes.
+pub fn defer_accept(listener: impl AsFd, defer: bool) {
+    #[cfg(target_os = "linux")]
+    defer::set(listener.as_fd(), defer);
+    #[cfg(not(target_os = "linux"))]
+    let _ = (listener, defer);
+}
+
+#[cfg(target_os = "linux")]
+mod defer {
+    use std::os::fd::{AsRawFd, BorrowedFd};
+
+    #[allow(unsafe_code)] // no safe crate offers TCP_DEFER_ACCEPT (tcp(7))
+    pub(super) fn set(listener: BorrowedFd<'_>, defer: bool) {
+        let seconds = libc::c_int::from(defer);
+        // SAFETY: the descriptor is borrowed and so open; the kernel reads one int of the size that is
+        // given from a live one. A listener that is no TCP socket refuses, and stays as it was.
+        unsafe {
+            libc::setsockopt(
+                listener.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_DEFER_ACCEPT,
+                (&raw const seconds).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            );
+        }
+    }
 }
 
 /// Looks, without waiting, whether a socket has come to its end with nothing left to read.

@@ -22,7 +22,7 @@ use crate::vitals::{Owed, Phase};
 /// When a waiting connection first looks whether its client is still there, and how often at last:
 /// each look is twice as far off as the one before, so that short predictions cost none, and those
 /// abandoned at once are known by the time a worker takes them up.
-const CLIENT_CHECK_FIRST: Duration = Duration::from_millis(4);
+const CLIENT_CHECK_FIRST: Duration = Duration::from_millis(16);
 const CLIENT_CHECK_LAST: Duration = Duration::from_millis(250);
 
 /// Sends a job on its way and waits for its reply; the inner error is the answer without one.
