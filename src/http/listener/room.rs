@@ -194,3 +194,17 @@ impl Listener {
                 || self.starved.load(Ordering::Acquire))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_wanted_in_a_row_are_let_in_by_fours_and_others_one_by_one() {
+        let start = clock::instant();
+        let mut batch = Batch::default();
+        let mut size = |millis: u64| batch.size(start + Duration::from_millis(millis));
+        assert_eq!([size(0), size(1), size(2), size(3)], [1, 2, 4, 4]);
+        assert_eq!([size(100), size(200), size(201)], [1, 1, 2]);
+    }
+}
