@@ -180,6 +180,7 @@ impl Listener {
         evicted
     }
 
+    /// Makes room in `table`, and counts it.
     pub(super) fn evict(&self, table: &Table, threads: usize) -> Eviction {
         let eviction = table.make_room(threads);
         if eviction == Eviction::Done {
@@ -188,6 +189,7 @@ impl Listener {
         eviction
     }
 
+    /// Whether nobody waits for a connection, and nobody can be started to.
     pub(super) fn is_full(&self) -> bool {
         self.waiting.load(Ordering::Acquire) == 0
             && (self.threads.load(Ordering::Acquire) >= self.cap
