@@ -4,16 +4,19 @@
 //! full lane hands the job back, and the refusal travels to the connection, which writes it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Receiver;
 
 use crate::admission;
-use crate::clock;
+use crate::clock::{self, Stamp};
 use crate::context::Context;
 use crate::fault::Role;
 use crate::job::{Job, Request};
 use crate::lane::{Full, Lane, LaneKind};
 use crate::priority::{Priority, Work};
+use crate::sys;
+use crate::vitals::Vitals;
 
 /// The two lanes, as the acceptor sees them.
 #[derive(Debug, Clone)]
@@ -27,11 +30,43 @@ pub struct Lanes {
 /// Offers jobs to lanes until nobody can send any more.
 pub fn run(context: &Context, intake: &Receiver<Job>, lanes: &Lanes) {
     let mut priority = Priority::new(context.config.yielding, Work::Responding);
+    let presence = Presence::enter(context);
+    let vitals = &context.vitals.acceptor;
     while let Ok(job) = intake.recv() {
+        vitals.busy_since.store(context.vitals.clock.now());
         job.pledge.received();
         priority.adapt(context.vitals.predict.service_time());
         context.faults.turn(Role::Acceptor);
         dispatch(context, job, lanes);
+        vitals.busy_since.store(Stamp::NEVER);
+        vitals.losses.succeed();
+    }
+    drop(presence);
+}
+
+/// Marks the acceptor as running for as long as it lives, however it ends.
+struct Presence<'a>(&'a Vitals);
+
+impl<'a> Presence<'a> {
+    fn enter(context: &'a Context) -> Self {
+        let vitals = &context.vitals;
+        vitals.acceptor.busy_since.store(Stamp::NEVER);
+        let id = sys::thread_id();
+        vitals.acceptor.thread_id.store(id, Ordering::Release);
+        vitals.acceptor.alive.store(true, Ordering::Release);
+        Presence(vitals)
+    }
+}
+
+impl Drop for Presence<'_> {
+    fn drop(&mut self) {
+        let (acceptor, now) = (&self.0.acceptor, self.0.clock.now());
+        if acceptor.busy_since.load() != Stamp::NEVER {
+            acceptor.losses.fail(now);
+        }
+        acceptor.ended_at.store(now);
+        acceptor.alive.store(false, Ordering::Release);
+        acceptor.busy_since.store(Stamp::NEVER);
     }
 }
 

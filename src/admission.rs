@@ -19,7 +19,7 @@ const RETRY_AFTER_MAX: u32 = 30;
 /// Little's law read backwards: waiting time = queue length × service time / workers.
 pub fn retry_after(lane: &LaneVitals) -> u32 {
     let waiting = lane.queue_length.load(Ordering::Relaxed);
-    let expected = lane.service_time().as_secs_f64() * waiting as f64 / lane.workers.len() as f64;
+    let expected = lane.service_time().as_secs_f64() * waiting as f64 / lane.workers_wanted as f64;
     // Saturating by the language's rules for casts; the clamp bounds it.
     (expected.ceil() as u32).clamp(1, RETRY_AFTER_MAX)
 }

@@ -1,7 +1,8 @@
 //! The canary: it tries the model on its trial row, on a thread of its own, one trial at a time.
 //!
 //! It goes through the same code as a prediction and yields the CPU like one, but never counts as
-//! one. Probes read its last verdict; a trial that hangs holds nobody.
+//! one. Failures of real predictions never decide a verdict: they ask for a trial, so that no client
+//! can turn one. Probes read the last verdict; a trial that hangs holds nobody.
 
 use std::time::Duration;
 
@@ -14,34 +15,95 @@ use crate::model::Model;
 use crate::panic;
 use crate::predict;
 use crate::priority::{Priority, Work};
-use crate::vitals::TrialVerdict;
+use crate::vitals::{TrialVerdict, Vitals};
 
-/// Tries the model every `--canary-interval` until `stop` is closed, unless a recent real success
-/// stands for the trial.
-pub fn run(context: &Context, stop: &Receiver<()>) {
+/// So many failures in a row ask for a trial at once.
+const FAILURES: u32 = 3;
+
+/// A time with nothing but failures asks for a trial, however few they are.
+const FAILING_FOR: Duration = Duration::from_secs(1);
+
+/// The least time from one trial to the next, whoever asks; with a shorter `--canary-interval`, that.
+const REST: Duration = Duration::from_secs(1);
+
+/// Tries the model every `--canary-interval` until nobody can want it, unless a recent real success
+/// stands for the trial; and sooner where real predictions fail. `wanted` wakes it up to look again.
+pub fn run(context: &Context, wanted: &Receiver<()>) {
     let mut priority = Priority::new(context.config.yielding, Work::Computing);
     let interval = context.config.canary_interval;
+    let vitals = &context.vitals;
+    // The trial of a thread before this one has ended with it.
+    vitals.trials.give_up();
     loop {
-        match stop.recv_timeout(interval) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+        let wait = if vitals.trials.verdict() == TrialVerdict::Untried {
+            // The loader makes the first one.
+            interval
+        } else {
+            Moment::of(vitals).wait(interval)
+        };
+        if !wait.is_zero() {
+            match wanted.recv_timeout(wait) {
+                Ok(()) | Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
         }
+        vitals.trials.begin(vitals.clock.now());
         context.faults.turn(Role::Canary);
-        if let Some(model) = context.model.get()
-            && is_due(context, interval)
-        {
-            priority.adapt(context.vitals.predict.service_time());
-            conclude(context, try_model(model.as_ref()));
+        priority.adapt(vitals.predict.service_time());
+        if let Some(model) = context.model.get() {
+            let verdict = try_model(model.as_ref());
+            vitals.trials.end(verdict, vitals.clock.now());
+            context.waker.wake();
         }
     }
 }
 
-/// A trial is due unless the last one passed and real predictions have succeeded since.
-fn is_due(context: &Context, interval: Duration) -> bool {
-    let vitals = &context.vitals;
-    let success = vitals.succeeded_at.load();
-    let recent = success != Stamp::NEVER && vitals.clock.now().since(success) < interval;
-    !(recent && vitals.trial() == TrialVerdict::Passed)
+/// What decides when the next trial is due.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    now: Stamp,
+    began_at: Stamp,
+    ended_at: Stamp,
+    passed: bool,
+    succeeded_at: Stamp,
+    /// Failures in a row, the first and the last.
+    failures: Option<(u32, Stamp, Stamp)>,
+}
+
+impl Moment {
+    fn of(vitals: &Vitals) -> Self {
+        let trials = &vitals.trials;
+        let count = trials.failures.count();
+        let span = trials.failures.span();
+        Moment {
+            began_at: trials.began_at.load(),
+            ended_at: trials.ended_at.load(),
+            passed: trials.verdict() == TrialVerdict::Passed,
+            succeeded_at: vitals.succeeded_at.load(),
+            failures: span.map(|(first, last)| (count, first, last)),
+            now: vitals.clock.now(),
+        }
+    }
+
+    /// Returns how long the next trial is off.
+    fn wait(&self, interval: Duration) -> Duration {
+        let left = |from: Stamp, delay: Duration| delay.saturating_sub(self.now.since(from));
+        let last_evidence = if self.passed {
+            self.began_at.max(self.succeeded_at)
+        } else {
+            self.began_at
+        };
+        let routine = left(last_evidence, interval);
+        let asked = match self.failures {
+            // Those before the last trial have had theirs.
+            Some((_, _, last)) if last < self.began_at => None,
+            Some((count, ..)) if count >= FAILURES => Some(Duration::ZERO),
+            Some((_, first, _)) => Some(left(first, FAILING_FOR)),
+            None => None,
+        };
+        let due = asked.map_or(routine, |asked| asked.min(routine));
+        due.max(left(self.ended_at, REST.min(interval)))
+    }
 }
 
 /// Tries the model once, with panics caught.
@@ -53,16 +115,59 @@ pub fn try_model(model: &dyn Model) -> TrialVerdict {
     }
 }
 
-/// Notes a verdict, and says so where it changed.
-pub fn conclude(context: &Context, verdict: TrialVerdict) {
-    let last = context.vitals.set_trial(verdict.clone());
-    match (&last, &verdict) {
-        (TrialVerdict::Failed(_), TrialVerdict::Passed) => {
-            log::info!("the trial prediction passes again")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    fn at(millis: u64) -> Stamp {
+        Stamp(millis * 1_000_000)
+    }
+
+    #[test]
+    fn a_trial_is_due_after_the_interval_and_sooner_where_predictions_fail() {
+        let calm = Moment {
+            now: at(100_000),
+            began_at: at(99_000),
+            ended_at: at(99_000),
+            passed: true,
+            succeeded_at: Stamp::NEVER,
+            failures: None,
+        };
+        #[rustfmt::skip]
+        let table = [
+            ("nine seconds are left", calm, 9000),
+            ("the interval is over", Moment { began_at: at(90_000), ended_at: at(90_000), ..calm }, 0),
+            ("a long one is followed by a rest", Moment { began_at: at(80_000), ended_at: at(99_800), ..calm }, 800),
+            ("a real success stands for it", Moment { began_at: at(1), ended_at: at(1), succeeded_at: at(99_500), ..calm }, 9500),
+            ("but not for one that failed", Moment { began_at: at(90_000), ended_at: at(90_000), succeeded_at: at(99_500), passed: false, ..calm }, 0),
+            ("two failures are no reason yet", Moment { failures: Some((2, at(99_900), at(99_950))), ..calm }, 900),
+            ("a second of failures is one", Moment { failures: Some((2, at(99_000), at(99_950))), ..calm }, 0),
+            ("so is the second after a single one", Moment { began_at: at(98_000), ended_at: at(98_000), failures: Some((1, at(99_000), at(99_000))), ..calm }, 0),
+            ("three in a row are one", Moment { failures: Some((3, at(99_990), at(99_999))), ..calm }, 0),
+            ("but once a second", Moment { began_at: at(99_700), ended_at: at(99_700), failures: Some((9, at(90_000), at(99_999))), ..calm }, 700),
+            ("old failures have had theirs", Moment { failures: Some((9, at(90_000), at(98_999))), ..calm }, 9000),
+        ];
+        for (name, moment, expected) in table {
+            let wait = moment.wait(INTERVAL);
+            assert_eq!(wait, Duration::from_millis(expected), "{name}");
         }
-        (before, TrialVerdict::Failed(reason)) if *before != verdict => {
-            log::error!("the trial prediction failed, so /readyz fails: {reason}");
-        }
-        _ => {}
+    }
+
+    #[test]
+    fn with_a_short_interval_the_rest_is_as_short() {
+        let moment = Moment {
+            now: at(100_050),
+            began_at: at(100_000),
+            ended_at: at(100_020),
+            passed: false,
+            succeeded_at: Stamp::NEVER,
+            failures: Some((3, at(100_040), at(100_050))),
+        };
+        assert_eq!(
+            moment.wait(Duration::from_millis(40)),
+            Duration::from_millis(10)
+        );
     }
 }

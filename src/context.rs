@@ -4,9 +4,12 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crossbeam_channel::Sender;
+
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::fault::Faults;
+use crate::lifecycle::Waker;
 use crate::model::Model;
 use crate::vitals::Vitals;
 
@@ -20,8 +23,22 @@ pub struct Context {
     pub budget: Arc<Budget>,
     /// The served model; empty until one is loaded and was tried.
     pub model: OnceLock<Arc<dyn Model>>,
+    /// Wakes the canary up: a trial may be due sooner than it knows.
+    pub trial_wanted: Sender<()>,
+    /// Wakes the main thread up: a verdict may have changed.
+    pub waker: Waker,
     /// Injected faults; none in the released binary.
     pub faults: Arc<dyn Faults>,
+}
+
+impl Context {
+    /// Notes that a prediction has failed through no fault of its client's, and has the canary look
+    /// whether a trial is due.
+    pub fn prediction_failed(&self) {
+        self.vitals.failed();
+        // A full channel has woken it already.
+        let _ = self.trial_wanted.try_send(());
+    }
 }
 
 impl std::fmt::Debug for Context {

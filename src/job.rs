@@ -38,12 +38,31 @@ pub struct Body {
 }
 
 /// A question about the server's own state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     /// Which question.
     pub kind: ProbeKind,
     /// Whether each check is to be listed.
     pub verbose: bool,
+    /// The one check that is asked for; `None` asks for all.
+    pub only: Option<&'static str>,
+    /// Checks that are left out.
+    pub excluded: Vec<&'static str>,
+    /// Names that were to be left out and are no check; the first few, each cut short.
+    pub unknown: Vec<String>,
+}
+
+impl Probe {
+    /// The question without any conditions.
+    pub fn new(kind: ProbeKind) -> Self {
+        Probe {
+            kind,
+            verbose: false,
+            only: None,
+            excluded: Vec::new(),
+            unknown: Vec::new(),
+        }
+    }
 }
 
 /// The questions.
@@ -191,6 +210,19 @@ impl Pending {
     }
 }
 
+impl Reply {
+    /// The reply to what is neither a prediction nor large.
+    pub fn free(payload: Payload) -> Self {
+        Reply {
+            result: Ok(payload),
+            charge: None,
+            rows: None,
+            waiting_time: Duration::ZERO,
+            service_time: Duration::ZERO,
+        }
+    }
+}
+
 impl Payload {
     /// Plain text.
     pub fn text(status: u16, body: impl Into<Cow<'static, str>>) -> Self {
@@ -233,10 +265,7 @@ mod tests {
     use crate::error::Code;
 
     fn job() -> (Job, Pending) {
-        let probe = Probe {
-            kind: ProbeKind::Liveness,
-            verbose: false,
-        };
+        let probe = Probe::new(ProbeKind::Liveness);
         Job::new(Request::Probe(probe), "id".into(), clock::instant())
     }
 

@@ -5,7 +5,6 @@
 //! and whether anybody takes them up.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
@@ -77,12 +76,9 @@ impl<T> Lane<T> {
         // Counted and stamped before the job can be seen, so that a worker's stamp is never the
         // older one. The acceptor is the only one to offer: no other thread can fill the queue
         // between the look and the stamp.
-        if lane.queue_length.load(Ordering::Acquire) == 0 {
-            lane.filled_at.store(self.vitals.clock.now());
-        }
-        lane.queue_length.fetch_add(1, Ordering::AcqRel);
+        lane.count_queued(self.vitals.clock.now());
         self.sender.try_send(job).map_err(|refused| {
-            lane.queue_length.fetch_sub(1, Ordering::AcqRel);
+            lane.count_refused();
             match refused {
                 TrySendError::Full(job) | TrySendError::Disconnected(job) => Full(job),
             }
@@ -128,8 +124,7 @@ impl<T> Intake<T> {
 
     fn taken(&self) {
         let lane = self.kind.vitals(&self.vitals);
-        lane.taken_at.store(self.vitals.clock.now());
-        lane.queue_length.fetch_sub(1, Ordering::AcqRel);
+        lane.count_taken(self.vitals.clock.now());
     }
 }
 
@@ -137,6 +132,7 @@ impl<T> Intake<T> {
 mod tests {
     use super::*;
     use crate::clock::ProcessClock;
+    use std::sync::atomic::Ordering;
     use std::time::Duration;
 
     #[test]

@@ -1,8 +1,10 @@
-//! Answers to probes: `/livez`, `/readyz`, `?verbose`, `/statusz`.
+//! Answers to probes: `/livez`, `/readyz`, `/startupz`, one check of them, `/statusz`.
 //!
-//! Runs on probe workers, which read stamps and atomics and wait for nothing. The forms are
-//! kube-apiserver's: plain `ok`, and with `?verbose` one line a check.
+//! Runs on probe workers, which read stamps and atomics and wait for nothing, and on a connection's
+//! thread where no probe worker gives an answer. The forms are kube-apiserver's: plain `ok`, and with
+//! `?verbose` one line a check.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
@@ -11,7 +13,7 @@ use serde_json::json;
 use crate::clock::Stamp;
 use crate::context::Context;
 use crate::error::Code;
-use crate::health::{self, Check, Readiness, Snapshot};
+use crate::health::{self, Failure, Limits, Meaning, Snapshot};
 use crate::job::{Payload, Probe, ProbeKind};
 use crate::vitals::{LaneVitals, Phase, TrialVerdict};
 
@@ -20,89 +22,111 @@ const OK: u16 = 200;
 /// Names of features and of classes that `/statusz` lists, from the first.
 const NAMES_SHOWN: usize = 20;
 
+/// The most bytes of one reason: kubelet reads 10 KB of an answer, all checks together.
+const REASON_BYTES_MAX: usize = 800;
+
 /// Answers a probe from what is known at this moment.
-pub fn answer(context: &Context, probe: Probe) -> Payload {
-    let snapshot = Snapshot::of(&context.vitals, context.config.stall_timeout);
+pub fn answer(context: &Context, probe: &Probe) -> Payload {
+    let snapshot = Snapshot::of(&context.vitals, Limits::from(&context.config));
     match probe.kind {
-        ProbeKind::Liveness => livez(&snapshot, probe.verbose),
+        ProbeKind::Status => statusz(context, &snapshot),
         ProbeKind::Readiness => {
             context.vitals.readyz_seen.store(true, Ordering::Relaxed);
-            readyz(&snapshot, probe.verbose)
+            verdict(&snapshot, probe)
         }
-        ProbeKind::Startup => startupz(&snapshot, probe.verbose),
-        ProbeKind::Status => statusz(context, &snapshot),
+        ProbeKind::Liveness | ProbeKind::Startup => verdict(&snapshot, probe),
     }
 }
 
-fn livez(snapshot: &Snapshot, verbose: bool) -> Payload {
-    let (status, text) = match health::liveness(snapshot) {
-        Ok(()) => (OK, "ok"),
-        Err(_) => (Code::Internal.status(), health::NOT_ALIVE),
-    };
-    if verbose {
-        return explain("livez", status, text, &[&health::LIVENESS], snapshot);
-    }
-    Payload::text(status, text)
-}
-
-fn readyz(snapshot: &Snapshot, verbose: bool) -> Payload {
-    let (status, text, retry_after) = match health::readiness(snapshot) {
-        Readiness::Ready => (OK, "ok".to_owned(), None),
-        Readiness::NotNow(reason) => (Code::Loading.status(), reason, Some(1)),
-        Readiness::Failing(reason) => (Code::Internal.status(), reason, None),
-        Readiness::NotAlive(_) => (Code::Internal.status(), health::NOT_ALIVE.to_owned(), None),
-    };
-    let payload = if verbose {
-        let checks: [&[Check]; 2] = [&health::LIVENESS, &health::READINESS];
-        explain("readyz", status, &text, &checks, snapshot)
-    } else {
-        Payload::text(status, text)
-    };
-    Payload {
-        retry_after,
-        ..payload
-    }
-}
-
-fn startupz(snapshot: &Snapshot, verbose: bool) -> Payload {
-    let (status, text, retry_after) = match health::startup(snapshot) {
-        Ok(()) => (OK, "ok".to_owned(), None),
-        Err(reason) => (Code::Loading.status(), reason, Some(1)),
-    };
-    let payload = if verbose {
-        explain("startupz", status, &text, &[&health::STARTUP], snapshot)
-    } else {
-        Payload::text(status, text)
-    };
-    Payload {
-        retry_after,
-        ..payload
-    }
-}
-
-/// Lists every check with its verdict, as kube-apiserver does.
-fn explain(
-    name: &str,
-    status: u16,
-    text: &str,
-    tables: &[&[Check]],
-    snapshot: &Snapshot,
-) -> Payload {
-    let mut body = String::new();
-    if status != OK {
-        body.push_str(text);
-        body.push('\n');
-    }
-    // Writing to a String cannot fail.
-    for (check, verdict) in tables.iter().copied().flatten() {
-        let _ = match verdict(snapshot) {
-            Ok(()) => writeln!(body, "[+]{check} ok"),
-            Err(reason) => writeln!(body, "[-]{check} failed: {reason}"),
+/// Makes the checks that are asked for, and says what they found.
+fn verdict(snapshot: &Snapshot, probe: &Probe) -> Payload {
+    let explained = probe.verbose || probe.only.is_some();
+    let mut lines = String::new();
+    let mut first: Option<Failure> = None;
+    for check in health::checks(probe.kind) {
+        if probe.only.is_some_and(|only| only != check.name) {
+            continue;
+        }
+        let excluded = probe.excluded.contains(&check.name);
+        let failure = if excluded {
+            None
+        } else {
+            check.failure(snapshot)
         };
+        if explained {
+            // Writing to a String cannot fail.
+            let _ = match (&failure, excluded) {
+                (_, true) => writeln!(lines, "[+]{} excluded: ok", check.name),
+                (None, false) => writeln!(lines, "[+]{} ok", check.name),
+                (Some(failure), false) => writeln!(
+                    lines,
+                    "[-]{} failed: {}",
+                    check.name,
+                    one_line(&failure.reason)
+                ),
+            };
+        }
+        first = first.or(failure);
     }
-    let end = if status == OK { "passed" } else { "failed" };
-    let _ = writeln!(body, "{name} check {end}");
-    Payload::text(status, body)
+    if !probe.unknown.is_empty() {
+        let checks = health::names(health::checks(probe.kind));
+        let _ = writeln!(
+            lines,
+            "warn: excluding {:?} changed nothing: the checks here are {checks}",
+            probe.unknown
+        );
+    }
+    respond(probe, first.as_ref(), &lines)
+}
+
+fn respond(probe: &Probe, failure: Option<&Failure>, lines: &str) -> Payload {
+    let (status, retry_after) = match failure.map(|failure| failure.meaning) {
+        None => (OK, None),
+        Some(Meaning::NotNow) => (Code::Loading.status(), Some(1)),
+        Some(Meaning::NotAlive | Meaning::NotWorking) => (Code::Internal.status(), None),
+    };
+    let text = failure.map_or(Cow::Borrowed("ok"), |failure| match failure.meaning {
+        Meaning::NotAlive => Cow::Borrowed(health::NOT_ALIVE),
+        Meaning::NotNow | Meaning::NotWorking => Cow::Owned(one_line(&failure.reason)),
+    });
+    let end = if failure.is_none() {
+        "passed"
+    } else {
+        "failed"
+    };
+    let name = name(probe.kind);
+    let body = match (probe.verbose, failure) {
+        (true, None) => Cow::Owned(format!("{lines}{name} check {end}\n")),
+        (true, Some(_)) => Cow::Owned(format!("{text}\n{lines}{name} check {end}\n")),
+        (false, None) if probe.unknown.is_empty() => text,
+        (false, Some(_)) if lines.is_empty() => text,
+        (false, _) => Cow::Owned(format!("{text}\n{lines}")),
+    };
+    Payload {
+        retry_after,
+        ..Payload::text(status, body)
+    }
+}
+
+/// Makes one line of a reason, whatever a model's panic put into it, and cuts it short.
+fn one_line(reason: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let fits = |(at, c): &(usize, char)| at + c.len_utf8() <= REASON_BYTES_MAX;
+    let kept = reason.char_indices().take_while(fits);
+    let mut line: String = kept.map(|(_, c)| plain(c)).collect();
+    if reason.len() > REASON_BYTES_MAX {
+        line.push('…');
+    }
+    line
+}
+
+fn name(kind: ProbeKind) -> &'static str {
+    match kind {
+        ProbeKind::Liveness => "livez",
+        ProbeKind::Readiness => "readyz",
+        ProbeKind::Startup => "startupz",
+        ProbeKind::Status => "statusz",
+    }
 }
 
 fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
@@ -126,9 +150,16 @@ fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
     let (trial, trial_reason) = match &snapshot.trial {
         TrialVerdict::Untried => ("untried", None),
         TrialVerdict::Passed => ("passed", None),
-        TrialVerdict::Failed(reason) => ("failed", Some(reason.as_ref())),
+        TrialVerdict::Failed(reason) => ("failed", Some(one_line(reason))),
     };
-    let liveness = health::liveness(snapshot);
+    let reason = |kind| {
+        let failure = health::failure(kind, snapshot)?;
+        Some(format!("{}: {}", failure.check, one_line(&failure.reason)))
+    };
+    let (not_alive, not_ready) = (reason(ProbeKind::Liveness), reason(ProbeKind::Readiness));
+    let mut predict = lane_json(&vitals.predict, snapshot.now);
+    predict["stuck"] = snapshot.stuck().count().into();
+    predict["substitutes"] = vitals.predict.substitutes().into();
     let by_reason = counts.clients.by_reason().into_iter();
     let clients: serde_json::Map<String, serde_json::Value> = by_reason
         .map(|(reason, _, count)| (reason.to_owned(), count.value().into()))
@@ -139,12 +170,20 @@ fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
         "uptime_seconds": snapshot.now.since(vitals.started_at).as_secs_f64(),
         "stopped_seconds": vitals.clock.lost().as_secs_f64(),
         "phase": phase_name(snapshot.phase),
-        "alive": liveness.is_ok(),
-        "reason": liveness.err(),
-        "ready": health::readiness(snapshot) == Readiness::Ready,
+        "alive": not_alive.is_none(),
+        "reason": not_alive,
+        "ready": not_ready.is_none(),
+        "ready_reason": not_ready,
+        "degraded": health::degradation(snapshot),
         "model": model,
-        "trial": {"verdict": trial, "reason": trial_reason},
-        "lanes": {"predict": lane_json(&vitals.predict), "probe": lane_json(&vitals.probe)},
+        "trial": {
+            "verdict": trial,
+            "reason": trial_reason,
+            "began_age_seconds": age(vitals.trials.began_at.load()),
+            "running": snapshot.trial_running_since.is_some(),
+            "failures_in_a_row": vitals.trials.failures.count(),
+        },
+        "lanes": {"predict": predict, "probe": lane_json(&vitals.probe, snapshot.now)},
         "shared_lane": context.config.shared_lane,
         "last_completion_age_seconds": age(vitals.predict.completed_at.load()),
         "last_success_age_seconds": age(vitals.succeeded_at.load()),
@@ -175,11 +214,13 @@ fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
     Payload::json(OK, json)
 }
 
-fn lane_json(lane: &LaneVitals) -> serde_json::Value {
+fn lane_json(lane: &LaneVitals, now: Stamp) -> serde_json::Value {
+    let oldest = lane.oldest_arrival();
     json!({
         "queue_length": lane.queue_length.load(Ordering::Relaxed),
         "queue_capacity": lane.queue_capacity,
-        "workers": lane.workers.len(),
+        "queue_oldest_age_seconds": oldest.map(|arrival| now.since(arrival).as_secs_f64()),
+        "workers": lane.workers_wanted,
         "busy": lane.busy(),
         "completed": lane.completed.value(),
         "service_time_seconds": lane.service_time().as_secs_f64(),
@@ -197,63 +238,4 @@ fn phase_name(phase: Phase) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    fn snapshot(workers: Vec<Option<Stamp>>) -> Snapshot {
-        Snapshot {
-            now: Stamp(100_000_000_000),
-            stall_timeout: Duration::from_secs(60),
-            workers,
-            waiting: 0,
-            moved_at: Stamp::NEVER,
-            phase: Phase::Serving,
-            trial: TrialVerdict::Passed,
-        }
-    }
-
-    #[test]
-    fn livez_is_plain_ok_or_the_text_and_verbose_lists_the_checks() {
-        let alive = snapshot(vec![None]);
-        assert_eq!(livez(&alive, false), Payload::text(200, "ok"));
-        assert_eq!(
-            livez(&alive, true),
-            Payload::text(
-                200,
-                "[+]workers ok\n[+]predictions ok\nlivez check passed\n"
-            )
-        );
-        let stuck = snapshot(vec![Some(Stamp(1))]);
-        assert_eq!(livez(&stuck, false), Payload::text(500, health::NOT_ALIVE));
-        let told = livez(&stuck, true);
-        let told = std::str::from_utf8(&told.body).unwrap();
-        assert!(
-            told.starts_with(
-                "Service has stopped completing predictions\n[-]workers failed: all 1"
-            )
-        );
-        assert!(
-            told.ends_with("[+]predictions ok\nlivez check failed\n"),
-            "{told}"
-        );
-    }
-
-    #[test]
-    fn readyz_fails_with_500_or_asks_to_come_back_with_503() {
-        let draining = Snapshot {
-            phase: Phase::Draining,
-            ..snapshot(vec![None])
-        };
-        let payload = readyz(&draining, false);
-        assert_eq!((payload.status, payload.retry_after), (503, Some(1)));
-        assert_eq!(&*payload.body, b"draining");
-        let failed = Snapshot {
-            trial: TrialVerdict::Failed("no".into()),
-            ..snapshot(vec![None])
-        };
-        let payload = readyz(&failed, false);
-        assert_eq!((payload.status, payload.retry_after), (500, None));
-        assert_eq!(&*payload.body, b"Model inference failed: no");
-    }
-}
+mod tests;

@@ -6,10 +6,11 @@ use tiny_http::Method;
 
 use crate::address::Address;
 use crate::error::{Code, RequestError};
+use crate::health::{self, Check};
 use crate::job::{Probe, ProbeKind};
 
 /// What a request wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// Predictions.
     Predict,
@@ -44,17 +45,8 @@ pub fn route(
     listener: ListenerKind,
     main: &Address,
 ) -> Result<Route, RequestError> {
-    let probe = |kind| {
-        Route::Probe(Probe {
-            kind,
-            verbose: asks_verbose(query),
-        })
-    };
     let (route, allow) = match path {
-        "/livez" | "/healthz" => (probe(ProbeKind::Liveness), "GET, HEAD"),
-        "/readyz" => (probe(ProbeKind::Readiness), "GET, HEAD"),
-        "/startupz" => (probe(ProbeKind::Startup), "GET, HEAD"),
-        "/statusz" => (probe(ProbeKind::Status), "GET, HEAD"),
+        _ if is_probe(path) => (Route::Probe(probe(path, query)?), "GET, HEAD"),
         _ if listener == ListenerKind::Probe => return Err(elsewhere(main)),
         "/" => (Route::Page, "GET, HEAD"),
         "/predict" => (Route::Predict, "POST"),
@@ -99,9 +91,75 @@ fn elsewhere(main: &Address) -> RequestError {
     RequestError::new(Code::NotFound, text)
 }
 
-fn asks_verbose(query: Option<&str>) -> bool {
-    let mut pairs = query.unwrap_or_default().split('&');
-    pairs.any(|pair| pair.split('=').next() == Some("verbose"))
+/// The probes; below each but the last stand its checks.
+const PROBES: [(&str, ProbeKind); 5] = [
+    ("/livez", ProbeKind::Liveness),
+    ("/readyz", ProbeKind::Readiness),
+    ("/startupz", ProbeKind::Startup),
+    ("/healthz", ProbeKind::Liveness),
+    ("/statusz", ProbeKind::Status),
+];
+
+/// Names that were to be excluded and are no check are told to the client: so many, so long each.
+const UNKNOWN_MAX: usize = 8;
+const UNKNOWN_CHARS_MAX: usize = 64;
+
+/// Cuts a path into a probe's and, below it, the name of a check.
+fn split_probe(path: &str) -> Option<(ProbeKind, Option<&str>)> {
+    PROBES.iter().find_map(|(own, kind)| {
+        let rest = path.strip_prefix(own)?;
+        match rest.strip_prefix('/') {
+            Some(_) if *kind == ProbeKind::Status => None,
+            Some(name) => (!name.is_empty()).then_some((*kind, Some(name))),
+            None => rest.is_empty().then_some((*kind, None)),
+        }
+    })
+}
+
+fn is_probe(path: &str) -> bool {
+    split_probe(path).is_some()
+}
+
+/// Reads what is asked of a probe, in the manner of kube-apiserver: `/livez/NAME`, `?verbose`,
+/// `?exclude=NAME` any number of times.
+fn probe(path: &str, query: Option<&str>) -> Result<Probe, RequestError> {
+    let (kind, name) = split_probe(path).unwrap_or((ProbeKind::Status, None));
+    let mut probe = Probe::new(kind);
+    let checks = health::checks(kind);
+    let find = |name: &str| {
+        checks
+            .iter()
+            .map(|check| check.name)
+            .find(|own| *own == name)
+    };
+    if let Some(name) = name {
+        probe.only = Some(find(name).ok_or_else(|| no_such_check(checks))?);
+    }
+    for pair in query.unwrap_or_default().split('&') {
+        match pair.split_once('=').unwrap_or((pair, "")) {
+            ("verbose", _) => probe.verbose = true,
+            ("exclude", name) => match find(name) {
+                Some(name) if !probe.excluded.contains(&name) => probe.excluded.push(name),
+                Some(_) => {}
+                None if probe.unknown.len() < UNKNOWN_MAX => {
+                    probe
+                        .unknown
+                        .push(name.chars().take(UNKNOWN_CHARS_MAX).collect());
+                }
+                None => {}
+            },
+            _ => {}
+        }
+    }
+    Ok(probe)
+}
+
+fn no_such_check(checks: &[Check]) -> RequestError {
+    let text = format!(
+        "there is no such check; there are {}",
+        health::names(checks)
+    );
+    RequestError::new(Code::NotFound, text)
 }
 
 /// Whether a body of this content type is form data, which is what curl's `-d` calls everything.
@@ -170,7 +228,10 @@ mod tests {
     }
 
     fn probe(kind: ProbeKind, verbose: bool) -> Result<Route, (u16, &'static str)> {
-        Ok(Route::Probe(Probe { kind, verbose }))
+        Ok(Route::Probe(Probe {
+            verbose,
+            ..Probe::new(kind)
+        }))
     }
 
     #[test]
@@ -196,6 +257,53 @@ mod tests {
         check("GET /livez/", main, Err((404, "")));
         check("GET /LIVEZ", main, Err((404, "")));
         check("GET /%6civez", main, Err((404, "")));
+    }
+
+    #[test]
+    fn a_probe_may_ask_for_one_check_or_leave_some_out() {
+        let main = ListenerKind::Main;
+        let asked = |kind, only, excluded: &[&'static str], unknown: &[&str]| {
+            Ok(Route::Probe(Probe {
+                only,
+                excluded: excluded.to_vec(),
+                unknown: unknown.iter().map(|name| (*name).to_owned()).collect(),
+                ..Probe::new(kind)
+            }))
+        };
+        let (live, ready) = (ProbeKind::Liveness, ProbeKind::Readiness);
+        #[rustfmt::skip]
+        let table = [
+            ("GET /livez/workers", asked(live, Some("workers"), &[], &[])),
+            ("GET /healthz/acceptor", asked(live, Some("acceptor"), &[], &[])),
+            ("GET /readyz/workers", asked(ready, Some("workers"), &[], &[])),
+            ("GET /startupz/model", asked(ProbeKind::Startup, Some("model"), &[], &[])),
+            ("GET /livez/canary", Err((404, ""))),
+            ("GET /livez/", Err((404, ""))),
+            ("GET /livez/workers/x", Err((404, ""))),
+            ("GET /livezworkers", Err((404, ""))),
+            ("GET /statusz/model", Err((404, ""))),
+            ("POST /livez/workers", Err((405, "GET, HEAD"))),
+            ("GET /readyz?exclude=canary", asked(ready, None, &["canary"], &[])),
+            ("GET /readyz?exclude=canary&exclude=draining&exclude=canary", asked(ready, None, &["canary", "draining"], &[])),
+            ("GET /livez?exclude=canary&exclude=&excluded=x", asked(live, None, &[], &["canary", ""])),
+        ];
+        for (request, expected) in table {
+            check(request, main, expected);
+        }
+        let many = format!("exclude={}&", "x".repeat(500)).repeat(20);
+        match route(
+            &Method::Get,
+            "/livez",
+            Some(&many),
+            main,
+            &super::tests::main(),
+        ) {
+            Ok(Route::Probe(probe)) => {
+                assert_eq!(probe.unknown.len(), UNKNOWN_MAX);
+                assert_eq!(probe.unknown[0].len(), UNKNOWN_CHARS_MAX);
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

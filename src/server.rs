@@ -34,7 +34,7 @@ use crate::model::{LoadError, Model, ModelSource};
 use crate::panic;
 use crate::priority::{Priority, Work};
 use crate::route::ListenerKind;
-use crate::supervise::Crew;
+use crate::supervise::{Crew, Watch};
 use crate::sys::{self, Slice};
 use crate::vitals::{Phase, Vitals};
 use crate::worker;
@@ -57,6 +57,7 @@ pub struct Server {
     context: Arc<Context>,
     signals: Signals,
     crew: Crew,
+    watch: Watch,
     listeners: Vec<Arc<Listener>>,
     http: Arc<HttpContext>,
     client_log: ClientLog,
@@ -65,8 +66,6 @@ pub struct Server {
     loaded: Receiver<Loaded>,
     /// Dropping it ends the connection threads that wait.
     _stop: PipeWriter,
-    /// Dropping it ends the canary.
-    _canary_stop: Sender<()>,
     /// Dropping them takes Unix sockets' files away.
     _files: Vec<SocketFile>,
 }
@@ -106,19 +105,13 @@ impl Server {
         }
         let mut sockets = open_sockets(&config)?;
         let files = sockets.take_files();
-        let context = new_context(config, Arc::clone(&faults));
         let waker = signals
             .waker()
             .map_err(|error| failed("open a pipe", &error))?;
-        let mut crew = Crew::new(waker.clone(), Arc::clone(&context.vitals));
-        let (acceptor_sender, left_over) = start_crew(&mut crew, &context, logging, faults)
-            .map_err(|error| failed("start threads", &error))?;
-        let (canary_stop, canary_stopped) = crossbeam_channel::bounded(0);
-        let canary_context = Arc::clone(&context);
-        crew.start("canary".to_owned(), move || {
-            canary::run(&canary_context, &canary_stopped)
-        })
-        .map_err(|error| failed("start threads", &error))?;
+        let (context, trial_wanted) = new_context(config, Arc::clone(&faults), waker);
+        let (mut crew, acceptor_sender, left_over) =
+            start_crew(&context, trial_wanted, logging, faults)
+                .map_err(|error| failed("start threads", &error))?;
         let (stop_reader, stop) = io::pipe().map_err(|error| failed("open a pipe", &error))?;
         let http = Arc::new(HttpContext {
             access_log: AccessLog::new(context.config.access_log_rate),
@@ -130,9 +123,10 @@ impl Server {
         });
         let listeners = start_listeners(sockets, &http, &mut crew)
             .map_err(|error| failed("start connection threads", &error))?;
-        let loaded = start_loader(&context, source, waker)
-            .map_err(|error| failed("start a thread", &error))?;
+        let loaded =
+            start_loader(&context, source).map_err(|error| failed("start a thread", &error))?;
         Ok(Server {
+            watch: Watch::new(Arc::clone(&context)),
             context,
             signals,
             crew,
@@ -142,7 +136,6 @@ impl Server {
             left_over,
             loaded,
             _stop: stop,
-            _canary_stop: canary_stop,
             _files: files,
         })
     }
@@ -189,6 +182,7 @@ impl Server {
         self.context.vitals.clock.tick();
         self.http.access_log.tick();
         self.crew.tick();
+        self.watch.tick();
         for listener in &self.listeners {
             listener.tick();
         }
@@ -282,7 +276,12 @@ impl Server {
     }
 }
 
-fn new_context(config: Config, faults: Arc<dyn Faults>) -> Arc<Context> {
+/// Makes what all threads share, and what wakes the canary.
+fn new_context(
+    config: Config,
+    faults: Arc<dyn Faults>,
+    waker: Waker,
+) -> (Arc<Context>, Receiver<()>) {
     let limits = &config.limits;
     let probe_queue = limits.max_connections + limits.max_probe_connections + PROBE_QUEUE_SPARE;
     let vitals = Arc::new(Vitals::new(
@@ -294,37 +293,41 @@ fn new_context(config: Config, faults: Arc<dyn Faults>) -> Arc<Context> {
         limits.max_buffered,
         limits.max_connections + config.predict_workers,
     );
-    Arc::new(Context {
+    let (trial_wanted, wanted) = crossbeam_channel::bounded(1);
+    let context = Arc::new(Context {
         budget: Arc::new(budget),
         config,
         vitals,
         model: OnceLock::new(),
+        trial_wanted,
+        waker,
         faults,
-    })
+    });
+    (context, wanted)
 }
 
-/// Starts the log, the acceptor and both lanes' workers.
+/// Starts the log, the acceptor, both lanes' workers and the canary.
 fn start_crew(
-    crew: &mut Crew,
     context: &Arc<Context>,
+    trial_wanted: Receiver<()>,
     logging: &Logging,
     faults: Arc<dyn Faults>,
-) -> io::Result<(Sender<Job>, Intake<Job>)> {
-    let runner = logging.runner(faults);
-    crew.start("log".to_owned(), runner)?;
+) -> io::Result<(Crew, Sender<Job>, Intake<Job>)> {
     let (predict, predict_intake) = lane::lane(LaneKind::Predict, &context.vitals);
     let (probe, probe_intake) = lane::lane(LaneKind::Probe, &context.vitals);
-    // Each lane's threads, by the one table there is: lane, workers.
-    let lanes = [
-        (probe_intake, context.config.probe_workers),
-        (predict_intake.clone(), context.config.predict_workers),
-    ];
-    for (intake, workers) in lanes {
-        for index in 0..workers {
-            let (context, intake) = (Arc::clone(context), intake.clone());
-            let name = worker::thread_name(intake.kind(), index);
-            crew.start(name, move || worker::run(&context, index, &intake))?;
-        }
+    let worker = |intake: &Intake<Job>| {
+        let (context, intake) = (Arc::clone(context), intake.clone());
+        move |seat| worker::run(&context, seat, &intake)
+    };
+    let mut crew = Crew::new(Arc::clone(context), worker(&predict_intake));
+    crew.start("log".to_owned(), logging.runner(faults))?;
+    for seat in 0..context.config.probe_workers {
+        let run = worker(&probe_intake);
+        let name = worker::thread_name(LaneKind::Probe, seat);
+        crew.start(name, move || run(seat))?;
+    }
+    for seat in 0..context.config.predict_workers {
+        crew.start_predictor(seat)?;
     }
     let (sender, receiver) = crossbeam_channel::bounded(acceptor::intake_capacity(context));
     let lanes = Lanes { predict, probe };
@@ -332,14 +335,17 @@ fn start_crew(
     crew.start("acceptor".to_owned(), move || {
         acceptor::run(&acceptor_context, &receiver, &lanes);
     })?;
-    Ok((sender, predict_intake))
+    let canary_context = Arc::clone(context);
+    crew.start("canary".to_owned(), move || {
+        canary::run(&canary_context, &trial_wanted)
+    })?;
+    Ok((crew, sender, predict_intake))
 }
 
 /// Loads the model, tries it, and only then puts it in its place; also warms it.
 fn start_loader(
     context: &Arc<Context>,
     source: Arc<dyn ModelSource>,
-    waker: Waker,
 ) -> io::Result<Receiver<Loaded>> {
     const STACK_BYTES: usize = 8 * 1024 * 1024;
     let (sender, receiver) = crossbeam_channel::bounded(1);
@@ -350,16 +356,18 @@ fn start_loader(
         let loaded = panic::catch(|| source.load(file))
             .unwrap_or_else(|panic| Err(LoadError(format!("loading the model panicked: {panic}"))));
         if let Ok(model) = &loaded {
+            let vitals = &context.vitals;
+            vitals.trials.begin(vitals.clock.now());
             let verdict = canary::try_model(model.as_ref());
             // This thread alone puts a model there.
             let _ = context.model.set(Arc::clone(model));
-            context.vitals.loaded.store(true, Ordering::Release);
-            canary::conclude(&context, verdict);
-            context.vitals.advance(Phase::Serving);
+            vitals.loaded.store(true, Ordering::Release);
+            vitals.trials.end(verdict, vitals.clock.now());
+            vitals.advance(Phase::Serving);
         }
         // The main thread alone receives, and has room for one.
         let _ = sender.try_send(loaded);
-        waker.wake();
+        context.waker.wake();
     })?;
     Ok(receiver)
 }

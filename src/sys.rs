@@ -33,6 +33,23 @@ pub fn spawn(
         .spawn(body)
 }
 
+/// Returns the calling thread's id in the kernel (gettid(2)), as `/proc/self/task` lists it; 0 where
+/// there is none.
+pub fn thread_id() -> u32 {
+    #[cfg(target_os = "linux")]
+    return rustix::thread::gettid()
+        .as_raw_nonzero()
+        .get()
+        .unsigned_abs();
+    #[cfg(not(target_os = "linux"))]
+    0
+}
+
+/// Returns the unit of CPU times in `/proc` (proc(5)).
+pub fn clock_ticks_per_second() -> u64 {
+    rustix::param::clock_ticks_per_second()
+}
+
 /// Sleeps, for pacing and for backing off after a refused system call; never to wait for an event.
 pub fn sleep(duration: Duration) {
     if !duration.is_zero() {

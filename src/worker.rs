@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::thread;
 
 use crate::admission;
 use crate::budget::{Budget, Charge};
-use crate::clock;
+use crate::clock::{self, Stamp};
 use crate::context::Context;
 use crate::error::{Code, RequestError};
 use crate::fault::Role;
@@ -21,123 +21,156 @@ use crate::panic;
 use crate::predict::{self, EncodeError};
 use crate::priority::{Priority, Work};
 use crate::probe;
-use crate::vitals::WorkerVitals;
+use crate::sys;
+use crate::vitals::{LaneVitals, Task, WorkerVitals};
 
 /// Runs worker `index` of a lane until its queue is closed.
 pub fn run(context: &Context, index: usize, intake: &Intake<Job>) {
     let lane = intake.kind().vitals(&context.vitals);
-    let presence = Presence::enter(&lane.workers[index]);
+    let presence = Presence::enter(context, intake.kind(), index);
     let (role, work) = match intake.kind() {
         LaneKind::Predict => (Role::PredictionWorker, Work::Computing),
         LaneKind::Probe => (Role::ProbeWorker, Work::Responding),
     };
     let mut priority = Priority::new(context.config.yielding, work);
     while let Some(job) = intake.take() {
-        let started = context.vitals.clock.now();
-        presence.0.busy_since.store(started);
+        let seat = presence.seat;
+        let began = context.vitals.clock.now();
+        seat.set_task(Some(Task {
+            request_id: Arc::clone(&job.pledge.request_id),
+            rows: None,
+        }));
+        seat.busy_since.store(began);
         context.faults.turn(role);
         priority.adapt(context.vitals.predict.service_time());
-        serve(context, intake.kind(), job);
+        match job.request {
+            Request::Probe(probe) => answer_probe(context, &probe, job.pledge),
+            Request::Predict { body, called_form } => Prediction {
+                context,
+                lane,
+                seat,
+                began,
+                pledge: job.pledge,
+            }
+            .answer(body, called_form),
+        }
         let ended = context.vitals.clock.now();
-        presence.0.busy_since.store(clock::Stamp::NEVER);
+        seat.busy_since.store(Stamp::NEVER);
+        seat.set_task(None);
         lane.completed_at.store(ended);
         lane.completed.increment();
+        // Another has its place. Where that comes to be known only after this look, the next job is
+        // its last.
+        if seat.substituted.load(Ordering::Acquire) {
+            return;
+        }
     }
 }
 
 /// Marks a worker as running for as long as it lives, however it ends.
-struct Presence<'a>(&'a WorkerVitals);
+struct Presence<'a> {
+    context: &'a Context,
+    kind: LaneKind,
+    seat: &'a WorkerVitals,
+}
 
 impl<'a> Presence<'a> {
-    fn enter(worker: &'a WorkerVitals) -> Self {
-        worker.busy_since.store(clock::Stamp::NEVER);
-        worker.alive.store(true, Ordering::Release);
-        Presence(worker)
+    fn enter(context: &'a Context, kind: LaneKind, index: usize) -> Self {
+        let seat = &kind.vitals(&context.vitals).workers[index];
+        seat.busy_since.store(Stamp::NEVER);
+        seat.thread_id.store(sys::thread_id(), Ordering::Release);
+        seat.alive.store(true, Ordering::Release);
+        Presence {
+            context,
+            kind,
+            seat,
+        }
     }
 }
 
 impl Drop for Presence<'_> {
     fn drop(&mut self) {
-        self.0.alive.store(false, Ordering::Release);
-        self.0.busy_since.store(clock::Stamp::NEVER);
-    }
-}
-
-fn serve(context: &Context, lane: LaneKind, job: Job) {
-    match job.request {
-        Request::Probe(probe) => answer_probe(context, probe, job.pledge),
-        Request::Predict { body, called_form } => {
-            answer_prediction(context, lane, body, called_form, job.pledge);
+        if thread::panicking() && self.kind == LaneKind::Predict {
+            // Whatever it was on has failed, through no fault of its client's.
+            self.context.prediction_failed();
         }
+        self.seat.ended_at.store(self.context.vitals.clock.now());
+        self.seat.alive.store(false, Ordering::Release);
+        self.seat.busy_since.store(Stamp::NEVER);
+        self.seat.set_task(None);
     }
 }
 
-fn answer_probe(context: &Context, probe: Probe, pledge: Pledge) {
-    context.vitals.counts.probes.increment();
-    pledge.answer(Reply {
-        result: Ok(probe::answer(context, probe)),
-        charge: None,
-        rows: None,
-        waiting_time: Duration::ZERO,
-        service_time: Duration::ZERO,
-    });
+fn answer_probe(context: &Context, probe: &Probe, pledge: Pledge) {
+    // Its connection may have answered it by itself.
+    if pledge.is_wanted() {
+        pledge.answer(Reply::free(probe::answer(context, probe)));
+    }
 }
 
-fn answer_prediction(
-    context: &Context,
-    lane: LaneKind,
-    body: Body,
-    called_form: bool,
+/// A prediction in a worker's hands.
+struct Prediction<'a> {
+    context: &'a Context,
+    lane: &'a LaneVitals,
+    seat: &'a WorkerVitals,
+    /// When the worker took it up, in process time.
+    began: Stamp,
     pledge: Pledge,
-) {
-    let config = &context.config;
-    let lane = lane.vitals(&context.vitals);
-    let started = clock::instant();
-    let waiting_time = started.saturating_duration_since(pledge.arrived);
-    if !pledge.is_wanted() {
-        // Its connection has counted it: the client left, or was answered 504.
-        return;
-    }
-    if waiting_time > config.max_wait {
-        let refusal = admission::expired(lane, waiting_time, config.max_wait);
-        return pledge.refuse(refusal, started);
-    }
-    let Some(model) = context.model.get() else {
-        return pledge.refuse(admission::loading(), started);
-    };
-    let mut charge = Charge::new(&context.budget);
-    let mut rows = None;
-    let asked = Asked {
-        model: model.as_ref(),
-        body,
-        called_form,
-        rows_max: config.limits.max_rows,
-        request_id: &pledge.request_id,
-    };
-    let result = asked.compute(&context.budget, &mut charge, &mut rows);
-    let service_time = started.elapsed();
-    if result.is_err() {
-        // What an answer had grown to that came to nothing.
-        charge.clear();
-    }
-    match &result {
-        Ok(_) => {
-            context
-                .vitals
-                .succeeded_at
-                .store(context.vitals.clock.now());
-            lane.record_service_time(service_time);
+}
+
+impl Prediction<'_> {
+    fn answer(self, body: Body, called_form: bool) {
+        let (context, pledge) = (self.context, self.pledge);
+        let config = &context.config;
+        let started = clock::instant();
+        let waiting_time = started.saturating_duration_since(pledge.arrived);
+        if !pledge.is_wanted() {
+            // Its connection has counted it: the client left, or was answered 504.
+            return;
         }
-        Err(error) if error.text == PANICKED => context.vitals.counts.panicked.increment(),
-        Err(_) => {}
+        if waiting_time > config.max_wait {
+            let refusal = admission::expired(self.lane, waiting_time, config.max_wait);
+            return pledge.refuse(refusal, started);
+        }
+        let Some(model) = context.model.get() else {
+            return pledge.refuse(admission::loading(), started);
+        };
+        let mut charge = Charge::new(&context.budget);
+        let mut rows = None;
+        let asked = Asked {
+            model: model.as_ref(),
+            seat: self.seat,
+            body,
+            called_form,
+            rows_max: config.limits.max_rows,
+            request_id: &pledge.request_id,
+        };
+        let result = asked.compute(&context.budget, &mut charge, &mut rows);
+        let service_time = started.elapsed();
+        match &result {
+            Ok(_) => {
+                context.vitals.succeeded(self.began);
+                self.lane.record_service_time(service_time);
+            }
+            Err(error) => {
+                // What an answer had grown to that came to nothing.
+                charge.clear();
+                if error.code == Code::PredictionFailed {
+                    context.prediction_failed();
+                }
+                if error.text == PANICKED {
+                    context.vitals.counts.panicked.increment();
+                }
+            }
+        }
+        pledge.answer(Reply {
+            result,
+            charge: Some(charge),
+            rows,
+            waiting_time,
+            service_time,
+        });
     }
-    pledge.answer(Reply {
-        result,
-        charge: Some(charge),
-        rows,
-        waiting_time,
-        service_time,
-    });
 }
 
 /// What the client is told of a panic; the log has the rest.
@@ -146,6 +179,7 @@ const PANICKED: &str = "the model panicked on this request; the server's log has
 /// A prediction that is asked for.
 struct Asked<'a> {
     model: &'a dyn Model,
+    seat: &'a WorkerVitals,
     body: Body,
     called_form: bool,
     rows_max: usize,
@@ -170,6 +204,7 @@ impl Asked<'_> {
                 .map_err(|error| blame_form(error, self.called_form, bytes))?;
             drop(self.body);
             *rows = Some(instances.len());
+            self.seat.set_rows(instances.len());
             working.grow(predict::working_bytes(schema, &instances))?;
             let output = predict::predict(self.model, &instances)
                 .map_err(|error| model_failed(&error, request_id))?;

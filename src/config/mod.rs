@@ -5,6 +5,7 @@
 //! line and exit code 2.
 
 mod limits;
+mod verdicts;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use crate::error::StartError;
 
 pub use self::limits::LimitArgs;
 use self::limits::{duration, mode};
+pub use self::verdicts::{StallPolicy, VerdictArgs};
 
 /// Connections on the main listener that waiting predictions leave to others.
 const SPARE_CONNECTIONS: usize = 16;
@@ -161,6 +163,10 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub limits: LimitArgs,
 
+    /// What stuck and failing predictions mean.
+    #[command(flatten)]
+    pub verdicts: VerdictArgs,
+
     /// Least severe level that is logged
     #[arg(long, env = "LANEKEEPER_LOG_LEVEL", value_name = "LEVEL", default_value = "info",
           value_parser = clap::builder::PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"]))]
@@ -231,6 +237,8 @@ pub struct Config {
     pub yielding: Yielding,
     /// Limits on clients.
     pub limits: LimitArgs,
+    /// What stuck and failing predictions mean.
+    pub verdicts: VerdictArgs,
     /// Least severe level.
     pub log_level: log::LevelFilter,
     /// How log lines are written.
@@ -363,6 +371,10 @@ impl ServeArgs {
             ("--stall-timeout", self.stall_timeout),
             ("--request-timeout", self.request_timeout),
             ("--canary-interval", self.canary_interval),
+            (
+                "--canary-timeout",
+                self.verdicts.canary_timeout.unwrap_or(self.request_timeout),
+            ),
             ("--head-timeout", self.limits.head_timeout),
             ("--idle-timeout", self.limits.idle_timeout),
             ("--body-timeout", self.limits.body_timeout),
@@ -408,6 +420,7 @@ impl ServeArgs {
                 asked => asked,
             },
             limits: self.limits,
+            verdicts: self.verdicts,
             // clap has checked the value against the list of levels.
             log_level: self.log_level.parse().unwrap_or(log::LevelFilter::Info),
             log_format: self.log_format,
@@ -421,6 +434,11 @@ impl Config {
     /// most a second.
     pub fn tick(&self) -> Duration {
         (self.stall_timeout / 4).min(Duration::from_secs(1))
+    }
+
+    /// The longest time that a trial may take while no real prediction succeeds.
+    pub fn canary_timeout(&self) -> Duration {
+        self.verdicts.canary_timeout.unwrap_or(self.request_timeout)
     }
 }
 

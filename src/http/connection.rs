@@ -235,7 +235,7 @@ impl Connection<'_> {
         {
             Err(too_many_statuses())
         } else {
-            exchange::ask(http, self.entry(), Request::Probe(probe), &asked.request_id)?
+            exchange::ask_probe(http, self.entry(), probe, &asked.request_id)?
         };
         let answer = match reply.map(|reply| reply.result) {
             Ok(Ok(payload)) => Answer::from(payload),

@@ -5,17 +5,20 @@
 //! hanging.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, TrySendError};
 
 use crate::admission;
-use crate::clock;
+use crate::clock::{self, Stamp};
+use crate::context::Context;
 use crate::error::{Code, RequestError};
 use crate::http::context::HttpContext;
 use crate::http::input::End;
 use crate::http::table::{Entry, State};
-use crate::job::{Job, Pending, Reply, Request};
+use crate::job::{Job, Pending, Probe, ProbeKind, Reply, Request};
+use crate::probe;
 use crate::sys;
 use crate::vitals::{Owed, Phase};
 
@@ -25,38 +28,29 @@ use crate::vitals::{Owed, Phase};
 const CLIENT_CHECK_FIRST: Duration = Duration::from_millis(16);
 const CLIENT_CHECK_LAST: Duration = Duration::from_millis(250);
 
-/// Sends a job on its way and waits for its reply; the inner error is the answer without one.
+/// How long a probe may be on its way to a worker and back before its connection looks why.
+const PROBE_PATIENCE: Duration = Duration::from_millis(30);
+
+const NO_STATUS: &str = "no probe worker could answer; /livez?verbose may say why";
+
+/// Sends a prediction on its way and waits for its reply; the inner error is the answer without one.
 pub(crate) fn ask(
     http: &HttpContext,
     entry: &Entry,
     request: Request,
     request_id: &Arc<str>,
 ) -> Result<Result<Reply, RequestError>, End> {
-    let is_prediction = matches!(request, Request::Predict { .. });
-    let state = if is_prediction {
-        State::Owing
-    } else {
-        State::Answering
-    };
-    if !entry.enter(state) {
+    if !entry.enter(State::Owing) {
         return Err(End::Closed);
     }
     let arrived = clock::instant();
-    let _owed = Owed::new(&http.context.vitals.answers_owed);
+    let vitals = &http.context.vitals;
+    let _owed = Owed::new(&vitals.answers_owed);
     let (job, pending) = Job::new(request, Arc::clone(request_id), arrived);
-    // A probe's answer is on its way: a client that half-closes behind its question gets it.
-    let first_look = if is_prediction {
-        CLIENT_CHECK_FIRST
-    } else {
-        CLIENT_CHECK_LAST
-    };
     match http.acceptor.try_send(job) {
-        Ok(()) => await_reply(http, entry, &pending, arrived, first_look).inspect_err(|_| {
-            if is_prediction {
-                http.context.vitals.counts.clients.abandoned.increment();
-            }
-        }),
-        Err(TrySendError::Full(_)) => Ok(Err(admission::queue_full(&http.context.vitals.predict))),
+        Ok(()) => await_reply(http, entry, &pending, arrived)
+            .inspect_err(|_| vitals.counts.clients.abandoned.increment()),
+        Err(TrySendError::Full(_)) => Ok(Err(admission::queue_full(&vitals.predict))),
         Err(TrySendError::Disconnected(_)) => {
             let text = "the server has lost its acceptor thread";
             Ok(Err(RequestError::new(Code::Internal, text)))
@@ -64,16 +58,100 @@ pub(crate) fn ask(
     }
 }
 
+/// Sends a probe on its way and waits for its reply. Where no worker can give one, the connection's
+/// thread answers from the same checks.
+///
+/// That is so where the acceptor is gone or stuck (which a check says), where a thread ended with the
+/// probe in its hands, and where the acceptor has passed it on and no probe worker answers. While an
+/// acceptor holds it up that may yet move, there is no answer, and that is the truth.
+pub(crate) fn ask_probe(
+    http: &HttpContext,
+    entry: &Entry,
+    probe: Probe,
+    request_id: &Arc<str>,
+) -> Result<Result<Reply, RequestError>, End> {
+    if !entry.enter(State::Answering) {
+        return Err(End::Closed);
+    }
+    let context = &http.context;
+    context.vitals.counts.probes.increment();
+    let _owed = Owed::new(&context.vitals.answers_owed);
+    let arrived = clock::instant();
+    let answer_here = |probe: &Probe| match probe.kind {
+        // Long, and no verdict: not for a connection's small stack.
+        ProbeKind::Status => Ok(Err(RequestError::new(Code::Internal, NO_STATUS))),
+        _ => Ok(Ok(Reply::free(probe::answer(context, probe)))),
+    };
+    if is_deaf(context) {
+        return answer_here(&probe);
+    }
+    let request = Request::Probe(probe.clone());
+    let (job, pending) = Job::new(request, Arc::clone(request_id), arrived);
+    if http.acceptor.try_send(job).is_err() {
+        return answer_here(&probe);
+    }
+    let deadline = arrived + context.config.request_timeout;
+    let mut patience = PROBE_PATIENCE;
+    loop {
+        let look = deadline.min(clock::instant() + patience);
+        match pending.reply.recv_deadline(look) {
+            Ok(reply) => return Ok(Ok(reply)),
+            Err(RecvTimeoutError::Disconnected) => return answer_here(&probe),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let passed_on = pending.is_received() && in_hand_for(context) < PROBE_PATIENCE;
+        // With a shared lane probes are to wait behind predictions.
+        if is_deaf(context) || passed_on && !context.config.shared_lane {
+            pending.abandon();
+            return answer_here(&probe);
+        }
+        // A client that half-closes behind its question gets its answer all the same, if soon.
+        let has_left = patience > PROBE_PATIENCE && sys::peer_has_left(&entry.socket);
+        let late = clock::instant() >= deadline;
+        // As in `await_reply`, a job that nobody has received keeps its connection here.
+        if late || has_left && pending.is_received() {
+            pending.abandon();
+            return if late {
+                Ok(Err(deadline_exceeded(context)))
+            } else {
+                Err(End::Closed)
+            };
+        }
+        patience = CLIENT_CHECK_LAST;
+    }
+}
+
+/// Whether nobody takes jobs up: the acceptor does not run, or has been on one for too long.
+fn is_deaf(context: &Context) -> bool {
+    !context.vitals.acceptor.alive.load(Ordering::Acquire)
+        || in_hand_for(context) >= context.config.stall_timeout
+}
+
+/// For how long the acceptor has had its present job in hand; zero where it has none.
+fn in_hand_for(context: &Context) -> Duration {
+    match context.vitals.acceptor.busy_since.load() {
+        Stamp::NEVER => Duration::ZERO,
+        since => context.vitals.clock.now().since(since),
+    }
+}
+
+fn deadline_exceeded(context: &Context) -> RequestError {
+    let text = format!(
+        "no answer within --request-timeout ({})",
+        humantime::format_duration(context.config.request_timeout)
+    );
+    RequestError::new(Code::DeadlineExceeded, text)
+}
+
 fn await_reply(
     http: &HttpContext,
     entry: &Entry,
     pending: &Pending,
     arrived: Instant,
-    first_look: Duration,
 ) -> Result<Result<Reply, RequestError>, End> {
     let context = &http.context;
     let deadline = arrived + context.config.request_timeout;
-    let mut patience = first_look;
+    let mut patience = CLIENT_CHECK_FIRST;
     loop {
         let look = deadline.min(clock::instant() + patience);
         patience = (patience * 2).min(CLIENT_CHECK_LAST);
@@ -102,11 +180,7 @@ fn await_reply(
         }
         if clock::instant() >= deadline {
             pending.abandon();
-            let text = format!(
-                "no answer within --request-timeout ({})",
-                humantime::format_duration(context.config.request_timeout)
-            );
-            return Ok(Err(RequestError::new(Code::DeadlineExceeded, text)));
+            return Ok(Err(deadline_exceeded(context)));
         }
     }
 }

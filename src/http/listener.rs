@@ -31,6 +31,7 @@ use crate::http::table::{self, Table};
 use crate::panic;
 use crate::route::ListenerKind;
 use crate::sys::{self, Wait};
+use crate::vitals::Streak;
 
 /// While fewer threads than this wait for connections, the one that takes a connection starts
 /// another.
@@ -310,16 +311,24 @@ impl Listener {
     fn accept(&self) -> Accepted {
         match self.socket.accept() {
             Ok((socket, peer)) => {
+                self.failures().succeed();
                 let peer = peer.as_socket().map(|peer| table::network(peer.ip()));
                 Accepted::Connection(socket, peer)
             }
             Err(error) if is_passing(&error) => Accepted::Nothing,
             Err(error) => {
+                let now = self.shared.http.context.vitals.clock.now();
+                self.failures().fail(now);
                 self.evict(&self.shared.relief, 0);
                 self.back_off("accept a connection", &error);
                 Accepted::Nothing
             }
         }
+    }
+
+    /// Connections that the system refuses to this listener.
+    fn failures(&self) -> &Streak {
+        &self.shared.http.context.vitals.accept_failures[self.shared.kind as usize]
     }
 
     fn refuse(&self, socket: Socket) {

@@ -4,6 +4,10 @@ use crate::support::{Connection, Server, action, eventually, exchange, instance}
 
 const ALIVE: &str = "GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
+fn get(path: &str) -> String {
+    ALIVE.replace("/livez", path)
+}
+
 fn server(args: &[&str]) -> (Server, Vec<String>, (usize, usize)) {
     let server = Server::fixture("scripted", args);
     server.wait_ready();
@@ -61,27 +65,29 @@ fn a_prediction_worker_that_ends_is_replaced_and_its_client_answered() {
 }
 
 #[test]
-fn a_probe_worker_that_ends_or_hangs_leaves_probes_to_the_other() {
+fn probe_workers_that_end_or_hang_cost_no_probe_its_answer() {
     let (mut server, threads, resources) = server(&[]);
+    let probes_pass = |server: &Server| {
+        for _ in 0..10 {
+            for path in ["/livez", "/readyz", "/startupz", "/livez/workers"] {
+                assert_eq!(exchange(server.main, &get(path)).status, 200, "{path}");
+            }
+        }
+    };
     server.tell("panic probe");
-    eventually("a worker ends", || server.get("/livez").status == 500);
-    check_recovered(&server, &threads, resources);
-    server.tell("hang probe");
-    let mut held = Connection::open(server.main);
-    eventually("a worker hangs", || {
-        held = Connection::open(server.main);
-        held.stream
-            .set_read_timeout(Some(std::time::Duration::from_millis(300)))
-            .unwrap();
-        held.send(ALIVE.as_bytes());
-        held.try_read(true).is_none()
+    eventually("a worker ends", || {
+        probes_pass(&server);
+        server.logged().contains("told to end ProbeWorker")
     });
-    for _ in 0..10 {
-        assert_eq!(exchange(server.main, ALIVE).status, 200);
+    check_recovered(&server, &threads, resources);
+    assert_eq!(server.status()["threads_replaced"], 1);
+    for _ in 0..2 {
+        server.tell("hang probe");
+        // The first of these finds the fault.
+        probes_pass(&server);
         assert_eq!(server.predict(&instance(action::ANSWER, 1.0)).status, 200);
     }
     server.tell("release");
-    drop(held);
     check_recovered(&server, &threads, resources);
 }
 
@@ -89,7 +95,41 @@ fn a_probe_worker_that_ends_or_hangs_leaves_probes_to_the_other() {
 fn an_acceptor_that_ends_is_replaced_and_its_client_answered() {
     let (mut server, threads, resources) = server(&[]);
     server.tell("panic acceptor");
-    eventually("the acceptor ends", || server.get("/livez").status == 500);
+    let mut lost = None;
+    eventually("the acceptor ends with a prediction in its hands", || {
+        let response = server.predict(&instance(action::ANSWER, 1.0));
+        (response.status == 500)
+            .then(|| lost = Some(response))
+            .is_some()
+    });
+    assert_eq!(lost.unwrap().code(), "internal");
+    check_recovered(&server, &threads, resources);
+    server.tell("panic acceptor");
+    eventually("the acceptor ends with a probe in its hands", || {
+        assert_eq!(server.probe("/livez").status, 200);
+        server.logged().matches("told to end Acceptor").count() >= 2
+    });
+    check_recovered(&server, &threads, resources);
+}
+
+#[test]
+fn an_acceptor_that_has_been_stuck_for_the_limit_fails_livez() {
+    let args = ["--stall-timeout", "500ms", "--request-timeout", "400ms"];
+    let (mut server, threads, resources) = server(&args);
+    server.tell("hang acceptor");
+    eventually("the acceptor is stuck", || {
+        server.probe("/livez").body == "Service has stopped completing predictions"
+    });
+    let told = server.probe("/livez/acceptor");
+    assert_eq!(told.status, 500);
+    assert!(
+        told.body
+            .contains("[-]acceptor failed: the acceptor has had one job in hand"),
+        "{}",
+        told.body
+    );
+    assert_eq!(server.get("/readyz").status, 500);
+    server.tell("release");
     check_recovered(&server, &threads, resources);
 }
 
@@ -218,6 +258,9 @@ fn prediction_workers_that_hang_leave_probes_their_truth() {
         .map(|_| server.begin(&instance(action::BLOCK, 1.0)))
         .collect();
     eventually("livez fails", || server.probe("/livez").status == 500);
+    eventually("the log has the stall report", || {
+        server.logged().contains("stall report: predict-1 (thread ")
+    });
     server.tell("release");
     drop(clients);
     check_recovered(&server, &threads, resources);

@@ -187,6 +187,140 @@ fn readyz_fails_when_the_trial_does_and_a_failing_trial_is_no_reason_to_die() {
 }
 
 #[test]
+fn probes_have_the_forms_of_kube_apiserver() {
+    let server = Server::fixture("wrong", &["--predict-workers", "2"]);
+    eventually("the trial fails", || server.get("/readyz").status == 500);
+    let check = |path: &str, status: u16, body: &str| {
+        for response in [server.get(path), server.probe(path)] {
+            assert_eq!((response.status, response.body.as_str()), (status, body));
+            assert_eq!(response.field("cache-control"), "no-store", "{path}");
+            assert!(response.field("content-type").starts_with("text/plain"));
+        }
+        let head = format!("HEAD {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let mut connection = Connection::open(server.main);
+        connection.send(head.as_bytes());
+        let response = connection.try_read(false).unwrap();
+        assert_eq!(response.status, status, "HEAD {path}");
+        assert_eq!(response.field("content-length"), body.len().to_string());
+        assert!(connection.is_closed(), "HEAD {path} has no body");
+    };
+    let failed = "Model inference failed: the trial gave 7 instead of 8";
+    let alive = "[+]acceptor ok\n[+]predictions ok\n[+]workers ok\n[+]inference ok\n";
+    let able = "[+]draining ok\n[+]model ok\n[+]lane ok\n[+]listeners ok\n";
+    check("/livez", 200, "ok");
+    check(
+        "/livez?verbose",
+        200,
+        &format!("{alive}livez check passed\n"),
+    );
+    check("/readyz", 500, failed);
+    check(
+        "/readyz?verbose",
+        500,
+        &format!("{failed}\n{alive}{able}[-]canary failed: {failed}\nreadyz check failed\n"),
+    );
+    check("/readyz?exclude=canary", 200, "ok");
+    check(
+        "/readyz?exclude=canary&verbose&exclude=draining",
+        200,
+        &format!(
+            "{alive}{}[+]canary excluded: ok\nreadyz check passed\n",
+            able.replace("draining ok", "draining excluded: ok")
+        ),
+    );
+    check(
+        "/livez?exclude=nobody&verbose",
+        200,
+        &format!(
+            "{alive}warn: excluding [\"nobody\"] changed nothing: the checks here are acceptor, predictions, workers, inference\nlivez check passed\n"
+        ),
+    );
+    check("/livez/workers", 200, "ok");
+    check(
+        "/readyz/canary",
+        500,
+        &format!("{failed}\n[-]canary failed: {failed}\n"),
+    );
+    check(
+        "/startupz?verbose",
+        200,
+        "[+]model ok\nstartupz check passed\n",
+    );
+    let missing = server.probe("/livez/canary");
+    assert_eq!(missing.status, 404);
+    assert!(
+        missing.body.contains("acceptor, predictions"),
+        "{}",
+        missing.body
+    );
+    let names = "exclude=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa&".repeat(200);
+    let long = server.probe(&format!("/readyz?verbose&{names}"));
+    assert_eq!(long.status, 500);
+    assert!(long.body.len() < 10_000, "kubelet reads no more than 10 KB");
+}
+
+#[test]
+fn a_verdict_that_changes_is_one_log_line_and_a_lost_one_a_report_where_kubelet_looks() {
+    let file = std::env::temp_dir().join(format!("lanekeeper-termination-{}", std::process::id()));
+    std::fs::write(&file, "").unwrap();
+    let args = [
+        "--predict-workers",
+        "2",
+        "--stall-timeout",
+        "300ms",
+        "--request-timeout",
+        "200ms",
+        "--termination-log",
+        file.to_str().unwrap(),
+    ];
+    let mut server = Server::fixture("scripted", &args);
+    server.wait_ready();
+    let named = |name: &str| {
+        let body = instance(action::BLOCK, 1.0);
+        let fields = format!("X-Request-Id: {name}\r\n");
+        let mut connection = Connection::open(server.main);
+        connection.send(predict_request(&body, &fields).as_bytes());
+        connection
+    };
+    let clients = [named("first-1"), named("second-2")];
+    let mut told = String::new();
+    eventually("the report is written whole", || {
+        server.probe("/livez");
+        told = std::fs::read_to_string(&file).unwrap();
+        told.contains("predictions wait")
+    });
+    for part in [
+        "/livez fails: all 2 prediction workers have been on their present prediction",
+        "predict-0 (thread ",
+        "predict-1 (thread ",
+        " has been on request first-1 for ",
+        " has been on request second-2 for ",
+        "model scripted, 1 rows; the kernel has it sleeping",
+        "the acceptor (thread ",
+        "0 of at most 256 predictions wait",
+    ] {
+        assert!(told.contains(part), "{part:?} is not in\n{told}");
+    }
+    assert!(told.len() <= 4096);
+    server.tell("release");
+    eventually("livez passes again", || server.get("/livez").status == 200);
+    eventually("the report is taken back", || {
+        std::fs::read_to_string(&file).unwrap().is_empty()
+    });
+    drop(clients);
+    let log = server.logged();
+    for (line, count) in [
+        ("[ERROR] support::fixture: /livez fails: ", 1),
+        ("[INFO] support::fixture: /livez passes, ", 1),
+        ("[ERROR] support::fixture: /readyz fails: ", 1),
+        ("[ERROR] report: stall report: predict-0 ", 1),
+    ] {
+        assert_eq!(log.matches(line).count(), count, "{line} in\n{log}");
+    }
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
 fn a_trial_that_hangs_holds_no_probe() {
     let server = Server::fixture("hung-trial", &[]);
     for _ in 0..10 {

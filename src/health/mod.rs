@@ -1,0 +1,326 @@
+//! Verdicts: is the service alive, would a prediction made now work?
+//!
+//! Each check is a name and a pure function of a [`Snapshot`]. They compare time stamps and never
+//! send anything through the queue they judge. Idle, slow and overloaded servers are alive; a stuck
+//! one is not.
+
+mod snapshot;
+
+use std::time::Duration;
+
+use humantime::format_duration;
+
+use crate::job::ProbeKind;
+use crate::vitals::{Phase, TrialVerdict};
+
+pub use self::snapshot::{Acceptor, Limits, Snapshot, Worker};
+
+/// First line of a failing `/livez`.
+pub const NOT_ALIVE: &str = "Service has stopped completing predictions";
+
+/// For how long a thread may be missing: the main thread replaces it at once where it can.
+const REPLACED_WITHIN: Duration = Duration::from_secs(1);
+
+/// For how long the system may refuse connections; the server closes some of its own meanwhile.
+const REFUSED_FOR: Duration = Duration::from_secs(5);
+
+/// Refusals this far apart are not the same trouble: where connections wait, each is tried again
+/// every 50 ms.
+const REFUSED_AGAIN_WITHIN: Duration = Duration::from_secs(2);
+
+/// What a check says: nothing, or the reason why it fails.
+pub type Outcome = Result<(), String>;
+
+/// What it means that a check fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// Predictions have stopped completing, and a restart would help.
+    NotAlive,
+    /// Not now, without anything being wrong: loading, draining.
+    NotNow,
+    /// A prediction made now would not work.
+    NotWorking,
+}
+
+/// One check of a verdict.
+#[derive(Debug, Clone, Copy)]
+pub struct Check {
+    /// Its name, as `?verbose`, `?exclude` and `/livez/NAME` know it.
+    pub name: &'static str,
+    /// What its failing means.
+    pub meaning: Meaning,
+    /// What it says of a moment.
+    pub outcome: fn(&Snapshot) -> Outcome,
+}
+
+/// A check that fails, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The check's name.
+    pub check: &'static str,
+    /// What it means.
+    pub meaning: Meaning,
+    /// The reason, in words.
+    pub reason: String,
+}
+
+const ACCEPTOR: Check = Check {
+    name: "acceptor",
+    meaning: Meaning::NotAlive,
+    outcome: acceptor_moves,
+};
+const PREDICTIONS: Check = Check {
+    name: "predictions",
+    meaning: Meaning::NotAlive,
+    outcome: queue_moves,
+};
+const WORKERS: Check = Check {
+    name: "workers",
+    meaning: Meaning::NotAlive,
+    outcome: workers_move,
+};
+const INFERENCE: Check = Check {
+    name: "inference",
+    meaning: Meaning::NotAlive,
+    outcome: model_still_works,
+};
+const DRAINING: Check = Check {
+    name: "draining",
+    meaning: Meaning::NotNow,
+    outcome: is_not_draining,
+};
+const MODEL: Check = Check {
+    name: "model",
+    meaning: Meaning::NotNow,
+    outcome: model_is_loaded,
+};
+const LANE: Check = Check {
+    name: "lane",
+    meaning: Meaning::NotWorking,
+    outcome: lane_has_workers,
+};
+const LISTENERS: Check = Check {
+    name: "listeners",
+    meaning: Meaning::NotWorking,
+    outcome: connections_are_accepted,
+};
+const CANARY: Check = Check {
+    name: "canary",
+    meaning: Meaning::NotWorking,
+    outcome: trial_passes,
+};
+
+const LIVENESS: [Check; 4] = [ACCEPTOR, PREDICTIONS, WORKERS, INFERENCE];
+
+/// As in kube-apiserver, who is not alive is not ready.
+const READINESS: [Check; 9] = [
+    ACCEPTOR,
+    PREDICTIONS,
+    WORKERS,
+    INFERENCE,
+    DRAINING,
+    MODEL,
+    LANE,
+    LISTENERS,
+    CANARY,
+];
+
+const STARTUP: [Check; 1] = [MODEL];
+
+/// Returns the checks of a probe, in the order in which they are made; `/statusz` has none.
+pub fn checks(kind: ProbeKind) -> &'static [Check] {
+    match kind {
+        ProbeKind::Liveness => &LIVENESS,
+        ProbeKind::Readiness => &READINESS,
+        ProbeKind::Startup => &STARTUP,
+        ProbeKind::Status => &[],
+    }
+}
+
+/// Lists the names of some checks for a person.
+pub fn names(checks: &[Check]) -> String {
+    let names: Vec<&str> = checks.iter().map(|check| check.name).collect();
+    names.join(", ")
+}
+
+impl Check {
+    /// Makes the check; what it found where it fails.
+    pub fn failure(&self, snapshot: &Snapshot) -> Option<Failure> {
+        let reason = (self.outcome)(snapshot).err()?;
+        Some(Failure {
+            check: self.name,
+            meaning: self.meaning,
+            reason,
+        })
+    }
+}
+
+/// Makes the checks of a probe and returns the first that fails.
+///
+/// Liveness compares time stamps alone: it fails where a worker has been on its present prediction
+/// for `stall_timeout` and none of the others moves or is idle; where predictions wait and none was
+/// taken up for as long; where the acceptor is gone or has been on one job for as long; or where a
+/// model that had passed its trial has failed every one for as long and nothing else succeeded.
+/// Readiness also says whether a prediction made now would work; load alone never turns it. The
+/// process has started once the first model was loaded and tried, and then for ever.
+pub fn failure(kind: ProbeKind, snapshot: &Snapshot) -> Option<Failure> {
+    checks(kind)
+        .iter()
+        .find_map(|check| check.failure(snapshot))
+}
+
+/// Says what is not as it should be with a server that is alive: some of its workers are stuck.
+pub fn degradation(snapshot: &Snapshot) -> Option<String> {
+    let stuck = snapshot.stuck().count();
+    if stuck == 0 {
+        return None;
+    }
+    let replaced = snapshot.stuck().filter(|worker| worker.substituted).count();
+    Some(format!(
+        "{stuck} of {} prediction workers have been on their present prediction for --stall-timeout ({}) or longer, {replaced} of them replaced",
+        snapshot.workers.len(),
+        format_duration(snapshot.limits.stall_timeout),
+    ))
+}
+
+fn acceptor_moves(snapshot: &Snapshot) -> Outcome {
+    let acceptor = &snapshot.acceptor;
+    let limit = snapshot.limits.stall_timeout;
+    let age = |stamp| snapshot.now.since(stamp);
+    if acceptor
+        .gone_since
+        .is_some_and(|gone| age(gone) >= limit.min(REPLACED_WITHIN))
+    {
+        return Err("the acceptor thread has ended and no other could be started".to_owned());
+    }
+    if acceptor.busy_since.is_some_and(|since| age(since) >= limit) {
+        return Err(format!(
+            "the acceptor has had one job in hand for --stall-timeout ({}) or longer",
+            format_duration(limit),
+        ));
+    }
+    // Losses that have come to an end say nothing about the jobs of today.
+    let lost = acceptor
+        .losses
+        .is_some_and(|(first, last)| age(first) >= limit && age(last) < limit);
+    if lost {
+        return Err(format!(
+            "the acceptor has lost every job for --stall-timeout ({}) or longer",
+            format_duration(limit),
+        ));
+    }
+    Ok(())
+}
+
+fn queue_moves(snapshot: &Snapshot) -> Outcome {
+    let limit = snapshot.limits.stall_timeout;
+    if snapshot.waiting == 0 || snapshot.now.since(snapshot.moved_at) < limit {
+        return Ok(());
+    }
+    Err(format!(
+        "{} predictions wait and no worker has taken one up for --stall-timeout ({}) or longer",
+        snapshot.waiting,
+        format_duration(limit),
+    ))
+}
+
+fn workers_move(snapshot: &Snapshot) -> Outcome {
+    let limit = format_duration(snapshot.limits.stall_timeout);
+    if snapshot.limits.any_stuck_is_fatal && snapshot.stuck().next().is_some() {
+        return Err(format!(
+            "{} of {} prediction workers have been on their present prediction for --stall-timeout ({limit}) or longer, and --stall-policy is any",
+            snapshot.stuck().count(),
+            snapshot.workers.len(),
+        ));
+    }
+    // Who is stuck and has been replaced is missed by nobody.
+    let mut counted = 0;
+    for worker in &snapshot.workers {
+        match (snapshot.is_stuck(worker), worker.substituted) {
+            (true, true) => {}
+            (true, false) => counted += 1,
+            (false, _) => return Ok(()),
+        }
+    }
+    if counted == 0 {
+        return Ok(());
+    }
+    Err(format!(
+        "all {counted} prediction workers have been on their present prediction for --stall-timeout ({limit}) or longer",
+    ))
+}
+
+fn model_still_works(snapshot: &Snapshot) -> Outcome {
+    let limit = snapshot.limits.stall_timeout;
+    let TrialVerdict::Failed(reason) = &snapshot.trial else {
+        return Ok(());
+    };
+    match snapshot.trials_failing_since {
+        // A prediction that succeeds is better evidence than a trial.
+        Some(since) if snapshot.now.since(since) >= limit && snapshot.succeeded_at < since => {
+            Err(format!(
+                "every trial of this model has failed for --stall-timeout ({}) or longer, though it had passed before: {reason}",
+                format_duration(limit),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_not_draining(snapshot: &Snapshot) -> Outcome {
+    if snapshot.phase >= Phase::Draining {
+        return Err("draining".to_owned());
+    }
+    Ok(())
+}
+
+fn model_is_loaded(snapshot: &Snapshot) -> Outcome {
+    if snapshot.trial == TrialVerdict::Untried {
+        return Err("model is loading".to_owned());
+    }
+    Ok(())
+}
+
+fn lane_has_workers(snapshot: &Snapshot) -> Outcome {
+    let deserted = snapshot
+        .deserted_since
+        .is_some_and(|since| snapshot.now.since(since) >= REPLACED_WITHIN);
+    if deserted {
+        return Err("no prediction worker runs and none could be started".to_owned());
+    }
+    Ok(())
+}
+
+fn connections_are_accepted(snapshot: &Snapshot) -> Outcome {
+    let age = |stamp| snapshot.now.since(stamp);
+    let refused = snapshot
+        .accept_failures
+        .is_some_and(|(first, last)| age(first) >= REFUSED_FOR && age(last) < REFUSED_AGAIN_WITHIN);
+    if refused {
+        return Err(format!(
+            "the system has refused every connection to the main listener for {} (descriptors, memory); the log has its reason",
+            format_duration(REFUSED_FOR),
+        ));
+    }
+    Ok(())
+}
+
+fn trial_passes(snapshot: &Snapshot) -> Outcome {
+    if let TrialVerdict::Failed(reason) = &snapshot.trial {
+        return Err(format!("Model inference failed: {reason}"));
+    }
+    let limit = snapshot.limits.canary_timeout;
+    match snapshot.trial_running_since {
+        // It is late, not failed: on a busy machine real predictions speak for the model.
+        Some(since) if snapshot.now.since(since) >= limit && snapshot.succeeded_at < since => {
+            Err(format!(
+                "Model inference failed: the trial has taken --canary-timeout ({}) or longer and no prediction has succeeded meanwhile",
+                format_duration(limit),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

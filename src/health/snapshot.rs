@@ -1,0 +1,142 @@
+//! What verdicts are made from: the vitals at one moment.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::clock::Stamp;
+use crate::config::{Config, StallPolicy};
+use crate::vitals::{Phase, TrialVerdict, Vitals};
+
+/// What the options say about verdicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// For how long a worker may be on one prediction, and a job in the acceptor's hands.
+    pub stall_timeout: Duration,
+    /// One stuck worker among others that move means that the service is not alive.
+    pub any_stuck_is_fatal: bool,
+    /// For how long a trial may be under way while nothing real succeeds.
+    pub canary_timeout: Duration,
+}
+
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Self {
+        Limits {
+            stall_timeout: config.stall_timeout,
+            any_stuck_is_fatal: config.verdicts.stall_policy == StallPolicy::Any,
+            canary_timeout: config.canary_timeout(),
+        }
+    }
+}
+
+/// A prediction worker that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worker {
+    /// Since when it has been on its present prediction; `None` if it is idle.
+    pub busy_since: Option<Stamp>,
+    /// Whether another has taken its place.
+    pub substituted: bool,
+}
+
+/// The acceptor thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Acceptor {
+    /// Since when none has run; `None` if one runs.
+    pub gone_since: Option<Stamp>,
+    /// Since when it has had its present job in hand; `None` if it is idle.
+    pub busy_since: Option<Stamp>,
+    /// When it lost the first and the last of the jobs it lost with none that got through between.
+    pub losses: Option<(Stamp, Stamp)>,
+}
+
+/// What a verdict is made from: the stamps at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The moment, in process time: only time in which the process ran counts.
+    pub now: Stamp,
+    /// What the options say.
+    pub limits: Limits,
+    /// The prediction workers that run.
+    pub workers: Vec<Worker>,
+    /// Since when none has run; `None` if any runs.
+    pub deserted_since: Option<Stamp>,
+    /// Predictions that wait.
+    pub waiting: usize,
+    /// The later of: the queue became non-empty; a worker took a prediction up.
+    pub moved_at: Stamp,
+    /// The acceptor.
+    pub acceptor: Acceptor,
+    /// Where the process stands in its life.
+    pub phase: Phase,
+    /// What the last trial said.
+    pub trial: TrialVerdict,
+    /// Since when a trial has been under way.
+    pub trial_running_since: Option<Stamp>,
+    /// Since when every trial has failed, of a model that had passed one.
+    pub trials_failing_since: Option<Stamp>,
+    /// When a real prediction last succeeded.
+    pub succeeded_at: Stamp,
+    /// When the system first and last refused a connection to the main listener, with none that was
+    /// accepted between.
+    pub accept_failures: Option<(Stamp, Stamp)>,
+}
+
+impl Snapshot {
+    /// Reads the vitals at this moment; waits for nobody.
+    pub fn of(vitals: &Vitals, limits: Limits) -> Self {
+        let lane = &vitals.predict;
+        // `waiting` is read before the stamps: a queue that moves in between then looks younger,
+        // never older, than it is. `now` comes last for the same reason the other way about, and
+        // each success after the trial that it may stand for.
+        let waiting = lane.queue_length.load(Ordering::Acquire);
+        let moved_at = lane.filled_at.load().max(lane.taken_at.load());
+        let seats = lane.workers.iter();
+        let workers: Vec<Worker> = seats
+            .filter(|seat| seat.alive.load(Ordering::Acquire))
+            .map(|seat| Worker {
+                busy_since: known(seat.busy_since.load()),
+                substituted: seat.substituted.load(Ordering::Acquire),
+            })
+            .collect();
+        let last_ended = lane.workers.iter().map(|seat| seat.ended_at.load()).max();
+        let acceptor = &vitals.acceptor;
+        let gone = !acceptor.alive.load(Ordering::Acquire);
+        let trials = &vitals.trials;
+        let trial_running_since = known(trials.running_since.load());
+        let trials_failing_since = trials.failing_since();
+        Snapshot {
+            limits,
+            deserted_since: last_ended.filter(|_| workers.is_empty()),
+            workers,
+            waiting,
+            moved_at,
+            acceptor: Acceptor {
+                gone_since: gone.then(|| acceptor.ended_at.load()),
+                busy_since: known(acceptor.busy_since.load()),
+                losses: acceptor.losses.span(),
+            },
+            phase: vitals.phase(),
+            trial: trials.verdict(),
+            trial_running_since,
+            trials_failing_since,
+            succeeded_at: vitals.succeeded_at.load(),
+            accept_failures: vitals.accept_failures[0].span(),
+            now: vitals.clock.now(),
+        }
+    }
+
+    /// Whether a worker has been on its present prediction for `stall_timeout`.
+    pub fn is_stuck(&self, worker: &Worker) -> bool {
+        worker
+            .busy_since
+            .is_some_and(|since| self.now.since(since) >= self.limits.stall_timeout)
+    }
+
+    /// The workers that are stuck.
+    pub fn stuck(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.iter().filter(|worker| self.is_stuck(worker))
+    }
+}
+
+fn known(stamp: Stamp) -> Option<Stamp> {
+    (stamp != Stamp::NEVER).then_some(stamp)
+}

@@ -1,0 +1,225 @@
+//! The stamps of a lane: its queue, its workers, and the job each of them is on.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::{AtomicStamp, Counter};
+use crate::clock::Stamp;
+
+/// What a worker is on, for whoever has to find out why it does not come to an end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// The request's name in answers and logs.
+    pub request_id: Arc<str>,
+    /// Instances, once they are decoded.
+    pub rows: Option<usize>,
+}
+
+/// The seat of one worker thread of a lane.
+#[derive(Debug, Default)]
+pub struct WorkerVitals {
+    /// Whether a thread runs here.
+    pub alive: AtomicBool,
+    /// When the last thread that ran here ended.
+    pub ended_at: AtomicStamp,
+    /// Since when the thread has been on its present job; never if it is idle.
+    pub busy_since: AtomicStamp,
+    /// Another thread has taken its place: it retires when its job comes to an end.
+    pub substituted: AtomicBool,
+    /// The thread's id in the kernel (gettid(2)).
+    pub thread_id: AtomicU32,
+    task: Mutex<Option<Task>>,
+}
+
+impl WorkerVitals {
+    /// Notes what the thread is on.
+    pub fn set_task(&self, task: Option<Task>) {
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = task;
+    }
+
+    /// Notes how many instances it has decoded.
+    pub fn set_rows(&self, rows: usize) {
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = task.as_mut() {
+            task.rows = Some(rows);
+        }
+    }
+
+    /// What the thread is on.
+    pub fn task(&self) -> Option<Task> {
+        // A poisoned lock holds a whole task all the same: it is replaced in one assignment.
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        task.clone()
+    }
+}
+
+/// One lane: its queue and its workers.
+#[derive(Debug)]
+pub struct LaneVitals {
+    /// The most jobs that may wait.
+    pub queue_capacity: usize,
+    /// Jobs that wait now.
+    pub queue_length: AtomicUsize,
+    /// When the queue last went from empty to not empty.
+    pub filled_at: AtomicStamp,
+    /// When a worker last took a job up.
+    pub taken_at: AtomicStamp,
+    /// When a worker last finished a job, whatever became of its answer.
+    pub completed_at: AtomicStamp,
+    /// The latest beginning of a prediction that has succeeded.
+    pub succeeded_from: AtomicStamp,
+    /// Jobs that workers took up and finished.
+    pub completed: Counter,
+    /// Workers that the lane is to have.
+    pub workers_wanted: usize,
+    /// The workers' seats, by index: those of the workers wanted, then those of substitutes.
+    pub workers: Box<[WorkerVitals]>,
+    /// When each job that waits has come, by its number.
+    arrivals: Box<[AtomicStamp]>,
+    /// Jobs that were ever queued and taken up; a job's number is how many came before it.
+    queued: AtomicU64,
+    taken: AtomicU64,
+    /// Moving average of the service time in nanoseconds; 0 before the first completion.
+    service_nanos: AtomicU64,
+}
+
+impl LaneVitals {
+    /// Makes a lane of `workers`, with seats for as many `substitutes` as there may be.
+    pub(super) fn new(queue_capacity: usize, workers: usize, substitutes: usize) -> Self {
+        let stamps = |count: usize| (0..count).map(|_| AtomicStamp::default()).collect();
+        let seats = workers + substitutes;
+        LaneVitals {
+            queue_capacity,
+            queue_length: AtomicUsize::new(0),
+            filled_at: AtomicStamp::default(),
+            taken_at: AtomicStamp::default(),
+            completed_at: AtomicStamp::default(),
+            succeeded_from: AtomicStamp::default(),
+            completed: Counter::default(),
+            workers_wanted: workers,
+            workers: (0..seats).map(|_| WorkerVitals::default()).collect(),
+            // One more than can wait: a job that is refused takes nobody's place.
+            arrivals: stamps(queue_capacity + 1),
+            queued: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            service_nanos: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts a job that is about to be queued; one thread alone queues.
+    pub fn count_queued(&self, now: Stamp) {
+        if self.queue_length.load(Ordering::Acquire) == 0 {
+            self.filled_at.store(now);
+        }
+        let number = self.queued.fetch_add(1, Ordering::AcqRel);
+        if let Some(arrival) = self.arrivals.get(self.place(number)) {
+            arrival.store(now);
+        }
+        self.queue_length.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Takes a count back: the queue was full.
+    pub fn count_refused(&self) {
+        self.queued.fetch_sub(1, Ordering::AcqRel);
+        self.queue_length.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Counts a job that was taken up.
+    pub fn count_taken(&self, now: Stamp) {
+        self.taken_at.store(now);
+        self.taken.fetch_add(1, Ordering::AcqRel);
+        self.queue_length.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// When the oldest job that waits has come; `None` where none waits. While jobs move, it may be
+    /// that of a job that has just been taken up.
+    pub fn oldest_arrival(&self) -> Option<Stamp> {
+        let taken = self.taken.load(Ordering::Acquire);
+        if self.queued.load(Ordering::Acquire) <= taken {
+            return None;
+        }
+        let arrival = self.arrivals.get(self.place(taken))?;
+        Some(arrival.load())
+    }
+
+    fn place(&self, number: u64) -> usize {
+        // At most the capacity, so that it fits.
+        (number % self.arrivals.len() as u64) as usize
+    }
+
+    /// Number of workers on a job now.
+    pub fn busy(&self) -> usize {
+        let busy = |worker: &&WorkerVitals| worker.busy_since.load() != Stamp::NEVER;
+        self.workers.iter().filter(busy).count()
+    }
+
+    /// Number of substitutes that run.
+    pub fn substitutes(&self) -> usize {
+        let left = |worker: &&WorkerVitals| {
+            worker.alive.load(Ordering::Acquire) && worker.substituted.load(Ordering::Acquire)
+        };
+        self.workers.iter().filter(left).count()
+    }
+
+    /// Whether a job waits or is in service.
+    pub fn is_occupied(&self) -> bool {
+        self.queue_length.load(Ordering::Relaxed) > 0 || self.busy() > 0
+    }
+
+    /// Mean service time, following changes over about eight jobs; zero before the first.
+    pub fn service_time(&self) -> Duration {
+        Duration::from_nanos(self.service_nanos.load(Ordering::Relaxed))
+    }
+
+    /// Takes a service time into the mean.
+    ///
+    /// Two workers that finish at once may lose one sample; a mean can bear that.
+    pub fn record_service_time(&self, sample: Duration) {
+        let sample = u64::try_from(sample.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let mean = self.service_nanos.load(Ordering::Relaxed);
+        let next = if mean == 0 {
+            sample
+        } else {
+            mean - mean / 8 + sample / 8
+        };
+        self.service_nanos.store(next.max(1), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mean_service_time_starts_at_the_first_sample_and_follows() {
+        let lane = LaneVitals::new(4, 2, 0);
+        assert_eq!(lane.service_time(), Duration::ZERO);
+        lane.record_service_time(Duration::from_millis(80));
+        assert_eq!(lane.service_time(), Duration::from_millis(80));
+        for _ in 0..64 {
+            lane.record_service_time(Duration::from_millis(8));
+        }
+        assert!(lane.service_time() < Duration::from_millis(9));
+    }
+
+    #[test]
+    fn the_oldest_arrival_is_that_of_the_job_to_be_taken_up_next() {
+        let lane = LaneVitals::new(2, 1, 0);
+        assert_eq!(lane.oldest_arrival(), None);
+        for round in 0..5 {
+            lane.count_queued(Stamp(round * 10 + 1));
+            lane.count_queued(Stamp(round * 10 + 2));
+            assert_eq!(lane.oldest_arrival(), Some(Stamp(round * 10 + 1)));
+            lane.count_taken(Stamp(round * 10 + 3));
+            assert_eq!(lane.oldest_arrival(), Some(Stamp(round * 10 + 2)));
+            lane.count_taken(Stamp(round * 10 + 4));
+            assert_eq!(lane.oldest_arrival(), None);
+        }
+        lane.count_queued(Stamp(90));
+        lane.count_queued(Stamp(91));
+        lane.count_queued(Stamp(92));
+        lane.count_refused();
+        assert_eq!(lane.oldest_arrival(), Some(Stamp(90)), "one was refused");
+    }
+}

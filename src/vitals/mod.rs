@@ -1,0 +1,242 @@
+//! Every time stamp and counter of the process, as atomics.
+//!
+//! A leaf: whoever owns a fact writes it here, and probes, `/statusz` and admission read it. It is
+//! the only thing that the two lanes share. Nothing here judges (that is `health`) and no lock is
+//! held here across anything but a copy.
+
+mod counts;
+mod lane;
+mod trials;
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use crate::clock::{ProcessClock, Stamp};
+
+pub use self::counts::{ClientCounts, Counts};
+pub use self::lane::{LaneVitals, Task, WorkerVitals};
+pub use self::trials::{Failures, TrialVerdict, Trials};
+
+/// Where the process stands in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Phase {
+    /// The model is not loaded and tried yet.
+    Starting = 0,
+    /// Predictions are served.
+    Serving = 1,
+    /// Told to end: `/readyz` says so, everything else goes on for the grace period.
+    Draining = 2,
+    /// New predictions are refused, admitted ones are finished.
+    Finishing = 3,
+    /// What is left is refused.
+    Stopped = 4,
+}
+
+/// A point in process time that another thread may read.
+#[derive(Debug, Default)]
+pub struct AtomicStamp(AtomicU64);
+
+impl AtomicStamp {
+    /// Reads it.
+    pub fn load(&self) -> Stamp {
+        Stamp(self.0.load(Ordering::Acquire))
+    }
+
+    /// Writes it.
+    pub fn store(&self, stamp: Stamp) {
+        self.0.store(stamp.0, Ordering::Release);
+    }
+
+    /// Writes it, unless it stands at a later point already.
+    pub fn advance(&self, stamp: Stamp) {
+        self.0.fetch_max(stamp.0, Ordering::AcqRel);
+    }
+}
+
+/// Failures with no success between them: since when, and until when.
+///
+/// Two failures that are the first at once may write the beginning twice, which moves it by as much
+/// as lies between them.
+#[derive(Debug, Default)]
+pub struct Streak {
+    since: AtomicStamp,
+    last: AtomicStamp,
+}
+
+impl Streak {
+    /// Notes a failure.
+    pub fn fail(&self, now: Stamp) {
+        self.last.store(now);
+        if self.since.load() == Stamp::NEVER {
+            self.since.store(now);
+        }
+    }
+
+    /// Notes a success, which ends the failures; a read where there are none.
+    pub fn succeed(&self) {
+        if self.since.load() != Stamp::NEVER {
+            self.since.store(Stamp::NEVER);
+        }
+    }
+
+    /// The first and the last failure since the last success.
+    pub fn span(&self) -> Option<(Stamp, Stamp)> {
+        let since = self.since.load();
+        (since != Stamp::NEVER).then(|| (since, self.last.load()))
+    }
+}
+
+/// The acceptor thread.
+#[derive(Debug, Default)]
+pub struct AcceptorVitals {
+    /// Whether the thread runs.
+    pub alive: AtomicBool,
+    /// When the last one ended.
+    pub ended_at: AtomicStamp,
+    /// Since when it has had its present job in hand; never if it is idle.
+    pub busy_since: AtomicStamp,
+    /// Jobs that were lost in its hands.
+    pub losses: Streak,
+    /// The thread's id in the kernel (gettid(2)).
+    pub thread_id: AtomicU32,
+}
+
+/// Something counted from 0 since the process started.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts one.
+    pub fn increment(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the count.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts an answer that a client is owed, until it is given or cannot be.
+#[derive(Debug)]
+pub struct Owed<'a>(&'a AtomicUsize);
+
+impl<'a> Owed<'a> {
+    /// Counts one in `count`.
+    pub fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Owed(count)
+    }
+}
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// All there is to know about the process at a glance.
+#[derive(Debug)]
+pub struct Vitals {
+    /// The clock all stamps here are read from.
+    pub clock: ProcessClock,
+    /// When the process started.
+    pub started_at: Stamp,
+    /// The prediction lane.
+    pub predict: LaneVitals,
+    /// The probe lane.
+    pub probe: LaneVitals,
+    /// Counters.
+    pub counts: Counts,
+    /// Whether a model is loaded and was tried.
+    pub loaded: AtomicBool,
+    /// The acceptor thread.
+    pub acceptor: AcceptorVitals,
+    /// Trials of the model, and the failures that ask for them.
+    pub trials: Trials,
+    /// Connections that the system refused to the main and to the probe listener (descriptors,
+    /// memory).
+    pub accept_failures: [Streak; 2],
+    /// When a real prediction last succeeded.
+    pub succeeded_at: AtomicStamp,
+    /// Whether anybody asked `/readyz` since the start.
+    pub readyz_seen: AtomicBool,
+    /// Open connections on the main and the probe listener.
+    pub open_connections: [AtomicUsize; 2],
+    /// Answers of any kind that are being waited for or written.
+    pub answers_owed: AtomicUsize,
+    /// Answers to predictions that were sent to the lane and are not written yet.
+    pub predictions_owed: AtomicUsize,
+    phase: AtomicU8,
+}
+
+impl Vitals {
+    /// Makes the vitals of a process with these two lanes, (queue capacity, workers) each. The
+    /// prediction lane may have as many substitutes as it has workers.
+    pub fn new(clock: ProcessClock, predict: (usize, usize), probe: (usize, usize)) -> Self {
+        Vitals {
+            started_at: clock.now(),
+            clock,
+            predict: LaneVitals::new(predict.0, predict.1, predict.1),
+            probe: LaneVitals::new(probe.0, probe.1, 0),
+            counts: Counts::default(),
+            loaded: AtomicBool::new(false),
+            acceptor: AcceptorVitals::default(),
+            trials: Trials::default(),
+            accept_failures: [Streak::default(), Streak::default()],
+            succeeded_at: AtomicStamp::default(),
+            readyz_seen: AtomicBool::new(false),
+            open_connections: [AtomicUsize::new(0), AtomicUsize::new(0)],
+            answers_owed: AtomicUsize::new(0),
+            predictions_owed: AtomicUsize::new(0),
+            phase: AtomicU8::new(Phase::Starting as u8),
+        }
+    }
+
+    /// Where the process stands in its life.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Serving,
+            2 => Phase::Draining,
+            3 => Phase::Finishing,
+            _ => Phase::Stopped,
+        }
+    }
+
+    /// Moves on to `phase`; there is no way back, so a model that loads late does not undo a drain.
+    pub fn advance(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+    }
+
+    /// Notes that a prediction which began at `began` has succeeded.
+    pub fn succeeded(&self, began: Stamp) {
+        self.succeeded_at.advance(self.clock.now());
+        self.predict.succeeded_from.advance(began);
+        self.trials.failures.end();
+    }
+
+    /// Notes that a prediction has failed through no fault of its client's.
+    pub fn failed(&self) {
+        self.trials.failures.add(self.clock.now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn vitals() -> Vitals {
+        let clock = ProcessClock::new(Duration::from_secs(1));
+        Vitals::new(clock, (4, 2), (8, 2))
+    }
+
+    #[test]
+    fn a_phase_never_goes_back() {
+        let vitals = vitals();
+        vitals.advance(Phase::Draining);
+        vitals.advance(Phase::Serving);
+        assert_eq!(vitals.phase(), Phase::Draining);
+    }
+}

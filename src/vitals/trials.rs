@@ -1,0 +1,125 @@
+//! Trials of the model: when they were, what they said, and the failures that ask for one.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{AtomicStamp, Streak};
+use crate::clock::Stamp;
+
+/// What the last trial of the model said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrialVerdict {
+    /// No trial has ended yet.
+    Untried,
+    /// The model gave the expected answer.
+    Passed,
+    /// It did not, and why.
+    Failed(Arc<str>),
+}
+
+/// Real predictions that failed with none between them that succeeded.
+#[derive(Debug, Default)]
+pub struct Failures {
+    count: AtomicU32,
+    streak: Streak,
+}
+
+impl Failures {
+    /// Notes one.
+    pub fn add(&self, now: Stamp) {
+        self.streak.fail(now);
+        self.count.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Notes a success.
+    pub fn end(&self) {
+        self.streak.succeed();
+        if self.count.load(Ordering::Acquire) != 0 {
+            self.count.store(0, Ordering::Release);
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// The first and the last of them.
+    pub fn span(&self) -> Option<(Stamp, Stamp)> {
+        self.streak.span()
+    }
+}
+
+/// The trials of the served model.
+#[derive(Debug)]
+pub struct Trials {
+    /// Since when the present trial has been under way; never where none is.
+    pub running_since: AtomicStamp,
+    /// When the last trial began.
+    pub began_at: AtomicStamp,
+    /// When the last trial ended.
+    pub ended_at: AtomicStamp,
+    /// Real predictions that failed since the last that succeeded.
+    pub failures: Failures,
+    /// Trials that failed since the last that passed.
+    failing: Streak,
+    /// Whether this model has ever passed one.
+    passed: AtomicBool,
+    verdict: Mutex<TrialVerdict>,
+}
+
+impl Default for Trials {
+    fn default() -> Self {
+        Trials {
+            running_since: AtomicStamp::default(),
+            began_at: AtomicStamp::default(),
+            ended_at: AtomicStamp::default(),
+            failures: Failures::default(),
+            failing: Streak::default(),
+            passed: AtomicBool::new(false),
+            verdict: Mutex::new(TrialVerdict::Untried),
+        }
+    }
+}
+
+impl Trials {
+    /// Notes that a trial begins.
+    pub fn begin(&self, now: Stamp) {
+        self.began_at.store(now);
+        self.running_since.store(now);
+    }
+
+    /// Notes what the trial said.
+    pub fn end(&self, verdict: TrialVerdict, now: Stamp) {
+        match &verdict {
+            TrialVerdict::Passed => {
+                self.failing.succeed();
+                self.passed.store(true, Ordering::Release);
+            }
+            TrialVerdict::Failed(_) => self.failing.fail(now),
+            TrialVerdict::Untried => {}
+        }
+        // A poisoned lock holds a whole verdict all the same: it is replaced in one assignment.
+        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
+        self.ended_at.store(now);
+        self.running_since.store(Stamp::NEVER);
+    }
+
+    /// Notes that the thread which was at a trial has ended without a verdict.
+    pub fn give_up(&self) {
+        self.running_since.store(Stamp::NEVER);
+    }
+
+    /// What the last one said.
+    pub fn verdict(&self) -> TrialVerdict {
+        let verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        verdict.clone()
+    }
+
+    /// When a model that had passed one failed the first one after it; `None` where the last one
+    /// passed, or none ever did.
+    pub fn failing_since(&self) -> Option<Stamp> {
+        let (since, _) = self.failing.span()?;
+        self.passed.load(Ordering::Acquire).then_some(since)
+    }
+}
