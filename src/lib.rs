@@ -19,7 +19,8 @@
 //! 3. Every queue, table, thread count, head, body and wait has a limit with a unit.
 //! 4. Ahead of predictions stand only the probe listener's threads, the acceptor, the probe lane
 //!    and the main thread, and what costs no prediction is paced.
-//! 5. `/livez` compares time stamps; it never sends a check through the queue it judges.
+//! 5. `/livez` compares time stamps; it never sends a check through the queue it judges. Where the way
+//!    to a probe worker is blocked, the connection's own thread makes the same comparison.
 //! 6. What is refused is refused before it is worked on.
 //! 7. No client can turn a verdict: not by load, not by what it sends, not by leaving.
 //!
@@ -27,7 +28,8 @@
 //! A *lane* is one bounded queue and the workers reserved to it (in papers: a bulkhead). *Waiting
 //! time* is spent in the queue, *service time* with a worker, *sojourn time* is both. A *trial* is a
 //! prediction on the model's own row with a known answer; the *canary* makes it. A worker is *stuck*
-//! when it has been on its present prediction for `--stall-timeout`.
+//! when it has been on its present prediction for `--stall-timeout`; a *substitute* is a worker that
+//! takes the place of a stuck one.
 
 use std::ffi::OsString;
 use std::io::Write as _;

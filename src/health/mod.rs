@@ -64,51 +64,15 @@ pub struct Failure {
     pub reason: String,
 }
 
-const ACCEPTOR: Check = Check {
-    name: "acceptor",
-    meaning: Meaning::NotAlive,
-    outcome: acceptor_moves,
-};
-const PREDICTIONS: Check = Check {
-    name: "predictions",
-    meaning: Meaning::NotAlive,
-    outcome: queue_moves,
-};
-const WORKERS: Check = Check {
-    name: "workers",
-    meaning: Meaning::NotAlive,
-    outcome: workers_move,
-};
-const INFERENCE: Check = Check {
-    name: "inference",
-    meaning: Meaning::NotAlive,
-    outcome: model_still_works,
-};
-const DRAINING: Check = Check {
-    name: "draining",
-    meaning: Meaning::NotNow,
-    outcome: is_not_draining,
-};
-const MODEL: Check = Check {
-    name: "model",
-    meaning: Meaning::NotNow,
-    outcome: model_is_loaded,
-};
-const LANE: Check = Check {
-    name: "lane",
-    meaning: Meaning::NotWorking,
-    outcome: lane_has_workers,
-};
-const LISTENERS: Check = Check {
-    name: "listeners",
-    meaning: Meaning::NotWorking,
-    outcome: connections_are_accepted,
-};
-const CANARY: Check = Check {
-    name: "canary",
-    meaning: Meaning::NotWorking,
-    outcome: trial_passes,
-};
+const ACCEPTOR: Check = Check::new("acceptor", Meaning::NotAlive, acceptor_moves);
+const PREDICTIONS: Check = Check::new("predictions", Meaning::NotAlive, queue_moves);
+const WORKERS: Check = Check::new("workers", Meaning::NotAlive, workers_move);
+const INFERENCE: Check = Check::new("inference", Meaning::NotAlive, model_still_works);
+const DRAINING: Check = Check::new("draining", Meaning::NotNow, is_not_draining);
+const MODEL: Check = Check::new("model", Meaning::NotNow, model_is_loaded);
+const LANE: Check = Check::new("lane", Meaning::NotWorking, lane_has_workers);
+const LISTENERS: Check = Check::new("listeners", Meaning::NotWorking, connections_are_accepted);
+const CANARY: Check = Check::new("canary", Meaning::NotWorking, trial_passes);
 
 const LIVENESS: [Check; 4] = [ACCEPTOR, PREDICTIONS, WORKERS, INFERENCE];
 
@@ -144,6 +108,14 @@ pub fn names(checks: &[Check]) -> String {
 }
 
 impl Check {
+    const fn new(name: &'static str, meaning: Meaning, outcome: fn(&Snapshot) -> Outcome) -> Self {
+        Check {
+            name,
+            meaning,
+            outcome,
+        }
+    }
+
     /// Makes the check; what it found where it fails.
     pub fn failure(&self, snapshot: &Snapshot) -> Option<Failure> {
         let reason = (self.outcome)(snapshot).err()?;

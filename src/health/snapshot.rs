@@ -124,6 +124,34 @@ impl Snapshot {
         }
     }
 
+    /// A server with two idle workers at a moment, for tests.
+    #[cfg(test)]
+    pub(crate) fn quiet(now: Stamp) -> Self {
+        let idle = Worker {
+            busy_since: None,
+            substituted: false,
+        };
+        Snapshot {
+            now,
+            limits: Limits {
+                stall_timeout: Duration::from_secs(60),
+                any_stuck_is_fatal: false,
+                canary_timeout: Duration::from_secs(30),
+            },
+            workers: vec![idle, idle],
+            deserted_since: None,
+            waiting: 0,
+            moved_at: Stamp::NEVER,
+            acceptor: Acceptor::default(),
+            phase: Phase::Serving,
+            trial: TrialVerdict::Passed,
+            trial_running_since: None,
+            trials_failing_since: None,
+            succeeded_at: Stamp::NEVER,
+            accept_failures: None,
+        }
+    }
+
     /// Whether a worker has been on its present prediction for `stall_timeout`.
     pub fn is_stuck(&self, worker: &Worker) -> bool {
         worker

@@ -1,8 +1,6 @@
 use super::*;
 use crate::clock::Stamp;
 
-const LIMIT: Duration = Duration::from_secs(60);
-
 fn ago(seconds: u64) -> Stamp {
     Stamp((1_000_000 - seconds) * 1_000_000_000)
 }
@@ -27,25 +25,7 @@ const IDLE: Worker = Worker {
 };
 
 fn quiet() -> Snapshot {
-    Snapshot {
-        now: ago(0),
-        limits: Limits {
-            stall_timeout: LIMIT,
-            any_stuck_is_fatal: false,
-            canary_timeout: Duration::from_secs(30),
-        },
-        workers: vec![IDLE, IDLE],
-        deserted_since: None,
-        waiting: 0,
-        moved_at: Stamp::NEVER,
-        acceptor: Acceptor::default(),
-        phase: Phase::Serving,
-        trial: TrialVerdict::Passed,
-        trial_running_since: None,
-        trials_failing_since: None,
-        succeeded_at: Stamp::NEVER,
-        accept_failures: None,
-    }
+    Snapshot::quiet(ago(0))
 }
 
 fn alive(snapshot: &Snapshot) -> Result<(), &'static str> {

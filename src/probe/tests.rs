@@ -1,29 +1,14 @@
 use super::*;
-use crate::health::{Acceptor, Worker};
-use std::time::Duration;
+use crate::health::Worker;
 
 fn snapshot(busy_since: Option<Stamp>) -> Snapshot {
+    let worker = Worker {
+        busy_since,
+        substituted: false,
+    };
     Snapshot {
-        now: Stamp(100_000_000_000),
-        limits: Limits {
-            stall_timeout: Duration::from_secs(60),
-            any_stuck_is_fatal: false,
-            canary_timeout: Duration::from_secs(30),
-        },
-        workers: vec![Worker {
-            busy_since,
-            substituted: false,
-        }],
-        deserted_since: None,
-        waiting: 0,
-        moved_at: Stamp::NEVER,
-        acceptor: Acceptor::default(),
-        phase: Phase::Serving,
-        trial: TrialVerdict::Passed,
-        trial_running_since: None,
-        trials_failing_since: None,
-        succeeded_at: Stamp::NEVER,
-        accept_failures: None,
+        workers: vec![worker],
+        ..Snapshot::quiet(Stamp(100_000_000_000))
     }
 }
 
