@@ -1,13 +1,18 @@
-//! Addresses a listener can have: `HOST:PORT` for TCP, `unix:/path` for a Unix domain socket.
+//! Addresses a listener can have: `HOST:PORT` for TCP, `unix:/path` for a Unix domain socket; and
+//! how a client finds them.
 //!
 //! A leaf: it reads and shows addresses, and opens nothing.
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 /// The most bytes of a socket's path: `sun_path` less its final NUL (unix(7)).
 const PATH_BYTES_MAX: usize = 107;
+
+/// What an address is to look like.
+const FORMS: &str = "HOST:PORT, such as 127.0.0.1:8080 or [::]:8080, or unix:/path";
 
 /// Where a listener is, or is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,9 +36,7 @@ impl Address {
             return Ok(Address::Unix(PathBuf::from(path)));
         }
         let resolved = text.to_socket_addrs().ok().and_then(|mut all| all.next());
-        resolved.map(Address::Tcp).ok_or_else(|| {
-            "HOST:PORT, such as 127.0.0.1:8080 or [::]:8080, or unix:/path".to_owned()
-        })
+        resolved.map(Address::Tcp).ok_or_else(|| FORMS.to_owned())
     }
 
     /// Returns the address of the probe listener beside a main listener here, where none was asked
@@ -43,10 +46,7 @@ impl Address {
     pub fn beside(&self) -> Option<Self> {
         match self {
             Address::Tcp(address) => {
-                let port = match address.port() {
-                    0 => 0,
-                    port => port.checked_add(1)?,
-                };
+                let port = port_beside(address.port())?;
                 Some(Address::Tcp(SocketAddr::new(address.ip(), port)))
             }
             Address::Unix(path) => {
@@ -107,6 +107,20 @@ impl Address {
     }
 }
 
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Address::Tcp(address)
+    }
+}
+
+/// The port after this one, where there is one; free ones stand beside free ones.
+fn port_beside(port: u16) -> Option<u16> {
+    match port {
+        0 => Some(0),
+        port => port.checked_add(1),
+    }
+}
+
 /// Quotes a path for a POSIX shell, where it needs it.
 fn shell_word(path: &Path) -> String {
     let text = path.display().to_string();
@@ -123,6 +137,109 @@ impl fmt::Display for Address {
         match self {
             Address::Tcp(address) => write!(f, "http://{address}"),
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Where a client is to connect, as typed: an address, or a host's name that is not resolved yet.
+///
+/// A listener needs one address and resolves a name at once ([`Address::parse`]). A client has a
+/// deadline, which resolving counts against, and may have to try all that a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// An address.
+    Known(Address),
+    /// A host's name and a port.
+    Named {
+        /// The name, for the system's resolver.
+        host: String,
+        /// The TCP port.
+        port: u16,
+    },
+}
+
+impl Destination {
+    /// Reads what [`Address::parse`] reads, without asking the resolver.
+    ///
+    /// # Errors
+    /// What would be right, without saying what was given.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.starts_with("unix:") {
+            return Address::parse(text).map(Destination::Known);
+        }
+        if let Ok(address) = text.parse() {
+            return Ok(Destination::Known(Address::Tcp(address)));
+        }
+        let named = text.rsplit_once(':').and_then(|(host, port)| {
+            // `%` and `:` are in IPv6 addresses with a scope, which the resolver reads.
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._%:".contains(&byte);
+            let host = (!host.is_empty() && host.bytes().all(fits)).then(|| host.to_owned())?;
+            let port = port.parse().ok()?;
+            Some(Destination::Named { host, port })
+        });
+        named.ok_or_else(|| FORMS.to_owned())
+    }
+
+    /// Returns where the probe listener stands beside a main listener here, as
+    /// [`Address::beside`] does.
+    pub fn beside(&self) -> Option<Self> {
+        match self {
+            Destination::Known(address) => address.beside().map(Destination::Known),
+            Destination::Named { host, port } => Some(Destination::Named {
+                host: host.clone(),
+                port: port_beside(*port)?,
+            }),
+        }
+    }
+
+    /// The port, of a TCP destination.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Destination::Known(address) => address.port(),
+            Destination::Named { port, .. } => Some(*port),
+        }
+    }
+
+    /// Returns the addresses to try, in order, at least one; where a listener is on all addresses
+    /// of this machine, those are its loopback addresses.
+    ///
+    /// A name waits for the system's resolver, which knows no deadline.
+    ///
+    /// # Errors
+    /// What the resolver says.
+    pub fn resolve(&self) -> io::Result<Vec<Address>> {
+        let resolved: Vec<Address> = match self {
+            Destination::Known(address) => vec![address.clone()],
+            Destination::Named { host, port } => {
+                let resolved = (host.as_str(), *port).to_socket_addrs()?;
+                resolved.map(Address::Tcp).collect()
+            }
+        };
+        let mut addresses = Vec::new();
+        for address in resolved {
+            addresses.push(address.reachable());
+            if let Address::Tcp(SocketAddr::V6(six)) = address
+                && six.ip().is_unspecified()
+            {
+                // A listener on [::] takes IPv4 too, and is reached where loopback has no IPv6.
+                let four = SocketAddr::from((Ipv4Addr::LOCALHOST, six.port()));
+                addresses.push(Address::Tcp(four));
+            }
+        }
+        addresses.dedup();
+        if addresses.is_empty() {
+            return Err(io::Error::from(io::ErrorKind::NotFound));
+        }
+        Ok(addresses)
+    }
+}
+
+/// As an [`Address`]: a URL, or `unix:` and the path.
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Destination::Known(address) => address.fmt(f),
+            Destination::Named { host, port } => write!(f, "http://{host}:{port}"),
         }
     }
 }
@@ -177,5 +294,51 @@ mod tests {
             target("unix:/run/a b's.sock"),
             r"--unix-socket '/run/a b'\''s.sock' http://localhost"
         );
+    }
+
+    #[test]
+    fn a_destination_is_read_without_a_resolver_and_resolved_to_what_can_be_tried() {
+        let table: &[(&str, Option<&[&str]>)] = &[
+            ("127.0.0.1:80", Some(&["http://127.0.0.1:80"])),
+            ("0.0.0.0:80", Some(&["http://127.0.0.1:80"])),
+            ("[::]:80", Some(&["http://[::1]:80", "http://127.0.0.1:80"])),
+            ("::1:80", Some(&["http://[::1]:80"])),
+            ("unix:/run/a", Some(&["unix:/run/a"])),
+            ("unix:", None),
+            ("80", None),
+            (":80", None),
+            ("localhost", None),
+            ("localhost:http", None),
+            ("localhost:65536", None),
+            ("http://localhost:80", None),
+            ("local host:80", None),
+            ("a\r\nb:80", None),
+        ];
+        for (text, expected) in table {
+            let destination = Destination::parse(text);
+            assert_eq!(destination.is_ok(), expected.is_some(), "{text:?}");
+            if let (Ok(destination), Some(expected)) = (destination, expected) {
+                let resolved = destination.resolve().unwrap();
+                let resolved: Vec<String> = resolved.iter().map(Address::to_string).collect();
+                assert_eq!(resolved, *expected, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_named_destination_has_a_neighbour_before_it_is_resolved() {
+        let beside = |text: &str| {
+            let beside = Destination::parse(text).unwrap().beside();
+            beside.map(|beside| beside.to_string())
+        };
+        assert_eq!(
+            beside("model.test:80").as_deref(),
+            Some("http://model.test:81")
+        );
+        assert_eq!(
+            beside("127.0.0.1:80").as_deref(),
+            Some("http://127.0.0.1:81")
+        );
+        assert_eq!(beside("model.test:65535"), None);
     }
 }

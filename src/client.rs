@@ -1,16 +1,20 @@
 //! One small HTTP/1.1 client over a blocking socket, for probes, the watchdog and the drill.
 //!
-//! A [`Request`] is rendered once and may be sent often; a [`Connection`] carries one exchange at a
-//! time and is reused while both sides keep it alive; a [`Client`] opens connections as needed. It
-//! runs on whichever thread calls it and blocks that thread, never past the deadline it was given.
-//! It follows no redirect, speaks no TLS, sends no chunked body and reads none, and holds at most
-//! [`RESPONSE_BYTES_MAX`] of an answer.
+//! A [`Request`] is rendered once and may be sent often; a [`Connection`], over TCP or a Unix domain
+//! socket, carries one exchange at a time and is reused while both sides keep it alive; a [`Client`]
+//! opens connections as needed. It runs on whichever thread calls it and blocks that thread, never
+//! past the deadline it was given. It resolves no name, follows no redirect, speaks no TLS, sends no
+//! chunked body and reads none, and holds at most [`RESPONSE_BYTES_MAX`] of an answer.
 
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::address::Address;
 use crate::clock;
 
 /// The most of one answer, head and body together, that is kept: 16 MiB and room for a head.
@@ -144,8 +148,10 @@ impl<'a> Response<'a> {
 /// One connection, with one exchange at a time.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    socket: Socket,
     buffer: Vec<u8>,
+    /// The most of one answer, head and body together, that is kept.
+    answer_bytes_max: usize,
     /// The socket's time limit as last set; setting it costs a system call.
     limit: Duration,
     reusable: bool,
@@ -165,21 +171,24 @@ impl Connection {
     ///
     /// # Errors
     /// `Connect`, or `Timeout` at `deadline`.
-    pub fn open(address: SocketAddr, deadline: Instant) -> Result<Self, ClientError> {
-        let left = time_left(deadline, "connecting")?;
-        let stream =
-            TcpStream::connect_timeout(&address, left).map_err(|error| match error.kind() {
-                io::ErrorKind::TimedOut => ClientError::Timeout("connecting"),
-                _ => ClientError::Connect(error),
-            })?;
-        // A request is one write: waiting to fill a segment would only delay it.
-        stream.set_nodelay(true).map_err(ClientError::Connect)?;
+    pub fn open(address: &Address, deadline: Instant) -> Result<Self, ClientError> {
+        let socket = match address {
+            Address::Tcp(address) => connect_tcp(address, deadline)?,
+            Address::Unix(path) => connect_unix(path, deadline)?,
+        };
         Ok(Connection {
-            stream,
+            socket,
             buffer: Vec::new(),
+            answer_bytes_max: RESPONSE_BYTES_MAX,
             limit: Duration::ZERO,
             reusable: true,
         })
+    }
+
+    /// Holds at most so many bytes of an answer, head and body together; a longer one is `Protocol`.
+    pub fn with_answer_bytes_max(mut self, bytes: usize) -> Self {
+        self.answer_bytes_max = bytes;
+        self
     }
 
     /// Whether another exchange may follow: the last one was whole and neither side said `close`.
@@ -211,7 +220,7 @@ impl Connection {
             }
             Err(error) => {
                 // The server is told at once that nobody waits any more.
-                let _ = self.stream.shutdown(Shutdown::Both);
+                let _ = self.socket.shutdown(Shutdown::Both);
                 Err(error)
             }
         }
@@ -221,7 +230,7 @@ impl Connection {
         self.buffer.clear();
         self.arm(deadline, "sending")?;
         let sent = self
-            .stream
+            .socket
             .write_all(&request.wire)
             .map_err(|error| ClientError::from_io(error, "sending"));
         if let Err(error @ ClientError::Timeout(_)) = sent {
@@ -240,9 +249,10 @@ impl Connection {
         }
         match head.body_bytes {
             Some(body_bytes) => {
-                if body_bytes > RESPONSE_BYTES_MAX - head.bytes {
+                let most = self.answer_bytes_max.saturating_sub(head.bytes);
+                if body_bytes > most {
                     return Err(ClientError::Protocol(format!(
-                        "the body must be at most {RESPONSE_BYTES_MAX} bytes, but has {body_bytes}"
+                        "the body must be at most {most} bytes, but has {body_bytes}"
                     )));
                 }
                 while self.buffer.len() < head.bytes + body_bytes {
@@ -290,10 +300,11 @@ impl Connection {
         let mut chunk = [0; 4096];
         loop {
             self.arm(deadline, "waiting for the answer")?;
-            match self.stream.read(&mut chunk) {
-                Ok(count) if self.buffer.len() + count > RESPONSE_BYTES_MAX => {
+            match self.socket.read(&mut chunk) {
+                Ok(count) if self.buffer.len() + count > self.answer_bytes_max => {
                     return Err(ClientError::Protocol(format!(
-                        "an answer must be at most {RESPONSE_BYTES_MAX} bytes"
+                        "an answer must be at most {} bytes",
+                        self.answer_bytes_max
                     )));
                 }
                 Ok(count) => {
@@ -309,12 +320,10 @@ impl Connection {
     /// Sets the socket's time limit to what is left, in whole milliseconds rounded up, so that
     /// most exchanges on a connection find it set already.
     fn arm(&mut self, deadline: Instant, doing: &'static str) -> Result<(), ClientError> {
-        let left = time_left(deadline, doing)?;
-        let millis = u64::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        let limit = Duration::from_millis(millis);
+        let limit = whole_millis(time_left(deadline, doing)?);
         if limit != self.limit {
-            let set = self.stream.set_read_timeout(Some(limit));
-            set.and_then(|()| self.stream.set_write_timeout(Some(limit)))
+            let set = self.socket.set_read_timeout(Some(limit));
+            set.and_then(|()| self.socket.set_write_timeout(Some(limit)))
                 .map_err(ClientError::Closed)?;
             self.limit = limit;
         }
@@ -325,15 +334,15 @@ impl Connection {
 /// An address and the connection to it that was last of use.
 #[derive(Debug)]
 pub struct Client {
-    address: SocketAddr,
+    address: Address,
     connection: Option<Connection>,
 }
 
 impl Client {
     /// Makes a client; nothing is connected yet.
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(address: impl Into<Address>) -> Self {
         Client {
-            address,
+            address: address.into(),
             connection: None,
         }
     }
@@ -350,12 +359,51 @@ impl Client {
     ) -> Result<Response<'_>, ClientError> {
         let connection = match self.connection.take() {
             Some(connection) if connection.is_reusable() => connection,
-            _ => Connection::open(self.address, deadline)?,
+            _ => Connection::open(&self.address, deadline)?,
         };
         self.connection
             .insert(connection)
             .exchange(request, deadline)
     }
+}
+
+fn connect_tcp(address: &SocketAddr, deadline: Instant) -> Result<Socket, ClientError> {
+    let left = time_left(deadline, "connecting")?;
+    let stream = TcpStream::connect_timeout(address, left).map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => ClientError::Timeout("connecting"),
+        _ => ClientError::Connect(error),
+    })?;
+    // A request is one write: waiting to fill a segment would only delay it.
+    stream.set_nodelay(true).map_err(ClientError::Connect)?;
+    Ok(Socket::from(stream))
+}
+
+/// Connects to a Unix domain socket, waiting for room in its backlog until `deadline`.
+fn connect_unix(path: &Path, deadline: Instant) -> Result<Socket, ClientError> {
+    let address = SockAddr::unix(path).map_err(ClientError::Connect)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(ClientError::Connect)?;
+    loop {
+        // A non-blocking connect fails at once where the backlog is full, and nothing tells when
+        // there is room; a blocking one waits for as long as a write may take (SO_SNDTIMEO).
+        let limit = whole_millis(time_left(deadline, "connecting")?);
+        let set = socket.set_write_timeout(Some(limit));
+        match set.and_then(|()| socket.connect(&address)) {
+            Ok(()) => return Ok(socket),
+            Err(error) => match error.kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                    return Err(ClientError::Timeout("connecting"));
+                }
+                _ => return Err(ClientError::Connect(error)),
+            },
+        }
+    }
+}
+
+/// Rounds up to whole milliseconds: a limit of zero would be none.
+fn whole_millis(left: Duration) -> Duration {
+    let millis = u64::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+    Duration::from_millis(millis)
 }
 
 fn time_left(deadline: Instant, doing: &'static str) -> Result<Duration, ClientError> {

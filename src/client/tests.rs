@@ -64,7 +64,7 @@ fn a_connection_is_used_again_until_close_is_said() {
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
     ];
     serve(answers, |address| {
-        let mut connection = Connection::open(address, soon()).unwrap();
+        let mut connection = Connection::open(&address.into(), soon()).unwrap();
         let response = connection.exchange(&get(), soon()).unwrap();
         assert_eq!(
             (response.status, response.body, response.field("x-a")),
@@ -124,7 +124,7 @@ fn answers_that_are_not_whole_http_are_told_apart() {
     ];
     for (name, answer, expected) in table {
         serve(vec![answer], |address| {
-            let mut connection = Connection::open(address, soon()).unwrap();
+            let mut connection = Connection::open(&address.into(), soon()).unwrap();
             let got = connection
                 .exchange(&get(), soon())
                 .map(|response| response.body.to_vec());
@@ -159,7 +159,63 @@ fn a_port_where_nobody_listens_is_a_connect_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let error = Connection::open(address, soon()).unwrap_err();
+    let error = Connection::open(&address.into(), soon()).unwrap_err();
     assert_eq!(error.reason(), "connect");
     assert!(error.to_string().starts_with("cannot connect: "), "{error}");
+}
+
+#[test]
+fn a_unix_socket_is_asked_like_a_port_and_a_full_backlog_is_left_at_the_deadline() {
+    let path = std::env::temp_dir().join(format!("lanekeeper-client-{}.sock", std::process::id()));
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    listener.listen(0).unwrap();
+    let address = Address::Unix(path.clone());
+    let mut connection = Connection::open(&address, soon()).unwrap();
+    let began = clock::instant();
+    let refused = Connection::open(&address, began + Duration::from_millis(50));
+    assert_eq!(refused.unwrap_err().reason(), "timeout");
+    let waited = clock::instant() - began;
+    assert!(
+        waited >= Duration::from_millis(50) && waited < Duration::from_secs(2),
+        "{waited:?}"
+    );
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let count = stream.read(&mut [0; 1024]).unwrap();
+            assert!(count > 0);
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                .unwrap();
+        });
+        let response = connection.exchange(&get(), soon()).unwrap();
+        assert_eq!((response.status, response.body), (200, &b"ok"[..]));
+    });
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn an_answer_over_a_connections_own_limit_is_a_protocol_error() {
+    let table: [(&str, &'static [u8]); 2] = [
+        (
+            "declared",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n0123456789012345678901234567890123456789",
+        ),
+        (
+            "up to the end of the connection",
+            b"HTTP/1.1 200 OK\r\n\r\n0123456789012345678901234567890123456789",
+        ),
+    ];
+    for (name, answer) in table {
+        for (most, expected) in [(answer.len() - 1, Err("protocol")), (answer.len(), Ok(200))] {
+            serve(vec![answer], |address| {
+                let connection = Connection::open(&address.into(), soon()).unwrap();
+                let mut connection = connection.with_answer_bytes_max(most);
+                let got = connection.exchange(&get(), soon());
+                let got = got.map(|response| response.status);
+                assert_eq!(got.map_err(|error| error.reason()), expected, "{name}");
+            });
+        }
+    }
 }
