@@ -1,5 +1,5 @@
 //! What can go wrong, named once: [`RequestError`] is an answer a client gets, [`StartError`] ends
-//! the process before it serves.
+//! the process before it serves, or with a probe that did not pass.
 //!
 //! A leaf that every stage may use. It alone maps a kind of error to its HTTP status code, and it
 //! alone knows the JSON shape of an error.
@@ -167,13 +167,16 @@ impl fmt::Display for RequestError {
 
 impl std::error::Error for RequestError {}
 
-/// Why the process ends before or while it serves; its text is one line for a person.
+/// Why the process ends before or while it serves, or ends as a probe that did not pass; its text
+/// is one line for a person, or a few where there are several reasons.
 #[derive(Debug)]
 pub enum StartError {
     /// The options are wrong (exit code 2).
     Usage(String),
     /// The machine or the model does not allow it (exit code 1).
     Failed(String),
+    /// The server that was asked did not say 200, or could not be asked in time (exit code 1).
+    NotPassed(String),
 }
 
 impl StartError {
@@ -181,7 +184,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::Usage(_) => 2,
-            StartError::Failed(_) => 1,
+            StartError::Failed(_) | StartError::NotPassed(_) => 1,
         }
     }
 }
@@ -189,7 +192,9 @@ impl StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::Usage(text) | StartError::Failed(text) => f.write_str(text),
+            StartError::Usage(text) | StartError::Failed(text) | StartError::NotPassed(text) => {
+                f.write_str(text)
+            }
         }
     }
 }

@@ -108,6 +108,7 @@ pub mod sys;
 
 pub mod clock;
 
+use crate::config::Command;
 use crate::error::StartError;
 use crate::fault::{Faults, NoFaults};
 use crate::model::ModelSource;
@@ -126,7 +127,8 @@ pub fn run_with_faults(
     faults: Arc<dyn Faults>,
 ) -> ExitCode {
     let result = match config::parse(args) {
-        Ok(serve) => commands::serve::run(serve, source, faults),
+        Ok(Command::Serve(serve)) => commands::serve::run(*serve, source, faults),
+        Ok(Command::Probe(probe)) => commands::probe::run(probe),
         Err(error) if error.exit_code() == 0 => {
             // Help or version, asked for: to stdout, where a closed pipe is no error.
             let _ = error.print();

@@ -5,6 +5,7 @@
 //! line and exit code 2.
 
 mod limits;
+mod probe;
 mod verdicts;
 
 use std::ffi::OsString;
@@ -19,6 +20,7 @@ use crate::error::StartError;
 
 pub use self::limits::LimitArgs;
 use self::limits::{duration, mode};
+pub use self::probe::{ProbeArgs, ProbeCheck, ProbeConfig};
 pub use self::verdicts::{StallPolicy, VerdictArgs};
 
 /// Connections on the main listener that waiting predictions leave to others.
@@ -52,6 +54,9 @@ pub enum Command {
     /// Serve predictions and probes over HTTP (the default)
     #[command(args_override_self = true)]
     Serve(Box<ServeArgs>),
+    /// Ask a running server, as a client, whether it is alive, ready or started
+    #[command(args_override_self = true, after_help = probe::AFTER_HELP)]
+    Probe(ProbeArgs),
 }
 
 /// How prediction workers make way for probes (see "Who gets the CPU" in README).
@@ -247,16 +252,14 @@ pub struct Config {
     pub access_log_rate: u32,
 }
 
-/// Reads the command line and the environment.
+/// Reads the command line and the environment, and returns the command that was asked for.
 ///
 /// # Errors
 /// What clap has to say: help and version too come as an error, with exit code 0.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<ServeArgs, clap::Error> {
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
     let args = Args::try_parse_from(args)?;
-    Ok(match args.command {
-        Some(Command::Serve(serve)) => *serve,
-        None => args.serve,
-    })
+    let serve = || Command::Serve(Box::new(args.serve));
+    Ok(args.command.unwrap_or_else(serve))
 }
 
 /// Makes one line of what clap has to say about wrong options.
@@ -464,8 +467,10 @@ mod tests {
 
     fn config(args: &[&str]) -> Result<Config, String> {
         let args = ["lanekeeper"].iter().chain(args).map(OsString::from);
-        let args = parse(args).map_err(|error| usage_line(&error))?;
-        args.validate().map_err(|error| error.to_string())
+        match parse(args).map_err(|error| usage_line(&error))? {
+            Command::Serve(serve) => serve.validate().map_err(|error| error.to_string()),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

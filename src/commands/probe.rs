@@ -1,0 +1,255 @@
+//! `lanekeeper probe`: asks a running server one question, as a client, and ends with its verdict.
+//!
+//! For whoever can run a command but speaks no HTTP: an exec probe, a container's health check, a
+//! unit's `ExecStartPost`, cron, a person. It runs on the main thread, loads no model and starts no
+//! log; only a host's name is resolved on a thread of its own, since the system's resolver knows no
+//! deadline.
+
+use std::io::Write as _;
+use std::time::Instant;
+
+use crossbeam_channel::bounded;
+
+use crate::address::{Address, Destination};
+use crate::client::{ClientError, Connection, Request};
+use crate::clock;
+use crate::config::{ProbeArgs, ProbeConfig};
+use crate::error::StartError;
+use crate::sys;
+
+const OK: u16 = 200;
+
+/// The most of an answer that is read, head and body; a server's verdicts take a few hundred bytes.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+
+/// The most that is told about a failure, in bytes: it ends in events and logs.
+const TOLD_BYTES_MAX: usize = 4 << 10;
+
+/// Resolver libraries keep packets and paths on the stack.
+const RESOLVER_STACK_BYTES: usize = 512 << 10;
+
+/// Asks, and prints `ok` where the answer is 200.
+///
+/// # Errors
+/// `Usage` for wrong options; `NotPassed` where the answer is another, or there is none within
+/// `--timeout`.
+pub fn run(args: ProbeArgs) -> Result<(), StartError> {
+    let began = clock::instant();
+    let config = args.validate()?;
+    ask(&config, began + config.timeout).map_err(StartError::NotPassed)?;
+    // The exit code is the answer: a stdout that is closed changes nothing about it.
+    let _ = writeln!(std::io::stdout(), "ok");
+    Ok(())
+}
+
+/// Asks until `deadline`; the error is for a person, one line or a few.
+fn ask(config: &ProbeConfig, deadline: Instant) -> Result<(), String> {
+    let path = config.check.path();
+    let place = match &config.destination {
+        Destination::Known(address) => address.reachable().to_string(),
+        named => named.to_string(),
+    };
+    match exchange(path, &config.destination, deadline) {
+        Ok((OK, _)) => Ok(()),
+        Ok((status, body)) => Err(told(path, &place, status, &body)),
+        Err(why) => Err(bounded_to_told(format!(
+            "cannot probe {path} at {}: {}",
+            clean(&place),
+            clean(&why)
+        ))),
+    }
+}
+
+/// Asks once and returns status code and body of the answer.
+fn exchange(
+    path: &str,
+    destination: &Destination,
+    deadline: Instant,
+) -> Result<(u16, Vec<u8>), String> {
+    let addresses = resolve(destination, deadline)?;
+    let (address, connection) = connect(&addresses, deadline)?;
+    let mut connection = connection.with_answer_bytes_max(ANSWER_BYTES_MAX);
+    let asked = request(path, address).and_then(|request| {
+        let response = connection.exchange(&request, deadline)?;
+        Ok((response.status, response.body.to_vec()))
+    });
+    asked.map_err(|error| error.to_string())
+}
+
+/// Resolves a name until `deadline`; an address takes no time.
+fn resolve(destination: &Destination, deadline: Instant) -> Result<Vec<Address>, String> {
+    let cannot = |error: std::io::Error| format!("cannot resolve the host's name: {error}");
+    if let Destination::Known(_) = destination {
+        return destination.resolve().map_err(cannot);
+    }
+    let (sender, receiver) = bounded(1);
+    let named = destination.clone();
+    // Not joined: a resolver that hangs ends with the process.
+    let resolving = sys::spawn("resolve", RESOLVER_STACK_BYTES, move || {
+        let _ = sender.send(named.resolve());
+    });
+    resolving.map_err(cannot)?;
+    match receiver.recv_deadline(deadline) {
+        Ok(resolved) => resolved.map_err(cannot),
+        Err(_) => Err(ClientError::Timeout("resolving the host's name").to_string()),
+    }
+}
+
+/// Connects to the first address that takes it.
+///
+/// Each gets an equal share of the time that is left, so that one that swallows everything leaves
+/// some for the next.
+fn connect(addresses: &[Address], deadline: Instant) -> Result<(&Address, Connection), String> {
+    let mut whys = Vec::new();
+    for (waiting, address) in (1..=addresses.len()).rev().zip(addresses) {
+        let now = clock::instant();
+        let left = deadline.saturating_duration_since(now);
+        let share = left / u32::try_from(waiting).unwrap_or(u32::MAX);
+        match Connection::open(address, now + share) {
+            Ok(connection) => return Ok((address, connection)),
+            Err(error) if addresses.len() == 1 => whys.push(error.to_string()),
+            Err(error) => whys.push(format!("{}: {error}", address.typed())),
+        }
+    }
+    Err(whys.join("; "))
+}
+
+/// Asks for the reasons too, and for nothing after it.
+fn request(path: &str, address: &Address) -> Result<Request, ClientError> {
+    let host = match address {
+        Address::Tcp(address) => address.to_string(),
+        // A path is no host; RFC 9112 section 3.2 wants the field all the same.
+        Address::Unix(_) => "localhost".to_owned(),
+    };
+    let fields = [
+        (
+            "User-Agent",
+            concat!("lanekeeper-probe/", env!("CARGO_PKG_VERSION")),
+        ),
+        ("Accept", "*/*"),
+        ("Connection", "close"),
+    ];
+    Request::new("GET", &format!("{path}?verbose"), &host, &fields, b"")
+}
+
+/// Says what failed: the answer's first line, and each check that does not pass.
+fn told(path: &str, place: &str, status: u16, body: &[u8]) -> String {
+    let body = String::from_utf8_lossy(body);
+    let mut lines = body.lines();
+    let mut text = format!("{path} at {} failed with {status}", clean(place));
+    if let Some(first) = lines.next().filter(|line| !line.trim().is_empty()) {
+        text.push_str(": ");
+        text.push_str(&clean(first));
+    }
+    for check in lines.filter(|line| line.starts_with("[-]")) {
+        text.push('\n');
+        text.push_str(&clean(check));
+    }
+    bounded_to_told(text)
+}
+
+/// Takes out what would move a terminal's cursor or make lines of its own.
+fn clean(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().map(shown).collect()
+}
+
+fn bounded_to_told(mut text: String) -> String {
+    if text.len() > TOLD_BYTES_MAX {
+        let mut ends = (0..=TOLD_BYTES_MAX).rev();
+        let end = ends.find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use socket2::{Domain, SockAddr, Socket, Type};
+
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_by_its_first_line_and_its_failing_checks() {
+        let table: &[(&str, &[u8], &str)] = &[
+            (
+                "the checks that pass are left out",
+                b"draining\n[+]workers ok\n[-]draining failed: SIGTERM\n[-]b failed\nreadyz check failed\n",
+                "/readyz at unix:/a failed with 503: draining\n[-]draining failed: SIGTERM\n[-]b failed",
+            ),
+            ("no body", b"", "/readyz at unix:/a failed with 503"),
+            ("blank", b" \r\n", "/readyz at unix:/a failed with 503"),
+            (
+                "controls and bytes that are no UTF-8 are replaced",
+                b"a\x1b[2Jb\xffc\r\n[-]d\x00\r\n",
+                "/readyz at unix:/a failed with 503: a\u{fffd}[2Jb\u{fffd}c\n[-]d\u{fffd}",
+            ),
+        ];
+        for (name, body, expected) in table {
+            assert_eq!(told("/readyz", "unix:/a", 503, body), *expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_told_is_bounded_and_ends_at_a_whole_character() {
+        for first in ["", "a"] {
+            let body = format!("{first}{}", "ü".repeat(10_000));
+            let told = told("/livez", "unix:/a", 500, body.as_bytes());
+            assert!(told.len() <= TOLD_BYTES_MAX + '…'.len_utf8(), "{first}");
+            assert!(told.len() > TOLD_BYTES_MAX - 2, "{first}");
+            assert!(told.ends_with("ü…"), "{first}");
+        }
+        let checks = "\n[-]x".repeat(10_000);
+        let told = told("/livez", "unix:/a", 500, checks.as_bytes());
+        assert!(told.len() <= TOLD_BYTES_MAX + '…'.len_utf8());
+    }
+
+    #[test]
+    fn a_place_cannot_write_lines_of_its_own() {
+        let told = told("/livez", "unix:/a\nb", 500, b"");
+        assert_eq!(told, "/livez at unix:/a\u{fffd}b failed with 500");
+    }
+
+    /// A listener, and where it is.
+    fn listener() -> (TcpListener, Address) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().into();
+        (listener, address)
+    }
+
+    #[test]
+    fn addresses_are_tried_in_order_until_one_connects() {
+        let deadline = clock::instant() + Duration::from_secs(5);
+        let (closed, nobody) = listener();
+        drop(closed);
+        let (_first, first) = listener();
+        let (_second, second) = listener();
+        let addresses = [nobody.clone(), first.clone(), second];
+        assert_eq!(connect(&addresses, deadline).unwrap().0, &first);
+        let error = connect(&[nobody.clone(), nobody.clone()], deadline).unwrap_err();
+        let each = format!("{}: cannot connect: ", nobody.typed());
+        assert_eq!(error.matches(&each).count(), 2, "{error}");
+    }
+
+    #[test]
+    fn an_address_that_swallows_everything_leaves_time_for_the_next() {
+        // Once its backlog is full, a Unix socket answers connects with nothing.
+        let name = format!("lanekeeper-probe-{}.sock", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let full = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        full.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        full.listen(0).unwrap();
+        let began = clock::instant();
+        let swallowing = [Address::Unix(path.clone())];
+        let _fills = connect(&swallowing, began + Duration::from_secs(5)).unwrap();
+        let (_listener, live) = listener();
+        let addresses = [swallowing[0].clone(), live.clone()];
+        let (found, _connection) = connect(&addresses, began + Duration::from_secs(2)).unwrap();
+        assert_eq!(found, &live);
+        std::fs::remove_file(path).unwrap();
+    }
+}

@@ -1,0 +1,205 @@
+//! The options of `lanekeeper probe`: [`ProbeArgs`] as typed, [`ProbeConfig`] as valid.
+//!
+//! A probe stands in the server's environment (its pod, container or unit) and finds it there: what
+//! is not said is derived from the server's own `LANEKEEPER_…` variables, as the server derives it.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use super::limits::duration;
+use super::usage;
+use crate::address::Destination;
+use crate::error::StartError;
+
+/// The main listener's address where nobody names one.
+const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
+
+const LISTEN: &str = "LANEKEEPER_LISTEN";
+const PROBE_LISTEN: &str = "LANEKEEPER_PROBE_LISTEN";
+
+/// What stands below the options in `lanekeeper probe --help`.
+pub(super) const AFTER_HELP: &str = "\
+Without --addr the server is looked for where its own environment puts it: at LANEKEEPER_PROBE_LISTEN; \
+or else beside LANEKEEPER_LISTEN; or, where LANEKEEPER_PROBE_LISTEN is none, at LANEKEEPER_LISTEN. A \
+server that got its addresses as options needs --addr.
+
+Exit codes: 0 if the answer is 200 (and ok on stdout); 1 if it is another, or there is none in time \
+(and the reason on stderr); 2 for wrong options.";
+
+/// What to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProbeCheck {
+    /// Is it alive, or would only a restart help?
+    Livez,
+    /// Would a prediction made now work?
+    Readyz,
+    /// Has it started?
+    Startupz,
+}
+
+impl ProbeCheck {
+    /// The path that answers it.
+    pub fn path(self) -> &'static str {
+        match self {
+            ProbeCheck::Livez => "/livez",
+            ProbeCheck::Readyz => "/readyz",
+            ProbeCheck::Startupz => "/startupz",
+        }
+    }
+}
+
+/// The options of `lanekeeper probe`, as typed.
+#[derive(Debug, clap::Args)]
+pub struct ProbeArgs {
+    /// What to ask
+    #[arg(value_name = "CHECK", default_value = "livez")]
+    pub check: ProbeCheck,
+
+    /// Address of the listener to ask, HOST:PORT or unix:/path [default: the probe listener's, 127.0.0.1:8081]
+    #[arg(long, env = "LANEKEEPER_PROBE_ADDR", value_name = "ADDRESS")]
+    pub addr: Option<String>,
+
+    /// Time for all of it: resolving a name, connecting, asking and the whole answer
+    #[arg(long, env = "LANEKEEPER_PROBE_TIMEOUT", value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// Valid options of a probe.
+#[derive(Debug, Clone)]
+pub struct ProbeConfig {
+    /// What to ask.
+    pub check: ProbeCheck,
+    /// Whom to ask; a TCP port is not 0.
+    pub destination: Destination,
+    /// From the start to the last byte of the answer; at least 1 ms.
+    pub timeout: Duration,
+}
+
+impl ProbeArgs {
+    /// Checks the options, and finds the server in the environment where no address was given.
+    ///
+    /// # Errors
+    /// What must hold, what was given, and the remedy, in one line.
+    pub fn validate(self) -> Result<ProbeConfig, StartError> {
+        if self.timeout < Duration::from_millis(1) {
+            return usage(format!(
+                "--timeout must be at least 1ms, but is {}",
+                humantime::format_duration(self.timeout)
+            ));
+        }
+        let destination = match self.addr {
+            Some(address) => read("--addr", &address)?,
+            None => derived(std::env::var_os(PROBE_LISTEN), std::env::var_os(LISTEN))?,
+        };
+        Ok(ProbeConfig {
+            check: self.check,
+            destination,
+            timeout: self.timeout,
+        })
+    }
+}
+
+/// Where a server with these variables answers probes.
+fn derived(
+    probe_listen: Option<OsString>,
+    listen: Option<OsString>,
+) -> Result<Destination, StartError> {
+    let listen = listen.unwrap_or_else(|| LISTEN_DEFAULT.into());
+    let main = || read(LISTEN, &text(LISTEN, &listen)?);
+    let Some(probe_listen) = probe_listen else {
+        let main = main()?;
+        // Without a neighbour it has no probe listener, and answers on the main one.
+        return Ok(main.beside().unwrap_or(main));
+    };
+    match text(PROBE_LISTEN, &probe_listen)?.as_str() {
+        "none" => main(),
+        address => read(PROBE_LISTEN, address),
+    }
+}
+
+fn text(name: &str, value: &OsString) -> Result<String, StartError> {
+    let text = value.clone().into_string();
+    text.or_else(|value| usage(format!("{name} must be UTF-8, but is {value:?}")))
+}
+
+fn read(name: &str, address: &str) -> Result<Destination, StartError> {
+    let destination = Destination::parse(address)
+        .or_else(|right| usage(format!("{name} must be {right}, but is {address:?}")))?;
+    if destination.port() == Some(0) {
+        return usage(format!(
+            "{name} must have a port other than 0 to be probed, but is {address:?}; name the one that the server took with --addr"
+        ));
+    }
+    Ok(destination)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(probe_listen: Option<&str>, listen: Option<&str>) -> Result<String, String> {
+        derived(probe_listen.map(Into::into), listen.map(Into::into))
+            .map(|destination| destination.to_string())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_server_is_found_where_its_environment_puts_it() {
+        let table = [
+            (None, None, "http://127.0.0.1:8081"),
+            (None, Some("0.0.0.0:9000"), "http://0.0.0.0:9001"),
+            (None, Some("localhost:9000"), "http://localhost:9001"),
+            (None, Some("127.0.0.1:65535"), "http://127.0.0.1:65535"),
+            (None, Some("unix:/run/a"), "unix:/run/a.probe"),
+            (Some("none"), None, "http://127.0.0.1:8080"),
+            (Some("none"), Some("unix:/run/a"), "unix:/run/a"),
+            (Some("unix:/run/b"), Some("1.2.3.4:80"), "unix:/run/b"),
+            // The server would refuse it, but it is not asked.
+            (Some("127.0.0.1:7000"), Some("?"), "http://127.0.0.1:7000"),
+        ];
+        for (probe_listen, listen, expected) in table {
+            let found = place(probe_listen, listen);
+            assert_eq!(
+                found.as_deref(),
+                Ok(expected),
+                "{probe_listen:?}, {listen:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_probed_is_named_with_the_variable_it_came_from() {
+        let table = [
+            (None, Some("?"), "LANEKEEPER_LISTEN must be HOST:PORT"),
+            (None, Some(""), "LANEKEEPER_LISTEN must be HOST:PORT"),
+            (None, Some("127.0.0.1:0"), "a port other than 0"),
+            (Some("none"), Some("localhost:0"), "a port other than 0"),
+            (Some(""), None, "LANEKEEPER_PROBE_LISTEN must be HOST:PORT"),
+            (
+                Some("unix:"),
+                None,
+                "LANEKEEPER_PROBE_LISTEN must be unix: and a path",
+            ),
+        ];
+        for (probe_listen, listen, expected) in table {
+            let line = place(probe_listen, listen).unwrap_err();
+            assert!(line.contains(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_probe_without_time_is_a_usage_error() {
+        let args = |timeout| ProbeArgs {
+            check: ProbeCheck::Livez,
+            addr: Some("127.0.0.1:80".to_owned()),
+            timeout,
+        };
+        let error = args(Duration::ZERO).validate().unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("--timeout must be at least 1ms"));
+        let config = args(Duration::from_millis(1)).validate().unwrap();
+        assert_eq!(config.timeout, Duration::from_millis(1));
+    }
+}
