@@ -62,12 +62,8 @@ impl Told {
                 log::info!("{path} passes, after it had failed for {time}");
             }
             (Some(News::Fails), Some(failure)) => {
-                let level = match failure.meaning {
-                    Meaning::NotNow => log::Level::Info,
-                    Meaning::NotAlive | Meaning::NotWorking => log::Level::Error,
-                };
                 let Failure { check, reason, .. } = failure;
-                log::log!(level, "{path} fails: {reason} [{check}]");
+                log::error!("{path} fails: {reason} [{check}]");
             }
             _ => {}
         }
@@ -76,20 +72,16 @@ impl Told {
 }
 
 impl Watch {
-    /// Watches from the start, where the model is not loaded yet.
+    /// Watches a server that has just started.
     pub fn new(context: Arc<Context>) -> Self {
         let told = |path| Told {
             path,
             failing: None,
         };
-        let started_at = context.vitals.started_at;
         Watch {
             reporter: Reporter::new(Arc::clone(&context)),
             liveness: told("/livez"),
-            readiness: Told {
-                failing: Some(("model", started_at)),
-                ..told("/readyz")
-            },
+            readiness: told("/readyz"),
             degraded: false,
             context,
         }
@@ -108,7 +100,13 @@ impl Watch {
             _ => {}
         }
         let ready = health::failure(ProbeKind::Readiness, &snapshot);
-        self.readiness.tell(ready.as_ref(), snapshot.now);
+        // Loading and draining have log lines of their own.
+        if !ready
+            .as_ref()
+            .is_some_and(|failure| failure.meaning == Meaning::NotNow)
+        {
+            self.readiness.tell(ready.as_ref(), snapshot.now);
+        }
         match health::degradation(&snapshot) {
             Some(text) if !self.degraded => log::warn!("degraded: {text}"),
             None if self.degraded => log::info!("no prediction worker is stuck any more"),
