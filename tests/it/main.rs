@@ -23,3 +23,4 @@ mod refusals;
 mod sockets;
 mod structure;
 mod support;
+mod truth;

@@ -10,14 +10,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lanekeeper::fault::{Faults, Role};
-use lanekeeper::model::{
-    Expected, LoadError, Model, ModelSource, Output, PredictError, Rows, Schema, Trial,
-};
+mod script;
+
+pub use self::script::action;
+use self::script::{Commands, Source};
 
 /// Longest wait for anything that should happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -399,180 +399,18 @@ pub fn exchange(address: SocketAddr, request: &str) -> Response {
 
 // ---- the fixture: this binary as a server ----
 
-/// What the model does with a row, by the row's first value.
-pub mod action {
-    /// Answers with the row's second value.
-    pub const ANSWER: f64 = 0.0;
-    /// Answers once the test says `release`.
-    pub const BLOCK: f64 = 1.0;
-    /// Panics.
-    pub const PANIC: f64 = 2.0;
-    /// Returns an error.
-    pub const FAIL: f64 = 3.0;
-    /// Computes for so many milliseconds of the second value.
-    pub const COMPUTE: f64 = 4.0;
-    /// Answers with infinity.
-    pub const INFINITY: f64 = 5.0;
-}
-
-/// A door that the test opens for everybody who waits before it, once somebody does.
-#[derive(Default)]
-struct Gate {
-    state: Mutex<GateState>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct GateState {
-    opened: usize,
-    waiting: usize,
-}
-
-impl Gate {
-    fn pass(&self) {
-        let mut state = self.state.lock().unwrap();
-        let seen = state.opened;
-        state.waiting += 1;
-        self.changed.notify_all();
-        let wait = |state: &mut GateState| state.opened == seen;
-        self.changed.wait_while(state, wait).unwrap().waiting -= 1;
-    }
-
-    /// Waits for somebody first: a release that comes early would be lost.
-    fn open(&self) {
-        let state = self.state.lock().unwrap();
-        let nobody = |state: &mut GateState| state.waiting == 0;
-        let mut state = self.changed.wait_while(state, nobody).unwrap();
-        state.opened += 1;
-        self.changed.notify_all();
-    }
-}
-
-static GATE: OnceLock<Gate> = OnceLock::new();
-
-fn gate() -> &'static Gate {
-    GATE.get_or_init(Gate::default)
-}
-
-struct Scripted {
-    schema: Schema,
-    trial: Trial,
-}
-
-impl Model for Scripted {
-    fn schema(&self) -> &Schema {
-        &self.schema
-    }
-
-    fn trial(&self) -> &Trial {
-        &self.trial
-    }
-
-    fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
-        rows.iter()
-            .map(|row| act(row[0], row[1]))
-            .collect::<Result<_, _>>()
-            .map(Output::Numbers)
-    }
-}
-
-fn act(what: f64, value: f64) -> Result<f64, PredictError> {
-    match what {
-        action::BLOCK => gate().pass(),
-        action::PANIC => panic!("told to panic"),
-        action::FAIL => return Err(PredictError("told to fail".to_owned())),
-        action::COMPUTE => {
-            let end = Instant::now() + Duration::from_millis(value as u64);
-            while Instant::now() < end {
-                std::hint::spin_loop();
-            }
-        }
-        action::INFINITY => return Ok(f64::INFINITY),
-        _ => {}
-    }
-    Ok(value)
-}
-
-struct Source(String);
-
-impl ModelSource for Source {
-    fn load(&self, _file: Option<&Path>) -> Result<Arc<dyn Model>, LoadError> {
-        let row = match self.0.as_str() {
-            "scripted" | "wrong" | "slow-load" => vec![action::ANSWER, 7.0],
-            "hung-trial" => vec![action::BLOCK, 7.0],
-            "panicking-trial" => vec![action::PANIC, 7.0],
-            "panicking-load" => panic!("told to panic while loading"),
-            other => return Err(LoadError(format!("told not to load {other}"))),
-        };
-        if self.0 == "slow-load" {
-            gate().pass();
-        }
-        let expected = if self.0 == "wrong" { 8.0 } else { 7.0 };
-        Ok(Arc::new(Scripted {
-            schema: Schema {
-                name: "scripted".to_owned(),
-                algorithm: "none".to_owned(),
-                features: vec!["action".to_owned(), "value".to_owned()],
-                classes: vec![],
-            },
-            trial: Trial {
-                row,
-                expected: Expected::Number(expected),
-            },
-        }))
-    }
-}
-
-/// The next fault of each role: whether to panic (or else to hang).
-#[derive(Default)]
-struct Commanded(Mutex<HashMap<Role, bool>>);
-
-impl Faults for Commanded {
-    fn turn(&self, role: Role) {
-        let fault = self.0.lock().unwrap().remove(&role);
-        match fault {
-            Some(true) => panic!("told to end {role:?}"),
-            Some(false) => gate().pass(),
-            None => {}
-        }
-    }
-}
-
-fn role(name: &str) -> Role {
-    match name {
-        "connection" => Role::Connection,
-        "reserve" => Role::Reserve,
-        "acceptor" => Role::Acceptor,
-        "predict" => Role::PredictionWorker,
-        "probe" => Role::ProbeWorker,
-        "canary" => Role::Canary,
-        "log" => Role::Log,
-        other => panic!("no role {other}"),
-    }
-}
-
 /// Is no test: started with the right environment it is the server. Otherwise it has nothing to do.
 #[test]
 fn fixture() {
     let Ok(args) = std::env::var(ARGS) else {
         return;
     };
-    let faults = Arc::new(Commanded::default());
-    let commanded = Arc::clone(&faults);
+    let commands = Commands::default();
+    let faults = commands.faults();
     thread::Builder::new()
         .name("commands".to_owned())
         .spawn(move || {
-            for line in std::io::stdin().lines().map_while(Result::ok) {
-                match line.split_once(' ') {
-                    Some(("panic", name)) => {
-                        commanded.0.lock().unwrap().extend([(role(name), true)])
-                    }
-                    Some(("hang", name)) => {
-                        commanded.0.lock().unwrap().extend([(role(name), false)])
-                    }
-                    _ => gate().open(),
-                }
-            }
+            commands.obey(std::io::stdin().lines().map_while(Result::ok));
         })
         .unwrap();
     let source = Arc::new(Source(std::env::var(SOURCE).unwrap()));

@@ -1,0 +1,410 @@
+//! The fixture's model and its faults: what they do is told by rows and by commands.
+//!
+//! A command is a line on stdin:
+//! - `trial MODE`, `every MODE`: what the model does from now on with its trial row, and with all
+//!   other rows (see [`Mode`]);
+//! - `panic ROLE [N]`, `hang ROLE [N]`: the next `N` threads of that role that take a turn end, or
+//!   hang;
+//! - `release`: whoever hangs goes on, once somebody does; `free`: the same at once.
+//!
+//! Whatever hangs says so on stderr with a line `fixture: hangs`, and `fixture: moves` once it goes
+//! on, so that a test need not ask the server it is testing.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lanekeeper::fault::{Faults, Role};
+use lanekeeper::model::{
+    Expected, LoadError, Model, ModelSource, Output, PredictError, Rows, Schema, Trial,
+};
+
+/// What the model does with a row, by the row's first value.
+pub mod action {
+    /// Answers with the row's second value.
+    pub const ANSWER: f64 = 0.0;
+    /// Answers once the test says `release`.
+    pub const BLOCK: f64 = 1.0;
+    /// Panics.
+    pub const PANIC: f64 = 2.0;
+    /// Returns an error.
+    pub const FAIL: f64 = 3.0;
+    /// Computes for so many milliseconds of the second value.
+    pub const COMPUTE: f64 = 4.0;
+    /// Answers with infinity.
+    pub const INFINITY: f64 = 5.0;
+    /// Sleeps for so many milliseconds of the second value.
+    pub const SLEEP: f64 = 6.0;
+    /// Sleeps again and again until the test says `release`.
+    pub const DOZE: f64 = 7.0;
+    /// Computes until the test says `release`.
+    pub const SPIN: f64 = 8.0;
+    /// Waits for a lock that the test's `release` gives up.
+    pub const LOCK: f64 = 9.0;
+    /// Answers once as many as the second value are at it, and fails where they are not soon.
+    pub const MEET: f64 = 10.0;
+    /// Takes memory until there is no more.
+    pub const ALLOCATE: f64 = 11.0;
+    /// The trial's row: does what the command `trial` says.
+    pub const TRIAL: f64 = 12.0;
+}
+
+/// How long `late` takes.
+const LATE: Duration = Duration::from_millis(900);
+
+/// How long those who are to meet wait for each other.
+const MEETING: Duration = Duration::from_millis(250);
+
+/// What is taken at a time by [`action::ALLOCATE`].
+const BLOCK_BYTES: usize = 16 << 20;
+
+/// A door that the test opens for everybody who waits before it.
+#[derive(Default)]
+struct Gate {
+    opened: AtomicUsize,
+    waiting: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Gate {
+    /// Waits as `wait` does until the gate is opened; `wait` is given what says whether it was.
+    fn pass(&self, wait: impl FnOnce(&dyn Fn() -> bool)) {
+        let seen = {
+            let mut waiting = lock(&self.waiting);
+            *waiting += 1;
+            self.changed.notify_all();
+            self.opened.load(Ordering::Acquire)
+        };
+        eprintln!("fixture: hangs");
+        wait(&|| self.opened.load(Ordering::Acquire) != seen);
+        *lock(&self.waiting) -= 1;
+        eprintln!("fixture: moves");
+    }
+
+    /// Waits on the condition variable, as whoever waits for another thread does.
+    fn pass_blocked(&self) {
+        self.pass(|is_open| {
+            let closed = |_: &mut usize| !is_open();
+            drop(self.changed.wait_while(lock(&self.waiting), closed));
+        });
+    }
+
+    /// Opens; with `patience` once somebody waits, as a release that comes early would be lost.
+    fn open(&self, patience: Patience) {
+        let nobody = |waiting: &mut usize| *waiting == 0 && patience == Patience::Some;
+        let _waiting = self.changed.wait_while(lock(&self.waiting), nobody);
+        self.opened.fetch_add(1, Ordering::AcqRel);
+        self.changed.notify_all();
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    Some,
+    None,
+}
+
+/// What the model does with its trial row, or with all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Mode {
+    /// What the row says; the right answer to the trial.
+    #[default]
+    Ok,
+    /// Panics.
+    Panic,
+    /// Returns an error.
+    Fail,
+    /// Answers wrongly.
+    Wrong,
+    /// Hangs until released, then answers.
+    Hang,
+    /// Answers after [`LATE`].
+    Late,
+    /// Panics every second time.
+    Alternate,
+}
+
+impl Mode {
+    fn named(name: &str) -> Self {
+        match name {
+            "ok" => Mode::Ok,
+            "panic" => Mode::Panic,
+            "fail" => Mode::Fail,
+            "wrong" => Mode::Wrong,
+            "hang" => Mode::Hang,
+            "late" => Mode::Late,
+            "alternate" => Mode::Alternate,
+            other => panic!("no mode {other}"),
+        }
+    }
+}
+
+/// Those who are to be in the model at the same time.
+#[derive(Default)]
+struct Meeting {
+    present: usize,
+    round: usize,
+}
+
+/// All that rows and commands tell each other.
+#[derive(Default)]
+struct Stage {
+    gate: Gate,
+    /// Held by the thread that reads commands but while it releases.
+    kept: Mutex<()>,
+    /// How many wait for it.
+    at_lock: AtomicUsize,
+    trial: Mutex<Mode>,
+    every: Mutex<Mode>,
+    calls: AtomicUsize,
+    meeting: Mutex<Meeting>,
+    met: Condvar,
+}
+
+static STAGE: std::sync::LazyLock<Stage> = std::sync::LazyLock::new(Stage::default);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A model that panics may do so while it holds anything.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Scripted {
+    schema: Schema,
+    trial: Trial,
+}
+
+impl Model for Scripted {
+    fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    fn trial(&self) -> &Trial {
+        &self.trial
+    }
+
+    fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
+        rows.iter()
+            .map(|row| act(row[0], row[1]))
+            .collect::<Result<_, _>>()
+            .map(Output::Numbers)
+    }
+}
+
+fn act(what: f64, value: f64) -> Result<f64, PredictError> {
+    let mode = if what == action::TRIAL {
+        *lock(&STAGE.trial)
+    } else {
+        *lock(&STAGE.every)
+    };
+    match mode {
+        Mode::Ok => follow(what, value),
+        Mode::Panic => panic!("told to panic"),
+        Mode::Fail => Err(PredictError("told to fail".to_owned())),
+        Mode::Wrong => Ok(value + 1.0),
+        Mode::Hang => {
+            STAGE.gate.pass_blocked();
+            Ok(value)
+        }
+        Mode::Late => {
+            eprintln!("fixture: is late");
+            thread::sleep(LATE);
+            Ok(value)
+        }
+        Mode::Alternate if STAGE.calls.fetch_add(1, Ordering::AcqRel).is_multiple_of(2) => {
+            panic!("told to panic every second time")
+        }
+        Mode::Alternate => follow(what, value),
+    }
+}
+
+/// Does what a row says.
+fn follow(what: f64, value: f64) -> Result<f64, PredictError> {
+    match what {
+        action::BLOCK => STAGE.gate.pass_blocked(),
+        action::PANIC => panic!("told to panic"),
+        action::FAIL => return Err(PredictError("told to fail".to_owned())),
+        action::COMPUTE => {
+            let end = Instant::now() + Duration::from_millis(value as u64);
+            while Instant::now() < end {
+                std::hint::spin_loop();
+            }
+        }
+        action::INFINITY => return Ok(f64::INFINITY),
+        action::SLEEP => thread::sleep(Duration::from_millis(value as u64)),
+        action::DOZE => STAGE.gate.pass(|is_open| {
+            while !is_open() {
+                thread::sleep(Duration::from_millis(5));
+            }
+        }),
+        action::SPIN => STAGE.gate.pass(|is_open| {
+            while !is_open() {
+                std::hint::spin_loop();
+            }
+        }),
+        action::LOCK => STAGE.gate.pass(|_| {
+            STAGE.at_lock.fetch_add(1, Ordering::AcqRel);
+            drop(lock(&STAGE.kept));
+            STAGE.at_lock.fetch_sub(1, Ordering::AcqRel);
+        }),
+        action::MEET => return meet(value),
+        action::ALLOCATE => allocate(),
+        _ => {}
+    }
+    Ok(value)
+}
+
+fn meet(count: f64) -> Result<f64, PredictError> {
+    let mut meeting = lock(&STAGE.meeting);
+    meeting.present += 1;
+    if meeting.present >= count as usize {
+        meeting.present = 0;
+        meeting.round += 1;
+        STAGE.met.notify_all();
+        return Ok(count);
+    }
+    let round = meeting.round;
+    let alone = |meeting: &mut Meeting| meeting.round == round;
+    let met = STAGE.met.wait_timeout_while(meeting, MEETING, alone);
+    let (mut meeting, _) = met.unwrap_or_else(PoisonError::into_inner);
+    if meeting.round != round {
+        return Ok(count);
+    }
+    meeting.present -= 1;
+    Err(PredictError("nobody else has come".to_owned()))
+}
+
+fn allocate() {
+    let mut blocks = Vec::new();
+    loop {
+        // Written to, so that it is there and not only promised.
+        blocks.push(vec![1_u8; BLOCK_BYTES]);
+        std::hint::black_box(&blocks);
+    }
+}
+
+/// Where the fixture's model comes from: the name says what it is like, and how it loads.
+pub struct Source(pub String);
+
+impl ModelSource for Source {
+    fn load(&self, _file: Option<&Path>) -> Result<Arc<dyn Model>, LoadError> {
+        let row = match self.0.as_str() {
+            "scripted" | "wrong" | "slow-load" => vec![action::TRIAL, 7.0],
+            "hung-trial" => vec![action::BLOCK, 7.0],
+            "panicking-trial" => vec![action::PANIC, 7.0],
+            "panicking-load" => panic!("told to panic while loading"),
+            other => return Err(LoadError(format!("told not to load {other}"))),
+        };
+        if self.0 == "slow-load" {
+            STAGE.gate.pass_blocked();
+        }
+        let expected = if self.0 == "wrong" { 8.0 } else { 7.0 };
+        Ok(Arc::new(Scripted {
+            schema: Schema {
+                name: "scripted".to_owned(),
+                algorithm: "none".to_owned(),
+                features: vec!["action".to_owned(), "value".to_owned()],
+                classes: vec![],
+            },
+            trial: Trial {
+                row,
+                expected: Expected::Number(expected),
+            },
+        }))
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Panic,
+    Hang,
+}
+
+/// The next faults of each role, and how many threads they are for.
+#[derive(Default)]
+struct Commanded(Mutex<HashMap<Role, (Fault, usize)>>);
+
+impl Commanded {
+    fn next(&self, role: Role) -> Option<Fault> {
+        let mut faults = lock(&self.0);
+        let (fault, left) = faults.get_mut(&role)?;
+        let fault = *fault;
+        *left -= 1;
+        if *left == 0 {
+            faults.remove(&role);
+        }
+        Some(fault)
+    }
+}
+
+impl Faults for Commanded {
+    fn turn(&self, role: Role) {
+        match self.next(role) {
+            Some(Fault::Panic) => panic!("told to end {role:?}"),
+            Some(Fault::Hang) => STAGE.gate.pass_blocked(),
+            None => {}
+        }
+    }
+}
+
+/// What commands change; the thread that obeys them keeps the lock.
+#[derive(Default)]
+pub struct Commands {
+    faults: Arc<Commanded>,
+}
+
+impl Commands {
+    /// The faults that commands inject.
+    pub fn faults(&self) -> Arc<dyn Faults> {
+        Arc::clone(&self.faults) as Arc<dyn Faults>
+    }
+
+    /// Obeys commands, one a line, until there are no more.
+    pub fn obey(&self, lines: impl Iterator<Item = String>) {
+        let mut kept = lock(&STAGE.kept);
+        for line in lines {
+            let words: Vec<&str> = line.split(' ').collect();
+            match words[..] {
+                ["trial", mode] => *lock(&STAGE.trial) = Mode::named(mode),
+                ["every", mode] => *lock(&STAGE.every) = Mode::named(mode),
+                ["panic", name, ref count @ ..] => self.inject(Fault::Panic, name, count),
+                ["hang", name, ref count @ ..] => self.inject(Fault::Hang, name, count),
+                ["release"] | ["free"] => {
+                    let patient = words[0] == "release";
+                    STAGE.gate.open(if patient {
+                        Patience::Some
+                    } else {
+                        Patience::None
+                    });
+                    drop(kept);
+                    // Those who wait for the lock are let through before it is taken again.
+                    while STAGE.at_lock.load(Ordering::Acquire) > 0 {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                    kept = lock(&STAGE.kept);
+                }
+                _ => panic!("no command {line:?}"),
+            }
+        }
+    }
+
+    fn inject(&self, fault: Fault, name: &str, count: &[&str]) {
+        let count = count.first().map_or(1, |count| count.parse().unwrap());
+        lock(&self.faults.0).insert(role(name), (fault, count));
+    }
+}
+
+fn role(name: &str) -> Role {
+    match name {
+        "connection" => Role::Connection,
+        "reserve" => Role::Reserve,
+        "acceptor" => Role::Acceptor,
+        "predict" => Role::PredictionWorker,
+        "probe" => Role::ProbeWorker,
+        "canary" => Role::Canary,
+        "log" => Role::Log,
+        other => panic!("no role {other}"),
+    }
+}

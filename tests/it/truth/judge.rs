@@ -1,0 +1,258 @@
+//! What was heard, held against what is true.
+
+use std::time::{Duration, Instant};
+
+use lanekeeper::drill::measure::Latencies;
+
+use super::prober::{Heard, Question, Record};
+
+/// How late a verdict may turn, and how long the right one may take to come back.
+pub const SLACK: Duration = Duration::from_secs(1);
+
+/// What is true of one question from a step of a row on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truth {
+    /// Yes: every probe passes. After a step in which it failed, once it has passed again.
+    Yes,
+    /// No, and that can be known at once: it fails within a second, and stays so.
+    No,
+    /// No, and that can be known after so many milliseconds: it fails within a second of that.
+    NoAfter(u64),
+    /// No once this has lasted for `--stall-timeout`: until then it passes, within a second of that
+    /// it fails. Where the stall itself begins up to so many milliseconds late, that is added.
+    Stalled(u64),
+    /// Nobody is there to be asked: what is heard, if anything, must not be a failure of the
+    /// server's own making.
+    Unasked,
+}
+
+/// What probes may be heard to say for some time.
+#[derive(Debug, Clone, Copy)]
+struct Phase {
+    from: Instant,
+    until: Instant,
+    may_pass: bool,
+    may_fail: bool,
+    may_be_silent: bool,
+}
+
+/// A step as it happened.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// Before its action.
+    pub began: Instant,
+    /// After its action.
+    pub acted: Instant,
+    pub truth: Truth,
+    /// Whether a failing server still answers.
+    pub answers: bool,
+}
+
+/// How one question was answered over a row: a positive is a failing probe.
+#[derive(Debug, Clone, Default)]
+pub struct Score {
+    pub true_positives: usize,
+    pub false_positives: usize,
+    pub true_negatives: usize,
+    pub false_negatives: usize,
+    /// Probes without an answer where the machine was starved on purpose.
+    pub late: usize,
+    /// From the beginning of each step whose truth is no to the first probe that said so.
+    pub detections: Vec<Duration>,
+    /// What was wrong, one line each.
+    pub wrongs: Vec<String>,
+    pub latencies: Latencies,
+}
+
+/// What is to be known of the row that is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    pub stall_timeout: Duration,
+    /// How long the right verdict may take to come back.
+    pub settling: Duration,
+    /// The machine is starved on purpose: a probe may find nobody within its second.
+    pub starved: bool,
+    /// Whether the first step comes after a time in which probes passed.
+    pub passed_before: bool,
+}
+
+/// Judges what one question has heard.
+pub fn judge(
+    question: Question,
+    records: &[Record],
+    moments: &[Moment],
+    end: Instant,
+    terms: Terms,
+) -> Score {
+    let mut score = Score::default();
+    let phases = phases(question, records, moments, end, terms, &mut score);
+    for record in records {
+        // A probe is answered from what held at some moment between its two ends.
+        let held: Vec<&Phase> = phases
+            .iter()
+            .filter(|phase| phase.from <= record.answered && phase.until > record.sent)
+            .collect();
+        if !held.is_empty() {
+            classify(question, record, &held, moments, terms, &mut score);
+        }
+    }
+    let wrong = score.false_positives + score.false_negatives;
+    if wrong > score.wrongs.len() {
+        score.wrongs.push(format!("{wrong} wrong in all"));
+    }
+    score
+}
+
+fn classify(
+    question: Question,
+    record: &Record,
+    held: &[&Phase],
+    moments: &[Moment],
+    terms: Terms,
+    score: &mut Score,
+) {
+    let may_pass = held.iter().any(|phase| phase.may_pass);
+    let may_fail = held.iter().any(|phase| phase.may_fail);
+    let may_be_silent = held.iter().any(|phase| phase.may_be_silent);
+    if !may_be_silent || record.heard == Heard::Passed {
+        score.latencies.record(record.latency());
+    }
+    match &record.heard {
+        Heard::Passed if may_pass && !may_fail => score.true_negatives += 1,
+        Heard::Passed if may_pass => {}
+        Heard::Passed => {
+            score.false_negatives += 1;
+            note(question, record, "passed, but should fail", moments, score);
+        }
+        Heard::Failed(..) if may_fail && !may_pass => score.true_positives += 1,
+        Heard::Failed(..) if may_fail => {}
+        Heard::Failed(status, text) => {
+            score.false_positives += 1;
+            let what = format!("said {status} {text:?}, but should pass");
+            note(question, record, &what, moments, score);
+        }
+        Heard::Nothing(_) if terms.starved => score.late += 1,
+        Heard::Nothing(_) if may_be_silent && !may_pass => score.true_positives += 1,
+        Heard::Nothing(_) if may_be_silent => {}
+        Heard::Nothing(why) => {
+            // Where it should fail the kubelet draws the right conclusion, but an answer was owed.
+            score.false_positives += 1;
+            let what = format!("had no answer ({why})");
+            note(question, record, &what, moments, score);
+        }
+    }
+}
+
+/// Takes down a wrong, up to a few of each question.
+fn note(question: Question, record: &Record, what: &str, moments: &[Moment], score: &mut Score) {
+    const SHOWN: usize = 3;
+    if score.wrongs.len() >= SHOWN {
+        return;
+    }
+    let step = moments
+        .iter()
+        .rposition(|moment| moment.began <= record.sent)
+        .unwrap_or(0);
+    let since = record.sent.saturating_duration_since(moments[step].began);
+    let took = record.latency();
+    score.wrongs.push(format!(
+        "{} {what}: sent {since:.3?} into step {}, answered after {took:.3?}",
+        question.path(),
+        step + 1,
+    ));
+}
+
+/// Makes phases of the steps: what may be heard when.
+fn phases(
+    question: Question,
+    records: &[Record],
+    moments: &[Moment],
+    end: Instant,
+    terms: Terms,
+    score: &mut Score,
+) -> Vec<Phase> {
+    let mut phases = Vec::new();
+    let mut passed_before = terms.passed_before;
+    for (index, moment) in moments.iter().enumerate() {
+        let until = moments.get(index + 1).map_or(end, |next| next.began);
+        let mut add = |from, until, may: (bool, bool, bool)| {
+            phases.push(Phase {
+                from,
+                until,
+                may_pass: may.0,
+                may_fail: may.1,
+                may_be_silent: may.2,
+            });
+        };
+        let passes = (true, false, false);
+        // Whoever has been stuck for the limit is known to be, so there is an answer.
+        let may_be_silent = !moment.answers && !matches!(moment.truth, Truth::Stalled(_));
+        let fails = (false, true, may_be_silent);
+        let unknown = (true, true, may_be_silent);
+        let first = |from: Instant, wanted: fn(&Record) -> bool| {
+            let seen = records
+                .iter()
+                .filter(|record| record.sent >= moment.began && record.answered <= until);
+            seen.filter(|record| record.answered >= from)
+                .find(|record| wanted(record))
+                .map(|record| record.answered)
+        };
+        let (settled, by) = match moment.truth {
+            Truth::Yes if passed_before => {
+                add(moment.began, until, passes);
+                continue;
+            }
+            Truth::Unasked => {
+                add(moment.began, until, (true, false, true));
+                continue;
+            }
+            Truth::Yes => (
+                first(moment.began, |record| record.heard == Heard::Passed),
+                moment.acted + terms.settling,
+            ),
+            Truth::No => (first(moment.began, fails_to_pass), moment.acted + SLACK),
+            Truth::NoAfter(millis) => {
+                let known = Duration::from_millis(millis);
+                let by = moment.acted + known + SLACK;
+                (first(moment.began, fails_to_pass), by)
+            }
+            Truth::Stalled(late) => {
+                let stuck = (moment.began + terms.stall_timeout).min(until);
+                // The time before it comes to that is judged too: it is too early to fail. Without
+                // an acceptor, a probe waits.
+                add(moment.began, stuck, (true, false, !moment.answers));
+                let by = moment.acted + terms.stall_timeout + Duration::from_millis(late) + SLACK;
+                add(
+                    stuck,
+                    first(stuck, fails_to_pass).unwrap_or(by).min(until),
+                    unknown,
+                );
+                (first(stuck, fails_to_pass), by)
+            }
+        };
+        let turned = settled.unwrap_or(by).min(by).min(until);
+        if !matches!(moment.truth, Truth::Stalled(_)) {
+            add(moment.began, turned, (true, true, true));
+        }
+        if moment.truth == Truth::Yes {
+            add(turned, until, passes);
+            passed_before = true;
+            continue;
+        }
+        add(turned, until, fails);
+        passed_before = false;
+        match settled {
+            Some(at) => score.detections.push(at.duration_since(moment.began)),
+            None => score.wrongs.push(format!(
+                "{} never failed in step {}",
+                question.path(),
+                index + 1
+            )),
+        }
+    }
+    phases
+}
+
+fn fails_to_pass(record: &Record) -> bool {
+    record.heard != Heard::Passed
+}

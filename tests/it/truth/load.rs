@@ -1,0 +1,203 @@
+//! Rows in which nothing is wrong but how much there is to do.
+
+use super::judge::Truth;
+use super::matrix::{End, ROW, Row, STEP, Step};
+use crate::support::action::{ANSWER, BLOCK, COMPUTE, SLEEP};
+
+pub const ROWS: &[Row] = &[
+    Row {
+        name: "nobody asks for a prediction for longer than the limit",
+        steps: &[Step {
+            does: "nothing happens",
+            hold: 2_000,
+            ..STEP
+        }],
+        ..ROW
+    },
+    Row {
+        name: "one client asks for short predictions now and then",
+        steps: &[Step {
+            does: "light load",
+            act: |stage| stage.load(1, 30, COMPUTE, 3.0),
+            check: |stage| assert!(stage.had(200) > 10),
+            ..STEP
+        }],
+        ..ROW
+    },
+    Row {
+        name: "as many clients as workers ask for one prediction after the other",
+        steps: &[Step {
+            does: "load exactly at capacity",
+            act: |stage| stage.load(2, 0, COMPUTE, 15.0),
+            check: |stage| assert!(stage.had(200) > 10),
+            ..STEP
+        }],
+        ..ROW
+    },
+    Row {
+        name: "ten times as many clients as workers ask for short predictions",
+        steps: &[
+            Step {
+                does: "ten times the capacity",
+                act: |stage| stage.load(20, 0, COMPUTE, 15.0),
+                hold: 2_500,
+                check: |stage| {
+                    let (served, refused) = (stage.had(200), stage.had(503));
+                    assert!(
+                        served > 20 && refused > 20,
+                        "{served} served, {refused} refused"
+                    );
+                },
+                ..STEP
+            },
+            Step {
+                does: "the load ends",
+                act: |stage| stage.rest(),
+                hold: 300,
+                ..STEP
+            },
+        ],
+        ..ROW
+    },
+    Row {
+        name: "both workers are on predictions of 0.8 of the limit, twice in a row",
+        steps: &[
+            Step {
+                does: "two predictions begin that take 0.8 of the limit",
+                act: |stage| stage.hang(2, BLOCK),
+                // Together with the two beginnings.
+                hold: 770,
+                ..STEP
+            },
+            Step {
+                does: "they end, and two more begin",
+                act: |stage| {
+                    stage.release();
+                    stage.hang(2, BLOCK);
+                },
+                hold: 750,
+                ..STEP
+            },
+            Step {
+                does: "they end too",
+                act: |stage| stage.release(),
+                hold: 300,
+                ..STEP
+            },
+        ],
+        ..ROW
+    },
+    Row {
+        // Whoever waits has left before the answer comes: what a worker finishes counts all the same.
+        name: "every prediction takes 0.7 of the limit, and more are asked for than can be served",
+        args: &[
+            "--request-timeout=300ms",
+            "--canary-timeout=300ms",
+            "--max-wait=5s",
+        ],
+        steps: &[Step {
+            does: "load of slow predictions whose clients leave",
+            act: |stage| stage.load(6, 0, SLEEP, 700.0),
+            hold: 3_000,
+            check: |stage| assert_eq!(stage.had(200), 0, "all come too late"),
+            ..STEP
+        }],
+        ..ROW
+    },
+    Row {
+        // The canary's trial, which waits for a core behind them, is late and not failed.
+        name: "slow predictions succeed one after the other",
+        args: &["--request-timeout=2s"],
+        steps: &[Step {
+            does: "load of slow predictions within the limit",
+            act: |stage| stage.load(4, 0, SLEEP, 600.0),
+            hold: 2_500,
+            check: |stage| assert!(stage.had(200) >= 3),
+            ..STEP
+        }],
+        ..ROW
+    },
+    Row {
+        name: "the process is stopped for longer than the limit under load, and continued",
+        stall: 1_000,
+        steps: &[
+            Step {
+                does: "load, and two long predictions",
+                act: |stage| {
+                    stage.load(1, 5, COMPUTE, 5.0);
+                    stage.wait_for(200);
+                    stage.hang(1, BLOCK);
+                },
+                hold: 100,
+                ..STEP
+            },
+            Step {
+                does: "SIGSTOP, for more than twice the limit",
+                act: |stage| stage.server.signal(rustix::process::Signal::STOP),
+                alive: Truth::Unasked,
+                ready: Truth::Unasked,
+                started: Truth::Unasked,
+                answers: false,
+                hold: 2_300,
+                ..STEP
+            },
+            Step {
+                does: "SIGCONT: no time has passed",
+                act: |stage| stage.server.signal(rustix::process::Signal::CONT),
+                hold: 500,
+                ..STEP
+            },
+            Step {
+                does: "the long prediction ends",
+                act: |stage| {
+                    stage.release();
+                    stage.wait_for(200);
+                },
+                hold: 300,
+                ..STEP
+            },
+        ],
+        ..ROW
+    },
+    Row {
+        name: "the process is stopped for longer than the limit while every worker computes",
+        steps: &[
+            Step {
+                does: "two long predictions, and others wait",
+                act: |stage| {
+                    stage.hang(2, BLOCK);
+                    stage.load(2, 0, ANSWER, 1.0);
+                },
+                hold: 200,
+                ..STEP
+            },
+            Step {
+                does: "SIGSTOP, for more than twice the limit",
+                act: |stage| stage.server.signal(rustix::process::Signal::STOP),
+                alive: Truth::Unasked,
+                ready: Truth::Unasked,
+                started: Truth::Unasked,
+                answers: false,
+                hold: 2_300,
+                ..STEP
+            },
+            Step {
+                does: "SIGCONT: a third of the limit has passed",
+                act: |stage| stage.server.signal(rustix::process::Signal::CONT),
+                hold: 200,
+                ..STEP
+            },
+            Step {
+                does: "the long predictions end",
+                act: |stage| {
+                    stage.release();
+                    stage.wait_for(200);
+                },
+                hold: 300,
+                ..STEP
+            },
+        ],
+        end: End::Recovered,
+        ..ROW
+    },
+];

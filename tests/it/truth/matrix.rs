@@ -1,0 +1,445 @@
+//! Rows of the fault matrix, how one is run, and what is printed of all.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lanekeeper::drill::measure::Latencies;
+use lanekeeper::drill::report::{Table, millis, p99_millis};
+
+use super::judge::{Moment, SLACK, Score, Terms, Truth, judge};
+use super::prober::{Heard, Prober, QUESTIONS, Question};
+use super::stage::Stage;
+
+/// Runs rows one at a time and holds every probe to 50 ms where the machine is not starved.
+pub const STRICT: &str = "LANEKEEPER_TRUTH_STRICT";
+
+/// Runs only the rows whose name holds this.
+const ROWS: &str = "LANEKEEPER_TRUTH_ROWS";
+
+/// The most that a probe may take in strict mode.
+const STRICT_LATENCY: Duration = Duration::from_millis(50);
+
+/// Rows that run beside each other: most of them wait most of the time.
+const TOGETHER: usize = 5;
+
+/// Lines of a wrong row's log that are shown.
+const LOG_SHOWN: usize = 40;
+
+/// A scenario, with what is true in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// What happens, as a sentence.
+    pub name: &'static str,
+    /// Where the model comes from.
+    pub source: &'static str,
+    /// `--predict-workers`.
+    pub workers: usize,
+    /// `--stall-timeout` in milliseconds.
+    pub stall: u64,
+    /// `--canary-interval` in milliseconds.
+    pub canary: u64,
+    /// Further options of the server.
+    pub args: &'static [&'static str],
+    pub begin: Begin,
+    pub steps: &'static [Step],
+    pub end: End,
+    pub company: Company,
+    /// Whether the machine is starved on purpose, so that a probe may find nobody within a second.
+    pub starved: bool,
+}
+
+/// Where a row begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// Ready and at rest.
+    Serving,
+    /// As soon as it listens.
+    Listening,
+}
+
+/// Where a row ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With all that the server had at rest.
+    Recovered,
+    /// As its last step says.
+    Left,
+}
+
+/// Whether a row bears others beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Company {
+    Welcome,
+    /// It disturbs the machine, or measures what others would disturb.
+    Alone,
+}
+
+/// Something that happens, and what is true from then on.
+#[derive(Debug, Clone, Copy)]
+pub struct Step {
+    /// What happens, for whoever reads the table.
+    pub does: &'static str,
+    pub act: fn(&mut Stage),
+    pub alive: Truth,
+    pub ready: Truth,
+    pub started: Truth,
+    /// Whether a server that fails still answers; one that is gone does not.
+    pub answers: bool,
+    /// For how many milliseconds the truth is watched once it shows: long enough for a lie to show.
+    pub hold: u64,
+    /// What else must hold at the end of the step.
+    pub check: fn(&mut Stage),
+}
+
+/// What rows have unless they say otherwise.
+pub const ROW: Row = Row {
+    name: "",
+    source: "scripted",
+    workers: 2,
+    stall: 1_000,
+    canary: 300,
+    args: &[],
+    begin: Begin::Serving,
+    steps: &[],
+    end: End::Recovered,
+    company: Company::Welcome,
+    starved: false,
+};
+
+/// What steps have unless they say otherwise: nothing happens to a server that serves, for longer
+/// than the limit.
+pub const STEP: Step = Step {
+    does: "",
+    act: |_| {},
+    alive: Truth::Yes,
+    ready: Truth::Yes,
+    started: Truth::Yes,
+    answers: true,
+    hold: 1_300,
+    check: |_| {},
+};
+
+impl Step {
+    pub fn truth(&self, question: Question) -> Truth {
+        match question {
+            Question::Alive => self.alive,
+            Question::Ready => self.ready,
+            Question::Started => self.started,
+        }
+    }
+}
+
+/// What came of a row.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub name: &'static str,
+    /// By question, as in [`QUESTIONS`].
+    pub scores: [Score; 3],
+    pub wrongs: Vec<String>,
+    pub log: String,
+    pub not_tested: Option<String>,
+    pub took: Duration,
+}
+
+impl Row {
+    fn args(&self) -> Vec<String> {
+        let mut args = vec![
+            format!("--predict-workers={}", self.workers),
+            format!("--stall-timeout={}ms", self.stall),
+            format!("--canary-interval={}ms", self.canary),
+            // Shorter than the limit, as they are by default.
+            "--request-timeout=400ms".to_owned(),
+            "--max-wait=300ms".to_owned(),
+            "--predict-queue=8".to_owned(),
+        ];
+        args.extend(self.args.iter().map(ToString::to_string));
+        args
+    }
+
+    /// How long the right verdict may take to come back.
+    fn settling(&self, question: Question) -> Duration {
+        match question {
+            Question::Ready => SLACK + Duration::from_millis(self.canary),
+            Question::Alive | Question::Started => SLACK,
+        }
+    }
+
+    /// Runs the row and judges what was heard.
+    pub fn run(&self) -> Report {
+        let began = Instant::now();
+        let mut report = Report {
+            name: self.name,
+            ..Report::default()
+        };
+        let opened = guarded(|| {
+            let mut stage = Stage::open(self.source, self.args());
+            if self.begin == Begin::Serving {
+                stage.settle();
+            }
+            stage
+        });
+        match opened {
+            Ok(stage) => self.watch(stage, &mut report),
+            Err(why) => report.wrongs.push(format!("did not begin: {why}")),
+        }
+        report.took = began.elapsed();
+        report
+    }
+
+    fn watch(&self, mut stage: Stage, report: &mut Report) {
+        stage.prober = Some(Prober::start(stage.server.probe.unwrap()));
+        let mut happened: Vec<(Instant, Instant)> = Vec::new();
+        for (index, step) in self.steps.iter().enumerate() {
+            let began = Instant::now();
+            let acted = guarded(|| (step.act)(&mut stage));
+            happened.push((began, Instant::now()));
+            let held = acted.and_then(|()| {
+                guarded(|| {
+                    self.hold(step, &stage, began);
+                    (step.check)(&mut stage);
+                })
+            });
+            if let Err(why) = held {
+                let number = index + 1;
+                let wrong = format!("step {number} ({}): {why}", step.does);
+                report.wrongs.push(wrong);
+                break;
+            }
+            if let Some(why) = stage.not_tested.take() {
+                report.not_tested = Some(why);
+                return;
+            }
+        }
+        let end = Instant::now();
+        let records = stage.prober.as_mut().unwrap().stop();
+        for question in QUESTIONS {
+            let moment = |(step, (began, acted)): (&Step, &(Instant, Instant))| Moment {
+                began: *began,
+                acted: *acted,
+                truth: step.truth(question),
+                answers: step.answers,
+            };
+            let moments: Vec<Moment> = self.steps.iter().zip(&happened).map(moment).collect();
+            let terms = Terms {
+                stall_timeout: Duration::from_millis(self.stall),
+                settling: self.settling(question),
+                starved: self.starved,
+                passed_before: self.begin == Begin::Serving,
+            };
+            let heard = &records[question as usize];
+            let score = judge(question, heard, &moments, end, terms);
+            report.wrongs.extend(score.wrongs.iter().cloned());
+            if self.starved && score.late * 10 > heard.len() {
+                let of = heard.len();
+                let wrong = format!("{} of {of} probes had no answer in time", score.late);
+                report.wrongs.push(wrong);
+            }
+            report.scores[question as usize] = score;
+        }
+        if self.end == End::Recovered
+            && report.wrongs.is_empty()
+            && let Err(why) = guarded(|| stage.check_recovered(self.workers))
+        {
+            report.wrongs.push(format!("not recovered: {why}"));
+        }
+        report.log = stage.server.logged();
+    }
+
+    /// Holds a step until its truth has shown, or should have, and then long enough for a lie.
+    fn hold(&self, step: &Step, stage: &Stage, began: Instant) {
+        let prober = stage.prober.as_ref().unwrap();
+        let acted = Instant::now();
+        let stall = Duration::from_millis(self.stall);
+        let shown = |question: Question| {
+            let millis = Duration::from_millis;
+            let (passes, from, within) = match step.truth(question) {
+                Truth::Unasked => return true,
+                Truth::Yes => (true, began, self.settling(question)),
+                Truth::No => (false, began, SLACK),
+                Truth::NoAfter(after) => (false, began, millis(after) + SLACK),
+                Truth::Stalled(late) => (false, began + stall, stall + millis(late) + SLACK),
+            };
+            acted.elapsed() > within
+                || prober.has_heard(question, began, |record| {
+                    record.answered >= from && (record.heard == Heard::Passed) == passes
+                })
+        };
+        while !QUESTIONS.into_iter().all(shown) {
+            thread::sleep(Duration::from_millis(5)); // a pause between looks, not a wait for the event
+        }
+        thread::sleep(Duration::from_millis(step.hold)); // longer than a lie would need to show
+    }
+}
+
+/// Calls `body` and makes text of its panic.
+fn guarded<T>(body: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(body))
+        .map_err(|payload| lanekeeper::panic::panic_message(payload.as_ref()))
+}
+
+/// Runs rows, some at a time, and returns their reports in the rows' order.
+pub fn run(rows: &[&Row]) -> Vec<Report> {
+    let wanted = std::env::var(ROWS).unwrap_or_default();
+    let rows: Vec<&Row> = rows
+        .iter()
+        .copied()
+        .filter(|row| row.name.contains(&wanted))
+        .collect();
+    let strict = std::env::var_os(STRICT).is_some();
+    let (together, alone): (Vec<&Row>, Vec<&Row>) = rows
+        .iter()
+        .copied()
+        .partition(|row| row.company == Company::Welcome && !strict);
+    let mut reports = side_by_side(&together, TOGETHER);
+    if !alone.is_empty() {
+        // What disturbs the machine waits for the attacks to be over, which measure it.
+        let _turn = crate::clients::turn();
+        reports.extend(alone.into_iter().map(Row::run));
+    }
+    let place = |name| rows.iter().position(|row| row.name == name);
+    reports.sort_by_key(|report| place(report.name));
+    if strict {
+        reports.iter_mut().for_each(|report| {
+            let slow = rows
+                .iter()
+                .any(|row| row.name == report.name && row.starved);
+            let longest = report.latencies().max().unwrap_or_default();
+            if !slow && longest > STRICT_LATENCY {
+                let wrong = format!("a probe took {longest:.1?}, more than {STRICT_LATENCY:?}");
+                report.wrongs.push(wrong);
+            }
+        });
+    }
+    reports
+}
+
+fn side_by_side(rows: &[&Row], threads: usize) -> Vec<Report> {
+    let next = AtomicUsize::new(0);
+    let reports = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..threads.min(rows.len()) {
+            let body = || {
+                while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let report = row.run();
+                    reports.lock().unwrap().push(report);
+                }
+            };
+            let named = thread::Builder::new().name("row".to_owned());
+            named.spawn_scoped(scope, body).unwrap();
+        }
+    });
+    reports.into_inner().unwrap()
+}
+
+impl Report {
+    /// How long probes took that were owed an answer.
+    fn latencies(&self) -> Latencies {
+        let mut all = Latencies::default();
+        for score in &self.scores {
+            all.merge(&score.latencies);
+        }
+        all
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let mut cells = vec![self.name.to_owned()];
+        for score in &self.scores[..2] {
+            cells.extend(score_cells(score));
+        }
+        let latencies = self.latencies();
+        cells.push(p99_millis(&latencies));
+        cells.push(millis(latencies.max()));
+        let late: usize = self.scores.iter().map(|score| score.late).sum();
+        cells.push(late.to_string());
+        cells.push(format!("{:.1}", self.took.as_secs_f64()));
+        cells.push(match &self.not_tested {
+            Some(_) => "NOT TESTED".to_owned(),
+            None if self.wrongs.is_empty() => "ok".to_owned(),
+            None => "WRONG".to_owned(),
+        });
+        cells
+    }
+}
+
+fn score_cells(score: &Score) -> Vec<String> {
+    let seconds = |detection: &Duration| format!("{:.2}", detection.as_secs_f64());
+    let detections: Vec<String> = score.detections.iter().map(seconds).collect();
+    vec![
+        score.true_positives.to_string(),
+        score.false_positives.to_string(),
+        score.true_negatives.to_string(),
+        score.false_negatives.to_string(),
+        detections.join(" "),
+    ]
+}
+
+/// Shows all reports as one table, past the capture of test output, and what was wrong in full.
+///
+/// # Panics
+/// Where any row is wrong, with the names of all that are.
+pub fn conclude(reports: &[Report]) {
+    let mut table = Table::new(&[
+        "scenario (a positive is a failing probe)",
+        "live TP",
+        "FP",
+        "TN",
+        "FN",
+        "seen s",
+        "ready TP",
+        "FP",
+        "TN",
+        "FN",
+        "seen s",
+        "p99 ms",
+        "max ms",
+        "late",
+        "row s",
+        "",
+    ]);
+    let mut sums = [Score::default(), Score::default()];
+    for report in reports {
+        for (sum, score) in sums.iter_mut().zip(&report.scores) {
+            sum.true_positives += score.true_positives;
+            sum.false_positives += score.false_positives;
+            sum.true_negatives += score.true_negatives;
+            sum.false_negatives += score.false_negatives;
+        }
+        table.row(report.cells());
+    }
+    let mut sum = vec![format!("all {}", reports.len())];
+    sum.extend(sums.iter().flat_map(score_cells));
+    table.row(sum);
+    let mut text = format!("\n{table}");
+    for report in reports {
+        if let Some(why) = &report.not_tested {
+            let _ = writeln!(text, "\nNOT TESTED: {}: {why}", report.name);
+        }
+        if !report.wrongs.is_empty() {
+            let _ = writeln!(text, "\nWRONG: {}", report.name);
+            for wrong in &report.wrongs {
+                let _ = writeln!(text, "  {wrong}");
+            }
+            let lines: Vec<&str> = report.log.lines().collect();
+            for line in &lines[lines.len().saturating_sub(LOG_SHOWN)..] {
+                let _ = writeln!(text, "  | {line}");
+            }
+        }
+    }
+    let _ = writeln!(std::io::stderr(), "{text}");
+    let wrong: Vec<&str> = reports
+        .iter()
+        .filter(|report| !report.wrongs.is_empty())
+        .map(|report| report.name)
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "{} of {} rows are wrong: {wrong:#?}",
+        wrong.len(),
+        reports.len()
+    );
+}

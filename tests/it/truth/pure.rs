@@ -1,0 +1,228 @@
+//! Rows that take days: the verdict itself, by a clock that is wound by hand.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use lanekeeper::clock::{ProcessClock, Stamp};
+use lanekeeper::health::{self, Snapshot};
+use lanekeeper::vitals::Vitals;
+
+use super::matrix::Report;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// From one look of the main thread to the next.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Ticks from one probe to the next, as a kubelet asks by default.
+const PROBED_EVERY: u64 = 10;
+
+/// A server that consists of what is known about it.
+struct Subject {
+    nanos: Arc<AtomicU64>,
+    vitals: Vitals,
+    report: Report,
+}
+
+impl Subject {
+    /// A server of two idle workers that are asked for nothing.
+    fn new(name: &'static str) -> Self {
+        let nanos = Arc::new(AtomicU64::new(1));
+        let clock = ProcessClock::manual(Arc::clone(&nanos), TICK);
+        let vitals = Vitals::new(clock, (256, 2), (8, 2));
+        for worker in &vitals.predict.workers {
+            worker.alive.store(true, Ordering::Release);
+        }
+        Subject {
+            nanos,
+            vitals,
+            report: Report {
+                name,
+                ..Report::default()
+            },
+        }
+    }
+
+    fn is_alive(&self) -> bool {
+        health::liveness(&Snapshot::of(&self.vitals, LIMIT)).is_ok()
+    }
+
+    /// Asks, and takes the answer down beside the truth.
+    fn probe(&mut self, truth: bool) {
+        let alive = self.is_alive();
+        let score = &mut self.report.scores[0];
+        match (truth, alive) {
+            (true, true) => score.true_negatives += 1,
+            (false, false) => score.true_positives += 1,
+            (true, false) => score.false_positives += 1,
+            (false, true) => score.false_negatives += 1,
+        }
+        if truth != alive && self.report.wrongs.is_empty() {
+            let now = self.vitals.clock.now();
+            let wrong = format!("/livez says {alive} at {now:?}, but should say {truth}");
+            self.report.wrongs.push(wrong);
+        }
+    }
+
+    /// Lets time pass in which the process runs and is probed.
+    fn pass(&mut self, seconds: u64, truth: bool) {
+        for second in 1..=seconds {
+            self.nanos.fetch_add(1_000_000_000, Ordering::AcqRel);
+            self.vitals.clock.tick();
+            if second.is_multiple_of(PROBED_EVERY) || second == seconds {
+                self.probe(truth);
+            }
+        }
+    }
+
+    /// Lets time pass in which the process is stopped.
+    fn stop(&mut self, seconds: u64) {
+        self.nanos
+            .fetch_add(seconds * 1_000_000_000, Ordering::AcqRel);
+    }
+
+    /// Has a worker take a prediction up.
+    fn take_up(&self, worker: usize) {
+        let now = self.vitals.clock.now();
+        self.vitals.predict.taken_at.store(now);
+        self.vitals.predict.workers[worker].busy_since.store(now);
+    }
+
+    /// Has a worker finish.
+    fn finish(&self, worker: usize) {
+        self.vitals
+            .predict
+            .completed_at
+            .store(self.vitals.clock.now());
+        self.vitals.predict.workers[worker]
+            .busy_since
+            .store(Stamp::NEVER);
+    }
+
+    /// Has so many predictions wait from now on.
+    fn queue(&self, waiting: usize) {
+        self.vitals.predict.filled_at.store(self.vitals.clock.now());
+        self.vitals
+            .predict
+            .queue_length
+            .store(waiting, Ordering::Release);
+    }
+}
+
+/// Runs all of them.
+pub fn run() -> Vec<Report> {
+    let subjects = [
+        idle_for_a_month(),
+        slow_within_the_limit(),
+        stuck_after_the_limit(),
+        nobody_takes_up_what_waits(),
+        stopped_for_a_day(),
+    ];
+    let mut reports: Vec<Report> = subjects.map(|subject| subject.report).into();
+    reports.push(wall_clock_jumps());
+    reports
+}
+
+fn idle_for_a_month() -> Subject {
+    let mut subject = Subject::new("nobody asks for a prediction for a month");
+    subject.take_up(0);
+    subject.finish(0);
+    subject.pass(30 * 86_400, true);
+    subject
+}
+
+fn slow_within_the_limit() -> Subject {
+    let name = "every prediction takes 50 s of a limit of 60 s, and others wait, for a day";
+    let mut subject = Subject::new(name);
+    subject.queue(9);
+    for _ in 0..86_400 / 50 {
+        (0..2).for_each(|worker| subject.take_up(worker));
+        subject.pass(50, true);
+        (0..2).for_each(|worker| subject.finish(worker));
+    }
+    subject
+}
+
+fn stuck_after_the_limit() -> Subject {
+    let mut subject = Subject::new("every worker hangs for a limit of 60 s, and then goes on");
+    subject.take_up(0);
+    subject.pass(30, true);
+    subject.take_up(1);
+    subject.pass(59, true);
+    subject.pass(1, false);
+    subject.pass(600, false);
+    subject.finish(0);
+    subject.pass(60, true);
+    subject
+}
+
+fn nobody_takes_up_what_waits() -> Subject {
+    let name = "predictions wait for a limit of 60 s, and idle workers do not take them up";
+    let mut subject = Subject::new(name);
+    subject.pass(600, true);
+    subject.queue(1);
+    subject.pass(59, true);
+    subject.pass(1, false);
+    subject.pass(600, false);
+    subject.take_up(0);
+    subject.queue(0);
+    subject.pass(50, true);
+    subject
+}
+
+fn stopped_for_a_day() -> Subject {
+    let mut subject = Subject::new("the process is stopped for a day while every worker computes");
+    (0..2).for_each(|worker| subject.take_up(worker));
+    subject.queue(3);
+    subject.pass(30, true);
+    subject.stop(86_400);
+    // Before the main thread has come round, and after it has.
+    subject.probe(true);
+    subject.pass(20, true);
+    // A minute in which it ran has passed now: that counts.
+    subject.pass(20, false);
+    subject
+}
+
+/// Nothing that judges reads the wall clock, so that none of its jumps can matter: it is read where a
+/// log line or an answer is dated, and nowhere else.
+fn wall_clock_jumps() -> Report {
+    const DATED: [&str; 2] = ["logging.rs", "answer.rs"];
+    let mut report = Report {
+        name: "the wall clock jumps",
+        ..Report::default()
+    };
+    let mut seen = 0;
+    let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let dated = DATED.iter().any(|name| path.ends_with(name));
+            // Templates and data beside the sources are read too: they name no clock.
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let clocks = ["SystemTime", "UtcDateTime", "ClockId::Realtime"];
+            let reads = clocks.iter().any(|clock| text.contains(clock));
+            match (reads, dated) {
+                (true, false) => {
+                    let wrong = format!("{} reads the wall clock", path.display());
+                    report.wrongs.push(wrong);
+                }
+                (true, true) => seen += 1,
+                (false, _) => {}
+            }
+        }
+    }
+    if seen != DATED.len() {
+        let wrong =
+            format!("the wall clock is read in {seen} of {DATED:?}: is it named otherwise?");
+        report.wrongs.push(wrong);
+    }
+    report
+}

@@ -1,0 +1,416 @@
+//! A server, those who use it, and what can be done to it.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use lanekeeper::client::{Client, Request};
+use rustix::process::{Pid, Resource, Rlimit};
+
+use super::prober::Prober;
+use crate::support::{Connection, Server, action, instance};
+
+/// Longest wait for what a step needs: short, as every row has steps and some are to fail.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Polls until `condition` holds.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(5)); // a pause between looks, not a wait for the event
+    }
+}
+
+/// Threads by name, and the counts of threads and descriptors.
+type Rest = (Vec<String>, (usize, usize));
+
+/// What the steps of a row act on.
+pub struct Stage {
+    pub server: Server,
+    args: Vec<String>,
+    source: &'static str,
+    load: Vec<Load>,
+    held: Vec<Connection>,
+    guests: Vec<Child>,
+    group: Option<super::quota::Group>,
+    /// The prober, once it runs, so that a step can send it elsewhere.
+    pub prober: Option<Prober>,
+    /// Why the row cannot be tested on this machine, once a step has found out.
+    pub not_tested: Option<String>,
+    /// The server before anything was done to it.
+    rest: Option<Rest>,
+}
+
+impl Stage {
+    /// Starts a server; it may be loading its model still.
+    pub fn open(source: &'static str, args: Vec<String>) -> Self {
+        Stage {
+            server: start(source, &args),
+            args,
+            source,
+            load: Vec::new(),
+            held: Vec::new(),
+            guests: Vec::new(),
+            group: None,
+            prober: None,
+            not_tested: None,
+            rest: None,
+        }
+    }
+
+    /// Waits until the server is ready and at rest, which is where it must come back to.
+    pub fn settle(&mut self) {
+        until("the server is ready", || {
+            self.server.get("/readyz").status == 200
+        });
+        assert_eq!(self.answer(), 200);
+        until("the loader has ended", || {
+            !self.server.threads().iter().any(|name| name == "loader")
+        });
+        // At rest is where several looks in a row see the same.
+        let mut looks = vec![self.look()];
+        until("the server is at rest", || {
+            looks.push(self.look());
+            let last = &looks[looks.len().saturating_sub(6)..];
+            last.len() == 6 && last.iter().all(|one| *one == last[0])
+        });
+        self.rest = looks.pop();
+    }
+
+    fn look(&self) -> Rest {
+        (self.server.threads(), self.server.resources())
+    }
+
+    // ---- what is asked of the server ----
+
+    /// Sends a prediction that the model answers at once, and returns the status.
+    pub fn answer(&self) -> u16 {
+        self.server.predict(&instance(action::ANSWER, 1.0)).status
+    }
+
+    /// Sends a prediction and returns the status of its answer.
+    pub fn ask(&self, what: f64, value: f64) -> u16 {
+        self.server.predict(&instance(what, value)).status
+    }
+
+    /// Whether so many predictions can be in the model at the same time.
+    pub fn can_compute(&self, count: usize) -> bool {
+        let request = instance(action::MEET, count as f64);
+        let mut clients: Vec<Connection> =
+            (0..count).map(|_| self.server.begin(&request)).collect();
+        let met = |client: &mut Connection| client.read().status == 200;
+        // Each is asked, so that none is left behind.
+        clients.iter_mut().map(met).filter(|met| *met).count() == count
+    }
+
+    /// One number of `/statusz`.
+    pub fn number(&self, pointer: &str) -> u64 {
+        let status = self.server.status();
+        let found = status.pointer(pointer);
+        found
+            .and_then(serde_json::Value::as_u64)
+            .unwrap_or_else(|| panic!("no number {pointer} in {status}"))
+    }
+
+    /// Whether `/statusz` says why the server is degraded.
+    pub fn is_degraded(&self) -> bool {
+        let status = self.server.status();
+        let found = status.pointer("/degraded");
+        !found
+            .unwrap_or_else(|| panic!("no degraded in {status}"))
+            .is_null()
+    }
+
+    /// Asserts that a probe's text holds another.
+    pub fn says(&self, path: &str, text: &str) {
+        let answer = self.server.probe(path);
+        assert!(
+            answer.body.contains(text),
+            "{path} should say {text:?}, but says {:?}",
+            answer.body
+        );
+    }
+
+    /// Asserts that the main listener says that it is not alive, and why.
+    pub fn says_dead(&self, check: &str) {
+        let answer = self.server.probe("/livez");
+        let first = answer.body.lines().next();
+        assert_eq!(
+            (answer.status, first),
+            (500, Some("Service has stopped completing predictions"))
+        );
+        self.says("/livez?verbose", &format!("[-]{check} "));
+    }
+
+    // ---- hanging ----
+
+    fn marks(&self, mark: &str) -> usize {
+        let log = self.server.log.lock().unwrap();
+        log.iter().filter(|line| line.contains(mark)).count()
+    }
+
+    /// Waits until the fixture has said something once more than `before` times.
+    fn marked(&self, mark: &str, before: usize) {
+        until(mark, || self.marks(mark) > before);
+    }
+
+    /// Sends predictions that hang in some way, and waits until they do.
+    pub fn hang(&mut self, count: usize, how: f64) {
+        for _ in 0..count {
+            let before = self.marks("fixture: hangs");
+            self.held.push(self.server.begin(&instance(how, 1.0)));
+            self.marked("fixture: hangs", before);
+        }
+    }
+
+    /// Gives a command after which so many hang, and waits until they do.
+    pub fn hang_by(&mut self, command: &str, count: usize) {
+        let before = self.marks("fixture: hangs");
+        self.server.tell(command);
+        self.marked("fixture: hangs", before + count - 1);
+    }
+
+    /// Ends the next thread of a role, and waits until one has ended.
+    pub fn end(&mut self, role: &str, count: usize) {
+        let before = self.marks("told to end");
+        self.server.tell(&format!("panic {role} {count}"));
+        self.marked("told to end", before + count - 1);
+    }
+
+    /// Has the next trial be late, and waits until it has begun.
+    pub fn late_by(&mut self, command: &str) {
+        let before = self.marks("fixture: is late");
+        self.server.tell(command);
+        self.marked("fixture: is late", before);
+    }
+
+    /// Lets everybody go on who hangs, and whatever comes do what its row says.
+    pub fn release(&mut self) {
+        self.server.tell("every ok");
+        self.server.tell("trial ok");
+        let (server, hung) = (&mut self.server, "whoever hung goes on");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            server.tell("free");
+            let (hangs, moves) = {
+                let log = server.log.lock().unwrap();
+                let count = |mark: &str| log.iter().filter(|line| line.contains(mark)).count();
+                (count("fixture: hangs"), count("fixture: moves"))
+            };
+            if hangs == moves {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{hung}: {moves} of {hangs}");
+            thread::sleep(Duration::from_millis(10)); // a pause between looks
+        }
+        self.held.clear();
+    }
+
+    // ---- load ----
+
+    /// Has so many clients send predictions one after the other, each with a pause between.
+    pub fn load(&mut self, clients: usize, pause: u64, what: f64, value: f64) {
+        let pause = Duration::from_millis(pause);
+        let load = Load::start(self.server.main, clients, pause, &instance(what, value));
+        self.load.push(load);
+    }
+
+    /// Ends all load.
+    pub fn rest(&mut self) {
+        self.load.clear();
+    }
+
+    /// How many answers of a status the load has had so far.
+    pub fn had(&self, status: u16) -> usize {
+        let counts = self.load.iter().map(|load| load.count(status));
+        counts.sum()
+    }
+
+    /// Waits until the load has had one more answer of a status.
+    pub fn wait_for(&self, status: u16) {
+        let before = self.had(status);
+        until(&format!("an answer {status}"), || self.had(status) > before);
+    }
+
+    // ---- the process and its machine ----
+
+    /// Starts what takes the CPU beside the server: two busy loops a core.
+    pub fn crowd(&mut self) {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        for _ in 0..2 * cores {
+            // Bounded by itself, should nobody be left to end it.
+            let busy = Command::new("sh")
+                .args(["-c", "ulimit -t 20; while :; do :; done"])
+                .stdin(Stdio::null())
+                .spawn();
+            self.guests.push(busy.unwrap());
+        }
+    }
+
+    /// Ends the busy loops.
+    pub fn disperse(&mut self) {
+        for mut guest in self.guests.drain(..) {
+            let _ = guest.kill();
+            let _ = guest.wait();
+        }
+    }
+
+    /// Gives the server so many percent of one core; says whether it could.
+    pub fn limit_cpu(&mut self, percent: u32) -> bool {
+        self.group = super::quota::Group::limit(self.server.pid(), percent);
+        self.group.is_some()
+    }
+
+    /// Takes the limit away.
+    pub fn unlimit_cpu(&mut self) {
+        self.group = None;
+    }
+
+    /// Sets a limit of the running server; `None` is as much as this test itself may have.
+    pub fn limit(&self, resource: Resource, most: Option<u64>) {
+        let pid = Pid::from_raw(i32::try_from(self.server.pid()).unwrap());
+        let maximum = rustix::process::getrlimit(resource).maximum;
+        let current = most.or(maximum);
+        rustix::process::prlimit(pid, resource, Rlimit { current, maximum })
+            .unwrap_or_else(|error| panic!("{resource:?} cannot be {most:?}: {error}"));
+    }
+
+    /// Address space of the process in bytes.
+    pub fn address_space(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.pid()));
+        let status = status.unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+        let kib = size.and_then(|size| size.trim().strip_suffix(" kB"));
+        kib.unwrap().trim().parse::<u64>().unwrap() << 10
+    }
+
+    /// Sends a prediction that will never be answered.
+    pub fn send(&mut self, what: f64) {
+        self.held.push(self.server.begin(&instance(what, 1.0)));
+    }
+
+    /// Opens connections to the main listener and keeps them.
+    pub fn connect(&mut self, count: usize) {
+        for _ in 0..count {
+            self.held.push(Connection::open(self.server.main));
+        }
+    }
+
+    /// Closes all kept connections.
+    pub fn disconnect(&mut self) {
+        self.held.clear();
+    }
+
+    /// Waits for the end of the process.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.server.wait()
+    }
+
+    /// Starts another server as the manager of the first one would.
+    pub fn restart(&mut self) {
+        self.load.clear();
+        self.held.clear();
+        self.server = start(self.source, &self.args);
+        if let Some(prober) = &self.prober {
+            prober.follow(self.server.probe.unwrap());
+        }
+    }
+
+    /// Asserts that the server has its capacity, threads and descriptors back, and an empty queue.
+    pub fn check_recovered(&mut self, workers: usize) {
+        self.load.clear();
+        self.held.clear();
+        until("as many predictions as workers run", || {
+            self.can_compute(workers)
+        });
+        until("the queue is empty", || self.server.queued() == 0);
+        if let Some(rest) = self.rest.take() {
+            let deadline = Instant::now() + PATIENCE;
+            while self.look() != rest {
+                assert!(
+                    Instant::now() < deadline,
+                    "threads and descriptors should be {rest:?}, but are {:?}",
+                    self.look()
+                );
+                thread::sleep(Duration::from_millis(10)); // a pause between looks
+            }
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.disperse();
+    }
+}
+
+fn start(source: &str, args: &[String]) -> Server {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    Server::fixture(source, &args)
+}
+
+/// Clients that each send their next prediction when they have their answer.
+struct Load {
+    stop: Arc<AtomicBool>,
+    counts: Arc<Mutex<Vec<(u16, usize)>>>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(address: SocketAddr, clients: usize, pause: Duration, body: &str) -> Self {
+        let host = address.to_string();
+        let request = Request::new("POST", "/predict", &host, &[], body.as_bytes()).unwrap();
+        let mut load = Load {
+            stop: Arc::default(),
+            counts: Arc::default(),
+            clients: Vec::new(),
+        };
+        for _ in 0..clients {
+            let (stop, counts) = (Arc::clone(&load.stop), Arc::clone(&load.counts));
+            let request = request.clone();
+            let body = move || {
+                let mut client = Client::new(address);
+                while !stop.load(Ordering::Relaxed) {
+                    let deadline = Instant::now() + Duration::from_secs(1);
+                    // 0 stands for no answer.
+                    let answer = client.send(&request, deadline);
+                    let status = answer.map_or(0, |response| response.status);
+                    count(&counts, status);
+                    // Who is refused comes back later, as Retry-After asks, but not so much later.
+                    let more = u64::from(status != 200) * 10;
+                    thread::sleep(pause + Duration::from_millis(more));
+                }
+            };
+            let named = thread::Builder::new().name("client".to_owned());
+            load.clients.push(named.spawn(body).unwrap());
+        }
+        load
+    }
+
+    fn count(&self, status: u16) -> usize {
+        let counts = self.counts.lock().unwrap();
+        let found = counts.iter().find(|(other, _)| *other == status);
+        found.map_or(0, |(_, count)| *count)
+    }
+}
+
+fn count(counts: &Mutex<Vec<(u16, usize)>>, status: u16) {
+    let mut counts = counts.lock().unwrap();
+    match counts.iter_mut().find(|(other, _)| *other == status) {
+        Some((_, count)) => *count += 1,
+        None => counts.push((status, 1)),
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients.drain(..) {
+            let _ = client.join();
+        }
+    }
+}
