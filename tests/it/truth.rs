@@ -19,8 +19,10 @@ mod states;
 mod threads;
 
 use std::collections::HashSet;
+use std::fs;
 
 use self::matrix::Row;
+use crate::support::{Server, action, eventually, instance};
 
 /// All rows that need a process, in the order in which they are shown.
 fn rows() -> Vec<&'static Row> {
@@ -55,9 +57,71 @@ fn no_two_rows_have_the_same_name() {
 fn readme_has_the_table_of_states_that_the_matrix_proves() {
     let table = states::markdown(&rows());
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = std::fs::read_to_string(path).unwrap();
+    let readme = fs::read_to_string(path).unwrap();
     assert!(
         readme.contains(&table),
         "README.md must have this table under \"What each state means\":\n\n{table}"
     );
+}
+
+/// The checks that a verbose probe lists, in alphabetical order.
+fn checks(server: &Server, path: &str) -> Vec<String> {
+    let told = server.probe(path).body;
+    let checks = told.lines().filter_map(|line| line.strip_prefix("[+]"));
+    let mut checks: Vec<String> = checks
+        .filter_map(|line| line.split(' ').next().map(str::to_owned))
+        .collect();
+    checks.sort();
+    checks
+}
+
+#[test]
+fn verbose_probes_name_every_check() {
+    let server = Server::fixture("scripted", &[]);
+    server.wait_ready();
+    let alive = ["acceptor", "inference", "predictions", "workers"];
+    assert_eq!(checks(&server, "/livez?verbose"), alive);
+    let ready = [
+        "acceptor",
+        "canary",
+        "draining",
+        "inference",
+        "lane",
+        "listeners",
+        "model",
+        "predictions",
+        "workers",
+    ];
+    assert_eq!(checks(&server, "/readyz?verbose"), ready);
+}
+
+#[test]
+fn a_stall_is_reported_in_the_log_and_where_kubernetes_reads_it() {
+    let name = format!("lanekeeper-termination-{}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let report = format!("--termination-log={}", path.display());
+    let stuck = || {
+        let mut server = Server::fixture(
+            "scripted",
+            &["--predict-workers=1", "--stall-timeout=300ms", &report],
+        );
+        server.wait_ready();
+        let hung = server.begin(&instance(action::BLOCK, 1.0));
+        eventually("livez fails", || server.probe("/livez").status == 500);
+        eventually("the stall is reported", || {
+            let log = server.logged();
+            log.lines()
+                .any(|line| line.contains("[ERROR]") && line.contains("stall report:"))
+        });
+        server.tell("release");
+        eventually("livez passes", || server.probe("/livez").status == 200);
+        drop(hung);
+    };
+    stuck();
+    assert!(!path.exists(), "a file that is not there is not made");
+    fs::write(&path, "").unwrap();
+    stuck();
+    let written = fs::read_to_string(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    assert!(written.contains("stall report:"), "{written:?}");
 }

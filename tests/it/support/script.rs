@@ -8,7 +8,8 @@
 //! - `release`: whoever hangs goes on, once somebody does; `free`: the same at once.
 //!
 //! Whatever hangs says so on stderr with a line `fixture: hangs`, and `fixture: moves` once it goes
-//! on, so that a test need not ask the server it is testing.
+//! on, and a command that is done with `fixture: obeys`, so that a test need not ask the server it is
+//! testing.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -387,6 +388,7 @@ impl Commands {
                 }
                 _ => panic!("no command {line:?}"),
             }
+            eprintln!("fixture: obeys {line}");
         }
     }
 

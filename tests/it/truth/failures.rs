@@ -33,8 +33,8 @@ pub const ROWS: &[Row] = &[
                 does: "the model panics on everything under load",
                 act: |stage| {
                     stage.load(2, 20, ANSWER, 1.0);
-                    stage.server.tell("trial panic");
-                    stage.server.tell("every panic");
+                    stage.tell("trial panic");
+                    stage.tell("every panic");
                 },
                 ..TRIAL_FAILS
             },
@@ -49,8 +49,8 @@ pub const ROWS: &[Row] = &[
                 does: "the model fails on everything under load",
                 act: |stage| {
                     stage.load(2, 20, ANSWER, 1.0);
-                    stage.server.tell("trial fail");
-                    stage.server.tell("every fail");
+                    stage.tell("trial fail");
+                    stage.tell("every fail");
                 },
                 ..TRIAL_FAILS
             },
@@ -65,7 +65,7 @@ pub const ROWS: &[Row] = &[
                 does: "the model panics on everything but its trial",
                 act: |stage| {
                     stage.load(2, 20, ANSWER, 1.0);
-                    stage.server.tell("every panic");
+                    stage.tell("every panic");
                 },
                 hold: 2_200,
                 check: |stage| assert!(stage.had(500) > 10),
@@ -82,7 +82,7 @@ pub const ROWS: &[Row] = &[
                 does: "the model fails on everything but its trial",
                 act: |stage| {
                     stage.load(2, 20, ANSWER, 1.0);
-                    stage.server.tell("every fail");
+                    stage.tell("every fail");
                 },
                 hold: 2_200,
                 check: |stage| assert!(stage.had(500) > 10),
@@ -99,7 +99,7 @@ pub const ROWS: &[Row] = &[
                 does: "the model panics every second time",
                 act: |stage| {
                     stage.load(2, 20, ANSWER, 1.0);
-                    stage.server.tell("every alternate");
+                    stage.tell("every alternate");
                 },
                 hold: 2_000,
                 check: |stage| assert!(stage.had(500) > 10 && stage.had(200) > 10),
@@ -167,8 +167,8 @@ pub const ROWS: &[Row] = &[
             act: |stage| {
                 stage.load(1, 50, ANSWER, 1.0);
                 stage.wait_for(200);
-                stage.server.tell("trial panic");
-                stage.server.tell("every panic");
+                stage.tell("trial panic");
+                stage.tell("every panic");
             },
             // At most once a second, and three failures come within 0.2 s.
             alive: Truth::Stalled(1_200),
@@ -186,7 +186,7 @@ pub const ROWS: &[Row] = &[
         steps: &[Step {
             does: "one failure, and another more than a second later",
             act: |stage| {
-                stage.server.tell("trial fail");
+                stage.tell("trial fail");
                 assert_eq!(stage.ask(FAIL, 1.0), 500);
                 // A second of nothing but failures is what is tested.
                 std::thread::sleep(std::time::Duration::from_millis(1_100));
@@ -206,7 +206,7 @@ pub const ROWS: &[Row] = &[
         steps: &[
             Step {
                 does: "the model returns an error for its trial",
-                act: |stage| stage.server.tell("trial fail"),
+                act: |stage| stage.tell("trial fail"),
                 hold: 200,
                 check: |stage| stage.says_dead("inference"),
                 ..TRIAL_FAILS
@@ -222,7 +222,7 @@ pub const ROWS: &[Row] = &[
         steps: &[
             Step {
                 does: "the model answers its trial wrongly",
-                act: |stage| stage.server.tell("trial wrong"),
+                act: |stage| stage.tell("trial wrong"),
                 alive: Truth::Yes,
                 ready: Truth::NoAfter(300),
                 hold: 100,
@@ -248,7 +248,7 @@ pub const ROWS: &[Row] = &[
             act: |stage| {
                 stage.load(2, 20, ANSWER, 1.0);
                 stage.wait_for(200);
-                stage.server.tell("trial fail");
+                stage.tell("trial fail");
             },
             hold: 2_000,
             ..STEP
@@ -283,7 +283,7 @@ pub const ROWS: &[Row] = &[
         steps: &[Step {
             does: "it is loaded, and panics on everything",
             act: |stage| {
-                stage.server.tell("every panic");
+                stage.tell("every panic");
                 stage.load(2, 20, ANSWER, 1.0);
             },
             ready: Truth::No,
@@ -331,7 +331,7 @@ pub const ROWS: &[Row] = &[
             },
             Step {
                 does: "trials are in time again",
-                act: |stage| stage.server.tell("trial ok"),
+                act: |stage| stage.tell("trial ok"),
                 hold: 500,
                 ..STEP
             },

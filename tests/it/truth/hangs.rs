@@ -194,7 +194,7 @@ pub const ROWS: &[Row] = &[
             Step {
                 does: "the first prediction hangs",
                 act: |stage| {
-                    stage.server.tell("every hang");
+                    stage.tell("every hang");
                     stage.hang(1, ANSWER);
                 },
                 hold: 450,
@@ -220,19 +220,37 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        name: "the model hangs on everything, and so does its trial",
+        steps: &[
+            Step {
+                does: "whatever is asked under load hangs",
+                act: |stage| {
+                    stage.tell("trial hang");
+                    stage.tell("every hang");
+                    stage.hang(2, ANSWER);
+                    stage.load(2, 20, ANSWER, 1.0);
+                },
+                ..ALL_STUCK
+            },
+            RELEASED,
+        ],
+        ..ROW
+    },
+    Row {
         name: "an honest long prediction begins while the other worker hangs",
-        args: &["--request-timeout=900ms"],
+        stall: 1_500,
+        args: &["--request-timeout=1400ms"],
         steps: &[
             Step {
                 does: "one prediction hangs",
                 act: |stage| stage.hang(1, BLOCK),
-                hold: 550,
+                hold: 900,
                 ..STEP
             },
             Step {
                 does: "another begins that takes 0.8 of the limit",
-                act: |stage| stage.load(1, 3_000, SLEEP, 800.0),
-                hold: 1_600,
+                act: |stage| stage.load(1, 3_000, SLEEP, 1_200.0),
+                hold: 2_000,
                 check: |stage| {
                     assert_eq!(stage.had(200), 1);
                     assert_eq!(stage.number("/lanes/predict/substitutes"), 1);
@@ -246,6 +264,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "every worker hangs and recovers before the limit",
+        stall: 1_500,
         steps: &[
             Step {
                 does: "two predictions hang, and others wait",
@@ -253,12 +272,13 @@ pub const ROWS: &[Row] = &[
                     stage.hang(2, BLOCK);
                     stage.load(2, 0, ANSWER, 1.0);
                 },
-                hold: 700,
+                hold: 1_100,
                 ..STEP
             },
             Step {
                 does: "they go on",
                 act: |stage| stage.release(),
+                hold: 1_600,
                 ..STEP
             },
         ],

@@ -114,7 +114,7 @@ fn classify(
     let may_pass = held.iter().any(|phase| phase.may_pass);
     let may_fail = held.iter().any(|phase| phase.may_fail);
     let may_be_silent = held.iter().any(|phase| phase.may_be_silent);
-    if !may_be_silent || record.heard == Heard::Passed {
+    if !may_be_silent {
         score.latencies.record(record.latency());
     }
     match &record.heard {

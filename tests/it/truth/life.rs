@@ -46,7 +46,7 @@ const DRAINED: Step = Step {
     ..GONE
 };
 
-const GRACE: &[&str] = &["--drain-grace=2s", "--drain-timeout=300ms"];
+const GRACE: &[&str] = &["--drain-grace=2500ms", "--drain-timeout=300ms"];
 
 pub const ROWS: &[Row] = &[
     Row {

@@ -170,42 +170,47 @@ impl Stage {
     /// Gives a command after which so many hang, and waits until they do.
     pub fn hang_by(&mut self, command: &str, count: usize) {
         let before = self.marks("fixture: hangs");
-        self.server.tell(command);
+        self.tell(command);
         self.marked("fixture: hangs", before + count - 1);
     }
 
     /// Ends the next thread of a role, and waits until one has ended.
     pub fn end(&mut self, role: &str, count: usize) {
+        // Its own log has that line, and the server's another, which may come later.
         let before = self.marks("told to end");
-        self.server.tell(&format!("panic {role} {count}"));
+        self.tell(&format!("panic {role} {count}"));
         self.marked("told to end", before + count - 1);
     }
 
     /// Has the next trial be late, and waits until it has begun.
     pub fn late_by(&mut self, command: &str) {
         let before = self.marks("fixture: is late");
-        self.server.tell(command);
+        self.tell(command);
         self.marked("fixture: is late", before);
+    }
+
+    /// Tells the fixture something, and waits until it has done it.
+    pub fn tell(&mut self, command: &str) {
+        let before = self.marks("fixture: obeys");
+        self.server.tell(command);
+        self.marked("fixture: obeys", before);
     }
 
     /// Lets everybody go on who hangs, and whatever comes do what its row says.
     pub fn release(&mut self) {
-        self.server.tell("every ok");
-        self.server.tell("trial ok");
-        let (server, hung) = (&mut self.server, "whoever hung goes on");
+        self.tell("every ok");
+        self.tell("trial ok");
         let deadline = Instant::now() + PATIENCE;
         loop {
-            server.tell("free");
-            let (hangs, moves) = {
-                let log = server.log.lock().unwrap();
-                let count = |mark: &str| log.iter().filter(|line| line.contains(mark)).count();
-                (count("fixture: hangs"), count("fixture: moves"))
-            };
+            self.tell("free");
+            let (hangs, moves) = (self.marks("fixture: hangs"), self.marks("fixture: moves"));
             if hangs == moves {
                 break;
             }
-            assert!(Instant::now() < deadline, "{hung}: {moves} of {hangs}");
-            thread::sleep(Duration::from_millis(10)); // a pause between looks
+            assert!(
+                Instant::now() < deadline,
+                "{moves} of {hangs} that hung go on"
+            );
         }
         self.held.clear();
     }
