@@ -222,12 +222,9 @@ fn phases(
                 // an acceptor, a probe waits.
                 add(moment.began, stuck, (true, false, !moment.answers));
                 let by = moment.acted + terms.stall_timeout + Duration::from_millis(late) + SLACK;
-                add(
-                    stuck,
-                    first(stuck, fails_to_pass).unwrap_or(by).min(until),
-                    unknown,
-                );
-                (first(stuck, fails_to_pass), by)
+                let failed = first(stuck, fails_to_pass);
+                add(stuck, failed.unwrap_or(by).min(by).min(until), unknown);
+                (failed, by)
             }
         };
         let turned = settled.unwrap_or(by).min(by).min(until);
@@ -255,4 +252,138 @@ fn phases(
 
 fn fails_to_pass(record: &Record) -> bool {
     record.heard != Heard::Passed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TERMS: Terms = Terms {
+        stall_timeout: Duration::from_secs(1),
+        settling: SLACK,
+        starved: false,
+        passed_before: true,
+    };
+
+    /// What is heard from a moment on, each probe 20 ms after the other, all in milliseconds.
+    fn heard(from: u64, until: u64, heard: &Heard) -> Vec<(u64, Heard)> {
+        let times = (from..until).step_by(20);
+        times.map(|at| (at, heard.clone())).collect()
+    }
+
+    fn passed() -> Heard {
+        Heard::Passed
+    }
+
+    fn failed() -> Heard {
+        Heard::Failed(500, "no".to_owned())
+    }
+
+    /// Judges what was heard from the beginning of each truth on, until five seconds have passed.
+    fn score(truths: &[(u64, Truth)], told: &[Vec<(u64, Heard)>]) -> Score {
+        let origin = Instant::now();
+        let at = |millis: u64| origin + Duration::from_millis(millis);
+        let moments: Vec<Moment> = truths
+            .iter()
+            .map(|(began, truth)| Moment {
+                began: at(*began),
+                acted: at(*began),
+                truth: *truth,
+                answers: true,
+            })
+            .collect();
+        let records: Vec<Record> = told
+            .iter()
+            .flatten()
+            .map(|(sent, heard)| Record {
+                sent: at(*sent),
+                answered: at(*sent) + Duration::from_micros(500),
+                heard: heard.clone(),
+            })
+            .collect();
+        judge(Question::Alive, &records, &moments, at(5_000), TERMS)
+    }
+
+    /// False positives, false negatives, and whether anything is wrong.
+    fn check(truths: &[(u64, Truth)], told: &[Vec<(u64, Heard)>], expected: (usize, usize, bool)) {
+        let score = score(truths, told);
+        let found = (
+            score.false_positives,
+            score.false_negatives,
+            !score.wrongs.is_empty(),
+        );
+        assert_eq!(found, expected, "{truths:?}: {score:?}");
+    }
+
+    #[test]
+    fn one_failed_probe_of_a_live_server_is_a_false_kill() {
+        let truths = [(0, Truth::Yes)];
+        check(&truths, &[heard(0, 5_000, &passed())], (0, 0, false));
+        let mut told = heard(0, 5_000, &passed());
+        told[100].1 = failed();
+        check(&truths, &[told.clone()], (1, 0, true));
+        told[100].1 = Heard::Nothing("timeout");
+        check(&truths, &[told], (1, 0, true));
+    }
+
+    #[test]
+    fn a_stall_is_known_within_a_second_of_the_limit_and_not_before_it() {
+        let truths = [(0, Truth::Stalled(0))];
+        let turning = |at| [heard(0, at, &passed()), heard(at, 5_000, &failed())];
+        check(&truths, &turning(1_000), (0, 0, false));
+        check(&truths, &turning(1_980), (0, 0, false));
+        check(&truths, &turning(900), (5, 0, true));
+        check(&truths, &turning(2_100), (0, 5, true));
+        check(&truths, &[heard(0, 5_000, &passed())], (0, 150, true));
+    }
+
+    #[test]
+    fn a_dead_server_stays_dead_until_the_next_step_and_is_alive_soon_after() {
+        let truths = [(0, Truth::Stalled(0)), (3_000, Truth::Yes)];
+        let until = |at| {
+            [
+                heard(0, 1_000, &passed()),
+                heard(1_000, at, &failed()),
+                heard(at, 5_000, &passed()),
+            ]
+        };
+        check(&truths, &until(3_000), (0, 0, false));
+        check(&truths, &until(3_900), (0, 0, false));
+        check(&truths, &until(2_900), (0, 5, true));
+        check(&truths, &until(4_100), (5, 0, true));
+        // Once it has passed again, it must not fail again.
+        let mut told = until(3_100).concat();
+        told[160].1 = failed();
+        check(&truths, &[told], (1, 0, true));
+    }
+
+    #[test]
+    fn nobody_asked_may_be_silent_but_not_fail() {
+        let truths = [(0, Truth::Unasked)];
+        let silent = heard(0, 5_000, &Heard::Nothing("timeout"));
+        check(&truths, &[silent], (0, 0, false));
+        check(&truths, &[heard(0, 20, &failed())], (1, 0, true));
+    }
+
+    #[test]
+    fn a_probe_may_be_answered_from_either_side_of_a_turn() {
+        let origin = Instant::now();
+        let moment = |at: u64, truth| Moment {
+            began: origin + Duration::from_millis(at),
+            acted: origin + Duration::from_millis(at),
+            truth,
+            answers: true,
+        };
+        let moments = [moment(0, Truth::Unasked), moment(1_000, Truth::Yes)];
+        let record = |sent: u64, heard| Record {
+            sent: origin + Duration::from_millis(sent),
+            answered: origin + Duration::from_millis(sent + 500),
+            heard,
+        };
+        let silent = || Heard::Nothing("timeout");
+        let records = [record(600, silent()), record(1_001, silent())];
+        let end = origin + Duration::from_secs(2);
+        let score = judge(Question::Alive, &records, &moments, end, TERMS);
+        assert_eq!(score.false_positives, 1, "{score:?}");
+    }
 }

@@ -91,11 +91,7 @@ pub const ROWS: &[Row] = &[
     Row {
         // Whoever waits has left before the answer comes: what a worker finishes counts all the same.
         name: "every prediction takes 0.7 of the limit, and more are asked for than can be served",
-        args: &[
-            "--request-timeout=300ms",
-            "--canary-timeout=300ms",
-            "--max-wait=5s",
-        ],
+        args: &["--request-timeout=300ms", "--max-wait=5s"],
         steps: &[Step {
             does: "load of slow predictions whose clients leave",
             act: |stage| stage.load(6, 0, SLEEP, 700.0),

@@ -185,15 +185,24 @@ pub const ROWS: &[Row] = &[
         name: "there is no descriptor left, and then there is again",
         steps: &[
             Step {
-                does: "the limit is lowered and many clients connect",
+                does: "the limit is lowered, many clients connect and many others ask",
                 act: |stage| {
                     const LEFT: u64 = 20;
                     let open = stage.server.resources().1 as u64;
                     stage.limit(Resource::Nofile, Some(open + LEFT));
                     stage.connect(80);
+                    stage.load(40, 50, ANSWER, 1.0);
                 },
                 hold: 1_600,
-                check: |stage| assert_eq!(stage.answer(), 200),
+                check: |stage| {
+                    assert!(
+                        stage
+                            .server
+                            .logged()
+                            .contains("descriptors all but a reserve")
+                    );
+                    stage.wait_for(200);
+                },
                 ..STEP
             },
             Step {
@@ -201,6 +210,7 @@ pub const ROWS: &[Row] = &[
                 act: |stage| {
                     stage.limit(Resource::Nofile, None);
                     stage.disconnect();
+                    stage.rest();
                 },
                 hold: 300,
                 ..STEP
