@@ -175,83 +175,61 @@ fn phases(
     let mut passed_before = terms.passed_before;
     for (index, moment) in moments.iter().enumerate() {
         let until = moments.get(index + 1).map_or(end, |next| next.began);
-        let mut add = |from, until, may: (bool, bool, bool)| {
+        let mut add = |from, until, [may_pass, may_fail, may_be_silent]: [bool; 3]| {
             phases.push(Phase {
                 from,
                 until,
-                may_pass: may.0,
-                may_fail: may.1,
-                may_be_silent: may.2,
+                may_pass,
+                may_fail,
+                may_be_silent,
             });
         };
-        let passes = (true, false, false);
-        // Whoever has been stuck for the limit is known to be, so there is an answer.
-        let may_be_silent = !moment.answers && !matches!(moment.truth, Truth::Stalled(_));
-        let fails = (false, true, may_be_silent);
-        let unknown = (true, true, may_be_silent);
-        let first = |from: Instant, wanted: fn(&Record) -> bool| {
-            let seen = records
-                .iter()
-                .filter(|record| record.sent >= moment.began && record.answered <= until);
-            seen.filter(|record| record.answered >= from)
-                .find(|record| wanted(record))
-                .map(|record| record.answered)
-        };
-        let (settled, by) = match moment.truth {
-            Truth::Yes if passed_before => {
-                add(moment.began, until, passes);
-                continue;
-            }
+        let (early, late) = match moment.truth {
             Truth::Unasked => {
-                add(moment.began, until, (true, false, true));
+                add(moment.began, until, [true, false, true]);
                 continue;
             }
-            Truth::Yes => (
-                first(moment.began, |record| record.heard == Heard::Passed),
-                moment.acted + terms.settling,
-            ),
-            Truth::No => (first(moment.began, fails_to_pass), moment.acted + SLACK),
-            Truth::NoAfter(millis) => {
-                let known = Duration::from_millis(millis);
-                let by = moment.acted + known + SLACK;
-                (first(moment.began, fails_to_pass), by)
+            Truth::Yes if passed_before => {
+                add(moment.began, until, [true, false, false]);
+                continue;
             }
+            Truth::Yes => (Duration::ZERO, terms.settling),
+            Truth::No => (Duration::ZERO, SLACK),
+            Truth::NoAfter(after) => (Duration::ZERO, Duration::from_millis(after) + SLACK),
             Truth::Stalled(late) => {
-                let stuck = (moment.began + terms.stall_timeout).min(until);
-                // The time before it comes to that is judged too: it is too early to fail. Without
-                // an acceptor, a probe waits.
-                add(moment.began, stuck, (true, false, !moment.answers));
-                let by = moment.acted + terms.stall_timeout + Duration::from_millis(late) + SLACK;
-                let failed = first(stuck, fails_to_pass);
-                add(stuck, failed.unwrap_or(by).min(by).min(until), unknown);
-                (failed, by)
+                let late = Duration::from_millis(late) + SLACK;
+                (terms.stall_timeout, terms.stall_timeout + late)
             }
         };
-        let turned = settled.unwrap_or(by).min(by).min(until);
-        if !matches!(moment.truth, Truth::Stalled(_)) {
-            add(moment.began, turned, (true, true, true));
-        }
-        if moment.truth == Truth::Yes {
-            add(turned, until, passes);
-            passed_before = true;
-            continue;
-        }
-        add(turned, until, fails);
-        passed_before = false;
-        match settled {
+        let passes = moment.truth == Truth::Yes;
+        // Until there is a stall to be known, it is too early to fail; without an acceptor, a probe
+        // waits meanwhile. Whoever has been stuck for the limit is known to be, and answered.
+        let known = (moment.began + early).min(until);
+        let stalled = matches!(moment.truth, Truth::Stalled(_));
+        let may_be_silent = !moment.answers && !stalled;
+        add(moment.began, known, [true, false, !moment.answers]);
+        let turned = records
+            .iter()
+            .filter(|record| record.sent >= moment.began && record.answered <= until)
+            .filter(|record| record.answered >= known)
+            .find(|record| (record.heard == Heard::Passed) == passes)
+            .map(|record| record.answered);
+        let by = moment.acted + late;
+        let settled = turned.unwrap_or(by).min(by).min(until);
+        add(known, settled, [true, true, may_be_silent || !stalled]);
+        add(settled, until, [passes, !passes, may_be_silent && !passes]);
+        passed_before = passes;
+        match turned {
+            _ if passes => {}
             Some(at) => score.detections.push(at.duration_since(moment.began)),
-            None => score.wrongs.push(format!(
-                "{} never failed in step {}",
-                question.path(),
-                index + 1
-            )),
+            None => {
+                let (path, step) = (question.path(), index + 1);
+                let wrong = format!("{path} never failed in step {step}");
+                score.wrongs.push(wrong);
+            }
         }
     }
     phases
-}
-
-fn fails_to_pass(record: &Record) -> bool {
-    record.heard != Heard::Passed
 }
 
 #[cfg(test)]
