@@ -123,5 +123,8 @@ fn a_stall_is_reported_in_the_log_and_where_kubernetes_reads_it() {
     stuck();
     let written = fs::read_to_string(&path).unwrap();
     fs::remove_file(&path).unwrap();
-    assert!(written.contains("stall report:"), "{written:?}");
+    assert!(
+        written.contains("prediction workers") && written.contains("predict-0"),
+        "{written:?}"
+    );
 }

@@ -2,7 +2,7 @@
 
 use super::judge::Truth;
 use super::matrix::{Company, ROW, Row, STEP, Step};
-use crate::support::action::{ANSWER, BLOCK, DOZE, LOCK, SLEEP, SPIN};
+use crate::support::action::{ANSWER, BLOCK, DOZE, FAIL, LOCK, SLEEP, SPIN};
 
 /// Every worker hangs from here on: liveness fails at the limit, and readiness with it at the latest.
 const ALL_STUCK: Step = Step {
@@ -70,6 +70,55 @@ pub const ROWS: &[Row] = &[
                 },
                 ..RELEASED
             },
+        ],
+        ..ROW
+    },
+    Row {
+        // What a worker finishes counts, whatever became of the answer.
+        name: "one of two workers hangs while the model fails on what the other serves",
+        steps: &[
+            Step {
+                does: "one prediction hangs under load that fails",
+                act: |stage| {
+                    stage.load(1, 10, FAIL, 1.0);
+                    stage.hang(1, BLOCK);
+                },
+                hold: 1_600,
+                check: |stage| {
+                    stage.rest();
+                    assert_eq!(stage.number("/lanes/predict/substitutes"), 1);
+                },
+                ..STEP
+            },
+            RELEASED,
+        ],
+        ..ROW
+    },
+    Row {
+        name: "one worker hangs after the other, and honest predictions between them succeed",
+        steps: &[
+            Step {
+                does: "one prediction hangs under light load",
+                act: |stage| {
+                    stage.load(1, 10, ANSWER, 1.0);
+                    stage.hang(1, BLOCK);
+                },
+                hold: 450,
+                ..STEP
+            },
+            Step {
+                does: "half a limit later the other hangs, but the first is replaced in time",
+                act: |stage| stage.hang(1, BLOCK),
+                hold: 2_000,
+                check: |stage| {
+                    assert_eq!(stage.number("/lanes/predict/stuck"), 2);
+                    assert_eq!(stage.number("/lanes/predict/substitutes"), 2);
+                    stage.rest();
+                    assert!(stage.can_compute(2));
+                },
+                ..STEP
+            },
+            RELEASED,
         ],
         ..ROW
     },
@@ -290,15 +339,18 @@ pub const ROWS: &[Row] = &[
             Step {
                 does: "two predictions hang under load",
                 act: |stage| {
-                    stage.load(2, 5, ANSWER, 1.0);
                     stage.hang(2, BLOCK);
+                    stage.load(2, 5, ANSWER, 1.0);
                 },
                 ..ALL_STUCK
             },
             RELEASED,
             Step {
                 does: "two more hang",
-                act: |stage| stage.hang(2, BLOCK),
+                act: |stage| {
+                    stage.rest();
+                    stage.hang(2, BLOCK);
+                },
                 ..ALL_STUCK
             },
             RELEASED,

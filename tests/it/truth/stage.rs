@@ -16,6 +16,9 @@ use crate::support::{Connection, Server, action, instance};
 /// Longest wait for what a step needs: short, as every row has steps and some are to fail.
 const PATIENCE: Duration = Duration::from_secs(4);
 
+/// How long a client waits for its answer: longer than the server lets it.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Polls until `condition` holds.
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -82,7 +85,13 @@ impl Stage {
     }
 
     fn look(&self) -> Rest {
-        (self.server.threads(), self.server.resources())
+        let mut threads = self.server.threads();
+        // A substitute stays where whoever it stood in for retires, and has another number.
+        for name in &mut threads {
+            name.truncate(name.trim_end_matches(|c: char| c.is_ascii_digit()).len());
+        }
+        threads.sort();
+        (threads, self.server.resources())
     }
 
     // ---- what is asked of the server ----
@@ -380,7 +389,7 @@ impl Load {
             let body = move || {
                 let mut client = Client::new(address);
                 while !stop.load(Ordering::Relaxed) {
-                    let deadline = Instant::now() + Duration::from_secs(1);
+                    let deadline = Instant::now() + CLIENT_TIMEOUT;
                     // 0 stands for no answer.
                     let answer = client.send(&request, deadline);
                     let status = answer.map_or(0, |response| response.status);
