@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lanekeeper::clock::{ProcessClock, Stamp};
-use lanekeeper::health::{self, Snapshot};
+use lanekeeper::health::{self, Limits, Snapshot};
+use lanekeeper::job::ProbeKind;
 use lanekeeper::vitals::Vitals;
 
 use super::matrix::Report;
@@ -35,6 +36,7 @@ impl Subject {
         let nanos = Arc::new(AtomicU64::new(1));
         let clock = ProcessClock::manual(Arc::clone(&nanos), TICK);
         let vitals = Vitals::new(clock, (256, WORKERS), (8, 2));
+        vitals.acceptor.alive.store(true, Ordering::Release);
         // Substitutes may have seats too, and nobody sits there.
         for worker in vitals.predict.workers.iter().take(WORKERS) {
             worker.alive.store(true, Ordering::Release);
@@ -50,7 +52,12 @@ impl Subject {
     }
 
     fn is_alive(&self) -> bool {
-        health::liveness(&Snapshot::of(&self.vitals, LIMIT)).is_ok()
+        let limits = Limits {
+            stall_timeout: LIMIT,
+            any_stuck_is_fatal: false,
+            canary_timeout: LIMIT,
+        };
+        health::failure(ProbeKind::Liveness, &Snapshot::of(&self.vitals, limits)).is_none()
     }
 
     /// Asks, and takes the answer down beside the truth.
