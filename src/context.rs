@@ -10,6 +10,7 @@ use crate::budget::Budget;
 use crate::config::Config;
 use crate::fault::Faults;
 use crate::lifecycle::Waker;
+use crate::logging::FailureLog;
 use crate::model::Model;
 use crate::vitals::Vitals;
 
@@ -23,6 +24,8 @@ pub struct Context {
     pub budget: Arc<Budget>,
     /// The served model; empty until one is loaded and was tried.
     pub model: OnceLock<Arc<dyn Model>>,
+    /// Why predictions fail.
+    pub failure_log: FailureLog,
     /// Wakes the canary up: a trial may be due sooner than it knows.
     pub trial_wanted: Sender<()>,
     /// Wakes the main thread up: a verdict may have changed.

@@ -7,7 +7,7 @@
 use std::fmt::Arguments;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -115,13 +115,14 @@ impl Logging {
             log::set_max_level(level);
         }
         // The default hook writes to stderr itself, and would wait for whoever reads it.
-        std::panic::set_hook(Box::new(|panic| {
+        let panics = FailureLog::new("panics");
+        std::panic::set_hook(Box::new(move |panic| {
             let place = panic
                 .location()
                 .map(ToString::to_string)
                 .unwrap_or_default();
             let text = crate::panic::panic_message(panic.payload());
-            log::error!("thread panicked at {place}: {text}");
+            panics.record(format_args!("thread panicked at {place}: {text}"));
         }));
         Logging {
             sender,
@@ -351,6 +352,72 @@ impl AccessLog {
     }
 }
 
+/// Tells of failures, a few a second: any client may have poison by the thousand, and other lines must
+/// stay readable beside it.
+#[derive(Debug)]
+pub struct FailureLog(Mutex<Failed>);
+
+#[derive(Debug)]
+struct Failed {
+    what: &'static str,
+    began: Instant,
+    written: u32,
+    unwritten: u64,
+}
+
+impl FailureLog {
+    /// Lines a second.
+    const RATE: u32 = 10;
+
+    /// Makes a log of `what` failed, in the plural, for what is not written line by line.
+    pub fn new(what: &'static str) -> Self {
+        FailureLog(Mutex::new(Failed {
+            what,
+            began: clock::instant(),
+            written: 0,
+            unwritten: 0,
+        }))
+    }
+
+    /// Writes the line, or counts it.
+    pub fn record(&self, line: Arguments<'_>) {
+        let mut failed = self.lock();
+        Self::turn(&mut failed);
+        if failed.written >= Self::RATE {
+            failed.unwritten += 1;
+            return;
+        }
+        failed.written += 1;
+        drop(failed);
+        log::error!("{line}");
+    }
+
+    /// Tells what was not written, where the last second is over; called once a second.
+    pub fn tick(&self) {
+        Self::turn(&mut self.lock());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Failed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(failed: &mut Failed) {
+        let now = clock::instant();
+        if now.saturating_duration_since(failed.began) < Duration::from_secs(1) {
+            return;
+        }
+        if failed.unwritten > 0 {
+            log::error!("{} more {}", failed.unwritten, failed.what);
+        }
+        *failed = Failed {
+            what: failed.what,
+            began: now,
+            written: 0,
+            unwritten: 0,
+        };
+    }
+}
+
 /// Tells what clients do that costs them their connection or their answer: one line for each reason
 /// and minute, however often it happens.
 #[derive(Debug, Default)]
@@ -388,6 +455,15 @@ impl ClientLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_beyond_a_few_a_second_are_counted() {
+        let log = FailureLog::new("predictions failed");
+        (0..1000).for_each(|_| log.record(format_args!("one")));
+        let failed = log.lock();
+        assert_eq!(failed.written, FailureLog::RATE);
+        assert_eq!(failed.unwritten, 1000 - u64::from(FailureLog::RATE));
+    }
 
     #[test]
     fn what_clients_do_is_told_once_a_minute_for_each_reason() {

@@ -29,7 +29,7 @@ use crate::http::socket::{self, ListeningSocket, SocketFile};
 use crate::job::Job;
 use crate::lane::{self, Intake, LaneKind};
 use crate::lifecycle::{self, Signals, Waker};
-use crate::logging::{AccessLog, ClientLog, Logging};
+use crate::logging::{AccessLog, ClientLog, FailureLog, Logging};
 use crate::model::{LoadError, Model, ModelSource};
 use crate::panic;
 use crate::priority::{Priority, Work};
@@ -181,6 +181,7 @@ impl Server {
     fn tick(&mut self) {
         self.context.vitals.clock.tick();
         self.http.access_log.tick();
+        self.context.failure_log.tick();
         self.crew.tick();
         self.watch.tick();
         for listener in &self.listeners {
@@ -299,6 +300,7 @@ fn new_context(
         config,
         vitals,
         model: OnceLock::new(),
+        failure_log: FailureLog::new("predictions failed"),
         trial_wanted,
         waker,
         faults,

@@ -16,6 +16,7 @@ use crate::error::{Code, RequestError};
 use crate::fault::Role;
 use crate::job::{Body, Job, Payload, Pledge, Probe, Reply, Request};
 use crate::lane::{Intake, LaneKind};
+use crate::logging::FailureLog;
 use crate::model::{Model, PredictError};
 use crate::panic;
 use crate::predict::{self, EncodeError};
@@ -140,6 +141,7 @@ impl Prediction<'_> {
         let asked = Asked {
             model: model.as_ref(),
             seat: self.seat,
+            failures: &context.failure_log,
             body,
             called_form,
             rows_max: config.limits.max_rows,
@@ -149,13 +151,15 @@ impl Prediction<'_> {
         let service_time = started.elapsed();
         match &result {
             Ok(_) => {
-                context.vitals.succeeded(self.began);
+                self.lane.finished_from.advance(self.began);
+                context.vitals.succeeded();
                 self.lane.record_service_time(service_time);
             }
             Err(error) => {
                 // What an answer had grown to that came to nothing.
                 charge.clear();
                 if error.code == Code::PredictionFailed {
+                    self.lane.finished_from.advance(self.began);
                     context.prediction_failed();
                 }
                 if error.text == PANICKED {
@@ -180,6 +184,7 @@ const PANICKED: &str = "the model panicked on this request; the server's log has
 struct Asked<'a> {
     model: &'a dyn Model,
     seat: &'a WorkerVitals,
+    failures: &'a FailureLog,
     body: Body,
     called_form: bool,
     rows_max: usize,
@@ -195,7 +200,7 @@ impl Asked<'_> {
         charge: &mut Charge,
         rows: &mut Option<usize>,
     ) -> Result<Payload, RequestError> {
-        let request_id = self.request_id;
+        let (request_id, failures) = (self.request_id, self.failures);
         let guarded = panic::catch(|| {
             let schema = self.model.schema();
             let mut working = Charge::new(budget);
@@ -206,23 +211,26 @@ impl Asked<'_> {
             *rows = Some(instances.len());
             self.seat.set_rows(instances.len());
             working.grow(predict::working_bytes(schema, &instances))?;
-            let output = predict::predict(self.model, &instances)
-                .map_err(|error| model_failed(&error, request_id))?;
+            let failed = |error| model_failed(&error, request_id, failures);
+            let output = predict::predict(self.model, &instances).map_err(failed)?;
             predict::encode(schema, &output, charge).map_err(|error| match error {
-                EncodeError::Output(error) => model_failed(&error, request_id),
+                EncodeError::Output(error) => failed(error),
                 EncodeError::Budget(error) => error,
             })
         });
         let result = guarded.unwrap_or_else(|message| {
-            log::error!("request {request_id}: the model panicked: {message}");
+            let line = format_args!("request {request_id}: the model panicked: {message}");
+            failures.record(line);
             Err(RequestError::new(Code::PredictionFailed, PANICKED))
         });
         result.map(|json| Payload::json(200, json))
     }
 }
 
-fn model_failed(error: &PredictError, request_id: &str) -> RequestError {
-    log::error!("request {request_id}: the model failed: {error}");
+fn model_failed(error: &PredictError, request_id: &str, failures: &FailureLog) -> RequestError {
+    failures.record(format_args!(
+        "request {request_id}: the model failed: {error}"
+    ));
     RequestError::new(Code::PredictionFailed, format!("the model failed: {error}"))
 }
 

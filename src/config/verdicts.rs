@@ -29,7 +29,7 @@ pub struct VerdictArgs {
     )]
     pub stall_policy: StallPolicy,
 
-    /// Start a substitute for a stuck worker once a later prediction has succeeded; at most --predict-workers of them
+    /// Start a substitute for a stuck worker once a later prediction has come to an end; at most --predict-workers of them
     #[arg(
         long,
         env = "LANEKEEPER_REPLACE_STUCK_WORKERS",

@@ -100,8 +100,9 @@ pub(crate) fn ask_probe(
             Err(RecvTimeoutError::Timeout) => {}
         }
         let passed_on = pending.is_received() && in_hand_for(context) < PROBE_PATIENCE;
-        // With a shared lane probes are to wait behind predictions.
-        if is_deaf(context) || passed_on && !context.config.shared_lane {
+        // With a shared lane probes are to wait behind predictions, and nobody else has a status.
+        let may_answer = !context.config.shared_lane && probe.kind != ProbeKind::Status;
+        if is_deaf(context) || passed_on && may_answer {
             pending.abandon();
             return answer_here(&probe);
         }

@@ -141,14 +141,14 @@ impl Crew {
         }
     }
 
-    /// Starts a substitute for each worker that is stuck, where a prediction that began after the
-    /// stuck one has succeeded: evidence that the lane works for other input. While nothing
-    /// succeeds, a substitute would hang like the others, and hide from `/livez` that all do.
+    /// Starts a substitute for each worker that is stuck, where the model has finished a prediction
+    /// that began after the stuck one: evidence that the lane works for other input. While it
+    /// finishes none, a substitute would hang like the others, and hide from `/livez` that all do.
     fn substitute(&mut self) -> io::Result<()> {
         let context = Arc::clone(&self.context);
         let lane = &context.vitals.predict;
         let limit = context.config.stall_timeout;
-        let evidence = lane.succeeded_from.load();
+        let evidence = lane.finished_from.load();
         let now = context.vitals.clock.now();
         for (seat, worker) in lane.workers.iter().enumerate() {
             let since = worker.busy_since.load();
@@ -163,7 +163,7 @@ impl Crew {
             self.start_predictor(free)?;
             worker.substituted.store(true, Ordering::Release);
             log::warn!(
-                "thread {} has been on its prediction for {}, and others succeed: {} takes its place",
+                "thread {} has been on its prediction for {}, and others come to an end: {} takes its place",
                 worker::thread_name(LaneKind::Predict, seat),
                 format_duration(watch::whole_millis(now.since(since))),
                 worker::thread_name(LaneKind::Predict, free),

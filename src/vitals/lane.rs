@@ -67,8 +67,8 @@ pub struct LaneVitals {
     pub taken_at: AtomicStamp,
     /// When a worker last finished a job, whatever became of its answer.
     pub completed_at: AtomicStamp,
-    /// The latest beginning of a prediction that has succeeded.
-    pub succeeded_from: AtomicStamp,
+    /// The latest beginning of a prediction that the model has finished, whatever came of it.
+    pub finished_from: AtomicStamp,
     /// Jobs that workers took up and finished.
     pub completed: Counter,
     /// Workers that the lane is to have.
@@ -95,7 +95,7 @@ impl LaneVitals {
             filled_at: AtomicStamp::default(),
             taken_at: AtomicStamp::default(),
             completed_at: AtomicStamp::default(),
-            succeeded_from: AtomicStamp::default(),
+            finished_from: AtomicStamp::default(),
             completed: Counter::default(),
             workers_wanted: workers,
             workers: (0..seats).map(|_| WorkerVitals::default()).collect(),

@@ -209,10 +209,9 @@ impl Vitals {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
     }
 
-    /// Notes that a prediction which began at `began` has succeeded.
-    pub fn succeeded(&self, began: Stamp) {
+    /// Notes that a prediction has succeeded.
+    pub fn succeeded(&self) {
         self.succeeded_at.advance(self.clock.now());
-        self.predict.succeeded_from.advance(began);
         self.trials.failures.end();
     }
 
