@@ -99,18 +99,20 @@ impl Snapshot {
             .collect();
         let last_ended = lane.workers.iter().map(|seat| seat.ended_at.load()).max();
         let acceptor = &vitals.acceptor;
+        // Who has not ended is still to begin: a server that cannot start its threads ends at once.
+        let gone_since = known(acceptor.ended_at.load());
         let gone = !acceptor.alive.load(Ordering::Acquire);
         let trials = &vitals.trials;
         let trial_running_since = known(trials.running_since.load());
         let trials_failing_since = trials.failing_since();
         Snapshot {
             limits,
-            deserted_since: last_ended.filter(|_| workers.is_empty()),
+            deserted_since: last_ended.and_then(known).filter(|_| workers.is_empty()),
             workers,
             waiting,
             moved_at,
             acceptor: Acceptor {
-                gone_since: gone.then(|| acceptor.ended_at.load()),
+                gone_since: gone_since.filter(|_| gone),
                 busy_since: known(acceptor.busy_since.load()),
                 losses: acceptor.losses.span(),
             },
