@@ -211,6 +211,7 @@ impl Asked<'_> {
             *rows = Some(instances.len());
             self.seat.set_rows(instances.len());
             working.grow(predict::working_bytes(schema, &instances))?;
+            predict::check(self.model, &instances)?;
             let failed = |error| model_failed(&error, request_id, failures);
             let output = predict::predict(self.model, &instances).map_err(failed)?;
             predict::encode(schema, &output, charge).map_err(|error| match error {

@@ -13,7 +13,9 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::model::estimator::Estimator;
-use crate::model::{Expected, LoadError, Model, Output, PredictError, Rows, Schema, Trial};
+use crate::model::{
+    Expected, LoadError, Model, Output, PredictError, RowFault, Rows, Schema, Trial,
+};
 
 /// What `format` says in every model file.
 const FORMAT: &str = "lanekeeper-model";
@@ -100,6 +102,10 @@ impl Model for FileModel {
 
     fn trial(&self) -> &Trial {
         &self.trial
+    }
+
+    fn check(&self, rows: &Rows) -> Result<(), RowFault> {
+        self.estimator.check(rows)
     }
 
     fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
@@ -283,6 +289,17 @@ impl Document {
             width,
             self.classes.len(),
         )?;
+        let trial =
+            Rows::new(self.trial.row.clone(), width).ok_or("the trial row has no values")?;
+        if !trial.values().iter().all(|value| value.is_finite()) {
+            return Err("the trial row must be finite".to_owned());
+        }
+        estimator.check(&trial).map_err(|fault| {
+            format!(
+                "feature {} of the trial row must be {}",
+                fault.feature, fault.must_be
+            )
+        })?;
         Ok(FileModel {
             schema: Schema {
                 name: self.name,
@@ -483,7 +500,7 @@ mod tests {
             (
                 "another algorithm",
                 |f| f["algorithm"] = "svc".into(),
-                "the algorithm is svc",
+                "the algorithm svc cannot be served",
             ),
             (
                 "no classes",

@@ -45,6 +45,15 @@ impl Rows {
         self.values.len() / self.width
     }
 
+    /// Copies the first rows, at most `count` of them.
+    pub fn first(&self, count: usize) -> Self {
+        let end = self.values.len().min(count.saturating_mul(self.width));
+        Rows {
+            values: self.values[..end].to_vec(),
+            width: self.width,
+        }
+    }
+
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
@@ -98,6 +107,17 @@ pub enum Expected {
     Number(f64),
 }
 
+/// A value that a model cannot take, though it is a finite number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowFault {
+    /// The row it stands in, from 0.
+    pub row: usize,
+    /// The feature it belongs to, from 0.
+    pub feature: usize,
+    /// What would be right, as in "must be …".
+    pub must_be: String,
+}
+
 /// A model's own word that it could not compute an answer; the text goes to log and client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PredictError(pub String);
@@ -130,9 +150,19 @@ pub trait Model: Send + Sync {
     /// The row it is tried on, with the expected answer.
     fn trial(&self) -> &Trial;
 
+    /// Checks what the model needs of its rows beyond width and finite values.
+    ///
+    /// # Errors
+    /// The first value that does not fit: the client's fault.
+    fn check(&self, rows: &Rows) -> Result<(), RowFault> {
+        let _ = rows;
+        Ok(())
+    }
+
     /// Computes one answer for each row; may take long and uses the calling thread alone.
     ///
-    /// `rows` has the schema's width and finite values: the caller has checked.
+    /// `rows` has the schema's width and finite values and passes [`Model::check`]: the caller has
+    /// checked.
     ///
     /// # Errors
     /// Where the model cannot compute an answer. A panic is caught by the caller.

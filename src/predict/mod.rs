@@ -9,13 +9,29 @@ mod encode;
 pub use decode::decode;
 pub use encode::{EncodeError, encode};
 
-use crate::model::{Expected, Model, Output, PredictError, Rows, Schema};
+use crate::error::{Code, RequestError};
+use crate::model::{Expected, Model, Output, PredictError, RowFault, Rows, Schema};
 
 /// Bytes that a prediction takes beyond its decoded rows: the model's own copy of them, and of its
 /// output an index or a number for each, and the probabilities of all classes.
 pub fn working_bytes(schema: &Schema, rows: &Rows) -> usize {
     let output = size_of::<f64>() * (1 + schema.classes.len());
     size_of_val(rows.values()).saturating_add(rows.len().saturating_mul(output))
+}
+
+/// Checks what the model needs of its rows beyond width and finite values.
+///
+/// # Errors
+/// 400 with the first value that does not fit, where it stands and what would be right.
+pub fn check(model: &dyn Model, rows: &Rows) -> Result<(), RequestError> {
+    model.check(rows).map_err(|fault| {
+        let name = &model.schema().features[fault.feature];
+        let value = rows.values()[fault.row * rows.width() + fault.feature];
+        let RowFault { row, must_be, .. } = fault;
+        let text =
+            format!("instances[{row}]: the feature {name:?} must be {must_be}, but is {value}");
+        RequestError::new(Code::InvalidInput, text)
+    })
 }
 
 /// Predicts, and checks that the model answered for every row with what its schema knows.
@@ -55,6 +71,7 @@ pub fn try_model(model: &dyn Model) -> Result<(), String> {
     let trial = model.trial();
     let rows = Rows::new(trial.row.clone(), model.schema().features.len())
         .filter(|rows| rows.len() == 1)
+        .filter(|rows| model.check(rows).is_ok())
         .ok_or("the trial row does not fit the model")?;
     let output = predict(model, &rows).map_err(|error| error.to_string())?;
     match (&output, &trial.expected) {
