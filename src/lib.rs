@@ -75,10 +75,16 @@ pub mod priority;
 
 pub mod context;
 
+// Offline: from a table to a model file.
+pub mod train;
+
 // From bodies to answers.
 pub mod predict;
 
 pub mod model;
+
+// Data to train on and to predict for.
+pub mod table;
 
 // Load, for benches and for operators.
 pub mod drill;
@@ -129,6 +135,8 @@ pub fn run_with_faults(
     let result = match config::parse(args) {
         Ok(Command::Serve(serve)) => commands::serve::run(*serve, source, faults),
         Ok(Command::Probe(probe)) => commands::probe::run(probe),
+        Ok(Command::Train(train)) => commands::train::run(*train),
+        Ok(Command::Inspect(inspect)) => commands::inspect::run(&inspect),
         Err(error) if error.exit_code() == 0 => {
             // Help or version, asked for: to stdout, where a closed pipe is no error.
             let _ = error.print();

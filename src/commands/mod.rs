@@ -1,4 +1,6 @@
 //! The commands, one file each.
 
+pub mod inspect;
 pub mod probe;
 pub mod serve;
+pub mod train;

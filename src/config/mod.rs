@@ -5,6 +5,7 @@
 //! line and exit code 2.
 
 mod limits;
+mod offline;
 mod probe;
 mod verdicts;
 
@@ -20,6 +21,7 @@ use crate::error::StartError;
 
 pub use self::limits::LimitArgs;
 use self::limits::{duration, mode};
+pub use self::offline::{InspectArgs, PredictArgs, TrainArgs};
 pub use self::probe::{ProbeArgs, ProbeCheck, ProbeConfig};
 pub use self::verdicts::{StallPolicy, VerdictArgs};
 
@@ -57,6 +59,10 @@ pub enum Command {
     /// Ask a running server, as a client, whether it is alive, ready or started
     #[command(args_override_self = true, after_help = probe::AFTER_HELP)]
     Probe(ProbeArgs),
+    /// Learn from a table, and write a model file
+    Train(Box<TrainArgs>),
+    /// Tell what a model file holds
+    Inspect(InspectArgs),
 }
 
 /// How prediction workers make way for probes (see "Who gets the CPU" in README).

@@ -29,7 +29,15 @@ const CREATED: &str = "2026-11-24T00:00:00Z";
 /// # Errors
 /// Never in a binary whose tests passed.
 pub fn load() -> Result<FileModel, LoadError> {
-    file::parse(JSON.as_bytes())
+    load_document().map(|(_, model)| model)
+}
+
+/// Loads the embedded model, and all that its file says of it.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_document() -> Result<(Document, FileModel), LoadError> {
+    file::parse_document(JSON.as_bytes())
         .map_err(|reason| LoadError(format!("the embedded model is damaged: {reason}")))
 }
 

@@ -53,6 +53,9 @@ pub struct Document {
     pub classes: Vec<String>,
     /// Scores by name (`accuracy`, `r2`, …), measured when the model was trained.
     pub scores: BTreeMap<String, f64>,
+    /// What it was trained on; absent in files of the first lanekeeper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingDocument>,
     /// A row and the answer the model gave for it.
     pub trial: TrialDocument,
     /// Version of smartcore that trained it.
@@ -65,6 +68,38 @@ pub struct Document {
     pub estimator: Box<RawValue>,
     /// SHA-256 over this document with an empty checksum, in hexadecimal.
     pub checksum: String,
+}
+
+/// What a model was trained on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingDocument {
+    /// Rows.
+    pub rows: u64,
+    /// The smallest and the largest value of each feature.
+    pub feature_ranges: Vec<[f64; 2]>,
+    /// Rows of each class; empty for a regressor.
+    pub class_counts: Vec<u64>,
+    /// Folds of the cross-validation that gave the scores; 0 where there was none.
+    pub folds: u32,
+    /// Standard deviation of each score over the folds.
+    pub score_spread: BTreeMap<String, f64>,
+    /// The scores of who always says the most frequent class, or the mean.
+    pub baseline: BTreeMap<String, f64>,
+}
+
+impl TrainingDocument {
+    fn check(&self, features: usize, classes: usize) -> Result<(), String> {
+        let in_order =
+            |range: &[f64; 2]| range.iter().all(|end| end.is_finite()) && range[0] <= range[1];
+        let sound = self.feature_ranges.len() == features
+            && self.class_counts.len() == classes
+            && self.feature_ranges.iter().all(in_order);
+        sound.then_some(()).ok_or_else(|| {
+            "what it says of its training must hold a range for each feature and a count for each class"
+                .to_owned()
+        })
+    }
 }
 
 /// The trial as it stands in a file.
@@ -95,6 +130,13 @@ pub struct FileModel {
     estimator: Estimator,
 }
 
+impl FileModel {
+    /// What predicts.
+    pub fn estimator(&self) -> &Estimator {
+        &self.estimator
+    }
+}
+
 impl Model for FileModel {
     fn schema(&self) -> &Schema {
         &self.schema
@@ -118,6 +160,14 @@ impl Model for FileModel {
 /// # Errors
 /// One line: what is wrong, where, and what would be right.
 pub fn read(path: &Path) -> Result<FileModel, LoadError> {
+    read_document(path).map(|(_, model)| model)
+}
+
+/// Reads the model in the file at `path`, and all that the file says of it.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_document(path: &Path) -> Result<(Document, FileModel), LoadError> {
     let fault = |reason: String| {
         LoadError(format!(
             "cannot serve the model file {}: {reason}",
@@ -139,7 +189,7 @@ pub fn read(path: &Path) -> Result<FileModel, LoadError> {
     let opened =
         File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes));
     opened.map_err(|error| fault(error.to_string()))?;
-    parse(&bytes).map_err(fault)
+    parse_document(&bytes).map_err(fault)
 }
 
 /// Reads a model file's bytes.
@@ -147,6 +197,14 @@ pub fn read(path: &Path) -> Result<FileModel, LoadError> {
 /// # Errors
 /// What is wrong with them, in one line.
 pub fn parse(bytes: &[u8]) -> Result<FileModel, String> {
+    parse_document(bytes).map(|(_, model)| model)
+}
+
+/// Reads a model file's bytes, and all that they say.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_document(bytes: &[u8]) -> Result<(Document, FileModel), String> {
     #[derive(Deserialize)]
     struct Opening {
         format: Option<String>,
@@ -183,9 +241,10 @@ pub fn parse(bytes: &[u8]) -> Result<FileModel, String> {
     if document.checksum != expected {
         return Err("its checksum does not match its contents: it was altered or damaged after it was written".to_owned());
     }
-    document
-        .into_model()
-        .map_err(|reason| format!("it is not sound: {reason}"))
+    let model = document
+        .model()
+        .map_err(|reason| format!("it is not sound: {reason}"))?;
+    Ok((document, model))
 }
 
 impl Document {
@@ -205,6 +264,7 @@ impl Document {
             features: schema.features.clone(),
             classes: schema.classes.clone(),
             scores: BTreeMap::new(),
+            training: None,
             trial,
             smartcore_version: SMARTCORE_VERSION.to_owned(),
             lanekeeper_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -238,6 +298,8 @@ impl Document {
             features: &'a [String],
             classes: &'a [String],
             scores: &'a BTreeMap<String, f64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            training: Option<&'a TrainingDocument>,
             trial: &'a TrialDocument,
             smartcore_version: &'a str,
             lanekeeper_version: &'a str,
@@ -253,6 +315,7 @@ impl Document {
             features: &self.features,
             classes: &self.classes,
             scores: &self.scores,
+            training: self.training.as_ref(),
             trial: &self.trial,
             smartcore_version: &self.smartcore_version,
             lanekeeper_version: &self.lanekeeper_version,
@@ -264,7 +327,7 @@ impl Document {
     }
 
     /// Checks everything that serde does not, and makes the model.
-    fn into_model(self) -> Result<FileModel, String> {
+    fn model(&self) -> Result<FileModel, String> {
         check_name("the model's name", &self.name)?;
         check_names("feature", &self.features)?;
         if self.features.is_empty() {
@@ -278,11 +341,14 @@ impl Document {
                 row.len()
             ));
         }
-        let expected = match (self.trial.expected, self.classes.is_empty()) {
+        let expected = match (self.trial.expected.clone(), self.classes.is_empty()) {
             (ExpectedDocument::Label(label), false) if self.classes.contains(&label) => Expected::Label(label),
             (ExpectedDocument::Number(number), true) if number.is_finite() => Expected::Number(number),
             _ => return Err("the trial's expected answer must be a class label of a classifier, a number of a regressor".to_owned()),
         };
+        if let Some(training) = &self.training {
+            training.check(width, self.classes.len())?;
+        }
         let estimator = Estimator::read(
             &self.algorithm,
             self.estimator.get(),
@@ -302,13 +368,13 @@ impl Document {
         })?;
         Ok(FileModel {
             schema: Schema {
-                name: self.name,
-                algorithm: self.algorithm,
-                features: self.features,
-                classes: self.classes,
+                name: self.name.clone(),
+                algorithm: self.algorithm.clone(),
+                features: self.features.clone(),
+                classes: self.classes.clone(),
             },
             trial: Trial {
-                row: self.trial.row,
+                row: self.trial.row.clone(),
                 expected,
             },
             estimator,

@@ -23,4 +23,5 @@ mod refusals;
 mod sockets;
 mod structure;
 mod support;
+mod train;
 mod truth;

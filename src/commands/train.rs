@@ -1,0 +1,253 @@
+//! `lanekeeper train`: from a table to a model file.
+
+use std::io::{IsTerminal as _, Write as _, stderr, stdout};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use bytesize::ByteSize;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::config::TrainArgs;
+use crate::error::StartError;
+use crate::model::estimator::{ALGORITHMS, Algorithm, Probabilities, Task, find};
+use crate::model::file::{self, Document, TrialDocument};
+use crate::model::{Rows, Schema};
+use crate::table::Table;
+use crate::train::{self, Data, Recipe, Validation};
+
+/// Trains a model, scores it, and writes its file.
+///
+/// # Errors
+/// `Usage` for an algorithm or a parameter that there is not; `Failed` for a table that cannot be
+/// learned from and a file that cannot be written. Nothing is written then.
+pub fn run(args: TrainArgs) -> Result<(), StartError> {
+    if args.algorithm == "help" {
+        return list();
+    }
+    let algorithm = find(&args.algorithm).map_err(|error| {
+        StartError::Usage(format!("{error}; --algorithm help lists their parameters"))
+    })?;
+    // Not required by clap, as `--algorithm help` needs none of them.
+    let (Some(data), Some(target), Some(out)) = (&args.data, &args.target, &args.out) else {
+        return Err(StartError::Usage(
+            "--data, --target and --out must be given; see lanekeeper train --help".to_owned(),
+        ));
+    };
+    check_parameters(algorithm, &args.parameters)?;
+    let table = Table::open(data, args.delimiter).map_err(StartError::Failed)?;
+    let data = Data::read(table, target, args.features.as_deref(), algorithm.task)
+        .map_err(StartError::Failed)?;
+    for note in &data.notes {
+        note_to_stderr(note);
+    }
+    let data = Arc::new(data);
+    let recipe = Recipe {
+        algorithm,
+        parameters: args.parameters.clone(),
+        seed: args.seed,
+    };
+    let (bytes, validation) = learn(&data, &recipe, &args, out).map_err(StartError::Failed)?;
+    let interrupted = write(out, &bytes).map_err(|error| {
+        StartError::Failed(format!(
+            "cannot write the model file {}: {error}",
+            out.display()
+        ))
+    })?;
+    report(
+        algorithm,
+        &data,
+        validation.as_ref(),
+        args.folds,
+        out,
+        bytes.len(),
+    );
+    if interrupted {
+        note_to_stderr("interrupted while it was written; the file is whole");
+    }
+    Ok(())
+}
+
+/// Scores and trains, and returns the model file's bytes.
+fn learn(
+    data: &Arc<Data>,
+    recipe: &Recipe,
+    args: &TrainArgs,
+    out: &Path,
+) -> Result<(Vec<u8>, Option<Validation>), String> {
+    let bar = progress_bar(args.folds as u64 + 1);
+    let validation = match args.folds {
+        0 => None,
+        folds => Some(train::cross_validate(data, recipe, folds, || bar.inc(1))?),
+    };
+    let fitted = recipe.fit(&data.rows, &data.targets)?;
+    bar.finish_and_clear();
+    let schema = Schema {
+        name: args.name.clone().unwrap_or_else(|| stem(out)),
+        algorithm: recipe.algorithm.name.to_owned(),
+        features: data.features.clone(),
+        classes: data.classes.clone(),
+    };
+    let row: Vec<f64> = data
+        .rows
+        .iter()
+        .next()
+        .map(<[f64]>::to_vec)
+        .unwrap_or_default();
+    let first = Rows::new(row.clone(), data.rows.width()).ok_or("there is no row to try")?;
+    let answer = fitted
+        .estimator
+        .predict(&first)
+        .map_err(|error| error.to_string())?;
+    let expected = train::expected(&answer, &data.classes)
+        .ok_or("the trained model gives no answer for its first row")?;
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let trial = TrialDocument { row, expected };
+    let mut document = Document::new(&schema, fitted.serialised, trial, &now);
+    document.parameters = fitted.parameters;
+    document.training = Some(data.document(args.folds, validation.as_ref()));
+    if let Some(validation) = &validation {
+        document.scores = validation.scores.clone();
+    }
+    let bytes = document.seal().map_err(|error| error.to_string())?;
+    // Whoever serves it will make the same checks.
+    file::parse(&bytes).map_err(|error| format!("the trained model cannot be served: {error}"))?;
+    Ok((bytes, validation))
+}
+
+/// Writes the file whole or not at all, reads it back and compares; says whether it was told to stop
+/// meanwhile.
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<bool> {
+    // From here on an interrupt waits until the file is whole.
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+    }
+    file::write_atomically(path, bytes)?;
+    if std::fs::read(path)? != bytes {
+        return Err(std::io::Error::other(
+            "it reads back otherwise than it was written",
+        ));
+    }
+    Ok(interrupted.load(Ordering::Acquire))
+}
+
+/// Refuses unknown parameters before a large table is read.
+fn check_parameters(algorithm: &Algorithm, typed: &[(String, String)]) -> Result<(), StartError> {
+    let known = algorithm.parameters();
+    for (name, _) in typed {
+        if !known.iter().any(|parameter| parameter.name == *name) {
+            let names: Vec<&str> = known.iter().map(|known| known.name.as_str()).collect();
+            return Err(StartError::Usage(format!(
+                "{} has no parameter {name:?}; it has {}",
+                algorithm.name,
+                if names.is_empty() {
+                    "none".to_owned()
+                } else {
+                    names.join(", ")
+                },
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A bar on a terminal, and nothing elsewhere.
+fn progress_bar(steps: u64) -> ProgressBar {
+    if !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
+    let template = "training {bar:30} {pos} of {len} models, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.tick();
+    bar
+}
+
+fn stem(path: &Path) -> String {
+    let stem = path
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned());
+    stem.filter(|stem| !stem.is_empty())
+        .unwrap_or_else(|| "model".to_owned())
+}
+
+fn note_to_stderr(note: &str) {
+    // A stderr that is closed is no reason to stop.
+    let _ = writeln!(stderr(), "lanekeeper: {note}");
+}
+
+fn report(
+    algorithm: &Algorithm,
+    data: &Data,
+    validation: Option<&Validation>,
+    folds: usize,
+    out: &Path,
+    bytes: usize,
+) {
+    let mut text = format!(
+        "{}: {} rows, {} features",
+        algorithm.name,
+        data.rows.len(),
+        data.features.len()
+    );
+    if !data.classes.is_empty() {
+        text.push_str(&format!(", {} classes", data.classes.len()));
+    }
+    text.push('\n');
+    if let Some(validation) = validation {
+        text.push_str(&format!(
+            "{:<10} {:>18} {:>10}\n",
+            format!("{folds} folds"),
+            "model",
+            "baseline"
+        ));
+        for (name, mean) in &validation.scores {
+            let of = |scores: &train::score::Scores| scores.get(name).copied().unwrap_or(f64::NAN);
+            text.push_str(&format!(
+                "{name:<10} {:>18} {:>10.3}\n",
+                format!("{mean:.3} ± {:.3}", of(&validation.spread)),
+                of(&validation.baseline)
+            ));
+        }
+    }
+    text.push_str(&format!(
+        "wrote {} ({})\n",
+        out.display(),
+        ByteSize::b(bytes as u64)
+    ));
+    // A stdout that is closed is no error: the file is written.
+    let _ = stdout().write_all(text.as_bytes());
+}
+
+/// Lists the algorithms with their parameters.
+fn list() -> Result<(), StartError> {
+    let mut text = String::new();
+    for algorithm in &ALGORITHMS {
+        let task = match algorithm.task {
+            Task::Classification => "classifier",
+            Task::Regression => "regressor",
+        };
+        let probabilities = match algorithm.probabilities {
+            Probabilities::None => "",
+            Probabilities::VoteShares => "; probabilities are shares of votes",
+            Probabilities::Logistic => "; probabilities follow from its coefficients",
+        };
+        text.push_str(&format!(
+            "{} ({task}{probabilities})\n  features: {}\n",
+            algorithm.name, algorithm.features
+        ));
+        for parameter in algorithm.parameters() {
+            text.push_str(&format!(
+                "  {}={}: {}\n",
+                parameter.name, parameter.default, parameter.values
+            ));
+        }
+    }
+    let _ = stdout().write_all(text.as_bytes());
+    Ok(())
+}

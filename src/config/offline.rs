@@ -1,0 +1,101 @@
+//! The options of the commands that need no server: `train`, `predict`, `inspect`.
+
+use std::path::PathBuf;
+
+/// The options of `lanekeeper train`.
+#[derive(Debug, clap::Args)]
+pub struct TrainArgs {
+    /// Algorithm, in kebab-case; help lists them with their parameters
+    #[arg(long, value_name = "NAME|help")]
+    pub algorithm: String,
+
+    /// Table to learn from: CSV with a header, or - for standard input
+    #[arg(long, value_name = "FILE|-")]
+    pub data: Option<PathBuf>,
+
+    /// Column to predict
+    #[arg(long, value_name = "COLUMN")]
+    pub target: Option<String>,
+
+    /// Model file to write
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+
+    /// Columns to learn from [default: all but the target]
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
+    pub features: Option<Vec<String>>,
+
+    /// Parameter by smartcore's name, as in n_trees=300; repeatable
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parameter)]
+    pub parameters: Vec<(String, String)>,
+
+    /// Folds of the cross-validation that scores the model; 0 for none
+    #[arg(long, value_name = "N", default_value = "5")]
+    pub folds: usize,
+
+    /// Where chance comes from: the same seed gives the same model
+    #[arg(long, value_name = "N", default_value = "42")]
+    pub seed: u64,
+
+    /// The model's name [default: that of its file, without the ending]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// What stands between cells: one character, or tab
+    #[arg(long, value_name = "CHARACTER", default_value = ",", value_parser = delimiter)]
+    pub delimiter: u8,
+}
+
+/// The options of `lanekeeper predict`.
+#[derive(Debug, clap::Args)]
+pub struct PredictArgs {
+    /// Model file [default: the embedded iris classifier]
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+
+    /// Table to predict for: CSV with a header, or - for standard input
+    #[arg(long, value_name = "FILE|-")]
+    pub data: PathBuf,
+
+    /// Answer with one JSON object a line instead of CSV
+    #[arg(long)]
+    pub json: bool,
+
+    /// Keep the table's own columns before the answer
+    #[arg(long)]
+    pub keep: bool,
+
+    /// What stands between cells: one character, or tab
+    #[arg(long, value_name = "CHARACTER", default_value = ",", value_parser = delimiter)]
+    pub delimiter: u8,
+}
+
+/// The options of `lanekeeper inspect`.
+#[derive(Debug, clap::Args)]
+pub struct InspectArgs {
+    /// Model file [default: the embedded iris classifier]
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+
+    /// Answer with one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("it must be NAME=VALUE, as in n_trees=300")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+fn delimiter(text: &str) -> Result<u8, String> {
+    match text {
+        "tab" | "\\t" => Ok(b'\t'),
+        "\"" | "\n" | "\r" => Err("it cannot be a quote or a line's end".to_owned()),
+        _ => match text.as_bytes() {
+            [one] if one.is_ascii() => Ok(*one),
+            _ => Err("it must be one ASCII character, or tab".to_owned()),
+        },
+    }
+}

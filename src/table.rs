@@ -1,0 +1,292 @@
+//! Tables: CSV with a header, read row by row, its columns found by name.
+//!
+//! The `csv` crate reads quotes, CRLF and a byte order mark. What it cannot know is checked here:
+//! every error is one line with file, line, column and the remedy.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use csv::StringRecord;
+
+/// Characters of a cell that an error repeats.
+const ECHO_MAX: usize = 40;
+
+/// Names that an error lists.
+const NAMES_SHOWN: usize = 20;
+
+/// A table as it is read.
+pub struct Table<'a> {
+    reader: csv::Reader<Box<dyn Read + 'a>>,
+    name: String,
+    header: Vec<String>,
+}
+
+impl std::fmt::Debug for Table<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table")
+            .field("name", &self.name)
+            .field("header", &self.header)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A column that is wanted: its name and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name in the header.
+    pub name: String,
+    /// Its place in a row, from 0.
+    pub index: usize,
+}
+
+impl Table<'static> {
+    /// Opens the file at `path`, or standard input for `-`, and reads its header.
+    ///
+    /// # Errors
+    /// A file that cannot be read, a header that is missing.
+    pub fn open(path: &Path, delimiter: u8) -> Result<Self, String> {
+        if path == Path::new("-") {
+            return Table::new("standard input", Box::new(io::stdin()), delimiter);
+        }
+        let name = path.display().to_string();
+        let file = File::open(path).map_err(|error| format!("cannot read {name}: {error}"))?;
+        Table::new(&name, Box::new(file), delimiter)
+    }
+}
+
+impl<'a> Table<'a> {
+    /// Reads the header of a table that errors call `name`.
+    ///
+    /// # Errors
+    /// As [`Table::open`].
+    pub fn new(name: &str, source: Box<dyn Read + 'a>, delimiter: u8) -> Result<Self, String> {
+        let reader = csv::ReaderBuilder::new()
+            .delimiter(delimiter)
+            .flexible(true)
+            .from_reader(source);
+        let mut table = Table {
+            reader,
+            name: name.to_owned(),
+            header: Vec::new(),
+        };
+        let header = table.reader.headers().cloned();
+        let header = header.map_err(|error| table.unreadable(&error))?;
+        table.header = header.iter().map(|name| name.trim().to_owned()).collect();
+        if table.header.iter().all(String::is_empty) {
+            return Err(format!(
+                "{name} has no header: its first line must name the columns"
+            ));
+        }
+        Ok(table)
+    }
+
+    /// The names of its columns, in order.
+    pub fn header(&self) -> &[String] {
+        &self.header
+    }
+
+    /// Finds columns by their names, in any order.
+    ///
+    /// # Errors
+    /// A column that is missing, or stands there twice.
+    pub fn find(&self, names: &[String]) -> Result<Vec<Column>, String> {
+        names.iter().map(|name| self.find_one(name)).collect()
+    }
+
+    fn find_one(&self, name: &str) -> Result<Column, String> {
+        let mut places = self
+            .header
+            .iter()
+            .enumerate()
+            .filter(|(_, own)| *own == name);
+        match (places.next(), places.next()) {
+            (Some((index, _)), None) => Ok(Column {
+                name: name.to_owned(),
+                index,
+            }),
+            (Some((first, _)), Some((second, _))) => Err(format!(
+                "{}, line 1: the column {name:?} stands there twice, as columns {} and {}; rename or remove one",
+                self.name,
+                first + 1,
+                second + 1
+            )),
+            (None, _) => Err(format!(
+                "{}, line 1: there is no column {name:?}; there are {}",
+                self.name,
+                listed(&self.header)
+            )),
+        }
+    }
+
+    /// The columns that are not among `wanted`.
+    pub fn others(&self, wanted: &[Column]) -> Vec<String> {
+        let wanted: HashSet<usize> = wanted.iter().map(|column| column.index).collect();
+        let others = self.header.iter().enumerate();
+        others
+            .filter(|(index, _)| !wanted.contains(index))
+            .map(|(_, name)| name.clone())
+            .collect()
+    }
+
+    /// Reads the next row into `record`; `false` at the end of the table.
+    ///
+    /// # Errors
+    /// A row of another length than the header, what is no UTF-8, and the source's own.
+    pub fn next(&mut self, record: &mut StringRecord) -> Result<bool, String> {
+        let more = self.reader.read_record(record);
+        let more = more.map_err(|error| self.unreadable(&error))?;
+        if more && record.len() != self.header.len() {
+            return Err(format!(
+                "{}: the row has {} cells, but the header has {}; complete it, or quote what holds the delimiter",
+                self.place(record),
+                record.len(),
+                self.header.len()
+            ));
+        }
+        Ok(more)
+    }
+
+    /// Reads a cell as a finite number.
+    ///
+    /// # Errors
+    /// What else it is, with its place.
+    pub fn number(&self, record: &StringRecord, column: &Column) -> Result<f64, String> {
+        let text = record.get(column.index).unwrap_or_default().trim();
+        match text.parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(number),
+            _ if text.is_empty() => Err(format!(
+                "{} is empty; fill it in, or leave the row out",
+                self.cell(record, column)
+            )),
+            Ok(_) => Err(format!(
+                "{} is {text}, but must be a finite number",
+                self.cell(record, column)
+            )),
+            Err(_) => Err(format!(
+                "{} is {}, but must be a number; encode text as numbers, or choose other columns",
+                self.cell(record, column),
+                echo(text)
+            )),
+        }
+    }
+
+    /// Reads a cell as text.
+    ///
+    /// # Errors
+    /// Where it is empty.
+    pub fn text<'r>(&self, record: &'r StringRecord, column: &Column) -> Result<&'r str, String> {
+        let text = record.get(column.index).unwrap_or_default().trim();
+        if text.is_empty() {
+            return Err(format!(
+                "{} is empty; fill it in, or leave the row out",
+                self.cell(record, column)
+            ));
+        }
+        Ok(text)
+    }
+
+    /// Where a cell stands, for an error.
+    pub fn cell(&self, record: &StringRecord, column: &Column) -> String {
+        format!("{}, column {:?}: the cell", self.place(record), column.name)
+    }
+
+    fn place(&self, record: &StringRecord) -> String {
+        let line = record.position().map_or(0, csv::Position::line);
+        format!("{}, line {line}", self.name)
+    }
+
+    fn unreadable(&self, error: &csv::Error) -> String {
+        let line = error.position().map(csv::Position::line);
+        let place = line.map_or_else(
+            || self.name.clone(),
+            |line| format!("{}, line {line}", self.name),
+        );
+        match error.kind() {
+            csv::ErrorKind::Utf8 { .. } => format!("{place}: it is not UTF-8; save it as UTF-8"),
+            csv::ErrorKind::Io(error) => format!("cannot read {}: {error}", self.name),
+            _ => format!("{place}: {error}"),
+        }
+    }
+}
+
+/// Lists names for an error, the first of many.
+fn listed(names: &[String]) -> String {
+    let shown: Vec<&str> = names.iter().take(NAMES_SHOWN).map(String::as_str).collect();
+    match names.len().saturating_sub(NAMES_SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// Repeats a cell, short and escaped.
+pub fn echo(text: &str) -> String {
+    let short: String = text.chars().take(ECHO_MAX).collect();
+    let more = if short.len() < text.len() { "…" } else { "" };
+    format!("{short:?}{more}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(text: &str) -> Result<Table<'_>, String> {
+        Table::new("t.csv", Box::new(text.as_bytes()), b',')
+    }
+
+    /// Reads all numbers of two columns, or the first error.
+    fn numbers(text: &str) -> Result<Vec<[f64; 2]>, String> {
+        let mut table = table(text)?;
+        let columns = table.find(&["a".to_owned(), "b".to_owned()])?;
+        let mut record = StringRecord::new();
+        let mut rows = Vec::new();
+        while table.next(&mut record)? {
+            rows.push([
+                table.number(&record, &columns[0])?,
+                table.number(&record, &columns[1])?,
+            ]);
+        }
+        Ok(rows)
+    }
+
+    #[test]
+    fn columns_are_found_by_name_whatever_else_there_is() {
+        let expected = Ok(vec![[1.0, 2.5], [-3e5, 0.0]]);
+        assert_eq!(numbers("a,b\n1,2.5\n-3e5,0\n"), expected);
+        assert_eq!(numbers("\u{feff}b,x,a\r\n2.5,t,1\r\n0,,-3e5"), expected);
+        assert_eq!(numbers("\"b\",\"a\"\n\"2.5\", 1 \n0,-3e5\n\n"), expected);
+        assert_eq!(numbers("a,b\n"), Ok(vec![]));
+        let table = table("c,a,b,d\n").unwrap();
+        let columns = table.find(&["b".to_owned()]).unwrap();
+        assert_eq!(table.others(&columns), ["c", "a", "d"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_file_line_and_column() {
+        #[rustfmt::skip]
+        let wrong = [
+            ("", "t.csv has no header"),
+            ("a,c\n1,2\n", "t.csv, line 1: there is no column \"b\"; there are a, c"),
+            ("a,b,a\n1,2,3\n", "t.csv, line 1: the column \"a\" stands there twice, as columns 1 and 3"),
+            ("a,b\n1,2\n1\n", "t.csv, line 3: the row has 1 cells, but the header has 2"),
+            ("a,b\n1,2,3\n", "t.csv, line 2: the row has 3 cells"),
+            ("a,b\n1,\n", "t.csv, line 2, column \"b\": the cell is empty"),
+            ("a,b\n1,2\n1,x\n", "t.csv, line 3, column \"b\": the cell is \"x\", but must be a number"),
+            ("a,b\nNaN,2\n", "t.csv, line 2, column \"a\": the cell is NaN, but must be a finite number"),
+            ("a,b\n1,-inf\n", "t.csv, line 2, column \"b\": the cell is -inf, but must be a finite number"),
+            ("a,b\n1,1e999\n", "t.csv, line 2, column \"b\": the cell is 1e999, but must be a finite number"),
+        ];
+        for (text, expected) in wrong {
+            let error = numbers(text).unwrap_err();
+            assert!(error.starts_with(expected), "{text:?}: {error}");
+            assert_eq!(error.lines().count(), 1);
+        }
+        let latin = Table::new("t.csv", Box::new(&b"a,b\n1,2\n1,\xe9\n"[..]), b',');
+        let mut latin = latin.unwrap();
+        let mut record = StringRecord::new();
+        assert_eq!(latin.next(&mut record), Ok(true));
+        let error = latin.next(&mut record).unwrap_err();
+        assert_eq!(error, "t.csv, line 3: it is not UTF-8; save it as UTF-8");
+    }
+}

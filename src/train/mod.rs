@@ -1,0 +1,349 @@
+//! From a table to a model file: what is read, how well it can be learned, and what is written.
+//!
+//! Offline: nothing here runs in a server.
+
+pub mod folds;
+pub mod score;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::available_parallelism;
+
+use csv::StringRecord;
+
+use crate::model::estimator::{Algorithm, Fitted, Targets, Task};
+use crate::model::file::{ExpectedDocument, TrainingDocument};
+use crate::model::{Output, Rows};
+use crate::panic;
+use crate::sys;
+use crate::table::{Column, Table};
+
+use self::score::Scores;
+
+/// Address space for the stack of a thread that trains.
+const STACK_BYTES: usize = 16 * 1024 * 1024;
+
+/// Data to train on.
+#[derive(Debug)]
+pub struct Data {
+    /// Names of the features, in the order of a row's values.
+    pub features: Vec<String>,
+    /// Rows.
+    pub rows: Rows,
+    /// What is to be predicted for each row.
+    pub targets: Targets,
+    /// Class labels in the order of their indices; empty for regression.
+    pub classes: Vec<String>,
+    /// What an operator should know, one line each.
+    pub notes: Vec<String>,
+}
+
+impl Data {
+    /// Reads a whole table: the column `target`, and `features` or else every other column.
+    ///
+    /// # Errors
+    /// A column that is not there, a cell that is no number, no rows, a single class.
+    pub fn read(
+        mut table: Table<'_>,
+        target: &str,
+        features: Option<&[String]>,
+        task: Task,
+    ) -> Result<Self, String> {
+        let target = table.find(&[target.to_owned()])?.remove(0);
+        let columns = match features {
+            Some(names) => table.find(names)?,
+            None => table.find(&table.others(std::slice::from_ref(&target)))?,
+        };
+        if columns.is_empty() {
+            return Err("there are no features: the table has no column but the target".to_owned());
+        }
+        if columns.iter().any(|column| column.index == target.index) {
+            return Err(format!(
+                "the target {:?} cannot be a feature too; leave it out of --features",
+                target.name
+            ));
+        }
+        let mut used = columns.clone();
+        used.push(target.clone());
+        let ignored = table.others(&used);
+        let (values, labels, numbers) = read_rows(&mut table, &columns, &target, task)?;
+        if values.is_empty() {
+            return Err("the table has no rows".to_owned());
+        }
+        let mut notes = Vec::new();
+        if !ignored.is_empty() {
+            notes.push(format!("columns that are not used: {}", ignored.join(", ")));
+        }
+        let (targets, classes) = match task {
+            Task::Regression => (Targets::Numbers(numbers), Vec::new()),
+            Task::Classification => classify(&labels)?,
+        };
+        // Each row has read every column, of which there is at least one.
+        let rows = Rows::new(values, columns.len()).ok_or("the rows are of different lengths")?;
+        let data = Data {
+            features: columns.into_iter().map(|column| column.name).collect(),
+            rows,
+            targets,
+            classes,
+            notes,
+        };
+        Ok(data.with_notes_on_constants(&target.name))
+    }
+
+    fn with_notes_on_constants(mut self, target: &str) -> Self {
+        let ranges = self.ranges();
+        let constant = |(name, [low, high]): (&String, &[f64; 2])| {
+            (low == high).then(|| {
+                format!(
+                    "the feature {name:?} is {low} in every row: nothing can be learned from it"
+                )
+            })
+        };
+        let notes = self.features.iter().zip(&ranges).filter_map(constant);
+        self.notes.extend(notes);
+        if let Targets::Numbers(numbers) = &self.targets
+            && numbers.iter().all(|number| *number == numbers[0])
+        {
+            let note = format!("the target {target:?} is {} in every row", numbers[0]);
+            self.notes.push(note);
+        }
+        self
+    }
+
+    /// The smallest and the largest value of each feature.
+    fn ranges(&self) -> Vec<[f64; 2]> {
+        let mut ranges = vec![[f64::MAX, f64::MIN]; self.features.len()];
+        for row in self.rows.iter() {
+            for (range, value) in ranges.iter_mut().zip(row) {
+                *range = [range[0].min(*value), range[1].max(*value)];
+            }
+        }
+        ranges
+    }
+
+    /// Says what a model was trained on, and how well such models do.
+    pub fn document(&self, folds: usize, validation: Option<&Validation>) -> TrainingDocument {
+        let mut class_counts = vec![0; self.classes.len()];
+        if let Targets::Classes { indices, .. } = &self.targets {
+            for index in indices {
+                class_counts[*index as usize] += 1;
+            }
+        }
+        let names = |scores: Option<&Scores>| match scores {
+            Some(scores) => scores.clone(),
+            None => BTreeMap::new(),
+        };
+        TrainingDocument {
+            rows: self.rows.len() as u64,
+            feature_ranges: self.ranges(),
+            class_counts,
+            folds: u32::try_from(folds).unwrap_or(u32::MAX),
+            score_spread: names(validation.map(|validation| &validation.spread)),
+            baseline: names(validation.map(|validation| &validation.baseline)),
+        }
+    }
+
+    /// The rows and targets at `indices`.
+    fn subset(&self, indices: &[usize]) -> Result<(Rows, Targets), String> {
+        let width = self.rows.width();
+        let row = |index: &usize| &self.rows.values()[index * width..(index + 1) * width];
+        let values: Vec<f64> = indices.iter().flat_map(row).copied().collect();
+        let rows = Rows::new(values, width).ok_or("the rows are of different lengths")?;
+        let targets = match &self.targets {
+            Targets::Numbers(numbers) => {
+                Targets::Numbers(indices.iter().map(|index| numbers[*index]).collect())
+            }
+            Targets::Classes {
+                indices: of_all,
+                classes,
+            } => Targets::Classes {
+                indices: indices.iter().map(|index| of_all[*index]).collect(),
+                classes: *classes,
+            },
+        };
+        Ok((rows, targets))
+    }
+}
+
+/// Reads every row: the features' values, and the target as text or as a number.
+type Read = (Vec<f64>, Vec<String>, Vec<f64>);
+
+fn read_rows(
+    table: &mut Table<'_>,
+    columns: &[Column],
+    target: &Column,
+    task: Task,
+) -> Result<Read, String> {
+    let (mut values, mut labels, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+    let mut record = StringRecord::new();
+    while table.next(&mut record)? {
+        for column in columns {
+            values.push(table.number(&record, column)?);
+        }
+        match task {
+            Task::Classification => labels.push(table.text(&record, target)?.to_owned()),
+            Task::Regression => numbers.push(table.number(&record, target)?),
+        }
+    }
+    Ok((values, labels, numbers))
+}
+
+/// Makes classes of labels: in the order of their numbers where all are numbers, otherwise sorted.
+fn classify(labels: &[String]) -> Result<(Targets, Vec<String>), String> {
+    let mut classes: Vec<String> = labels.to_vec();
+    classes.sort();
+    classes.dedup();
+    let number = |label: &String| label.parse::<f64>().ok().filter(|number| !number.is_nan());
+    if classes.iter().all(|label| number(label).is_some()) {
+        // Equal numbers of different spelling are different classes, in the order of their text.
+        classes.sort_by(|a, b| {
+            number(a)
+                .partial_cmp(&number(b))
+                .unwrap_or(std::cmp::Ordering::Equal)
+        });
+    }
+    if classes.len() < 2 {
+        return Err(format!(
+            "the target has one class, {:?}, in every row: there is nothing to tell apart",
+            classes.first().map_or("", String::as_str)
+        ));
+    }
+    let places: BTreeMap<&str, u32> = (0..)
+        .zip(&classes)
+        .map(|(index, label)| (label.as_str(), index))
+        .collect();
+    let indices = labels.iter().map(|label| places[label.as_str()]).collect();
+    let targets = Targets::Classes {
+        indices,
+        classes: classes.len(),
+    };
+    Ok((targets, classes))
+}
+
+/// What is trained, and how.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// Which algorithm.
+    pub algorithm: &'static Algorithm,
+    /// Its parameters, as typed.
+    pub parameters: Vec<(String, String)>,
+    /// What chance there is comes from this.
+    pub seed: u64,
+}
+
+impl Recipe {
+    /// Trains on some rows.
+    ///
+    /// # Errors
+    /// As [`Algorithm::fit`].
+    pub fn fit(&self, rows: &Rows, targets: &Targets) -> Result<Fitted, String> {
+        self.algorithm
+            .fit(rows, targets, &self.parameters, Some(self.seed))
+    }
+}
+
+/// What a cross-validation gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Validation {
+    /// The mean of each score over the folds.
+    pub scores: Scores,
+    /// Its standard deviation.
+    pub spread: Scores,
+    /// The mean of each score of who always says the most frequent class, or the mean.
+    pub baseline: Scores,
+}
+
+/// Scores a recipe on `folds` folds, each predicted by a model that has not seen it, on all cores;
+/// `progress` is called as each fold is done.
+///
+/// # Errors
+/// Too few rows for so many folds, and the first fold that cannot be trained on.
+pub fn cross_validate(
+    data: &Arc<Data>,
+    recipe: &Recipe,
+    folds: usize,
+    mut progress: impl FnMut(),
+) -> Result<Validation, String> {
+    let assigned = Arc::new(folds::assign(&data.targets, folds, recipe.seed)?);
+    let workers = available_parallelism().map_or(1, usize::from).min(folds);
+    let next = Arc::new(AtomicUsize::new(0));
+    let (sender, receiver) = crossbeam_channel::bounded(folds);
+    for worker in 0..workers {
+        let (data, recipe, assigned) = (Arc::clone(data), recipe.clone(), Arc::clone(&assigned));
+        let (next, sender) = (Arc::clone(&next), sender.clone());
+        let started = sys::spawn(&format!("fold-{worker}"), STACK_BYTES, move || {
+            loop {
+                let fold = next.fetch_add(1, Ordering::Relaxed);
+                if fold >= folds {
+                    return;
+                }
+                let scored = panic::catch(|| score_fold(&data, &recipe, &assigned, fold));
+                // The channel has room for every fold; nobody listens any more after an error.
+                let _ = sender.try_send(scored.unwrap_or_else(Err));
+            }
+        });
+        started.map_err(|error| format!("cannot start a thread: {error}"))?;
+    }
+    drop(sender);
+    let mut scored = Vec::new();
+    for result in receiver {
+        scored.push(result?);
+        progress();
+    }
+    let (scores, baselines): (Vec<Scores>, Vec<Scores>) = scored.into_iter().unzip();
+    if scores.len() < folds {
+        return Err("a thread that trained has ended".to_owned());
+    }
+    Ok(Validation {
+        spread: score::spread(&scores),
+        scores: score::mean(&scores),
+        baseline: score::mean(&baselines),
+    })
+}
+
+/// Trains on all folds but one, and scores on that one; also what the baseline scores there.
+fn score_fold(
+    data: &Data,
+    recipe: &Recipe,
+    assigned: &[usize],
+    fold: usize,
+) -> Result<(Scores, Scores), String> {
+    let (held_out, rest): (Vec<usize>, Vec<usize>) =
+        (0..assigned.len()).partition(|row| assigned[*row] == fold);
+    let (rows, targets) = data.subset(&rest)?;
+    let (unseen, truth) = data.subset(&held_out)?;
+    let fitted = recipe.fit(&rows, &targets)?;
+    if let Err(fault) = fitted.estimator.check(&unseen) {
+        return Err(format!(
+            "a fold has a value that the others have not: the feature {:?} must be {}; choose fewer --folds, or 0",
+            data.features[fault.feature], fault.must_be
+        ));
+    }
+    let predicted = fitted
+        .estimator
+        .predict(&unseen)
+        .map_err(|error| error.to_string())?;
+    let baseline = score::baseline(&targets, unseen.len());
+    Ok((
+        score::score(&truth, &predicted),
+        score::score(&truth, &baseline),
+    ))
+}
+
+/// The answer that a trial must give, from the model's own; `None` where that is none.
+pub fn expected(output: &Output, classes: &[String]) -> Option<ExpectedDocument> {
+    match output {
+        Output::Numbers(numbers) => numbers
+            .first()
+            .filter(|number| number.is_finite())
+            .map(|number| ExpectedDocument::Number(*number)),
+        Output::Classes { indices, .. } => {
+            let label = classes.get(*indices.first()? as usize)?;
+            Some(ExpectedDocument::Label(label.clone()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

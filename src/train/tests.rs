@@ -1,0 +1,62 @@
+use super::*;
+use crate::model::estimator;
+
+fn read(text: &str, task: Task) -> Result<Data, String> {
+    let table = Table::new("t.csv", Box::new(text.as_bytes()), b',')?;
+    Data::read(table, "y", None, task)
+}
+
+#[test]
+fn classes_are_sorted_as_numbers_where_all_are_and_keep_their_text() {
+    let classes = |text: &str| read(text, Task::Classification).unwrap().classes;
+    assert_eq!(classes("x,y\n1,10\n2,2\n3,1\n"), ["1", "2", "10"]);
+    assert_eq!(classes("x,y\n1,b\n2,10\n3,a\n"), ["10", "a", "b"]);
+    assert_eq!(classes("x,y\n1,1.0\n2,1\n3,0\n"), ["0", "1", "1.0"]);
+}
+
+#[test]
+fn what_cannot_be_learned_from_is_told() {
+    let error = |text, task| read(text, task).unwrap_err();
+    let one = error("x,y\n1,a\n2,a\n", Task::Classification);
+    assert!(one.contains("one class, \"a\""), "{one}");
+    let none = error("x,y\n", Task::Regression);
+    assert_eq!(none, "the table has no rows");
+    let alone = error("y\n1\n", Task::Regression);
+    assert!(alone.starts_with("there are no features"), "{alone}");
+    let text = error("x,y\n1,a\n", Task::Regression);
+    assert!(text.starts_with("t.csv, line 2, column \"y\""), "{text}");
+    let notes = read("x,z,y\n1,5,7\n2,5,7\n", Task::Regression)
+        .unwrap()
+        .notes;
+    assert_eq!(
+        notes,
+        [
+            "the feature \"z\" is 5 in every row: nothing can be learned from it",
+            "the target \"y\" is 7 in every row"
+        ]
+    );
+}
+
+#[test]
+fn a_model_beats_the_baseline_on_what_can_be_learned() {
+    let mut text = "x,noise,y\n".to_owned();
+    for row in 0..120 {
+        let label = if row % 10 < 5 { "low" } else { "high" };
+        text.push_str(&format!("{},{},{label}\n", row % 10, (row * 7919) % 13));
+    }
+    let data = Arc::new(read(&text, Task::Classification).unwrap());
+    let recipe = Recipe {
+        algorithm: estimator::find("decision-tree-classifier").unwrap(),
+        parameters: vec![],
+        seed: 1,
+    };
+    let mut done = 0;
+    let validation = cross_validate(&data, &recipe, 4, || done += 1).unwrap();
+    assert_eq!(done, 4);
+    assert_eq!(validation.scores["accuracy"], 1.0);
+    assert_eq!(validation.spread["accuracy"], 0.0);
+    assert_eq!(validation.baseline["accuracy"], 0.5);
+    let document = data.document(4, Some(&validation));
+    assert_eq!(document.class_counts, [60, 60]);
+    assert_eq!(document.feature_ranges, [[0.0, 9.0], [0.0, 12.0]]);
+}

@@ -1,0 +1,252 @@
+//! From a table to a model file, by the commands that need no server.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::support::Server;
+
+pub const IRIS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/iris.csv");
+
+/// A folder of one test's own, removed at its end.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("lanekeeper-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    pub fn write(&self, name: &str, text: &[u8]) -> String {
+        fs::write(self.0.join(name), text).unwrap();
+        self.path(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+pub fn run(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Trains on a file, with a few trees and without folds unless `more` says otherwise.
+pub fn train(algorithm: &str, data: &str, target: &str, out: &str, more: &[&str]) -> Output {
+    let args = [
+        "train",
+        "--algorithm",
+        algorithm,
+        "--data",
+        data,
+        "--target",
+        target,
+        "--out",
+        out,
+    ];
+    run(&[&args[..], more].concat())
+}
+
+#[test]
+fn a_table_becomes_a_model_file_that_tells_what_it_is_and_is_served() {
+    let folder = Folder::new("train");
+    let out = folder.path("flowers.json");
+    let trained = train(
+        "random-forest-classifier",
+        IRIS,
+        "species",
+        &out,
+        &["--param", "n_trees=30"],
+    );
+    assert_eq!(trained.status.code(), Some(0), "{}", stderr(&trained));
+    assert_eq!(stderr(&trained), "", "no bar in a pipe");
+    let told = stdout(&trained);
+    for part in [
+        "random-forest-classifier: 150 rows, 4 features, 3 classes",
+        "5 folds ",
+        "accuracy ",
+        " ± ",
+        "macro_f1 ",
+        "0.333",
+        "wrote ",
+    ] {
+        assert!(told.contains(part), "{part:?} is not in {told}");
+    }
+    let inspected = stdout(&run(&["inspect", "--model", &out]));
+    for part in [
+        "flowers",
+        "random-forest-classifier",
+        "n_trees 30",
+        "seed 42",
+        "trees 30",
+        "150 rows",
+        "sepal_length: 4.3 to 7.9 seen",
+        "versicolor: 50 rows",
+        "accuracy 0.9",
+        "baseline 0.333",
+        "5.1, 3.5, 1.4, 0.2 gives setosa",
+        "smartcore 0.7.0",
+        "checksum",
+    ] {
+        assert!(inspected.contains(part), "{part:?} is not in {inspected}");
+    }
+    let json = stdout(&run(&["inspect", "--model", &out, "--json"]));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["shape"]["trees"], 30);
+    assert_eq!(
+        json["training"]["class_counts"],
+        serde_json::json!([50, 50, 50])
+    );
+    let server = Server::real(&["--model", &out]);
+    server.wait_ready();
+    let answer = server
+        .predict(r#"{"instances": [[5.1, 3.5, 1.4, 0.2]]}"#)
+        .json();
+    assert_eq!(answer["model"], "flowers");
+    assert_eq!(answer["predictions"], serde_json::json!(["setosa"]));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_model_and_standard_input_is_a_table_too() {
+    let folder = Folder::new("seed");
+    let model = |name: &str, seed: &str| {
+        let out = folder.path(name);
+        let algorithm = "extra-trees-regressor";
+        let more = [
+            "--features",
+            "sepal_length,petal_length",
+            "--folds",
+            "0",
+            "--seed",
+            seed,
+        ];
+        let trained = train(algorithm, IRIS, "petal_width", &out, &more);
+        assert_eq!(trained.status.code(), Some(0), "{}", stderr(&trained));
+        assert!(stderr(&trained).contains("columns that are not used: sepal_width, species"));
+        let file: serde_json::Value = serde_json::from_slice(&fs::read(out).unwrap()).unwrap();
+        file["estimator"].clone()
+    };
+    assert_eq!(model("a.json", "1"), model("b.json", "1"));
+    assert_ne!(model("a.json", "1"), model("c.json", "2"));
+    let out = folder.path("stdin.json");
+    let input = fs::File::open(IRIS).unwrap();
+    let trained = Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
+        .args([
+            "train",
+            "--algorithm",
+            "gaussian-naive-bayes",
+            "--data",
+            "-",
+        ])
+        .args(["--target", "species", "--out", &out, "--name", "by hand"])
+        .stdin(Stdio::from(input))
+        .output()
+        .unwrap();
+    assert_eq!(trained.status.code(), Some(0), "{}", stderr(&trained));
+    assert!(stdout(&run(&["inspect", "--model", &out])).contains("by hand"));
+}
+
+#[test]
+fn what_cannot_be_trained_is_one_line_with_its_place_and_nothing_is_written() {
+    let folder = Folder::new("wrong");
+    let out = folder.path("never.json");
+    let iris = fs::read_to_string(IRIS).unwrap();
+    let table = |name: &str, text: &str| folder.write(name, text.as_bytes());
+    let empty_cell = table("empty.csv", &iris.replacen("4.9,3.0", "4.9,", 1));
+    let text_cell = table("text.csv", &iris.replacen("4.9,3.0", "4.9,wide", 1));
+    let infinite = table("inf.csv", &iris.replacen("4.9,3.0", "4.9,inf", 1));
+    let ragged = table("ragged.csv", &iris.replacen("4.9,3.0", "4.9", 1));
+    let doubled = table(
+        "doubled.csv",
+        &iris.replacen("sepal_width", "sepal_length", 1),
+    );
+    let headless = table("headless.csv", "");
+    let rowless = table("rowless.csv", "x,y\n");
+    let one_class = table("one.csv", "x,y\n1,a\n2,a\n");
+    let few = table("few.csv", "x,y\n1,2\n2,3\n3,4\n");
+    let alone = table("alone.csv", "x,y\n1,a\n2,a\n3,b\n");
+    let latin = folder.write("latin.csv", b"x,y\n1,2\n\xe9,3\n");
+    let forest = "random-forest-classifier";
+    let linear = "linear-regression";
+    type Wrong<'a> = (&'a str, &'a str, &'a str, &'a [&'a str], i32, &'a str);
+    #[rustfmt::skip]
+    let rows: &[Wrong<'_>] = &[
+        (forest, &empty_cell, "species", &[], 1, "empty.csv, line 3, column \"sepal_width\": the cell is empty; fill it in"),
+        (forest, &text_cell, "species", &[], 1, "text.csv, line 3, column \"sepal_width\": the cell is \"wide\", but must be a number"),
+        (forest, &infinite, "species", &[], 1, "inf.csv, line 3, column \"sepal_width\": the cell is inf, but must be a finite number"),
+        (forest, &ragged, "species", &[], 1, "ragged.csv, line 3: the row has 4 cells, but the header has 5"),
+        (forest, &doubled, "species", &[], 1, "doubled.csv, line 1: the column \"sepal_length\" stands there twice"),
+        (forest, &headless, "species", &[], 1, "headless.csv has no header"),
+        (linear, &rowless, "y", &[], 1, "the table has no rows"),
+        (forest, &one_class, "y", &[], 1, "one class, \"a\", in every row"),
+        (linear, &few, "y", &[], 1, "--folds must be 0, or 2 to the number of rows, which is 3, but is 5"),
+        (forest, &alone, "y", &["--folds", "2"], 1, "class 1 has a single row"),
+        (linear, &latin, "y", &[], 1, "latin.csv, line 3: it is not UTF-8"),
+        (linear, IRIS, "species", &[], 1, "column \"species\": the cell is \"setosa\", but must be a number"),
+        (forest, IRIS, "kind", &[], 1, "there is no column \"kind\"; there are sepal_length, sepal_width"),
+        (forest, IRIS, "species", &["--features", "species"], 1, "cannot be a feature too"),
+        (forest, "/nowhere/x.csv", "species", &[], 1, "cannot read /nowhere/x.csv"),
+        ("categorical-naive-bayes", IRIS, "species", &[], 1, "feature 1 of row 1 is 5.1"),
+        ("knn-classifier", IRIS, "species", &["--folds", "0", "--param", "k=151"], 1, "k must be 1 to the number of rows, which is 150, but is 151"),
+        (forest, IRIS, "species", &["--param", "criterion=gini"], 1, "parameter criterion must be Gini or Entropy or ClassificationError, but is \"gini\""),
+        (forest, IRIS, "species", &["--param", "trees=3"], 2, "has no parameter \"trees\"; it has criterion, keep_samples"),
+        (forest, IRIS, "species", &["--param", "trees"], 2, "it must be NAME=VALUE"),
+        (forest, IRIS, "species", &["--delimiter", "ab"], 2, "one ASCII character"),
+        ("svc", IRIS, "species", &[], 2, "the algorithm svc cannot be served: smartcore's support vector machines lose"),
+        ("forest", IRIS, "species", &[], 2, "must be one of bernoulli-naive-bayes, "),
+    ];
+    for (algorithm, data, target, more, code, expected) in rows {
+        let output = train(algorithm, data, target, &out, more);
+        let told = stderr(&output);
+        let last = told.lines().last().unwrap_or_default();
+        assert_eq!(output.status.code(), Some(*code), "{told}");
+        assert!(
+            last.starts_with("lanekeeper: ") && last.contains(expected),
+            "{expected:?}: {told}"
+        );
+        assert!(stdout(&output).is_empty());
+        assert!(!Path::new(&out).exists(), "{expected}");
+    }
+    let nowhere = train(
+        forest,
+        IRIS,
+        "species",
+        "/nowhere/m.json",
+        &["--folds", "0"],
+    );
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(stderr(&nowhere).contains("cannot write the model file /nowhere/m.json"));
+}
+
+#[test]
+fn the_algorithms_and_their_parameters_are_listed() {
+    let listed = stdout(&run(&["train", "--algorithm", "help"]));
+    for part in [
+        "random-forest-regressor (regressor)",
+        "logistic-regression (classifier; probabilities follow from its coefficients)",
+        "  n_trees=100: a whole number",
+        "  criterion=Gini: Gini or Entropy or ClassificationError",
+        "  algorithm=CoverTree: LinearSearch or CoverTree",
+        "  max_depth=none: a whole number or none",
+    ] {
+        assert!(listed.contains(part), "{part:?} is not in {listed}");
+    }
+}
