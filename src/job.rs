@@ -21,11 +21,31 @@ pub enum Request {
     Predict {
         /// The body, undecoded.
         body: Body,
-        /// Whether the client called it form data, as curl does unasked.
-        called_form: bool,
+        /// How it is written, and how the answer is to be.
+        dialect: Dialect,
     },
     /// Answer a probe.
     Probe(Probe),
+}
+
+/// How instances, or an answer, are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// JSON.
+    Json,
+    /// CSV with a header.
+    Csv,
+}
+
+/// How a prediction is asked for, and how it is to be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dialect {
+    /// How the body is written.
+    pub input: Format,
+    /// Whether the client called it form data, as curl does unasked.
+    pub called_form: bool,
+    /// How the answer is to be written; errors are JSON in any case.
+    pub output: Format,
 }
 
 /// A request's body, and its part of the memory budget.
@@ -233,6 +253,16 @@ impl Payload {
                 Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
                 Cow::Owned(text) => Cow::Owned(text.into_bytes()),
             },
+            retry_after: None,
+        }
+    }
+
+    /// CSV with a header (RFC 4180).
+    pub fn csv(body: Vec<u8>) -> Self {
+        Payload {
+            status: 200,
+            content_type: "text/csv; charset=utf-8; header=present",
+            body: Cow::Owned(body),
             retry_after: None,
         }
     }

@@ -136,6 +136,7 @@ pub fn run_with_faults(
         Ok(Command::Serve(serve)) => commands::serve::run(*serve, source, faults),
         Ok(Command::Probe(probe)) => commands::probe::run(probe),
         Ok(Command::Train(train)) => commands::train::run(*train),
+        Ok(Command::Predict(predict)) => commands::predict::run(&predict),
         Ok(Command::Inspect(inspect)) => commands::inspect::run(&inspect),
         Err(error) if error.exit_code() == 0 => {
             // Help or version, asked for: to stdout, where a closed pipe is no error.

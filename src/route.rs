@@ -7,7 +7,7 @@ use tiny_http::Method;
 use crate::address::Address;
 use crate::error::{Code, RequestError};
 use crate::health::{self, Check};
-use crate::job::{Probe, ProbeKind};
+use crate::job::{Dialect, Format, Probe, ProbeKind};
 
 /// What a request wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,7 +169,35 @@ pub fn is_form(content_type: Option<&str>) -> bool {
     })
 }
 
-/// Checks that a body may be JSON, going by its content type and coding.
+/// Tells how a prediction's body is written, and how its answer is to be: CSV where the client says
+/// so, otherwise JSON.
+pub fn dialect(content_type: Option<&str>, accept: Option<&str>) -> Dialect {
+    let is_csv = content_type.is_some_and(|value| essence(value).eq_ignore_ascii_case(CSV));
+    let (csv, json) = (quality(accept, CSV), quality(accept, "application/json"));
+    let wants_csv = csv > 0.0 && csv >= json;
+    Dialect {
+        input: if is_csv { Format::Csv } else { Format::Json },
+        called_form: is_form(content_type),
+        output: if wants_csv { Format::Csv } else { Format::Json },
+    }
+}
+
+const CSV: &str = "text/csv";
+
+/// The weight that an Accept field gives a media type by its name (RFC 9110 section 12.4.2); 0 where
+/// it does not name it: ranges as in `*/*` are what clients send that do not care.
+fn quality(accept: Option<&str>, media_type: &str) -> f64 {
+    let ranges = accept.unwrap_or_default().split(',');
+    let named = ranges.filter(|range| essence(range).eq_ignore_ascii_case(media_type));
+    let weight = |range: &str| {
+        let mut parameters = range.split(';').skip(1).map(str::trim);
+        let weight = parameters.find_map(|parameter| parameter.strip_prefix("q="));
+        weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0))
+    };
+    named.map(weight).fold(0.0, f64::max)
+}
+
+/// Checks that a body may be JSON or CSV, going by its content type and coding.
 ///
 /// # Errors
 /// 415 with what would be right.
@@ -188,13 +216,15 @@ pub fn check_media_type(
     let may_be_json = essence.is_empty()
         || essence == "application/json"
         || essence.ends_with("+json")
+        || essence == CSV
         || essence == "text/plain"
         || essence == "application/octet-stream"
         || is_form(content_type);
     if may_be_json {
         return Ok(());
     }
-    let text = "the body must be JSON: send it with Content-Type: application/json";
+    let text =
+        "the body must be JSON or CSV: send it with Content-Type: application/json or text/csv";
     Err(RequestError::new(Code::UnsupportedMediaType, text))
 }
 
@@ -332,6 +362,32 @@ mod tests {
     }
 
     #[test]
+    fn csv_is_read_and_answered_where_the_client_says_so() {
+        use Format::{Csv, Json};
+        #[rustfmt::skip]
+        let table = [
+            (None, None, Json, Json),
+            (Some("text/csv"), None, Csv, Json),
+            (Some("Text/CSV; charset=utf-8"), Some("*/*"), Csv, Json),
+            (Some("application/json"), Some("text/csv"), Json, Csv),
+            (None, Some("application/json, text/csv;q=0.9"), Json, Json),
+            (None, Some("application/json;q=0.5, TEXT/CSV ; q=0.9"), Json, Csv),
+            (None, Some("text/csv;q=0, */*"), Json, Json),
+            (None, Some("text/csv;q=x"), Json, Json),
+            (None, Some("text/html,text/csv,*/*;q=0.1"), Json, Csv),
+        ];
+        for (content_type, accept, input, output) in table {
+            let dialect = dialect(content_type, accept);
+            assert_eq!(
+                (dialect.input, dialect.output),
+                (input, output),
+                "{accept:?}"
+            );
+        }
+        assert!(dialect(Some("application/x-www-form-urlencoded"), None).called_form);
+    }
+
+    #[test]
     fn content_types_that_cannot_be_json_are_refused() {
         #[rustfmt::skip]
         let table = [
@@ -339,7 +395,8 @@ mod tests {
             (Some("Application/JSON; charset=utf-8"), true), (Some("application/ld+json"), true),
             (Some("text/plain"), true), (Some("application/octet-stream"), true),
             (Some("application/x-www-form-urlencoded"), true),
-            (Some("text/html"), false), (Some("text/csv"), false), (Some("multipart/form-data; boundary=x"), false),
+            (Some("text/csv"), true), (Some("Text/CSV; charset=utf-8; header=present"), true),
+            (Some("text/html"), false), (Some("text/csvx"), false), (Some("multipart/form-data; boundary=x"), false),
             (Some("application/jsonp"), false),
         ];
         for (content_type, accepted) in table {

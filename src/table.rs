@@ -65,6 +65,8 @@ impl<'a> Table<'a> {
         let reader = csv::ReaderBuilder::new()
             .delimiter(delimiter)
             .flexible(true)
+            // With CRLF for an end the reader counts one line too few; so the CR is taken off here.
+            .terminator(csv::Terminator::Any(b'\n'))
             .from_reader(source);
         let mut table = Table {
             reader,
@@ -135,8 +137,15 @@ impl<'a> Table<'a> {
     /// # Errors
     /// A row of another length than the header, what is no UTF-8, and the source's own.
     pub fn next(&mut self, record: &mut StringRecord) -> Result<bool, String> {
-        let more = self.reader.read_record(record);
-        let more = more.map_err(|error| self.unreadable(&error))?;
+        let more = loop {
+            let more = self.reader.read_record(record);
+            let more = more.map_err(|error| self.unreadable(&error))?;
+            strip_return(record);
+            let is_blank = record.len() == 1 && record.get(0).is_some_and(str::is_empty);
+            if !(more && is_blank) {
+                break more;
+            }
+        };
         if more && record.len() != self.header.len() {
             return Err(format!(
                 "{}: the row has {} cells, but the header has {}; complete it, or quote what holds the delimiter",
@@ -211,6 +220,19 @@ impl<'a> Table<'a> {
     }
 }
 
+/// Takes the CR of a CRLF off a row's last cell.
+fn strip_return(record: &mut StringRecord) {
+    let Some(last) = record.len().checked_sub(1) else {
+        return;
+    };
+    let Some(stripped) = record.get(last).and_then(|cell| cell.strip_suffix('\r')) else {
+        return;
+    };
+    let stripped = stripped.to_owned();
+    record.truncate(last);
+    record.push_field(&stripped);
+}
+
 /// Lists names for an error, the first of many.
 fn listed(names: &[String]) -> String {
     let shown: Vec<&str> = names.iter().take(NAMES_SHOWN).map(String::as_str).collect();
@@ -256,6 +278,7 @@ mod tests {
         assert_eq!(numbers("a,b\n1,2.5\n-3e5,0\n"), expected);
         assert_eq!(numbers("\u{feff}b,x,a\r\n2.5,t,1\r\n0,,-3e5"), expected);
         assert_eq!(numbers("\"b\",\"a\"\n\"2.5\", 1 \n0,-3e5\n\n"), expected);
+        assert_eq!(numbers("a,b\r\n\r\n1,\"2.5\"\r\n-3e5,0\r\n\r\n"), expected);
         assert_eq!(numbers("a,b\n"), Ok(vec![]));
         let table = table("c,a,b,d\n").unwrap();
         let columns = table.find(&["b".to_owned()]).unwrap();
@@ -271,6 +294,8 @@ mod tests {
             ("a,b,a\n1,2,3\n", "t.csv, line 1: the column \"a\" stands there twice, as columns 1 and 3"),
             ("a,b\n1,2\n1\n", "t.csv, line 3: the row has 1 cells, but the header has 2"),
             ("a,b\n1,2,3\n", "t.csv, line 2: the row has 3 cells"),
+            ("a,b\r\n1,2\r\n\r\n1,\r\n", "t.csv, line 4, column \"b\": the cell is empty"),
+            ("a,b\r\n1,2\r\n\"1\n\",\"2\n\"\r\n1,x\r\n", "t.csv, line 6, column \"b\""),
             ("a,b\n1,\n", "t.csv, line 2, column \"b\": the cell is empty"),
             ("a,b\n1,2\n1,x\n", "t.csv, line 3, column \"b\": the cell is \"x\", but must be a number"),
             ("a,b\nNaN,2\n", "t.csv, line 2, column \"a\": the cell is NaN, but must be a finite number"),

@@ -14,11 +14,12 @@ use crate::clock::{self, Stamp};
 use crate::context::Context;
 use crate::error::{Code, RequestError};
 use crate::fault::Role;
-use crate::job::{Body, Job, Payload, Pledge, Probe, Reply, Request};
+use crate::job::{Body, Dialect, Format, Job, Payload, Pledge, Probe, Reply, Request};
 use crate::lane::{Intake, LaneKind};
 use crate::logging::FailureLog;
 use crate::model::{Model, PredictError};
 use crate::panic;
+use crate::predict::csv::{decode_csv, encode_csv};
 use crate::predict::{self, EncodeError};
 use crate::priority::{Priority, Work};
 use crate::probe;
@@ -46,14 +47,14 @@ pub fn run(context: &Context, index: usize, intake: &Intake<Job>) {
         priority.adapt(context.vitals.predict.service_time());
         match job.request {
             Request::Probe(probe) => answer_probe(context, &probe, job.pledge),
-            Request::Predict { body, called_form } => Prediction {
+            Request::Predict { body, dialect } => Prediction {
                 context,
                 lane,
                 seat,
                 began,
                 pledge: job.pledge,
             }
-            .answer(body, called_form),
+            .answer(body, dialect),
         }
         let ended = context.vitals.clock.now();
         seat.busy_since.store(Stamp::NEVER);
@@ -120,7 +121,7 @@ struct Prediction<'a> {
 }
 
 impl Prediction<'_> {
-    fn answer(self, body: Body, called_form: bool) {
+    fn answer(self, body: Body, dialect: Dialect) {
         let (context, pledge) = (self.context, self.pledge);
         let config = &context.config;
         let started = clock::instant();
@@ -143,7 +144,7 @@ impl Prediction<'_> {
             seat: self.seat,
             failures: &context.failure_log,
             body,
-            called_form,
+            dialect,
             rows_max: config.limits.max_rows,
             request_id: &pledge.request_id,
         };
@@ -186,7 +187,7 @@ struct Asked<'a> {
     seat: &'a WorkerVitals,
     failures: &'a FailureLog,
     body: Body,
-    called_form: bool,
+    dialect: Dialect,
     rows_max: usize,
     request_id: &'a str,
 }
@@ -205,8 +206,11 @@ impl Asked<'_> {
             let schema = self.model.schema();
             let mut working = Charge::new(budget);
             let bytes = &self.body.bytes;
-            let instances = predict::decode(bytes, schema, self.rows_max, &mut working)
-                .map_err(|error| blame_form(error, self.called_form, bytes))?;
+            let instances = match self.dialect.input {
+                Format::Json => predict::decode(bytes, schema, self.rows_max, &mut working)
+                    .map_err(|error| blame_form(error, self.dialect.called_form, bytes))?,
+                Format::Csv => decode_csv(bytes, schema, self.rows_max, &mut working)?,
+            };
             drop(self.body);
             *rows = Some(instances.len());
             self.seat.set_rows(instances.len());
@@ -214,17 +218,24 @@ impl Asked<'_> {
             predict::check(self.model, &instances)?;
             let failed = |error| model_failed(&error, request_id, failures);
             let output = predict::predict(self.model, &instances).map_err(failed)?;
-            predict::encode(schema, &output, charge).map_err(|error| match error {
+            let encoded = match self.dialect.output {
+                Format::Json => {
+                    predict::encode(schema, &output, charge).map(|json| Payload::json(200, json))
+                }
+                Format::Csv => {
+                    encode_csv(schema, &output, instances.len(), charge).map(Payload::csv)
+                }
+            };
+            encoded.map_err(|error| match error {
                 EncodeError::Output(error) => failed(error),
                 EncodeError::Budget(error) => error,
             })
         });
-        let result = guarded.unwrap_or_else(|message| {
+        guarded.unwrap_or_else(|message| {
             let line = format_args!("request {request_id}: the model panicked: {message}");
             failures.record(line);
             Err(RequestError::new(Code::PredictionFailed, PANICKED))
-        });
-        result.map(|json| Payload::json(200, json))
+        })
     }
 }
 
@@ -241,8 +252,7 @@ fn model_failed(error: &PredictError, request_id: &str, failures: &FailureLog) -
 fn blame_form(error: RequestError, called_form: bool, body: &[u8]) -> RequestError {
     let looks_like_json = matches!(body.trim_ascii_start().first(), None | Some(b'{' | b'['));
     if called_form && error.code == Code::InvalidJson && !looks_like_json {
-        let text =
-            "form data is not read: the body must be JSON, with Content-Type: application/json";
+        let text = "form data is not read: the body must be JSON, with Content-Type: application/json, or CSV, with text/csv";
         return RequestError::new(Code::UnsupportedMediaType, text);
     }
     error

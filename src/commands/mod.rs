@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod inspect;
+pub mod predict;
 pub mod probe;
 pub mod serve;
 pub mod train;

@@ -61,6 +61,8 @@ pub enum Command {
     Probe(ProbeArgs),
     /// Learn from a table, and write a model file
     Train(Box<TrainArgs>),
+    /// Predict for the rows of a table, without a server
+    Predict(PredictArgs),
     /// Tell what a model file holds
     Inspect(InspectArgs),
 }

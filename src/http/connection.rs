@@ -268,7 +268,10 @@ impl Connection<'_> {
         }
         let request = Request::Predict {
             body,
-            called_form: route::is_form(asked.head.content_type.as_deref()),
+            dialect: route::dialect(
+                asked.head.content_type.as_deref(),
+                asked.head.accept.as_deref(),
+            ),
         };
         let reply = match exchange::ask(
             &self.listener.http,

@@ -47,6 +47,8 @@ pub struct Head {
     pub content_type: Option<String>,
     /// `Content-Encoding`, unless it is `identity`.
     pub content_encoding: Option<String>,
+    /// What answers the client takes; several fields are one list (RFC 9110 section 5.3).
+    pub accept: Option<String>,
     /// `X-Request-Id`, if it is 1 to 128 of `[A-Za-z0-9._:-]`.
     pub request_id: Option<String>,
 }
@@ -147,6 +149,7 @@ pub fn read(head: &[u8], fields_max: usize) -> Result<Head, RequestError> {
         version,
         content_type: reading.content_type,
         content_encoding: reading.content_encoding,
+        accept: reading.accept,
         request_id: reading.request_id,
     })
 }
@@ -257,6 +260,7 @@ struct Fields {
     expect_continue: bool,
     content_type: Option<String>,
     content_encoding: Option<String>,
+    accept: Option<String>,
     request_id: Option<String>,
 }
 
@@ -299,6 +303,12 @@ impl Fields {
             if !value.eq_ignore_ascii_case(b"identity") && !value.is_empty() {
                 self.content_encoding = Some(text(value));
             }
+        } else if is("accept") {
+            let list = self.accept.get_or_insert_default();
+            if !list.is_empty() {
+                list.push(',');
+            }
+            list.push_str(&text(value));
         } else if is("x-request-id") {
             self.request_id = sane_id(value);
         }

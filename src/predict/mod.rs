@@ -1,8 +1,9 @@
 //! From a body to an answer: `decode` → the model → `encode`; knows models, not sockets.
 //!
-//! Prediction workers and the canary call the same functions. A second dialect becomes a second
-//! pair of files.
+//! Prediction workers, the canary and the commands call the same functions. Each dialect has files
+//! of its own.
 
+pub mod csv;
 mod decode;
 mod encode;
 

@@ -1,0 +1,303 @@
+//! `lanekeeper predict`: offline, the very answers of the server, row by row as a table streams by.
+//!
+//! The main thread reads rows in batches, workers predict on every core, and one thread writes the
+//! answers in the order of the rows. All queues are bounded, so that a table may be larger than
+//! memory.
+
+use std::borrow::Cow;
+use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use crossbeam_channel::{Receiver, Sender};
+use csv::StringRecord;
+
+use crate::config::PredictArgs;
+use crate::error::StartError;
+use crate::model::file::FileModel;
+use crate::model::{Model, Rows, Schema, default, file};
+use crate::panic;
+use crate::predict::csv::{cells, columns, has_probabilities};
+use crate::predict::{self, csv as dialect};
+use crate::sys;
+use crate::table::Table;
+
+/// Rows that are predicted together.
+const BATCH_ROWS: usize = 1024;
+
+/// Batches that may be under way for each worker.
+const BATCHES_AHEAD: usize = 4;
+
+/// Address space for the stack of a thread that predicts.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
+/// Rows on their way: their features, and their own cells where those are kept.
+struct Batch {
+    /// The first row's number, for errors.
+    first: usize,
+    values: Vec<f64>,
+    kept: Vec<StringRecord>,
+}
+
+/// A batch for a worker, and where its text is awaited.
+struct Job {
+    batch: Batch,
+    reply: Sender<Result<Vec<u8>, String>>,
+}
+
+/// What becomes of a batch.
+struct Answering {
+    model: FileModel,
+    json: bool,
+    /// Names of the table's own columns, where they are kept.
+    kept: Option<Vec<String>>,
+    delimiter: u8,
+}
+
+/// Why rows are no longer read.
+enum Stop {
+    /// Something is wrong: one line.
+    Failed(String),
+    /// Whoever reads the answers has gone.
+    NobodyReads,
+}
+
+/// Predicts for every row of a table.
+///
+/// # Errors
+/// A model that cannot be read, a table that does not fit it, and an answer that cannot be written.
+pub fn run(args: &PredictArgs) -> Result<(), StartError> {
+    match try_run(args) {
+        Ok(()) | Err(Stop::NobodyReads) => Ok(()),
+        Err(Stop::Failed(text)) => Err(StartError::Failed(text)),
+    }
+}
+
+fn try_run(args: &PredictArgs) -> Result<(), Stop> {
+    let model = match &args.model {
+        Some(path) => file::read(path),
+        None => default::load(),
+    };
+    let model = model.map_err(|error| Stop::Failed(error.to_string()))?;
+    let mut table = Table::open(&args.data, args.delimiter).map_err(Stop::Failed)?;
+    let columns = table.find(&model.schema().features).map_err(Stop::Failed)?;
+    let answering = Arc::new(Answering {
+        json: args.json,
+        kept: args.keep.then(|| table.header().to_vec()),
+        delimiter: args.delimiter,
+        model,
+    });
+    let workers = available_parallelism().map_or(1, usize::from);
+    let (jobs, taken) = crossbeam_channel::bounded::<Job>(workers * BATCHES_AHEAD);
+    let (order, ordered) = crossbeam_channel::bounded(workers * BATCHES_AHEAD);
+    for worker in 0..workers {
+        let (answering, taken) = (Arc::clone(&answering), taken.clone());
+        start(&format!("predict-{worker}"), move || {
+            answer(&answering, &taken)
+        })?;
+    }
+    let head = answering.head().map_err(Stop::Failed)?;
+    let (done, ended) = crossbeam_channel::bounded(1);
+    start("write", move || {
+        // It has room for the one there is.
+        let _ = done.try_send(write(&head, &ordered));
+    })?;
+    let mut first = 0;
+    let mut record = StringRecord::new();
+    let mut failure = None;
+    loop {
+        let mut batch = Batch {
+            first,
+            values: Vec::with_capacity(BATCH_ROWS * columns.len()),
+            kept: Vec::new(),
+        };
+        let mut rows = 0;
+        // Rows before one that is wrong are answered all the same.
+        while rows < BATCH_ROWS && failure.is_none() {
+            match read_row(&mut table, &columns, &mut record, &mut batch, args.keep) {
+                Ok(true) => rows += 1,
+                Ok(false) => break,
+                Err(error) => failure = Some(error),
+            }
+        }
+        batch.values.truncate(rows * columns.len());
+        if rows == 0 {
+            break;
+        }
+        first += rows;
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        // Either end is gone only where the writing thread has stopped: it knows why.
+        if order.send(answer).is_err() || jobs.send(Job { batch, reply }).is_err() {
+            break;
+        }
+        if rows < BATCH_ROWS {
+            break;
+        }
+    }
+    drop((order, jobs));
+    let written = ended
+        .recv()
+        .map_err(|_| Stop::Failed("the thread that writes has ended".to_owned()))?;
+    written?;
+    failure.map_or(Ok(()), |text| Err(Stop::Failed(text)))
+}
+
+fn start(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Stop> {
+    let started = sys::spawn(name, STACK_BYTES, body);
+    started
+        .map(|_| ())
+        .map_err(|error| Stop::Failed(format!("cannot start a thread: {error}")))
+}
+
+/// Reads one row into a batch; `false` at the end of the table.
+fn read_row(
+    table: &mut Table<'_>,
+    columns: &[crate::table::Column],
+    record: &mut StringRecord,
+    batch: &mut Batch,
+    keep: bool,
+) -> Result<bool, String> {
+    if !table.next(record)? {
+        return Ok(false);
+    }
+    for column in columns {
+        batch.values.push(table.number(record, column)?);
+    }
+    if keep {
+        batch.kept.push(record.clone());
+    }
+    Ok(true)
+}
+
+/// Answers batches until there are no more.
+fn answer(answering: &Answering, jobs: &Receiver<Job>) {
+    while let Ok(Job { batch, reply }) = jobs.recv() {
+        let text = panic::catch(|| answering.text(&batch))
+            .unwrap_or_else(|panic| Err(format!("the model panicked: {panic}")));
+        // Nobody waits any more where an earlier batch has failed.
+        let _ = reply.try_send(text);
+    }
+}
+
+/// Writes the answers in order, until there are no more or one is an error.
+fn write(head: &[u8], ordered: &Receiver<Receiver<Result<Vec<u8>, String>>>) -> Result<(), Stop> {
+    let stop = |error: io::Error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Stop::NobodyReads,
+        _ => Stop::Failed(format!("cannot write the answers: {error}")),
+    };
+    let mut stdout = BufWriter::new(io::stdout().lock());
+    stdout.write_all(head).map_err(stop)?;
+    for answer in ordered {
+        let text = answer
+            .recv()
+            .map_err(|_| Stop::Failed("a thread that predicted has ended".to_owned()))?
+            .map_err(|text| {
+                // What was answered before the error is worth having.
+                let _ = stdout.flush();
+                Stop::Failed(text)
+            })?;
+        stdout.write_all(&text).map_err(stop)?;
+    }
+    stdout.flush().map_err(stop)
+}
+
+impl Answering {
+    fn schema(&self) -> &Schema {
+        self.model.schema()
+    }
+
+    /// The header of a CSV answer; JSON lines have none.
+    fn head(&self) -> Result<Vec<u8>, String> {
+        if self.json {
+            return Ok(Vec::new());
+        }
+        let trial = Rows::new(self.model.trial().row.clone(), self.schema().features.len())
+            .ok_or("the model's trial row does not fit it")?;
+        let output = predict::predict(&self.model, &trial).map_err(|error| error.to_string())?;
+        let mut head = self.kept.clone().unwrap_or_default();
+        head.extend(columns(self.schema(), has_probabilities(&output)));
+        let mut writer = self.writer();
+        writer
+            .write_record(&head)
+            .map_err(|error| error.to_string())?;
+        writer.into_inner().map_err(|error| error.to_string())
+    }
+
+    fn writer(&self) -> csv::Writer<Vec<u8>> {
+        csv::WriterBuilder::new()
+            .delimiter(self.delimiter)
+            .from_writer(Vec::new())
+    }
+
+    /// Predicts for a batch and writes the answer.
+    fn text(&self, batch: &Batch) -> Result<Vec<u8>, String> {
+        let width = self.schema().features.len();
+        let rows = Rows::new(batch.values.clone(), width).ok_or("a row does not fit the model")?;
+        self.model.check(&rows).map_err(|fault| {
+            format!(
+                "row {}: the feature {:?} must be {}, but is {}",
+                batch.first + fault.row + 1,
+                self.schema().features[fault.feature],
+                fault.must_be,
+                rows.values()[fault.row * width + fault.feature]
+            )
+        })?;
+        let output = predict::predict(&self.model, &rows).map_err(|error| error.to_string())?;
+        let names = dialect::columns(self.schema(), has_probabilities(&output));
+        let mut writer = self.writer();
+        let mut lines = Vec::new();
+        for row in 0..rows.len() {
+            let answer = cells(self.schema(), &output, row).map_err(|error| error.to_string())?;
+            let kept = batch.kept.get(row);
+            if self.json {
+                self.put_json(&mut lines, kept, &names, &answer)?;
+            } else {
+                let own = kept.into_iter().flatten().map(str::as_bytes);
+                let all = own.chain(answer.iter().map(|cell| cell.as_bytes()));
+                writer
+                    .write_record(all)
+                    .map_err(|error| error.to_string())?;
+            }
+        }
+        if self.json {
+            return Ok(lines);
+        }
+        writer.into_inner().map_err(|error| error.to_string())
+    }
+
+    /// Writes one answer as a JSON object; numbers stand there as they do in CSV.
+    fn put_json(
+        &self,
+        lines: &mut Vec<u8>,
+        kept: Option<&StringRecord>,
+        names: &[String],
+        answer: &[Cow<'_, str>],
+    ) -> Result<(), String> {
+        let text = |text: &str| serde_json::to_string(text).map_err(|error| error.to_string());
+        let is_number = self.schema().classes.is_empty();
+        let mut fields = Vec::new();
+        if let (Some(kept), Some(header)) = (kept, &self.kept) {
+            let pairs: Result<Vec<String>, String> = header
+                .iter()
+                .zip(kept)
+                .map(|(name, cell)| Ok(format!("{}:{}", text(name)?, text(cell)?)))
+                .collect();
+            fields.push(format!("\"input\":{{{}}}", pairs?.join(",")));
+        }
+        let said = answer.first().map_or("", AsRef::as_ref);
+        fields.push(if is_number {
+            format!("\"prediction\":{said}")
+        } else {
+            format!("\"prediction\":{}", text(said)?)
+        });
+        if names.len() > 1 {
+            let shares = self.schema().classes.iter().zip(&answer[1..]);
+            let pairs: Result<Vec<String>, String> = shares
+                .map(|(label, share)| Ok(format!("{}:{share}", text(label)?)))
+                .collect();
+            fields.push(format!("\"probabilities\":{{{}}}", pairs?.join(",")));
+        }
+        lines.extend_from_slice(format!("{{{}}}\n", fields.join(",")).as_bytes());
+        Ok(())
+    }
+}

@@ -1,0 +1,269 @@
+//! What is predicted offline, and in CSV, is what the server says in JSON: bit for bit.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use lanekeeper::model::estimator::{ALGORITHMS, Task};
+
+use crate::support::{Connection, Response, Server};
+use crate::train::{Folder, IRIS, run, stderr, stdout, train};
+
+/// A table of whole numbers that every algorithm takes, with a class and a number to predict.
+fn whole_table() -> String {
+    let mut seed = 7u64;
+    let mut next = |below: u64| {
+        seed = seed
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (seed >> 33) % below
+    };
+    let mut text = "a,b,c,kind,amount\n".to_owned();
+    for row in 0..80 {
+        let (a, b, c) = (next(5), next(5), next(5));
+        let kind = ["low", "middle", "high"][(row % 3).min((a + b) as usize / 3)];
+        text.push_str(&format!(
+            "{a},{b},{c},{kind},{}\n",
+            (a * 2 + b) as f64 / 3.0
+        ));
+    }
+    text
+}
+
+fn post(server: &Server, content_type: &str, accept: &str, body: &str) -> Response {
+    let mut connection = Connection::open(server.main);
+    let request = format!(
+        "POST /predict HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: {content_type}\r\nAccept: {accept}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    connection.send(request.as_bytes());
+    connection.read()
+}
+
+/// The answers of a JSON body as the cells of a CSV body.
+fn as_cells(answer: &serde_json::Value, classes: &[String]) -> Vec<Vec<String>> {
+    let text = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let predictions = answer["predictions"].as_array().unwrap();
+    let rows = predictions.iter().enumerate().map(|(row, prediction)| {
+        let mut cells = vec![text(prediction)];
+        if let Some(shares) = answer["probabilities"].get(row) {
+            cells.extend(classes.iter().map(|class| text(&shares[class])));
+        }
+        cells
+    });
+    rows.collect()
+}
+
+fn cells(csv: &str) -> Vec<Vec<String>> {
+    let lines = csv.lines().skip(1);
+    lines
+        .map(|line| line.split(',').map(str::to_owned).collect())
+        .collect()
+}
+
+#[test]
+fn every_algorithm_says_the_same_offline_in_json_and_in_csv() {
+    let folder = Folder::new("agree");
+    let table = folder.write("whole.csv", whole_table().as_bytes());
+    let features: String = whole_table()
+        .lines()
+        .map(|line| line.split(',').take(3).collect::<Vec<_>>().join(",") + "\n")
+        .collect();
+    let instances: Vec<String> = features
+        .lines()
+        .skip(1)
+        .map(|line| format!("[{line}]"))
+        .collect();
+    let json_body = format!("{{\"instances\": [{}]}}", instances.join(","));
+    for algorithm in &ALGORITHMS {
+        let name = algorithm.name;
+        let target = match algorithm.task {
+            Task::Classification => "kind",
+            Task::Regression => "amount",
+        };
+        let out = folder.path(&format!("{name}.json"));
+        let trained = train(name, &table, target, &out, &["--features", "a,b,c"]);
+        assert_eq!(
+            trained.status.code(),
+            Some(0),
+            "{name}: {}",
+            stderr(&trained)
+        );
+        let offline = run(&["predict", "--model", &out, "--data", &table]);
+        assert_eq!(
+            offline.status.code(),
+            Some(0),
+            "{name}: {}",
+            stderr(&offline)
+        );
+        let offline = stdout(&offline);
+        let server = Server::real(&["--model", &out]);
+        server.wait_ready();
+        let csv = post(&server, "text/csv", "text/csv", &features);
+        assert_eq!(csv.status, 200, "{name}: {}", csv.body);
+        assert!(csv.field("content-type").starts_with("text/csv"), "{name}");
+        assert_eq!(csv.body, offline, "{name}");
+        let mixed = post(&server, "application/json", "text/csv", &json_body);
+        assert_eq!(mixed.body, offline, "{name}");
+        let json = post(&server, "text/csv", "*/*", &features);
+        assert_eq!(
+            json.body,
+            post(&server, "application/json", "*/*", &json_body).body
+        );
+        let classes = ["high", "low", "middle"].map(str::to_owned);
+        let answer = json.json();
+        assert_eq!(as_cells(&answer, &classes), cells(&offline), "{name}");
+        let lines = stdout(&run(&[
+            "predict", "--model", &out, "--data", &table, "--json",
+        ]));
+        for (row, line) in lines.lines().enumerate() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(line["prediction"], answer["predictions"][row], "{name}");
+            assert_eq!(
+                line.get("probabilities"),
+                answer["probabilities"].get(row),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn csv_that_does_not_fit_is_400_with_its_line_and_column() {
+    let server = Server::real(&["--max-rows", "3"]);
+    server.wait_ready();
+    let head = "sepal_length,sepal_width,petal_length,petal_width\n";
+    for (body, status, expected) in [
+        ("", 400, "the body has no header"),
+        (head, 400, "no rows"),
+        (
+            "1,2,3,4\n",
+            400,
+            "there is no column \\\"sepal_length\\\"; there are 1, 2, 3, 4",
+        ),
+        (
+            &format!("{head}1,2,3\n"),
+            400,
+            "the body, line 2: the row has 3 cells",
+        ),
+        (
+            &format!("{head}1,2,3,x\n"),
+            400,
+            "line 2, column \\\"petal_width\\\": the cell is \\\"x\\\"",
+        ),
+        (
+            &format!("{head}{}", "1,2,3,4\n".repeat(4)),
+            413,
+            "3 instances",
+        ),
+    ] {
+        let response = post(&server, "text/csv", "text/csv", body);
+        assert_eq!(response.status, status, "{body:?}: {}", response.body);
+        assert!(
+            response.body.contains(expected),
+            "{body:?}: {}",
+            response.body
+        );
+        assert_eq!(response.field("content-type"), "application/json");
+    }
+}
+
+#[test]
+fn whole_features_are_asked_for_by_name_and_place() {
+    let folder = Folder::new("whole");
+    let table = folder.write("whole.csv", whole_table().as_bytes());
+    let out = folder.path("m.json");
+    let trained = train(
+        "categorical-naive-bayes",
+        &table,
+        "kind",
+        &out,
+        &["--features", "a,b,c"],
+    );
+    assert_eq!(trained.status.code(), Some(0), "{}", stderr(&trained));
+    let server = Server::real(&["--model", &out]);
+    server.wait_ready();
+    for (value, shown) in [("0.5", "0.5"), ("-1", "-1"), ("5", "5")] {
+        let body = format!("{{\"instances\": [[1, 1, 1], [1, {value}, 1]]}}");
+        let response = server.predict(&body);
+        assert_eq!(response.status, 400, "{}", response.body);
+        let expected = format!(
+            "instances[1]: the feature \\\"b\\\" must be a whole number from 0 to 4, but is {shown}"
+        );
+        assert!(response.body.contains(&expected), "{}", response.body);
+    }
+    assert_eq!(server.status()["predictions"]["failed"], 0);
+    let odd = folder.write("odd.csv", b"a,b,c\n1,1,1\n1,7,1\n");
+    let output = run(&["predict", "--model", &out, "--data", &odd]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("row 2: the feature \"b\" must be a whole number from 0 to 4")
+    );
+}
+
+#[test]
+fn a_long_table_streams_in_order_with_its_own_columns_kept() {
+    let folder = Folder::new("long");
+    let rows = 20_000;
+    let mut text = "id;petal_width;petal_length;sepal_width;sepal_length\r\n".to_owned();
+    for row in 0..rows {
+        let width = f64::from(row % 25) / 10.0;
+        text.push_str(&format!(
+            "\"r;{row}\";{width};{};3;5\r\n",
+            width * 2.0 + 1.0
+        ));
+    }
+    let table = folder.write("long.csv", text.as_bytes());
+    let output = run(&["predict", "--data", &table, "--keep", "--delimiter", ";"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let told = stdout(&output);
+    assert!(told.starts_with(
+        "id;petal_width;petal_length;sepal_width;sepal_length;prediction;probability_setosa;"
+    ));
+    assert_eq!(told.lines().count(), rows as usize + 1);
+    for (row, line) in told.lines().skip(1).enumerate() {
+        assert!(line.starts_with(&format!("\"r;{row}\";")), "{line}");
+    }
+    let broken = text.replacen("\"r;15000\";0;", "\"r;15000\";;", 1);
+    let table = folder.write("broken.csv", broken.as_bytes());
+    let output = run(&["predict", "--data", &table, "--delimiter", ";"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("line 15002, column \"petal_width\": the cell is empty"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(
+        stdout(&output).lines().count(),
+        15_001,
+        "what came before is answered"
+    );
+}
+
+#[test]
+fn a_reader_that_leaves_ends_it_quietly_and_standard_input_is_a_table_too() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
+        .args(["predict", "--data", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut input = child.stdin.take().unwrap();
+    let iris = fs::read(IRIS).unwrap();
+    let _ = input.write_all(&iris);
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(stderr(&output), "");
+    let output = Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
+        .args(["predict", "--data", "-", "--json"])
+        .stdin(fs::File::open(IRIS).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(stdout(&output).lines().count(), 150);
+}
