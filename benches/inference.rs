@@ -1,5 +1,5 @@
 //! What a prediction costs a worker: rows/s through decode + predict + encode and each part, beside
-//! smartcore's own `predict` on the same forest in the same run.
+//! smartcore's own `predict` on the same forest in the same run; and rows/s of every algorithm.
 
 #![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)]
 
@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use lanekeeper::budget::{Budget, Charge};
 use lanekeeper::clock::instant;
-use lanekeeper::model::estimator::{ForestClassifier, Matrix};
+use lanekeeper::model::estimator::{ALGORITHMS, ForestClassifier, Matrix, Targets, Task};
 use lanekeeper::model::{Files, ModelSource, Output, Rows};
 use lanekeeper::predict;
 
-const TIME: Duration = Duration::from_millis(700);
+const TIME: Duration = Duration::from_millis(500);
 
 /// Calls `work` for a while and returns rows a second.
 fn rate(rows: usize, mut work: impl FnMut()) -> f64 {
@@ -30,7 +30,60 @@ fn rate(rows: usize, mut work: impl FnMut()) -> f64 {
     rows as f64 * f64::from(calls) / started.elapsed().as_secs_f64()
 }
 
+/// Rows that the algorithms are trained on, and features of each.
+const TRAINED_ROWS: usize = 1000;
+const FEATURES: usize = 10;
+
+/// Whole numbers from 0 to 9, which every algorithm takes, and what to predict from them.
+fn table() -> (Rows, Targets, Targets) {
+    let mut seed = 7u64;
+    let mut next = || {
+        seed = seed
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        ((seed >> 33) % 10) as f64
+    };
+    let values: Vec<f64> = (0..TRAINED_ROWS * FEATURES).map(|_| next()).collect();
+    let numbers: Vec<f64> = values
+        .chunks(FEATURES)
+        .map(|row| row[0] * 2.0 + row[1] * row[2] / 4.0 - row[3])
+        .collect();
+    let class = |number: &f64| u32::from(*number > 8.0) + u32::from(*number > 14.0);
+    let targets = Targets::Classes {
+        indices: numbers.iter().map(class).collect(),
+        classes: 3,
+    };
+    let rows = Rows::new(values, FEATURES).unwrap();
+    (rows, targets, Targets::Numbers(numbers))
+}
+
+fn every_algorithm() {
+    let (rows, classes, numbers) = table();
+    println!(
+        "every algorithm with its defaults, trained on {TRAINED_ROWS} rows of {FEATURES} features, one thread, thousands of rows/s"
+    );
+    println!("{:<26} {:>9} {:>9} {:>9}", "rows at a time", 1, 16, 256);
+    for algorithm in &ALGORITHMS {
+        let targets = match algorithm.task {
+            Task::Classification => &classes,
+            Task::Regression => &numbers,
+        };
+        let fitted = algorithm.fit(&rows, targets, &[], Some(1)).unwrap();
+        let rates = [1, 16, 256].map(|count| {
+            let some = rows.first(count);
+            let predicted = rate(count, || {
+                drop(black_box(
+                    fitted.estimator.predict(black_box(&some)).unwrap(),
+                ));
+            });
+            format!("{:>9.1}", predicted / 1e3)
+        });
+        println!("{:<26} {}", algorithm.name, rates.join(" "));
+    }
+}
+
 fn main() {
+    every_algorithm();
     let model = Files.load(None).unwrap();
     let file: serde_json::Value =
         serde_json::from_str(include_str!("../src/model/default.json")).unwrap();

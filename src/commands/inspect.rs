@@ -75,9 +75,12 @@ fn as_text(name: &str, document: &Document, model: &FileModel) -> String {
         let seen = range.map_or(String::new(), |[low, high]| {
             format!(": {low} to {high} seen")
         });
+        let importances = training.and_then(|training| training.importances.as_ref());
+        let importance = importances.and_then(|all| all.get(index));
+        let importance = importance.map_or(String::new(), |fall| format!(", importance {fall:.3}"));
         line(
             if index == 0 { "features" } else { "" },
-            format!("{feature}{seen}"),
+            format!("{feature}{seen}{importance}"),
         );
     }
     if document.features.len() > SHOWN {

@@ -86,6 +86,11 @@ pub struct TrainingDocument {
     pub score_spread: BTreeMap<String, f64>,
     /// The scores of who always says the most frequent class, or the mean.
     pub baseline: BTreeMap<String, f64>,
+    /// For each feature, by how much the first score falls on held-out rows when that feature's values
+    /// are shuffled among them (permutation importance: Breiman, "Random Forests", 2001); absent where
+    /// it was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub importances: Option<Vec<f64>>,
 }
 
 impl TrainingDocument {
@@ -94,6 +99,10 @@ impl TrainingDocument {
             |range: &[f64; 2]| range.iter().all(|end| end.is_finite()) && range[0] <= range[1];
         let sound = self.feature_ranges.len() == features
             && self.class_counts.len() == classes
+            && self
+                .importances
+                .as_ref()
+                .is_none_or(|all| all.len() == features)
             && self.feature_ranges.iter().all(in_order);
         sound.then_some(()).ok_or_else(|| {
             "what it says of its training must hold a range for each feature and a count for each class"

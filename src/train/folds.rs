@@ -44,6 +44,11 @@ pub fn assign(targets: &Targets, folds: usize, seed: u64) -> Result<Vec<usize>, 
     Ok(assigned)
 }
 
+/// Shuffles row numbers, the same way for the same seed.
+pub fn shuffle(rows: &mut [usize], seed: u64) {
+    Random(seed).shuffle(rows);
+}
+
 /// The generator SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators",
 /// 2014): the same folds for the same seed, on every machine.
 struct Random(u64);

@@ -141,6 +141,7 @@ impl Data {
             folds: u32::try_from(folds).unwrap_or(u32::MAX),
             score_spread: names(validation.map(|validation| &validation.spread)),
             baseline: names(validation.map(|validation| &validation.baseline)),
+            importances: validation.and_then(|validation| validation.importances.clone()),
         }
     }
 
@@ -252,7 +253,20 @@ pub struct Validation {
     pub spread: Scores,
     /// The mean of each score of who always says the most frequent class, or the mean.
     pub baseline: Scores,
+    /// For each feature, by how much the first score falls when its held-out values are shuffled: the
+    /// mean over the folds. `None` where that would have taken long.
+    pub importances: Option<Vec<f64>>,
 }
+
+/// What one fold gave.
+struct Fold {
+    scores: Scores,
+    baseline: Scores,
+    importances: Option<Vec<f64>>,
+}
+
+/// The most predictions that are made for importances, in all folds together.
+const IMPORTANCE_PREDICTIONS_MAX: usize = 200_000;
 
 /// Scores a recipe on `folds` folds, each predicted by a model that has not seen it, on all cores;
 /// `progress` is called as each fold is done.
@@ -291,14 +305,26 @@ pub fn cross_validate(
         scored.push(result?);
         progress();
     }
-    let (scores, baselines): (Vec<Scores>, Vec<Scores>) = scored.into_iter().unzip();
-    if scores.len() < folds {
+    if scored.len() < folds {
         return Err("a thread that trained has ended".to_owned());
     }
+    let importances: Option<Vec<Vec<f64>>> =
+        scored.iter().map(|fold| fold.importances.clone()).collect();
+    let mean = |all: Vec<Vec<f64>>| {
+        let sum = |feature: usize| all.iter().map(|fold| fold[feature]).sum::<f64>();
+        (0..data.features.len())
+            .map(|feature| sum(feature) / folds as f64)
+            .collect()
+    };
+    let all = |of: fn(&Fold) -> &Scores| -> Vec<Scores> {
+        scored.iter().map(|fold| of(fold).clone()).collect()
+    };
+    let scores = all(|fold| &fold.scores);
     Ok(Validation {
         spread: score::spread(&scores),
         scores: score::mean(&scores),
-        baseline: score::mean(&baselines),
+        baseline: score::mean(&all(|fold| &fold.baseline)),
+        importances: importances.map(mean),
     })
 }
 
@@ -308,7 +334,7 @@ fn score_fold(
     recipe: &Recipe,
     assigned: &[usize],
     fold: usize,
-) -> Result<(Scores, Scores), String> {
+) -> Result<Fold, String> {
     let (held_out, rest): (Vec<usize>, Vec<usize>) =
         (0..assigned.len()).partition(|row| assigned[*row] == fold);
     let (rows, targets) = data.subset(&rest)?;
@@ -325,10 +351,44 @@ fn score_fold(
         .predict(&unseen)
         .map_err(|error| error.to_string())?;
     let baseline = score::baseline(&targets, unseen.len());
-    Ok((
-        score::score(&truth, &predicted),
-        score::score(&truth, &baseline),
-    ))
+    let scores = score::score(&truth, &predicted);
+    let is_cheap = data.rows.len() * data.features.len() <= IMPORTANCE_PREDICTIONS_MAX;
+    let importances = if is_cheap {
+        let seed = recipe.seed.wrapping_add(fold as u64);
+        Some(importances(&fitted, &unseen, &truth, &scores, seed)?)
+    } else {
+        None
+    };
+    Ok(Fold {
+        baseline: score::score(&truth, &baseline),
+        scores,
+        importances,
+    })
+}
+
+/// Shuffles each feature in turn, and returns by how much the first score falls.
+fn importances(
+    fitted: &Fitted,
+    rows: &Rows,
+    truth: &Targets,
+    scores: &Scores,
+    seed: u64,
+) -> Result<Vec<f64>, String> {
+    let first = |scores: &Scores| scores.values().next().copied().unwrap_or(0.0);
+    let width = rows.width();
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    folds::shuffle(&mut order, seed);
+    let falls = (0..width).map(|feature| {
+        let mut values = rows.values().to_vec();
+        for (row, other) in order.iter().enumerate() {
+            values[row * width + feature] = rows.values()[other * width + feature];
+        }
+        let shuffled = Rows::new(values, width).ok_or("the rows are of different lengths")?;
+        let predicted = fitted.estimator.predict(&shuffled);
+        let predicted = predicted.map_err(|error| error.to_string())?;
+        Ok(first(scores) - first(&score::score(truth, &predicted)))
+    });
+    falls.collect()
 }
 
 /// The answer that a trial must give, from the model's own; `None` where that is none.

@@ -56,6 +56,9 @@ fn a_model_beats_the_baseline_on_what_can_be_learned() {
     assert_eq!(validation.scores["accuracy"], 1.0);
     assert_eq!(validation.spread["accuracy"], 0.0);
     assert_eq!(validation.baseline["accuracy"], 0.5);
+    let importances = validation.importances.clone().unwrap();
+    assert!(importances[0] > 0.3, "{importances:?}");
+    assert_eq!(importances[1], 0.0, "noise");
     let document = data.document(4, Some(&validation));
     assert_eq!(document.class_counts, [60, 60]);
     assert_eq!(document.feature_ranges, [[0.0, 9.0], [0.0, 12.0]]);

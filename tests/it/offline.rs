@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use lanekeeper::model::estimator::{ALGORITHMS, Task};
+use lanekeeper::model::estimator::{ALGORITHMS, Probabilities, Task};
 
 use crate::support::{Connection, Response, Server};
 use crate::train::{Folder, IRIS, run, stderr, stdout, train};
@@ -266,4 +266,81 @@ fn a_reader_that_leaves_ends_it_quietly_and_standard_input_is_a_table_too() {
         .output()
         .unwrap();
     assert_eq!(stdout(&output).lines().count(), 150);
+}
+
+/// The commands of README, by what they do.
+fn readme_commands() -> Vec<Vec<String>> {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let commands = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("cargo run --release -- "));
+    commands
+        .map(|line| line.split(' ').map(str::to_owned).collect())
+        .collect()
+}
+
+#[test]
+fn the_commands_of_readme_work_as_they_stand_there() {
+    let folder = Folder::new("readme");
+    let mut served = None;
+    let mut seen = Vec::new();
+    for command in readme_commands() {
+        // As pasted at the root of a checkout, but for where the model goes.
+        let args: Vec<String> = command
+            .iter()
+            .map(|word| match word.strip_prefix("/tmp/") {
+                Some(name) => folder.path(name),
+                None => word.replace("tests/data/iris.csv", IRIS),
+            })
+            .collect();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        seen.push(command[0].clone());
+        if let ["serve", rest @ ..] = &args[..] {
+            served = Some(Server::real(rest));
+            continue;
+        }
+        let output = run(&args);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{args:?}: {}",
+            stderr(&output)
+        );
+        assert!(!stdout(&output).is_empty(), "{args:?}");
+    }
+    assert_eq!(seen, ["train", "inspect", "serve", "predict"]);
+    let server = served.unwrap();
+    server.wait_ready();
+    let answer = server
+        .predict(r#"{"instances": [[5.1, 3.5, 1.4, 0.2]]}"#)
+        .json();
+    assert_eq!(answer["predictions"], serde_json::json!(["setosa"]));
+    let iris = fs::read_to_string(IRIS).unwrap();
+    let answer = post(&server, "text/csv", "text/csv", &iris);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.body.lines().count(), 151);
+}
+
+#[test]
+fn readme_tells_of_every_algorithm_what_the_code_says() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    for algorithm in &ALGORITHMS {
+        let parameters: Vec<String> = algorithm
+            .parameters()
+            .iter()
+            .map(|parameter| format!("`{}={}`", parameter.name, parameter.default))
+            .collect();
+        let probabilities = match algorithm.probabilities {
+            Probabilities::None => "–",
+            Probabilities::VoteShares => "shares of votes",
+            Probabilities::Logistic => "logistic function",
+        };
+        let row = format!(
+            "| `{}` | {} | {probabilities} | {} |",
+            algorithm.name,
+            parameters.join(", "),
+            algorithm.features
+        );
+        assert!(readme.contains(&row), "README.md has no row\n{row}");
+    }
 }

@@ -98,7 +98,7 @@ fn a_table_becomes_a_model_file_that_tells_what_it_is_and_is_served() {
         "seed 42",
         "trees 30",
         "150 rows",
-        "sepal_length: 4.3 to 7.9 seen",
+        "sepal_length: 4.3 to 7.9 seen, importance ",
         "versicolor: 50 rows",
         "accuracy 0.9",
         "baseline 0.333",
