@@ -13,7 +13,7 @@ use lanekeeper::model::estimator::{ALGORITHMS, ForestClassifier, Matrix, Targets
 use lanekeeper::model::{Files, ModelSource, Output, Rows};
 use lanekeeper::predict;
 
-const TIME: Duration = Duration::from_millis(500);
+const TIME: Duration = Duration::from_millis(250);
 
 /// Calls `work` for a while and returns rows a second.
 fn rate(rows: usize, mut work: impl FnMut()) -> f64 {

@@ -81,6 +81,15 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
     let model = model.map_err(|error| Stop::Failed(error.to_string()))?;
     let mut table = Table::open(&args.data, args.delimiter).map_err(Stop::Failed)?;
     let columns = table.find(&model.schema().features).map_err(Stop::Failed)?;
+    let others = table.others(&columns);
+    if !args.keep && !others.is_empty() {
+        // A stderr that is closed is no reason to stop.
+        let _ = writeln!(
+            io::stderr(),
+            "lanekeeper: columns that are not used: {}",
+            others.join(", ")
+        );
+    }
     let answering = Arc::new(Answering {
         json: args.json,
         kept: args.keep.then(|| table.header().to_vec()),

@@ -29,8 +29,10 @@ pub const SMARTCORE_VERSION: &str = "0.7.0";
 /// The largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 
-/// The most features or classes a model may have, and bytes a name.
-const NAMES_MAX: usize = 10_000;
+/// The most features or classes a model may have.
+pub const NAMES_MAX: usize = 10_000;
+
+/// The most bytes of a name.
 const NAME_BYTES_MAX: usize = 256;
 
 /// A model file's contents.

@@ -13,7 +13,7 @@ use std::thread::available_parallelism;
 use csv::StringRecord;
 
 use crate::model::estimator::{Algorithm, Fitted, Targets, Task};
-use crate::model::file::{ExpectedDocument, TrainingDocument};
+use crate::model::file::{self, ExpectedDocument, TrainingDocument};
 use crate::model::{Output, Rows};
 use crate::panic;
 use crate::sys;
@@ -208,6 +208,13 @@ fn classify(labels: &[String]) -> Result<(Targets, Vec<String>), String> {
         return Err(format!(
             "the target has one class, {:?}, in every row: there is nothing to tell apart",
             classes.first().map_or("", String::as_str)
+        ));
+    }
+    if classes.len() > file::NAMES_MAX {
+        return Err(format!(
+            "the target has {} classes, but a model may have {}; if it is a number, choose a regressor",
+            classes.len(),
+            file::NAMES_MAX
         ));
     }
     let places: BTreeMap<&str, u32> = (0..)

@@ -19,6 +19,13 @@ fn what_cannot_be_learned_from_is_told() {
     let error = |text, task| read(text, task).unwrap_err();
     let one = error("x,y\n1,a\n2,a\n", Task::Classification);
     assert!(one.contains("one class, \"a\""), "{one}");
+    let mut many = "x,y\n".to_owned();
+    (0..10_001).for_each(|row| many.push_str(&format!("1,{row}\n")));
+    let many = error(&many, Task::Classification);
+    assert!(
+        many.contains("10001 classes") && many.contains("a regressor"),
+        "{many}"
+    );
     let none = error("x,y\n", Task::Regression);
     assert_eq!(none, "the table has no rows");
     let alone = error("y\n1\n", Task::Regression);

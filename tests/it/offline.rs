@@ -259,7 +259,10 @@ fn a_reader_that_leaves_ends_it_quietly_and_standard_input_is_a_table_too() {
     drop(input);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
-    assert_eq!(stderr(&output), "");
+    assert_eq!(
+        stderr(&output),
+        "lanekeeper: columns that are not used: species\n"
+    );
     let output = Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
         .args(["predict", "--data", "-", "--json"])
         .stdin(fs::File::open(IRIS).unwrap())

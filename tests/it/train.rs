@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::support::Server;
+use crate::support::{Server, eventually};
 
 pub const IRIS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/iris.csv");
 
@@ -234,6 +234,38 @@ fn what_cannot_be_trained_is_one_line_with_its_place_and_nothing_is_written() {
     );
     assert_eq!(nowhere.status.code(), Some(1));
     assert!(stderr(&nowhere).contains("cannot write the model file /nowhere/m.json"));
+}
+
+#[test]
+fn an_interrupt_leaves_no_half_file() {
+    let folder = Folder::new("interrupt");
+    let mut text = "a,b,y\n".to_owned();
+    (0..20_000).for_each(|row| text.push_str(&format!("{},{},{}\n", row % 97, row % 89, row % 7)));
+    let table = folder.write("t.csv", text.as_bytes());
+    let out = folder.path("never.json");
+    let args = [
+        "--algorithm",
+        "random-forest-classifier",
+        "--target",
+        "y",
+        "--out",
+        &out,
+    ];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
+        .args(["train", "--data", &table, "--param", "n_trees=5000"])
+        .args(args)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let task = format!("/proc/{}/task", child.id());
+    eventually("the folds are under way", || {
+        fs::read_dir(&task).is_ok_and(|threads| threads.count() > 1)
+    });
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), None, "ended by the signal");
+    let left = fs::read_dir(folder.path("")).unwrap().count();
+    assert_eq!(left, 1, "the table alone");
 }
 
 #[test]
