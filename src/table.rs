@@ -3,7 +3,7 @@
 //! The `csv` crate reads quotes, CRLF and a byte order mark. What it cannot know is checked here:
 //! every error is one line with file, line, column and the remedy.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -15,6 +15,9 @@ const ECHO_MAX: usize = 40;
 
 /// Names that an error lists.
 const NAMES_SHOWN: usize = 20;
+
+/// The most columns of a table: each name is kept, and a client's header may be nothing but commas.
+const COLUMNS_MAX: usize = 20_000;
 
 /// A table as it is read.
 pub struct Table<'a> {
@@ -75,6 +78,12 @@ impl<'a> Table<'a> {
         };
         let header = table.reader.headers().cloned();
         let header = header.map_err(|error| table.unreadable(&error))?;
+        if header.len() > COLUMNS_MAX {
+            return Err(format!(
+                "{name}, line 1: a table may have {COLUMNS_MAX} columns, but it has {}",
+                header.len()
+            ));
+        }
         table.header = header.iter().map(|name| name.trim().to_owned()).collect();
         if table.header.iter().all(String::is_empty) {
             return Err(format!(
@@ -94,27 +103,30 @@ impl<'a> Table<'a> {
     /// # Errors
     /// A column that is missing, or stands there twice.
     pub fn find(&self, names: &[String]) -> Result<Vec<Column>, String> {
-        names.iter().map(|name| self.find_one(name)).collect()
+        let mut places: HashMap<&str, (usize, Option<usize>)> = HashMap::new();
+        for (index, name) in self.header.iter().enumerate() {
+            places
+                .entry(name)
+                .and_modify(|(_, again)| *again = again.or(Some(index)))
+                .or_insert((index, None));
+        }
+        let find = |name: &String| self.column(name, places.get(name.as_str()).copied());
+        names.iter().map(find).collect()
     }
 
-    fn find_one(&self, name: &str) -> Result<Column, String> {
-        let mut places = self
-            .header
-            .iter()
-            .enumerate()
-            .filter(|(_, own)| *own == name);
-        match (places.next(), places.next()) {
-            (Some((index, _)), None) => Ok(Column {
+    fn column(&self, name: &str, places: Option<(usize, Option<usize>)>) -> Result<Column, String> {
+        match places {
+            Some((index, None)) => Ok(Column {
                 name: name.to_owned(),
                 index,
             }),
-            (Some((first, _)), Some((second, _))) => Err(format!(
+            Some((first, Some(second))) => Err(format!(
                 "{}, line 1: the column {name:?} stands there twice, as columns {} and {}; rename or remove one",
                 self.name,
                 first + 1,
                 second + 1
             )),
-            (None, _) => Err(format!(
+            None => Err(format!(
                 "{}, line 1: there is no column {name:?}; there are {}",
                 self.name,
                 listed(&self.header)
@@ -307,6 +319,12 @@ mod tests {
             assert!(error.starts_with(expected), "{text:?}: {error}");
             assert_eq!(error.lines().count(), 1);
         }
+        let wide = ",".repeat(COLUMNS_MAX);
+        let error = numbers(&wide).unwrap_err();
+        assert!(
+            error.contains("may have 20000 columns, but it has 20001"),
+            "{error}"
+        );
         let latin = Table::new("t.csv", Box::new(&b"a,b\n1,2\n1,\xe9\n"[..]), b',');
         let mut latin = latin.unwrap();
         let mut record = StringRecord::new();

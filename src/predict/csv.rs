@@ -19,6 +19,12 @@ use crate::table::Table;
 /// A line longer than this may be copied while it is read.
 const LONG_LINE_BYTES: usize = 64 << 10;
 
+/// A row of more cells than this counts for the budget.
+const MANY_CELLS: usize = 4096;
+
+/// Bytes to know where a cell ends, as they grow by doubling.
+const CELL_BYTES: usize = 2 * size_of::<usize>();
+
 /// Decodes a CSV body into rows of the schema's width, all of them finite; their memory is charged to
 /// `charge`.
 ///
@@ -56,16 +62,31 @@ pub fn decode_csv(
         .ok_or_else(|| invalid("the body has a header, but no rows".to_owned()))
 }
 
-/// What the reader may copy of a body: a whole line, and each cell of it again.
+/// What the reader may keep of a body while it reads it: a whole row, where each of its cells ends,
+/// and each cell again. In a body of honest width, that is nothing.
 fn copied_bytes(body: &[u8]) -> usize {
     let has_long_line = body
         .chunks_exact(LONG_LINE_BYTES)
         .any(|piece| !piece.contains(&b'\n'));
-    if has_long_line {
+    let commas = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b',').count();
+    // Between quotes a line's end is part of a cell, so that a row may be the whole body.
+    let cells = if body.contains(&b'"') {
+        commas(body)
+    } else {
+        let lines = body.split(|byte| *byte == b'\n');
+        lines.map(commas).max().unwrap_or(0)
+    };
+    let copies = if has_long_line {
         body.len().saturating_mul(3)
     } else {
         0
-    }
+    };
+    let ends = if cells > MANY_CELLS {
+        cells.saturating_mul(CELL_BYTES)
+    } else {
+        0
+    };
+    copies.saturating_add(ends)
 }
 
 /// The columns of an answer.
@@ -294,5 +315,12 @@ mod tests {
         let long = format!("x,y\n1,{}\n", "2".repeat(300_000));
         let error = decode_csv(long.as_bytes(), &schema(&[]), 9, &mut charge).unwrap_err();
         assert_eq!(error.code, Code::OverBudget);
+        for wide in [
+            ",".repeat(20_000),
+            format!("\"\n\"{}", ",\n".repeat(20_000)),
+        ] {
+            let error = decode_csv(wide.as_bytes(), &schema(&[]), 9, &mut charge).unwrap_err();
+            assert_eq!(error.code, Code::OverBudget);
+        }
     }
 }
