@@ -36,7 +36,10 @@ pub fn run(args: TrainArgs) -> Result<(), StartError> {
             "--data, --target and --out must be given; see lanekeeper train --help".to_owned(),
         ));
     };
-    check_parameters(algorithm, &args.parameters)?;
+    // Before a large table is read.
+    algorithm
+        .check_parameters(&args.parameters)
+        .map_err(StartError::Usage)?;
     let table = Table::open(data, args.delimiter).map_err(StartError::Failed)?;
     let data = Data::read(table, target, args.features.as_deref(), algorithm.task)
         .map_err(StartError::Failed)?;
@@ -132,26 +135,6 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<bool> {
         ));
     }
     Ok(interrupted.load(Ordering::Acquire))
-}
-
-/// Refuses unknown parameters before a large table is read.
-fn check_parameters(algorithm: &Algorithm, typed: &[(String, String)]) -> Result<(), StartError> {
-    let known = algorithm.parameters();
-    for (name, _) in typed {
-        if !known.iter().any(|parameter| parameter.name == *name) {
-            let names: Vec<&str> = known.iter().map(|known| known.name.as_str()).collect();
-            return Err(StartError::Usage(format!(
-                "{} has no parameter {name:?}; it has {}",
-                algorithm.name,
-                if names.is_empty() {
-                    "none".to_owned()
-                } else {
-                    names.join(", ")
-                },
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// A bar on a terminal, and nothing elsewhere.

@@ -181,7 +181,7 @@ pub fn read(path: &Path) -> Result<FileModel, LoadError> {
 pub fn read_document(path: &Path) -> Result<(Document, FileModel), LoadError> {
     let fault = |reason: String| {
         LoadError(format!(
-            "cannot serve the model file {}: {reason}",
+            "cannot use the model file {}: {reason}",
             path.display()
         ))
     };

@@ -347,3 +347,39 @@ fn readme_tells_of_every_algorithm_what_the_code_says() {
         assert!(readme.contains(&row), "README.md has no row\n{row}");
     }
 }
+
+#[test]
+fn what_cannot_be_predicted_or_inspected_is_one_line_and_exit_code_1() {
+    let folder = Folder::new("cannot");
+    let broken = folder.write("broken.json", b"{\"format\": \"lanekeeper-model\"");
+    let column = folder.write(
+        "column.csv",
+        b"sepal_length,sepal_width,petal_length\n1,2,3\n",
+    );
+    let cell = folder.write(
+        "cell.csv",
+        b"sepal_length,sepal_width,petal_length,petal_width\n1,2,3,x\n",
+    );
+    #[rustfmt::skip]
+    let table: &[(&[&str], &str)] = &[
+        (&["inspect", "--model", "/nowhere.json"], "cannot use the model file /nowhere.json"),
+        (&["inspect", "--model", &broken], "broken.json: it is cut short"),
+        (&["predict", "--model", &broken, "--data", IRIS], "broken.json: it is cut short"),
+        (&["predict", "--data", "/nowhere.csv"], "cannot read /nowhere.csv"),
+        (&["predict", "--data", &column], "column.csv, line 1: there is no column \"petal_width\""),
+        (&["predict", "--data", &cell], "cell.csv, line 2, column \"petal_width\": the cell is \"x\""),
+    ];
+    for (args, expected) in table {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let told = stderr(&output);
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(
+            told.starts_with("lanekeeper: ") && told.contains(expected),
+            "{told}"
+        );
+    }
+    let usage = run(&["predict"]);
+    assert_eq!(usage.status.code(), Some(2));
+    assert!(stderr(&usage).contains("--data"), "{}", stderr(&usage));
+}

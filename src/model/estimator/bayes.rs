@@ -154,8 +154,8 @@ pub(super) mod gaussian {
         var: Vec<Vec<f64>>,
     }
 
-    pub(in super::super) fn list() -> Vec<Parameter> {
-        parameters::list(&GaussianNBParameters::default())
+    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+        parameters::known(&GaussianNBParameters::default(), typed)
     }
 
     pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
@@ -223,8 +223,8 @@ pub(super) mod bernoulli {
         binarize: Option<f64>,
     }
 
-    pub(in super::super) fn list() -> Vec<Parameter> {
-        parameters::list(&BernoulliNBParameters::<f64>::default())
+    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+        parameters::known(&BernoulliNBParameters::<f64>::default(), typed)
     }
 
     pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
@@ -298,8 +298,8 @@ pub(super) mod multinomial {
         feature_log_prob: Vec<Vec<f64>>,
     }
 
-    pub(in super::super) fn list() -> Vec<Parameter> {
-        parameters::list(&MultinomialNBParameters::default())
+    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+        parameters::known(&MultinomialNBParameters::default(), typed)
     }
 
     pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
@@ -368,8 +368,8 @@ pub(super) mod categorical {
         n_features: usize,
     }
 
-    pub(in super::super) fn list() -> Vec<Parameter> {
-        parameters::list(&CategoricalNBParameters::default())
+    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+        parameters::known(&CategoricalNBParameters::default(), typed)
     }
 
     pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {

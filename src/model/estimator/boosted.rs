@@ -34,8 +34,8 @@ impl Predictor for Boosted {
     }
 }
 
-pub(super) fn list() -> Vec<Parameter> {
-    parameters::list(&XGRegressorParameters::default())
+pub(super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+    parameters::known(&XGRegressorParameters::default(), typed)
 }
 
 pub(super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {

@@ -118,8 +118,8 @@ macro_rules! linear {
         pub(super) mod $name {
             use super::*;
 
-            pub(in super::super) fn list() -> Vec<Parameter> {
-                parameters::list(&<$parameters>::default())
+            pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+                parameters::known(&<$parameters>::default(), typed)
             }
 
             pub(in super::super) fn fit(
@@ -242,8 +242,8 @@ pub(super) mod logistic_regression {
         num_classes: usize,
     }
 
-    pub(in super::super) fn list() -> Vec<Parameter> {
-        parameters::list(&LogisticRegressionParameters::<f64>::default())
+    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+        parameters::known(&LogisticRegressionParameters::<f64>::default(), typed)
     }
 
     pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {

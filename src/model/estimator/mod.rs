@@ -87,6 +87,7 @@ struct Training<'a> {
     parameters: &'a [(String, String)],
 }
 
+type Known = fn(&[(String, String)]) -> Result<Vec<Parameter>, String>;
 type Fit = fn(Training<'_>) -> Result<(String, Values), String>;
 type Read = fn(&str, Shape) -> Result<Estimator, String>;
 
@@ -101,7 +102,7 @@ pub struct Algorithm {
     pub probabilities: Probabilities,
     /// What its features may be, in words.
     pub features: &'static str,
-    list: fn() -> Vec<Parameter>,
+    known: Known,
     fit: Fit,
     read: Read,
 }
@@ -116,7 +117,7 @@ macro_rules! algorithm {
             task: Task::$task,
             probabilities: Probabilities::$probabilities,
             features: $features,
-            list: $($module)::+::list,
+            known: $($module)::+::known,
             fit: $($module)::+::fit,
             read: $($module)::+::read,
         }
@@ -187,7 +188,18 @@ const TRIED_ROWS_MAX: usize = 100;
 impl Algorithm {
     /// Its parameters, by smartcore's names.
     pub fn parameters(&self) -> Vec<Parameter> {
-        (self.list)()
+        // Without any that were typed there is nothing to refuse.
+        (self.known)(&[]).unwrap_or_default()
+    }
+
+    /// Checks names and values of parameters as they are typed.
+    ///
+    /// # Errors
+    /// An unknown name or a bad value: one line that lists what there is.
+    pub fn check_parameters(&self, typed: &[(String, String)]) -> Result<(), String> {
+        (self.known)(typed)
+            .map(|_| ())
+            .map_err(|error| format!("{}: {error}", self.name))
     }
 
     /// Trains on `rows` with parameters as they are typed; `seed` stands for a parameter of that name

@@ -132,8 +132,8 @@ fn build<T: Send + 'static>(
     built?.map_err(|error| error.to_string())
 }
 
-fn list() -> Vec<Parameter> {
-    parameters::list(&Chosen::default())
+fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+    parameters::known(&Chosen::default(), typed)
 }
 
 fn fit<T: Serialize>(training: Training<'_>, targets: Vec<T>) -> Result<(String, Values), String> {
@@ -217,8 +217,8 @@ impl Predictor for Regressor {
 pub(super) mod classifier {
     use super::*;
 
-    pub(in super::super) fn list() -> Vec<Parameter> {
-        super::list()
+    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+        super::known(typed)
     }
 
     pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
@@ -261,8 +261,8 @@ pub(super) mod classifier {
 pub(super) mod regressor {
     use super::*;
 
-    pub(in super::super) fn list() -> Vec<Parameter> {
-        super::list()
+    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+        super::known(typed)
     }
 
     pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {

@@ -26,8 +26,19 @@ pub type Values = BTreeMap<String, Value>;
 /// Something that cannot be a name of a variant, to learn from serde which there are.
 const NO_VARIANT: &str = "\u{0}";
 
-/// Lists the parameters of `P` with what may be typed for each.
-pub(super) fn list<P: Serialize + DeserializeOwned>(defaults: &P) -> Vec<Parameter> {
+/// Lists the parameters of `P` with what may be typed for each, if all of `typed` may.
+///
+/// # Errors
+/// As [`apply`].
+pub(super) fn known<P: Serialize + DeserializeOwned>(
+    defaults: &P,
+    typed: &[(String, String)],
+) -> Result<Vec<Parameter>, String> {
+    apply(defaults, typed)?;
+    Ok(list(defaults))
+}
+
+fn list<P: Serialize + DeserializeOwned>(defaults: &P) -> Vec<Parameter> {
     let defaults = map(defaults);
     let describe = |(name, default): (&String, &Value)| Parameter {
         name: name.clone(),

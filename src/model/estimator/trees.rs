@@ -164,8 +164,8 @@ regressing!(
 pub(super) mod random_forest_classifier {
     use super::*;
 
-    pub(in super::super) fn list() -> Vec<Parameter> {
-        parameters::list(&RandomForestClassifierParameters::default())
+    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+        parameters::known(&RandomForestClassifierParameters::default(), typed)
     }
 
     pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
@@ -187,8 +187,8 @@ pub(super) mod random_forest_classifier {
 pub(super) mod decision_tree_classifier {
     use super::*;
 
-    pub(in super::super) fn list() -> Vec<Parameter> {
-        parameters::list(&DecisionTreeClassifierParameters::default())
+    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+        parameters::known(&DecisionTreeClassifierParameters::default(), typed)
     }
 
     pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
@@ -217,8 +217,10 @@ macro_rules! regressor {
         pub(super) mod $name {
             use super::*;
 
-            pub(in super::super) fn list() -> Vec<Parameter> {
-                parameters::list(&<$parameters>::default())
+            pub(in super::super) fn known(
+                typed: &[(String, String)],
+            ) -> Result<Vec<Parameter>, String> {
+                parameters::known(&<$parameters>::default(), typed)
             }
 
             pub(in super::super) fn fit(
