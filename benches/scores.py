@@ -21,7 +21,7 @@ from sklearn.ensemble import ExtraTreesRegressor, GradientBoostingRegressor
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
-from sklearn.naive_bayes import BernoulliNB, GaussianNB, MultinomialNB
+from sklearn.naive_bayes import BernoulliNB, CategoricalNB, GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -42,6 +42,7 @@ CASES = [
     ("digits", "knn-classifier", [], lambda s: KNeighborsClassifier(3)),
     ("digits", "multinomial-naive-bayes", [], lambda s: MultinomialNB()),
     ("digits", "bernoulli-naive-bayes", ["binarize=8"], lambda s: BernoulliNB(binarize=8)),
+    ("digits", "categorical-naive-bayes", [], lambda s: CategoricalNB(min_categories=17)),
     ("diabetes", "random-forest-regressor", ["n_trees=100", "m=10"],
      lambda s: RandomForestRegressor(random_state=s)),
     ("diabetes", "extra-trees-regressor", ["n_trees=100", "m=10"],

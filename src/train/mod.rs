@@ -347,20 +347,12 @@ fn score_fold(
     let (rows, targets) = data.subset(&rest)?;
     let (unseen, truth) = data.subset(&held_out)?;
     let fitted = recipe.fit(&rows, &targets)?;
-    if let Err(fault) = fitted.estimator.check(&unseen) {
-        return Err(format!(
-            "a fold has a value that the others have not: the feature {:?} must be {}; choose fewer --folds, or 0",
-            data.features[fault.feature], fault.must_be
-        ));
-    }
-    let predicted = fitted
-        .estimator
-        .predict(&unseen)
-        .map_err(|error| error.to_string())?;
+    let all_fit = fitted.estimator.check(&unseen).is_ok();
+    let predicted = predict_what_fits(&fitted, &unseen, data.classes.len())?;
     let baseline = score::baseline(&targets, unseen.len());
     let scores = score::score(&truth, &predicted);
     let is_cheap = data.rows.len() * data.features.len() <= IMPORTANCE_PREDICTIONS_MAX;
-    let importances = if is_cheap {
+    let importances = if is_cheap && all_fit {
         let seed = recipe.seed.wrapping_add(fold as u64);
         Some(importances(&fitted, &unseen, &truth, &scores, seed)?)
     } else {
@@ -370,6 +362,31 @@ fn score_fold(
         baseline: score::score(&truth, &baseline),
         scores,
         importances,
+    })
+}
+
+/// Predicts for held-out rows. One that the model refuses, for a category that the other folds have
+/// not, is answered with a class that there is not: a prediction that is refused is not right.
+fn predict_what_fits(fitted: &Fitted, rows: &Rows, classes: usize) -> Result<Output, String> {
+    let predict = |rows: &Rows| {
+        let predicted = fitted.estimator.predict(rows);
+        predicted.map_err(|error| error.to_string())
+    };
+    if fitted.estimator.check(rows).is_ok() {
+        return predict(rows);
+    }
+    let mut indices = Vec::with_capacity(rows.len());
+    for row in rows.iter() {
+        let row = Rows::new(row.to_vec(), rows.width()).ok_or("a row does not fit the model")?;
+        let known = fitted.estimator.check(&row).is_ok();
+        match known.then(|| predict(&row)).transpose()? {
+            Some(Output::Classes { indices: own, .. }) => indices.extend(own),
+            Some(Output::Numbers(_)) | None => indices.push(classes as u32),
+        }
+    }
+    Ok(Output::Classes {
+        indices,
+        probabilities: None,
     })
 }
 

@@ -70,3 +70,26 @@ fn a_model_beats_the_baseline_on_what_can_be_learned() {
     assert_eq!(document.class_counts, [60, 60]);
     assert_eq!(document.feature_ranges, [[0.0, 9.0], [0.0, 12.0]]);
 }
+
+#[test]
+fn a_held_out_row_of_a_category_that_the_others_have_not_counts_as_wrong() {
+    let mut text = "x,y\n".to_owned();
+    for row in 0..40 {
+        // The category 9 is in one row alone, and with it in one fold.
+        let category = if row == 7 { 9 } else { row % 2 };
+        text.push_str(&format!("{category},{}\n", ["a", "b"][row % 2]));
+    }
+    let data = Arc::new(read(&text, Task::Classification).unwrap());
+    let recipe = Recipe {
+        algorithm: estimator::find("categorical-naive-bayes").unwrap(),
+        parameters: vec![],
+        seed: 1,
+    };
+    let validation = cross_validate(&data, &recipe, 4, || {}).unwrap();
+    let expected = 39.0 / 40.0;
+    assert!(
+        (validation.scores["accuracy"] - expected).abs() < 1e-12,
+        "{validation:?}"
+    );
+    assert_eq!(validation.importances, None);
+}

@@ -262,7 +262,8 @@ fn an_interrupt_leaves_no_half_file() {
         fs::read_dir(&task).is_ok_and(|threads| threads.count() > 1)
     });
     let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    // Not SIGINT, which the background jobs of a shell ignore.
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), None, "ended by the signal");
     let left = fs::read_dir(folder.path("")).unwrap().count();
     assert_eq!(left, 1, "the table alone");
