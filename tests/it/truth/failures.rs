@@ -2,6 +2,7 @@
 
 use super::judge::Truth;
 use super::matrix::{Begin, End, ROW, Row, STEP, Step};
+use super::stage::until;
 use crate::support::action::{ANSWER, FAIL, PANIC};
 
 /// The trial fails from here on, of a model that had passed it: readiness fails with the next trial,
@@ -254,6 +255,28 @@ pub const ROWS: &[Row] = &[
             ..STEP
         }],
         end: End::Left,
+        ..ROW
+    },
+    Row {
+        // A restart would help nobody whose predictions succeed.
+        name: "the trial fails, and then real predictions succeed all the same",
+        steps: &[
+            Step {
+                does: "the model fails on its trial, and honest load begins before the limit",
+                act: |stage| {
+                    stage.tell("trial fail");
+                    until("the trial has failed", || {
+                        stage.server.probe("/readyz").status == 500
+                    });
+                    stage.load(2, 20, ANSWER, 1.0);
+                },
+                ready: Truth::NoAfter(300),
+                hold: 2_500,
+                check: |stage| assert!(stage.had(200) > 10),
+                ..STEP
+            },
+            CURED,
+        ],
         ..ROW
     },
     Row {
