@@ -4,6 +4,7 @@
 //! in a hurry probes a real process meanwhile, and what it heard is held against that: a live server
 //! that is said to be dead is a false positive, a dead one that passes a false negative.
 
+mod control;
 mod failures;
 mod hangs;
 mod judge;

@@ -55,7 +55,7 @@ pub struct Score {
     pub false_positives: usize,
     pub true_negatives: usize,
     pub false_negatives: usize,
-    /// Probes without an answer where the machine was starved on purpose.
+    /// Probes without an answer where the machine had no time for anybody.
     pub late: usize,
     /// From the beginning of each step whose truth is no to the first probe that said so.
     pub detections: Vec<Duration>,
@@ -65,8 +65,8 @@ pub struct Score {
 }
 
 /// What is to be known of the row that is judged.
-#[derive(Debug, Clone, Copy)]
-pub struct Terms {
+#[derive(Clone, Copy)]
+pub struct Terms<'a> {
     pub stall_timeout: Duration,
     /// How long the right verdict may take to come back.
     pub settling: Duration,
@@ -74,6 +74,20 @@ pub struct Terms {
     pub starved: bool,
     /// Whether the first step comes after a time in which probes passed.
     pub passed_before: bool,
+    /// Whether a probe had no answer in time through no fault of the server's.
+    pub excuses: &'a dyn Fn(&Record) -> bool,
+}
+
+/// Whether a probe shows what is true: it passes, or fails and, where the server answers, says so.
+pub fn shows(record: &Record, truth: Truth, answers: bool) -> bool {
+    // Whoever has been stuck for the limit is known to be, and answered.
+    let answers = answers || matches!(truth, Truth::Stalled(_));
+    match (truth, &record.heard) {
+        (Truth::Yes | Truth::Unasked, heard) => *heard == Heard::Passed,
+        (_, Heard::Passed) => false,
+        (_, Heard::Failed(..)) => true,
+        (_, Heard::Nothing(_)) => !answers,
+    }
 }
 
 /// Judges what one question has heard.
@@ -131,9 +145,9 @@ fn classify(
             let what = format!("said {status} {text:?}, but should pass");
             note(question, record, &what, moments, score);
         }
-        Heard::Nothing(_) if terms.starved => score.late += 1,
         Heard::Nothing(_) if may_be_silent && !may_pass => score.true_positives += 1,
         Heard::Nothing(_) if may_be_silent => {}
+        Heard::Nothing(_) if terms.starved || (terms.excuses)(record) => score.late += 1,
         Heard::Nothing(why) => {
             // Where it should fail the kubelet draws the right conclusion, but an answer was owed.
             score.false_positives += 1;
@@ -203,7 +217,7 @@ fn phases(
         };
         let passes = moment.truth == Truth::Yes;
         // Until there is a stall to be known, it is too early to fail; without an acceptor, a probe
-        // waits meanwhile. Whoever has been stuck for the limit is known to be, and answered.
+        // waits meanwhile.
         let known = (moment.began + early).min(until);
         let stalled = matches!(moment.truth, Truth::Stalled(_));
         let may_be_silent = !moment.answers && !stalled;
@@ -212,7 +226,7 @@ fn phases(
             .iter()
             .filter(|record| record.sent >= moment.began && record.answered <= until)
             .filter(|record| record.answered >= known)
-            .find(|record| (record.heard == Heard::Passed) == passes)
+            .find(|record| shows(record, moment.truth, moment.answers))
             .map(|record| record.answered);
         let by = moment.acted + late;
         let settled = turned.unwrap_or(by).min(by).min(until);
@@ -236,11 +250,12 @@ fn phases(
 mod tests {
     use super::*;
 
-    const TERMS: Terms = Terms {
+    const TERMS: Terms<'_> = Terms {
         stall_timeout: Duration::from_secs(1),
         settling: SLACK,
         starved: false,
         passed_before: true,
+        excuses: &|_| false,
     };
 
     /// What is heard from a moment on, each probe 20 ms after the other, all in milliseconds.
@@ -333,6 +348,42 @@ mod tests {
         let mut told = until(3_100).concat();
         told[160].1 = failed();
         check(&truths, &[told], (1, 0, true));
+    }
+
+    #[test]
+    fn silence_is_no_failing_and_is_excused_only_where_the_machine_is_to_blame() {
+        let truths = [(0, Truth::Stalled(0))];
+        let told = [
+            heard(0, 1_200, &passed()),
+            heard(1_200, 1_220, &Heard::Nothing("timeout")),
+            heard(1_220, 1_500, &passed()),
+            heard(1_500, 5_000, &failed()),
+        ];
+        check(&truths, &told, (1, 0, true));
+        let origin = Instant::now();
+        let moment = Moment {
+            began: origin,
+            acted: origin,
+            truth: Truth::Yes,
+            answers: true,
+        };
+        let record = |heard| Record {
+            sent: origin,
+            answered: origin + Duration::from_secs(1),
+            heard,
+        };
+        let terms = Terms {
+            excuses: &|_| true,
+            ..TERMS
+        };
+        let end = origin + Duration::from_secs(2);
+        let wrongs = |heard| {
+            let records = [record(heard)];
+            let score = judge(Question::Alive, &records, &[moment], end, terms);
+            (score.false_positives, score.late)
+        };
+        assert_eq!(wrongs(Heard::Nothing("timeout")), (0, 1));
+        assert_eq!(wrongs(failed()), (1, 0));
     }
 
     #[test]

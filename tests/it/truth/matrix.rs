@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use lanekeeper::drill::measure::Latencies;
 use lanekeeper::drill::report::{Table, millis, p99_millis};
 
-use super::judge::{Moment, SLACK, Score, Terms, Truth, judge};
-use super::prober::{Heard, Prober, QUESTIONS, Question};
+use super::control::Control;
+use super::judge::{Moment, SLACK, Score, Terms, Truth, judge, shows};
+use super::prober::{Prober, QUESTIONS, Question, Record};
 use super::stage::Stage;
 
 /// Runs rows one at a time and holds every probe to 50 ms where the machine is not starved.
@@ -171,7 +172,7 @@ impl Row {
     }
 
     /// Runs the row and judges what was heard.
-    pub fn run(&self) -> Report {
+    pub fn run(&self, control: Option<&Control>) -> Report {
         let began = Instant::now();
         let mut report = Report {
             name: self.name,
@@ -185,14 +186,14 @@ impl Row {
             stage
         });
         match opened {
-            Ok(stage) => self.watch(stage, &mut report),
+            Ok(stage) => self.watch(stage, control, &mut report),
             Err(why) => report.wrongs.push(format!("did not begin: {why}")),
         }
         report.took = began.elapsed();
         report
     }
 
-    fn watch(&self, mut stage: Stage, report: &mut Report) {
+    fn watch(&self, mut stage: Stage, control: Option<&Control>, report: &mut Report) {
         stage.prober = Some(Prober::start(stage.server.probe.unwrap()));
         let mut happened: Vec<(Instant, Instant)> = Vec::new();
         for (index, step) in self.steps.iter().enumerate() {
@@ -231,11 +232,12 @@ impl Row {
                 settling: self.settling(question),
                 starved: self.starved,
                 passed_before: self.begin == Begin::Serving,
+                excuses: &|record: &Record| control.is_some_and(|control| control.excuses(record)),
             };
             let heard = &records[question as usize];
             let score = judge(question, heard, &moments, end, terms);
             report.wrongs.extend(score.wrongs.iter().cloned());
-            if self.starved && score.late * 10 > heard.len() {
+            if score.late * 10 > heard.len() {
                 let of = heard.len();
                 let wrong = format!("{} of {of} probes had no answer in time", score.late);
                 report.wrongs.push(wrong);
@@ -258,16 +260,17 @@ impl Row {
         let stall = Duration::from_millis(self.stall);
         let shown = |question: Question| {
             let millis = Duration::from_millis;
-            let (passes, from, within) = match step.truth(question) {
+            let truth = step.truth(question);
+            let (from, within) = match truth {
                 Truth::Unasked => return true,
-                Truth::Yes => (true, began, self.settling(question)),
-                Truth::No => (false, began, SLACK),
-                Truth::NoAfter(after) => (false, began, millis(after) + SLACK),
-                Truth::Stalled(late) => (false, began + stall, stall + millis(late) + SLACK),
+                Truth::Yes => (began, self.settling(question)),
+                Truth::No => (began, SLACK),
+                Truth::NoAfter(after) => (began, millis(after) + SLACK),
+                Truth::Stalled(late) => (began + stall, stall + millis(late) + SLACK),
             };
             acted.elapsed() > within
                 || prober.has_heard(question, began, |record| {
-                    record.answered >= from && (record.heard == Heard::Passed) == passes
+                    record.answered >= from && shows(record, truth, step.answers)
                 })
         };
         while !QUESTIONS.into_iter().all(shown) {
@@ -298,8 +301,10 @@ pub fn run(rows: &[&Row]) -> Vec<Report> {
         .iter()
         .copied()
         .partition(|row| row.company == Company::Welcome && !strict);
-    let mut reports = side_by_side(&together, TOGETHER);
-    reports.extend(alone.into_iter().map(Row::run));
+    // In strict mode there are no excuses.
+    let control = (!strict).then(Control::start);
+    let mut reports = side_by_side(&together, TOGETHER, control.as_ref());
+    reports.extend(alone.into_iter().map(|row| row.run(control.as_ref())));
     let place = |name| rows.iter().position(|row| row.name == name);
     reports.sort_by_key(|report| place(report.name));
     if strict {
@@ -317,14 +322,14 @@ pub fn run(rows: &[&Row]) -> Vec<Report> {
     reports
 }
 
-fn side_by_side(rows: &[&Row], threads: usize) -> Vec<Report> {
+fn side_by_side(rows: &[&Row], threads: usize, control: Option<&Control>) -> Vec<Report> {
     let next = AtomicUsize::new(0);
     let reports = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..threads.min(rows.len()) {
             let body = || {
                 while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let report = row.run();
+                    let report = row.run(control);
                     reports.lock().unwrap().push(report);
                 }
             };

@@ -128,7 +128,8 @@ impl Drop for Prober {
     }
 }
 
-fn probe(address: SocketAddr, question: Question) -> Record {
+/// Asks once, on a connection of its own.
+pub fn probe(address: SocketAddr, question: Question) -> Record {
     let target = Target::probe(address, question.path()).unwrap();
     let sent = Instant::now();
     let mut client = Client::new(address);
