@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use super::prober::{self, Question, Record};
 
-/// What an idle machine answers in a thousandth of: no server with two workers holds others up so.
-const TOO_LONG: Duration = Duration::from_millis(200);
+/// What an idle machine takes a hundredth of: no server with two workers holds others up so.
+const TOO_LONG: Duration = Duration::from_millis(100);
 
 const INTERVAL: Duration = Duration::from_millis(20);
 
@@ -48,12 +48,15 @@ impl Control {
         let (stop, address) = (Arc::clone(&control.stop), control.address);
         let waits = Arc::clone(&control.waits);
         control.spawn("asks control", move || {
+            // From one answer to the next: who sleeps is held up too where nobody gets a core.
+            let mut last = Instant::now();
             while !stop.load(Ordering::Relaxed) {
-                let record = prober::probe(address, Question::Alive);
-                if record.latency() > TOO_LONG {
-                    waits.lock().unwrap().push((record.sent, record.answered));
+                thread::sleep(INTERVAL); // the rhythm of probes
+                let answered = prober::probe(address, Question::Alive).answered;
+                if answered.duration_since(last) > INTERVAL + TOO_LONG {
+                    waits.lock().unwrap().push((last, answered));
                 }
-                thread::sleep(INTERVAL.saturating_sub(record.latency())); // the rhythm of probes
+                last = answered;
             }
         });
         control
