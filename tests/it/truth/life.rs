@@ -4,6 +4,7 @@ use rustix::process::{Resource, Signal};
 
 use super::judge::Truth;
 use super::matrix::{Begin, End, ROW, Row, STEP, Step};
+use super::stage::until;
 use crate::support::action::{ALLOCATE, ANSWER, BLOCK, SLEEP};
 
 /// The model is not there yet: whoever waits for it is alive.
@@ -181,9 +182,14 @@ pub const ROWS: &[Row] = &[
                 does: "a prediction takes all that a limit leaves, and the process dies of it",
                 act: |stage| {
                     const LEFT: u64 = 256 << 20;
-                    let most = stage.address_space() + LEFT;
+                    // The model takes 16 MiB at a time.
+                    const LAST: u64 = 32 << 20;
+                    let most = stage.address_space().unwrap() + LEFT;
                     stage.limit(Resource::As, Some(most));
                     stage.send(ALLOCATE);
+                    until("the memory is taken", || {
+                        stage.address_space().is_none_or(|size| size + LAST > most)
+                    });
                 },
                 check: |stage| assert!(!stage.wait().success()),
                 ..GONE

@@ -293,13 +293,14 @@ impl Stage {
             .unwrap_or_else(|error| panic!("{resource:?} cannot be {most:?}: {error}"));
     }
 
-    /// Address space of the process in bytes.
-    pub fn address_space(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.pid()));
-        let status = status.unwrap();
-        let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
-        let kib = size.and_then(|size| size.trim().strip_suffix(" kB"));
-        kib.unwrap().trim().parse::<u64>().unwrap() << 10
+    /// Address space of the process in bytes; `None` once it is dead.
+    pub fn address_space(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.pid())).ok()?;
+        let size = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmSize:"))?;
+        let kib: u64 = size.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+        Some(kib << 10)
     }
 
     /// Sends a prediction that will never be answered.
