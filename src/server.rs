@@ -156,7 +156,8 @@ impl Server {
         );
         log::info!("listening on {}, {probes}", addresses[0]);
         while !self.signals.told() {
-            self.wait(self.context.config.tick());
+            let due = self.crew.next_substitution().unwrap_or(Duration::MAX);
+            self.wait(self.context.config.tick().min(due));
             self.tick();
             match self.loaded.try_recv() {
                 Ok(Ok(model)) => self.announce(model.as_ref(), &addresses[0], &probes),

@@ -16,6 +16,8 @@ pub struct Limits {
     pub any_stuck_is_fatal: bool,
     /// For how long a trial may be under way while nothing real succeeds.
     pub canary_timeout: Duration,
+    /// Stuck workers get substitutes.
+    pub replaces_stuck: bool,
 }
 
 impl From<&Config> for Limits {
@@ -24,6 +26,7 @@ impl From<&Config> for Limits {
             stall_timeout: config.stall_timeout,
             any_stuck_is_fatal: config.verdicts.stall_policy == StallPolicy::Any,
             canary_timeout: config.canary_timeout(),
+            replaces_stuck: config.verdicts.replace_stuck_workers,
         }
     }
 }
@@ -33,9 +36,13 @@ impl From<&Config> for Limits {
 pub struct Worker {
     /// Since when it has been on its present prediction; `None` if it is idle.
     pub busy_since: Option<Stamp>,
-    /// Whether another has taken its place.
+    /// Whether another has taken its place, or will at once: the main thread wakes up when a worker
+    /// becomes stuck that may have a substitute.
     pub substituted: bool,
 }
+
+/// How long after a worker has become stuck its substitute is taken for granted, at most.
+const SUBSTITUTED_WITHIN: Duration = Duration::from_millis(250);
 
 /// The acceptor thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -89,12 +96,24 @@ impl Snapshot {
         // each success after the trial that it may stand for.
         let waiting = lane.queue_length.load(Ordering::Acquire);
         let moved_at = lane.filled_at.load().max(lane.taken_at.load());
+        let finished_from = lane.finished_from.load();
+        let patience = limits.stall_timeout + SUBSTITUTED_WITHIN.min(limits.stall_timeout / 4);
+        let looked_at = vitals.clock.now();
+        let gets_substitute = |since: Stamp| {
+            limits.replaces_stuck
+                && since != Stamp::NEVER
+                && finished_from > since
+                && looked_at.since(since) < patience
+        };
         let seats = lane.workers.iter();
         let workers: Vec<Worker> = seats
             .filter(|seat| seat.alive.load(Ordering::Acquire))
-            .map(|seat| Worker {
-                busy_since: known(seat.busy_since.load()),
-                substituted: seat.substituted.load(Ordering::Acquire),
+            .map(|seat| {
+                let since = seat.busy_since.load();
+                Worker {
+                    busy_since: known(since),
+                    substituted: seat.substituted.load(Ordering::Acquire) || gets_substitute(since),
+                }
             })
             .collect();
         let last_ended = lane.workers.iter().map(|seat| seat.ended_at.load()).max();
@@ -139,6 +158,7 @@ impl Snapshot {
                 stall_timeout: Duration::from_secs(60),
                 any_stuck_is_fatal: false,
                 canary_timeout: Duration::from_secs(30),
+                replaces_stuck: true,
             },
             workers: vec![idle, idle],
             deserted_since: None,

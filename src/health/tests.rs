@@ -204,3 +204,44 @@ fn who_is_not_alive_is_not_ready() {
     let readiness: Vec<_> = names(ProbeKind::Readiness).collect();
     assert!(readiness.starts_with(&liveness));
 }
+
+#[test]
+fn a_stuck_worker_that_is_to_be_substituted_is_missed_for_a_moment_only_where_it_is_not() {
+    use crate::clock::ProcessClock;
+    use crate::vitals::Vitals;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    let second = 1_000_000_000;
+    let nanos = Arc::new(AtomicU64::new(second));
+    let clock = ProcessClock::manual(Arc::clone(&nanos), Duration::from_secs(1));
+    let vitals = Vitals::new(clock, (8, 2), (8, 2));
+    for worker in vitals.predict.workers.iter().take(2) {
+        worker.alive.store(true, Ordering::Release);
+        worker.busy_since.store(Stamp(second));
+    }
+    let limits = |replaces_stuck| Limits {
+        replaces_stuck,
+        ..quiet().limits
+    };
+    let at = |millis: u64, replaces_stuck| {
+        // As the main thread does, a tick for each second.
+        while nanos.load(Ordering::Acquire) < second + millis * 1_000_000 {
+            let now = nanos.load(Ordering::Acquire);
+            let next = (now + second).min(second + millis * 1_000_000);
+            nanos.store(next, Ordering::Release);
+            vitals.clock.tick();
+        }
+        alive(&Snapshot::of(&vitals, limits(replaces_stuck)))
+    };
+    assert_eq!(at(59_999, true), Ok(()));
+    assert_eq!(
+        at(60_000, true),
+        Err("workers"),
+        "nothing else came to an end"
+    );
+    vitals.predict.finished_from.store(Stamp(second + 1));
+    assert_eq!(at(60_000, true), Ok(()), "a substitute is on its way");
+    assert_eq!(at(60_000, false), Err("workers"), "none will come");
+    assert_eq!(at(60_250, true), Err("workers"), "none could be started");
+}

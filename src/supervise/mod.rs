@@ -172,6 +172,22 @@ impl Crew {
         Ok(())
     }
 
+    /// When a worker will become stuck that is to get a substitute, so that it gets it at once.
+    ///
+    /// Those that are stuck already have had their chance, and get the next at a tick.
+    pub fn next_substitution(&self) -> Option<Duration> {
+        if !self.context.config.verdicts.replace_stuck_workers {
+            return None;
+        }
+        let lane = &self.context.vitals.predict;
+        let (evidence, now) = (lane.finished_from.load(), self.context.vitals.clock.now());
+        let limit = self.context.config.stall_timeout;
+        let stamps = lane.workers.iter().map(|worker| worker.busy_since.load());
+        let hopeful = stamps.filter(|since| *since != Stamp::NEVER && evidence > *since);
+        let left = hopeful.map(|since| limit.saturating_sub(now.since(since)));
+        left.filter(|left| !left.is_zero()).min()
+    }
+
     fn complain(&mut self, name: &str, error: &io::Error) {
         let now = clock::instant();
         let recent = |at: Instant| now.saturating_duration_since(at) < COMPLAINT_INTERVAL;

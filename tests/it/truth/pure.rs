@@ -56,6 +56,7 @@ impl Subject {
             stall_timeout: LIMIT,
             any_stuck_is_fatal: false,
             canary_timeout: LIMIT,
+            replaces_stuck: true,
         };
         health::failure(ProbeKind::Liveness, &Snapshot::of(&self.vitals, limits)).is_none()
     }
