@@ -80,6 +80,11 @@ fn dispatch(context: &Context, job: Job, lanes: &Lanes) {
         LaneKind::Predict => &lanes.predict,
     };
     if let Err(Full(job)) = lane.offer(job) {
+        if kind == LaneKind::Probe {
+            // Nobody has answered for long. Its connection sees that the job is gone, and answers by
+            // itself: probe workers that hang must not make a service fail that works.
+            return drop(job);
+        }
         let refusal = admission::queue_full(kind.vitals(&context.vitals));
         job.refuse(refusal, clock::instant());
     }

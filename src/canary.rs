@@ -39,7 +39,7 @@ pub fn run(context: &Context, wanted: &Receiver<()>) {
             // The loader makes the first one.
             interval
         } else {
-            Moment::of(vitals).wait(interval)
+            Moment::of(vitals, context.config.stall_timeout).wait(interval)
         };
         if !wait.is_zero() {
             match wanted.recv_timeout(wait) {
@@ -68,10 +68,12 @@ struct Moment {
     succeeded_at: Stamp,
     /// Failures in a row, the first and the last.
     failures: Option<(u32, Stamp, Stamp)>,
+    /// When failing trials come to be fatal, and that one more must have failed by then.
+    fatal: Option<(Stamp, Duration)>,
 }
 
 impl Moment {
-    fn of(vitals: &Vitals) -> Self {
+    fn of(vitals: &Vitals, stall_timeout: Duration) -> Self {
         let trials = &vitals.trials;
         let count = trials.failures.count();
         let span = trials.failures.span();
@@ -81,6 +83,10 @@ impl Moment {
             passed: trials.verdict() == TrialVerdict::Passed,
             succeeded_at: vitals.succeeded_at.load(),
             failures: span.map(|(first, last)| (count, first, last)),
+            fatal: trials.failed_since_passed().and_then(|(first, last)| {
+                let from = first.max(vitals.succeeded_at.load());
+                (last.since(from) < stall_timeout).then_some((from, stall_timeout))
+            }),
             now: vitals.clock.now(),
         }
     }
@@ -102,6 +108,10 @@ impl Moment {
             None => None,
         };
         let due = asked.map_or(routine, |asked| asked.min(routine));
+        // A verdict of life and death is made on the evidence of that moment.
+        let due = self
+            .fatal
+            .map_or(due, |(from, limit)| due.min(left(from, limit)));
         due.max(left(self.ended_at, REST.min(interval)))
     }
 }
@@ -134,6 +144,7 @@ mod tests {
             passed: true,
             succeeded_at: Stamp::NEVER,
             failures: None,
+            fatal: None,
         };
         #[rustfmt::skip]
         let table = [
@@ -147,6 +158,7 @@ mod tests {
             ("so is the second after a single one", Moment { began_at: at(98_000), ended_at: at(98_000), failures: Some((1, at(99_000), at(99_000))), ..calm }, 0),
             ("three in a row are one", Moment { failures: Some((3, at(99_990), at(99_999))), ..calm }, 0),
             ("but once a second", Moment { began_at: at(99_700), ended_at: at(99_700), failures: Some((9, at(90_000), at(99_999))), ..calm }, 700),
+            ("what would be fatal is looked at then", Moment { passed: false, fatal: Some((at(50_000), Duration::from_secs(55))), ..calm }, 5000),
             ("old failures have had theirs", Moment { failures: Some((9, at(90_000), at(98_999))), ..calm }, 9000),
         ];
         for (name, moment, expected) in table {
@@ -164,6 +176,7 @@ mod tests {
             passed: false,
             succeeded_at: Stamp::NEVER,
             failures: Some((3, at(100_040), at(100_050))),
+            fatal: None,
         };
         assert_eq!(
             moment.wait(Duration::from_millis(40)),

@@ -59,7 +59,7 @@ pub fn run(context: &Context, index: usize, intake: &Intake<Job>) {
         let ended = context.vitals.clock.now();
         seat.busy_since.store(Stamp::NEVER);
         seat.set_task(None);
-        lane.completed_at.store(ended);
+        lane.completed_at.advance(ended);
         lane.completed.increment();
         // Another has its place. Where that comes to be known only after this look, the next job is
         // its last.

@@ -13,13 +13,11 @@ use humantime::format_duration;
 use crate::job::ProbeKind;
 use crate::vitals::{Phase, TrialVerdict};
 
+use self::snapshot::REPLACED_WITHIN;
 pub use self::snapshot::{Acceptor, Limits, Snapshot, Worker};
 
 /// First line of a failing `/livez`.
 pub const NOT_ALIVE: &str = "Service has stopped completing predictions";
-
-/// For how long a thread may be missing: the main thread replaces it at once where it can.
-const REPLACED_WITHIN: Duration = Duration::from_secs(1);
 
 /// For how long the system may refuse connections; the server closes some of its own meanwhile.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
@@ -227,16 +225,17 @@ fn model_still_works(snapshot: &Snapshot) -> Outcome {
     let TrialVerdict::Failed(reason) = &snapshot.trial else {
         return Ok(());
     };
-    match snapshot.trials_failing_since {
-        // A prediction that succeeds is better evidence than a trial.
-        Some(since) if snapshot.now.since(since) >= limit && snapshot.succeeded_at < since => {
-            Err(format!(
-                "every trial of this model has failed for --stall-timeout ({}) or longer, though it had passed before: {reason}",
-                format_duration(limit),
-            ))
-        }
-        _ => Ok(()),
+    let Some((first, last)) = snapshot.failed_trials else {
+        return Ok(());
+    };
+    // A prediction that succeeds is better evidence than a trial; and one trial is none.
+    if last.since(first.max(snapshot.succeeded_at)) < limit {
+        return Ok(());
     }
+    Err(format!(
+        "every trial of this model has failed for --stall-timeout ({}) or longer, though it had passed before: {reason}",
+        format_duration(limit),
+    ))
 }
 
 fn is_not_draining(snapshot: &Snapshot) -> Outcome {

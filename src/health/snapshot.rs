@@ -41,6 +41,9 @@ pub struct Worker {
     pub substituted: bool,
 }
 
+/// For how long a thread may be missing: the main thread replaces it at once where it can.
+pub(super) const REPLACED_WITHIN: Duration = Duration::from_secs(1);
+
 /// How long after a worker has become stuck its substitute is taken for granted, at most.
 const SUBSTITUTED_WITHIN: Duration = Duration::from_millis(250);
 
@@ -78,8 +81,8 @@ pub struct Snapshot {
     pub trial: TrialVerdict,
     /// Since when a trial has been under way.
     pub trial_running_since: Option<Stamp>,
-    /// Since when every trial has failed, of a model that had passed one.
-    pub trials_failing_since: Option<Stamp>,
+    /// When a model that had passed a trial failed the first and the last one since.
+    pub failed_trials: Option<(Stamp, Stamp)>,
     /// When a real prediction last succeeded.
     pub succeeded_at: Stamp,
     /// When the system first and last refused a connection to the main listener, with none that was
@@ -105,9 +108,12 @@ impl Snapshot {
                 && finished_from > since
                 && looked_at.since(since) < patience
         };
+        // Who has just ended is being replaced, and counts as who is idle.
+        let is_replaced =
+            |ended: Stamp| ended != Stamp::NEVER && looked_at.since(ended) < REPLACED_WITHIN;
         let seats = lane.workers.iter();
         let workers: Vec<Worker> = seats
-            .filter(|seat| seat.alive.load(Ordering::Acquire))
+            .filter(|seat| seat.alive.load(Ordering::Acquire) || is_replaced(seat.ended_at.load()))
             .map(|seat| {
                 let since = seat.busy_since.load();
                 Worker {
@@ -123,7 +129,7 @@ impl Snapshot {
         let gone = !acceptor.alive.load(Ordering::Acquire);
         let trials = &vitals.trials;
         let trial_running_since = known(trials.running_since.load());
-        let trials_failing_since = trials.failing_since();
+        let failed_trials = trials.failed_since_passed();
         Snapshot {
             limits,
             deserted_since: last_ended.and_then(known).filter(|_| workers.is_empty()),
@@ -138,7 +144,7 @@ impl Snapshot {
             phase: vitals.phase(),
             trial: trials.verdict(),
             trial_running_since,
-            trials_failing_since,
+            failed_trials,
             succeeded_at: vitals.succeeded_at.load(),
             accept_failures: vitals.accept_failures[0].span(),
             now: vitals.clock.now(),
@@ -168,7 +174,7 @@ impl Snapshot {
             phase: Phase::Serving,
             trial: TrialVerdict::Passed,
             trial_running_since: None,
-            trials_failing_since: None,
+            failed_trials: None,
             succeeded_at: Stamp::NEVER,
             accept_failures: None,
         }

@@ -144,14 +144,16 @@ fn failing_trials_are_fatal_only_after_the_limit_and_where_the_model_had_passed(
     #[rustfmt::skip]
     let table = [
         ("it never passed", None, Stamp::NEVER, Ok(())),
-        ("for a while", Some(ago(59)), Stamp::NEVER, Ok(())),
-        ("for as long as the limit", Some(ago(60)), ago(61), Err("inference")),
-        ("but real predictions succeed", Some(ago(60)), ago(1), Ok(())),
+        ("for a while", Some((ago(59), ago(0))), Stamp::NEVER, Ok(())),
+        ("once, long ago", Some((ago(90), ago(90))), Stamp::NEVER, Ok(())),
+        ("for as long as the limit", Some((ago(60), ago(0))), ago(61), Err("inference")),
+        ("but real predictions succeed", Some((ago(90), ago(0))), ago(1), Ok(())),
+        ("one prediction succeeded at first", Some((ago(90), ago(0))), ago(80), Err("inference")),
     ];
-    for (name, trials_failing_since, succeeded_at, expected) in table {
+    for (name, failed_trials, succeeded_at, expected) in table {
         let snapshot = Snapshot {
             trial: TrialVerdict::Failed("no".into()),
-            trials_failing_since,
+            failed_trials,
             succeeded_at,
             ..quiet()
         };

@@ -125,7 +125,7 @@ fn readyz_fails_with_500_or_asks_to_come_back_with_503() {
 #[test]
 fn no_reason_makes_an_answer_longer_than_kubelet_reads_or_breaks_its_lines() {
     let snapshot = Snapshot {
-        trials_failing_since: Some(Stamp(1)),
+        failed_trials: Some((Stamp(1), Stamp(90_000_000_000))),
         succeeded_at: Stamp::NEVER,
         ..failed(&"é\n\r\0".repeat(100_000))
     };

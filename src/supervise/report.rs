@@ -28,6 +28,9 @@ const WORKERS_MAX: usize = 32;
 /// What kubelet reads of a termination message (Kubernetes, "Determine the Reason for Pod Failure").
 const MESSAGE_BYTES_MAX: usize = 4096;
 
+/// The most of one line of it.
+const LINE_BYTES_MAX: usize = 1000;
+
 const STACK_BYTES: usize = 256 * 1024;
 
 /// Makes reports, one at a time.
@@ -210,6 +213,7 @@ fn parse_stat(stat: &str) -> Option<(char, u64)> {
 fn first_lines(lines: &[String]) -> String {
     let mut message = String::new();
     for line in lines {
+        let line = cut(line);
         if message.len() + line.len() + 1 > MESSAGE_BYTES_MAX {
             break;
         }
@@ -217,6 +221,15 @@ fn first_lines(lines: &[String]) -> String {
         message.push('\n');
     }
     message
+}
+
+/// Cuts a line short where it is long, as a model's own words may be.
+fn cut(line: &str) -> &str {
+    let mut end = line.len().min(LINE_BYTES_MAX);
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    &line[..end]
 }
 
 /// Replaces what a file holds; it is never made, as only kubelet's own is read.
@@ -251,9 +264,11 @@ mod tests {
 
     #[test]
     fn a_message_is_whole_lines_within_what_kubelet_reads() {
-        let lines = vec!["a".repeat(2000), "b".repeat(2000), "c".repeat(2000)];
-        let message = first_lines(&lines);
-        assert_eq!(message.len(), 4002);
-        assert!(message.ends_with("b\n"));
+        let lines: Vec<String> = ["a", "b", "c", "d"].map(|line| line.repeat(900)).into();
+        let message = first_lines(&[lines.clone(), lines].concat());
+        assert_eq!(message.len(), 4 * 901);
+        assert!(message.ends_with("d\n"));
+        let long = first_lines(&["é".repeat(50_000), "b".to_owned()]);
+        assert_eq!(long.len(), 1000 + "\nb\n".len());
     }
 }

@@ -127,7 +127,7 @@ impl LaneVitals {
 
     /// Counts a job that was taken up.
     pub fn count_taken(&self, now: Stamp) {
-        self.taken_at.store(now);
+        self.taken_at.advance(now);
         self.taken.fetch_add(1, Ordering::AcqRel);
         self.queue_length.fetch_sub(1, Ordering::AcqRel);
     }

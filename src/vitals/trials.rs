@@ -116,10 +116,10 @@ impl Trials {
         verdict.clone()
     }
 
-    /// When a model that had passed one failed the first one after it; `None` where the last one
-    /// passed, or none ever did.
-    pub fn failing_since(&self) -> Option<Stamp> {
-        let (since, _) = self.failing.span()?;
-        self.passed.load(Ordering::Acquire).then_some(since)
+    /// When a model that had passed one failed the first and the last one after it; `None` where the
+    /// last one passed, or none ever did.
+    pub fn failed_since_passed(&self) -> Option<(Stamp, Stamp)> {
+        let span = self.failing.span()?;
+        self.passed.load(Ordering::Acquire).then_some(span)
     }
 }

@@ -92,6 +92,26 @@ fn probe_workers_that_end_or_hang_cost_no_probe_its_answer() {
 }
 
 #[test]
+fn probe_workers_that_hang_for_longer_than_their_queue_lasts_cost_no_probe_its_answer() {
+    let small = ["--max-connections", "24", "--predict-queue", "2"];
+    let few = ["--predict-workers", "1", "--max-probe-connections", "4"];
+    let mut server = Server::fixture("scripted", &[small, few].concat());
+    server.wait_ready();
+    for _ in 0..2 {
+        server.tell("hang probe");
+        assert_eq!(server.get("/livez").status, 200);
+    }
+    // The probe lane has room for 24 + 4 + 16.
+    for probe in 0..70 {
+        assert_eq!(server.probe("/livez").status, 200, "probe {probe}");
+    }
+    server.tell("release");
+    eventually("probe workers answer again", || {
+        exchange(server.main, &get("/statusz")).status == 200
+    });
+}
+
+#[test]
 fn an_acceptor_that_ends_is_replaced_and_its_client_answered() {
     let (mut server, threads, resources) = server(&[]);
     server.tell("panic acceptor");
