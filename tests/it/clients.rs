@@ -67,12 +67,10 @@ fn harm(attack: &Attack, seen: &Seen, idle: Usage) -> Vec<String> {
     if probe.failed() > 0 || probe.ok() == 0 {
         harm.push(format!("probe listener: {}", outcomes(probe)));
     }
-    // One in a hundred may meet a listener that is just then full.
-    let allowed = if attack.fits_cap {
-        0
-    } else {
-        main.requests() / 100
-    };
+    // One in a hundred may meet a listener that is just then full. Of those that were to be sent: one
+    // that waits its second out takes the place of a hundred others.
+    let planned = PLAN.attack.div_duration_f64(PLAN.probe_interval) as u64;
+    let allowed = if attack.fits_cap { 0 } else { planned / 100 };
     if main.failed() > allowed || main.ok() == 0 {
         harm.push(format!("probes on the main listener: {}", outcomes(main)));
     }
