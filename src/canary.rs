@@ -50,9 +50,11 @@ pub fn run(context: &Context, wanted: &Receiver<()>) {
         vitals.trials.begin(vitals.clock.now());
         context.faults.turn(Role::Canary);
         priority.adapt(vitals.predict.service_time());
-        if let Some(model) = context.model.get() {
-            let verdict = try_model(model.as_ref());
-            vitals.trials.end(verdict, vitals.clock.now());
+        if let Some(served) = context.model.get() {
+            let verdict = try_model(served.model.as_ref());
+            vitals
+                .trials
+                .end(served.generation, verdict, vitals.clock.now());
             context.waker.wake();
         }
     }

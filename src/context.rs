@@ -1,8 +1,9 @@
 //! What all threads share: the options, the vitals, and the model once it is there.
 //!
-//! Read-only but for atomics and the one-time model: no thread can make another wait here.
+//! Read-only but for atomics and the model, which is swapped at once: no thread can make another wait
+//! here.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
@@ -11,7 +12,7 @@ use crate::config::Config;
 use crate::fault::Faults;
 use crate::lifecycle::Waker;
 use crate::logging::FailureLog;
-use crate::model::Model;
+use crate::model::slot::Slot;
 use crate::vitals::Vitals;
 
 /// What all threads share.
@@ -23,7 +24,7 @@ pub struct Context {
     /// The memory that clients can make the server hold.
     pub budget: Arc<Budget>,
     /// The served model; empty until one is loaded and was tried.
-    pub model: OnceLock<Arc<dyn Model>>,
+    pub model: Slot,
     /// Why predictions fail.
     pub failure_log: FailureLog,
     /// Wakes the canary up: a trial may be due sooner than it knows.

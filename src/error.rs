@@ -175,6 +175,8 @@ pub enum StartError {
     Usage(String),
     /// The machine or the model does not allow it (exit code 1).
     Failed(String),
+    /// The system refuses something, with its error number (exit code 1).
+    System(String, i32),
     /// The server that was asked did not say 200, or could not be asked in time (exit code 1).
     NotPassed(String),
 }
@@ -184,7 +186,25 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::Usage(_) => 2,
-            StartError::Failed(_) | StartError::NotPassed(_) => 1,
+            StartError::Failed(_) | StartError::System(..) | StartError::NotPassed(_) => 1,
+        }
+    }
+
+    /// Makes an error of the system's.
+    pub fn system(text: String, error: &std::io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(number) => StartError::System(text, number),
+            None => StartError::Failed(text),
+        }
+    }
+
+    /// Returns the number by which a service manager is told of it (errno(3)).
+    pub fn errno(&self) -> i32 {
+        use rustix::io::Errno;
+        match self {
+            StartError::System(_, number) => *number,
+            StartError::Usage(_) => Errno::INVAL.raw_os_error(),
+            StartError::Failed(_) | StartError::NotPassed(_) => Errno::BADMSG.raw_os_error(),
         }
     }
 }
@@ -192,9 +212,10 @@ impl StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::Usage(text) | StartError::Failed(text) | StartError::NotPassed(text) => {
-                f.write_str(text)
-            }
+            StartError::Usage(text)
+            | StartError::Failed(text)
+            | StartError::System(text, _)
+            | StartError::NotPassed(text) => f.write_str(text),
         }
     }
 }

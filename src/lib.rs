@@ -110,6 +110,8 @@ pub mod fault;
 
 pub mod panic;
 
+pub mod systemd;
+
 pub mod sys;
 
 pub mod clock;
@@ -149,7 +151,11 @@ pub fn run_with_faults(
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A stderr that is closed is no reason for a panic.
-            let _ = writeln!(std::io::stderr(), "lanekeeper: {error}");
+            let prefix = match systemd::stderr_is_journal() {
+                true => systemd::journal_prefix(log::Level::Error),
+                false => "",
+            };
+            let _ = writeln!(std::io::stderr(), "{prefix}lanekeeper: {error}");
             ExitCode::from(error.exit_code())
         }
     }

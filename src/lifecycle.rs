@@ -6,7 +6,9 @@
 //!   says Connection: close, all     connections are closed, queued    503; the process exits 0
 //!   else goes on                    and running predictions finish
 //! ```
-//! Probes are answered to the last. The timeline itself is a pure function of the time.
+//! Probes are answered to the last. Where the listeners are inherited, a successor will have them: the
+//! server stops accepting at once, without a grace, serves what it has accepted, and refuses nobody.
+//! The timelines themselves are pure functions of the time.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -14,9 +16,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGABRT, SIGHUP, SIGINT, SIGTERM};
 
 use crate::vitals::Phase;
+
+/// Returns the phase of a server that was told to end `since` ago and leaves its listeners to a
+/// successor: it refuses nobody, and ends with its last connection.
+pub fn handover_phase_at(since: Duration, timeout: Duration, connections_left: bool) -> Phase {
+    if connections_left && since < timeout {
+        Phase::Draining
+    } else {
+        Phase::Stopped
+    }
+}
 
 /// Returns the phase a server is in that was told to end `since` ago.
 ///
@@ -31,17 +43,20 @@ pub fn phase_at(since: Duration, grace: Duration, timeout: Duration, work_left: 
     }
 }
 
-/// The signals that end the server, and what wakes the main thread up.
+/// The signals that end the server or have it reload its model, and what wakes the main thread up.
 #[derive(Debug)]
 pub struct Signals {
     told: Arc<AtomicBool>,
+    aborted: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
     wake: UnixStream,
     waker: UnixStream,
 }
 
 impl Signals {
-    /// Installs handlers for SIGTERM and SIGINT; a second one ends the process at once with
-    /// 128 + its number.
+    /// Installs handlers for SIGTERM and SIGINT, of which a second one ends the process at once with
+    /// 128 + its number; for SIGHUP, which asks for a reload; and for SIGABRT, by which a service
+    /// manager's watchdog ends the process, so that there is a report first.
     ///
     /// # Errors
     /// Where the system refuses a handler or a socket pair.
@@ -60,12 +75,38 @@ impl Signals {
             signal_hook::flag::register(signal, Arc::clone(&told))?;
             signal_hook::low_level::pipe::register(signal, waker.try_clone()?)?;
         }
-        Ok(Signals { told, wake, waker })
+        let (aborted, reload) = (Arc::default(), Arc::default());
+        for (signal, flag) in [(SIGABRT, &aborted), (SIGHUP, &reload)] {
+            signal_hook::flag::register(signal, Arc::clone(flag))?;
+            signal_hook::low_level::pipe::register(signal, waker.try_clone()?)?;
+        }
+        Ok(Signals {
+            told,
+            aborted,
+            reload,
+            wake,
+            waker,
+        })
     }
 
     /// Whether the server was told to end.
     pub fn told(&self) -> bool {
         self.told.load(Ordering::Acquire)
+    }
+
+    /// Whether the process is to end as by abort(3).
+    pub fn aborted(&self) -> bool {
+        self.aborted.load(Ordering::Acquire)
+    }
+
+    /// Whether a reload was asked for since the last call.
+    pub fn take_reload(&self) -> bool {
+        self.reload.swap(false, Ordering::AcqRel)
+    }
+
+    /// What asks for a reload, as SIGHUP does.
+    pub fn reload_request(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.reload)
     }
 
     /// What becomes readable when the main thread should look around.
@@ -80,6 +121,11 @@ impl Signals {
     pub fn waker(&self) -> io::Result<Waker> {
         Ok(Waker(Arc::new(self.waker.try_clone()?)))
     }
+}
+
+/// Ends the process as abort(3) does: with a core, where the system keeps them.
+pub fn abort() -> ! {
+    signal_hook::low_level::abort()
 }
 
 /// Wakes the main thread up; never blocks.
@@ -112,5 +158,16 @@ mod tests {
             phase_at(seconds(0), seconds(0), seconds(20), false),
             Phase::Stopped
         );
+    }
+
+    #[test]
+    fn a_handover_ends_with_the_last_connection_or_in_time() {
+        let phase = |since, left| {
+            handover_phase_at(Duration::from_secs(since), Duration::from_secs(20), left)
+        };
+        assert_eq!(phase(0, true), Phase::Draining);
+        assert_eq!(phase(0, false), Phase::Stopped);
+        assert_eq!(phase(19, true), Phase::Draining);
+        assert_eq!(phase(20, true), Phase::Stopped);
     }
 }

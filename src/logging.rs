@@ -18,6 +18,7 @@ use simplelog::{ConfigBuilder, WriteLogger};
 use crate::clock;
 use crate::config::LogFormat;
 use crate::fault::{Faults, Role};
+use crate::systemd;
 use crate::vitals::ClientCounts;
 
 /// Records that may wait for the log thread.
@@ -93,6 +94,7 @@ pub struct Logging {
     sender: Sender<Message>,
     receiver: Receiver<Message>,
     format: LogFormat,
+    journal: bool,
     level: LevelFilter,
 }
 
@@ -104,7 +106,8 @@ impl std::fmt::Debug for Message {
 
 impl Logging {
     /// Takes over the `log` macros and panics; nothing is written before [`Logging::runner`] runs.
-    pub fn install(level: LevelFilter, format: LogFormat) -> Self {
+    /// `journal` says that stderr is the journal, which reads the level from each line's prefix.
+    pub fn install(level: LevelFilter, format: LogFormat, journal: bool) -> Self {
         let (sender, receiver) = crossbeam_channel::bounded(CAPACITY);
         let logger = ChannelLogger {
             level,
@@ -128,6 +131,7 @@ impl Logging {
             sender,
             receiver,
             format,
+            journal,
             level,
         }
     }
@@ -135,9 +139,9 @@ impl Logging {
     /// What the log thread runs: it writes what comes until the process ends.
     pub fn runner(&self, faults: Arc<dyn Faults>) -> impl Fn() + Send + Sync + 'static {
         let receiver = self.receiver.clone();
-        let (format, level) = (self.format, self.level);
+        let (format, journal, level) = (self.format, self.journal, self.level);
         move || {
-            let mut formatter = Formatter::new(format, level);
+            let mut formatter = Formatter::new(format, journal, level);
             let mut told = dropped();
             loop {
                 let message = receiver.recv_timeout(Duration::from_secs(1));
@@ -197,12 +201,13 @@ impl Write for Line {
 
 struct Formatter {
     format: LogFormat,
+    journal: bool,
     line: Line,
     text: Box<WriteLogger<Line>>,
 }
 
 impl Formatter {
-    fn new(format: LogFormat, level: LevelFilter) -> Self {
+    fn new(format: LogFormat, journal: bool, level: LevelFilter) -> Self {
         // The time is the record's own, not that of its writing, so it is put before the line.
         let config = ConfigBuilder::new()
             .set_time_level(LevelFilter::Off)
@@ -213,6 +218,7 @@ impl Formatter {
         let line = Line::default();
         Formatter {
             format,
+            journal,
             text: WriteLogger::new(level.max(LevelFilter::Warn), config, line.clone()),
             line,
         }
@@ -225,6 +231,14 @@ impl Formatter {
     }
 
     fn render(&mut self, entry: &Entry) -> Vec<u8> {
+        let line = self.render_plain(entry);
+        if !self.journal {
+            return line;
+        }
+        [systemd::journal_prefix(entry.level).as_bytes(), &line].concat()
+    }
+
+    fn render_plain(&mut self, entry: &Entry) -> Vec<u8> {
         let time = humantime::format_rfc3339_millis(entry.at);
         match self.format {
             LogFormat::Json => {
@@ -240,7 +254,11 @@ impl Formatter {
                 let one_line = entry.text.replace(['\n', '\r'], " | ");
                 self.log_text(entry.level, format_args!("{}: {one_line}", entry.thread));
                 let mut buffer = self.line.0.lock().unwrap_or_else(PoisonError::into_inner);
-                let mut line = format!("{time} ").into_bytes();
+                // The journal has a time of its own for each line.
+                let mut line = match self.journal {
+                    true => Vec::new(),
+                    false => format!("{time} ").into_bytes(),
+                };
                 line.append(&mut buffer);
                 line
             }
@@ -499,15 +517,27 @@ mod tests {
 
     #[test]
     fn a_text_record_is_one_line_with_the_time_it_was_made() {
-        let mut formatter = Formatter::new(LogFormat::Text, LevelFilter::Info);
+        let mut formatter = Formatter::new(LogFormat::Text, false, LevelFilter::Info);
         let line = formatter.render(&entry("one\ntwo"));
         let line = String::from_utf8(line).unwrap();
         assert_eq!(line, "1970-01-01T00:00:01.500Z [WARN] conn: one | two\n");
     }
 
     #[test]
+    fn a_record_for_the_journal_has_its_level_in_front_and_no_time() {
+        let mut formatter = Formatter::new(LogFormat::Text, true, LevelFilter::Info);
+        let line = formatter.render(&entry("one\ntwo"));
+        assert_eq!(
+            String::from_utf8(line).unwrap(),
+            "<4>[WARN] conn: one | two\n"
+        );
+        let mut formatter = Formatter::new(LogFormat::Json, true, LevelFilter::Info);
+        assert!(formatter.render(&entry("one")).starts_with(b"<4>{"));
+    }
+
+    #[test]
     fn a_json_record_is_one_object_a_line() {
-        let mut formatter = Formatter::new(LogFormat::Json, LevelFilter::Info);
+        let mut formatter = Formatter::new(LogFormat::Json, false, LevelFilter::Info);
         let line = formatter.render(&entry("say \"hi\"\n"));
         let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(value["message"], "say \"hi\"\n");

@@ -132,12 +132,13 @@ fn name(kind: ProbeKind) -> &'static str {
 fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
     let vitals = &context.vitals;
     let counts = &vitals.counts;
-    let model = context.model.get().map(|model| {
-        let schema = model.schema();
+    let model = context.model.get().map(|served| {
+        let schema = served.model.schema();
         // A model may have names by the thousand, and this is answered between probes.
         let first = |names: &[String]| names.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>();
         json!({
             "name": schema.name,
+            "generation": served.generation,
             "algorithm": schema.algorithm,
             "feature_count": schema.features.len(),
             "features": first(&schema.features),
@@ -182,6 +183,13 @@ fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
             "began_age_seconds": age(vitals.trials.began_at.load()),
             "running": snapshot.trial_running_since.is_some(),
             "failures_in_a_row": vitals.trials.failures.count(),
+        },
+        "reload": {
+            "running": vitals.reloads.running.load(Ordering::Relaxed),
+            "succeeded": vitals.reloads.succeeded.value(),
+            "failed": vitals.reloads.failed.value(),
+            "error": vitals.reloads.error().map(|error| one_line(&error)),
+            "loaded_age_seconds": age(vitals.reloads.loaded_at.load()),
         },
         "lanes": {"predict": predict, "probe": lane_json(&vitals.probe, snapshot.now)},
         "shared_lane": context.config.shared_lane,

@@ -2,11 +2,12 @@
 //! limits, and waiting for a socket with a time limit.
 //!
 //! A leaf. The only file with `unsafe`, for the calls that no safe crate covers (`sched_setattr(2)`,
-//! `ioctl(SIOCOUTQ)`, `setsockopt(TCP_DEFER_ACCEPT)`, `mallopt(3)`). Everything about scheduling is a wish: where the kernel
+//! `ioctl(SIOCOUTQ)`, `setsockopt(TCP_DEFER_ACCEPT)`, `getsockopt(SO_NETNS_COOKIE)`, `mallopt(3)`, `malloc_trim(3)`) and
+//! for descriptors that are inherited by number. Everything about scheduling is a wish: where the kernel
 //! or a seccomp filter refuses, that is logged once at debug and the server goes on.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -43,6 +44,31 @@ pub fn thread_id() -> u32 {
         .unsigned_abs();
     #[cfg(not(target_os = "linux"))]
     0
+}
+
+/// Where this is process 1, as in a container: takes leave of processes that ended and whose parents
+/// ended before them, which are its children then (wait(2)).
+pub fn reap_orphans() {
+    use rustix::process::{WaitOptions, wait};
+    if std::process::id() == 1 {
+        while matches!(wait(WaitOptions::NOHANG), Ok(Some(_))) {}
+    }
+}
+
+/// Returns a thread's state and its CPU time so far in clock ticks, user and system (proc(5)); `None`
+/// where there is no such thread of this process, or no `/proc`.
+pub fn thread_state(thread_id: u32) -> Option<(char, u64)> {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread_id}/stat")).ok()?;
+    parse_stat(&stat)
+}
+
+fn parse_stat(stat: &str) -> Option<(char, u64)> {
+    // The name comes second, in parentheses, and may hold anything.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let state = fields.first()?.chars().next()?;
+    let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
+    Some((state, ticks(11)? + ticks(12)?))
 }
 
 /// Returns the unit of CPU times in `/proc` (proc(5)).
@@ -83,9 +109,23 @@ pub fn return_freed_memory() {
     malloc::fix_thresholds();
 }
 
+/// Gives memory back to the system that has been freed in small pieces, as a model's nodes are; takes
+/// as long as there is memory, so whoever serves does not call it (malloc_trim(3)).
+pub fn trim_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    malloc::trim();
+}
+
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod malloc {
     const THRESHOLD_BYTES: libc::c_int = 128 << 10;
+
+    #[allow(unsafe_code)] // no safe crate offers malloc_trim
+    pub(super) fn trim() {
+        // SAFETY: it takes an integer by value, is safe to call from any thread, and touches free
+        // memory alone.
+        unsafe { libc::malloc_trim(0) };
+    }
 
     #[allow(unsafe_code)] // no safe crate offers mallopt
     pub(super) fn fix_thresholds() {
@@ -272,6 +312,78 @@ pub fn has_input(socket: impl AsFd) -> bool {
     looked.is_ok_and(|ready| ready > 0) && came == PollFlags::IN
 }
 
+/// Takes over a descriptor that whoever started this process has left open for it by number, and has
+/// it closed in programs that this one starts.
+///
+/// # Errors
+/// Where no descriptor of that number is open.
+pub fn take_descriptor(number: i32) -> io::Result<OwnedFd> {
+    use rustix::io::{FdFlags, fcntl_setfd};
+    let descriptor = descriptor::take(number)?;
+    fcntl_setfd(&descriptor, FdFlags::CLOEXEC)?;
+    Ok(descriptor)
+}
+
+mod descriptor {
+    use std::collections::BTreeSet;
+    use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+    use std::sync::{Mutex, PoisonError};
+
+    use super::io;
+
+    static TAKEN: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+    #[allow(unsafe_code)] // a descriptor that is known by its number has no owner that Rust knows
+    pub(super) fn take(number: i32) -> io::Result<OwnedFd> {
+        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if number < 3 || taken.contains(&number) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: the number is borrowed for one call alone, which fails where it is not open.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+        rustix::io::fcntl_getfd(borrowed)?;
+        taken.insert(number);
+        // SAFETY: it is open, was opened by whoever started this process and passed to it for this
+        // one to own (sd_listen_fds(3)), and is given out here once.
+        Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    }
+}
+
+/// Returns what tells a socket's network namespace from others (SO_NETNS_COOKIE, Linux 5.14);
+/// `None` where the system has no such thing.
+pub fn network_namespace(socket: impl AsFd) -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return netns::cookie(socket.as_fd());
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = socket;
+        None
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod netns {
+    use std::os::fd::{AsRawFd, BorrowedFd};
+
+    #[allow(unsafe_code)] // no safe crate offers SO_NETNS_COOKIE (socket(7))
+    pub(super) fn cookie(socket: BorrowedFd<'_>) -> Option<u64> {
+        let mut cookie = 0_u64;
+        let mut length = size_of::<u64>() as libc::socklen_t;
+        // SAFETY: the descriptor is borrowed and so open; the kernel writes at most `length` bytes to
+        // a live number of that size, and the length to a live one of its own.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_NETNS_COOKIE,
+                (&raw mut cookie).cast(),
+                &raw mut length,
+            )
+        };
+        (result == 0).then_some(cookie)
+    }
+}
+
 /// Has a TCP listener's connections accepted only once they have brought something, or a second has
 /// passed; or takes that back. Where the system knows no such thing, nothing changes.
 pub fn defer_accept(listener: impl AsFd, defer: bool) {
@@ -381,6 +493,14 @@ mod tests {
     use super::*;
     use std::io::Write;
     use std::net::{Shutdown, TcpListener, TcpStream};
+
+    #[test]
+    fn a_threads_state_is_read_past_any_name() {
+        let stat = "12 (predict) 3 S x) R 1 1 1 0 -1 4194304 1 0 0 0 250 50 0 0 20 0 6 0";
+        assert_eq!(parse_stat(stat), Some(('R', 300)));
+        assert_eq!(parse_stat("12 (x) S 1"), None);
+        assert_eq!(parse_stat(""), None);
+    }
 
     #[test]
     fn a_half_closed_client_has_left() {

@@ -134,13 +134,13 @@ impl Prediction<'_> {
             let refusal = admission::expired(self.lane, waiting_time, config.max_wait);
             return pledge.refuse(refusal, started);
         }
-        let Some(model) = context.model.get() else {
+        let Some(served) = context.model.get() else {
             return pledge.refuse(admission::loading(), started);
         };
         let mut charge = Charge::new(&context.budget);
         let mut rows = None;
         let asked = Asked {
-            model: model.as_ref(),
+            model: served.model.as_ref(),
             seat: self.seat,
             failures: &context.failure_log,
             body,

@@ -6,12 +6,18 @@ use std::time::Duration;
 use crate::config::ServeArgs;
 use crate::error::StartError;
 use crate::fault::Faults;
+use crate::lifecycle;
 use crate::logging::Logging;
 use crate::model::ModelSource;
-use crate::server::Server;
+use crate::server::{End, Server};
+use crate::supervise::notify;
+use crate::systemd::ServiceManager;
 
 /// How long the last log lines may take to be written: a stderr that nobody reads ends nothing.
 const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// Lines a second for predictions where the journal takes 10,000 in 30 s, with a quarter left to others.
+const JOURNAL_RATE_MAX: u32 = 250;
 
 /// Serves until told to end.
 ///
@@ -22,8 +28,33 @@ pub fn run(
     source: Arc<dyn ModelSource>,
     faults: Arc<dyn Faults>,
 ) -> Result<(), StartError> {
-    let config = args.validate()?;
-    let logging = Logging::install(config.log_level, config.log_format);
+    let manager = ServiceManager::from_environment().map_err(StartError::Failed)?;
+    let notifier = manager.notifier.clone();
+    let result = serve(args, source, faults, manager);
+    if let Err(error) = &result {
+        notify::failing(&notifier, error);
+    }
+    if result? == End::Aborted {
+        lifecycle::abort();
+    }
+    Ok(())
+}
+
+fn serve(
+    args: ServeArgs,
+    source: Arc<dyn ModelSource>,
+    faults: Arc<dyn Faults>,
+    manager: ServiceManager,
+) -> Result<End, StartError> {
+    let mut config = args.validate()?;
+    let logging = Logging::install(config.log_level, config.log_format, manager.journal);
+    if manager.journal && config.access_log_rate > JOURNAL_RATE_MAX {
+        log::warn!(
+            "--access-log-rate is {JOURNAL_RATE_MAX}, not {}: the journal drops lines beyond 10,000 in 30 s (RateLimitBurst= in journald.conf), whatever they say",
+            config.access_log_rate
+        );
+        config.access_log_rate = JOURNAL_RATE_MAX;
+    }
     if config.stall_timeout <= config.request_timeout {
         log::warn!(
             "--stall-timeout ({}) is not longer than --request-timeout ({}): predictions that are still waited for may count as stuck",
@@ -39,7 +70,7 @@ pub fn run(
             limits.max_body,
         );
     }
-    let result = Server::start(config, source, faults, &logging).and_then(Server::run);
+    let result = Server::start(config, source, faults, &logging, manager).and_then(Server::run);
     logging.flush(LAST_LINES);
     result
 }

@@ -96,6 +96,10 @@ pub struct ServeArgs {
     #[arg(long, env = "LANEKEEPER_MODEL", value_name = "FILE")]
     pub model: Option<PathBuf>,
 
+    /// Reload the model when its file is replaced, as SIGHUP does
+    #[arg(long, env = "LANEKEEPER_WATCH")]
+    pub watch: bool,
+
     /// Address of the main listener, HOST:PORT or unix:/path: predictions and probes; port 0 takes a free one
     #[arg(
         long,
@@ -220,6 +224,8 @@ pub enum ProbeListen {
 pub struct Config {
     /// Model file; `None` is the embedded default.
     pub model: Option<PathBuf>,
+    /// Whether the model is reloaded when its file is replaced.
+    pub watch: bool,
     /// Main listener's address.
     pub listen: Address,
     /// Probe listener's address.
@@ -412,6 +418,7 @@ impl ServeArgs {
         };
         Ok(Config {
             model: self.model,
+            watch: self.watch,
             listen,
             probe_listen,
             socket_mode: self.socket_mode,

@@ -1,6 +1,5 @@
 //! What connections share: with everybody on HTTP, and with the others of their listener.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -29,8 +28,6 @@ pub struct HttpContext {
     pub main_address: Address,
     /// Requests for `/statusz` that are being answered.
     pub statuses: AtomicUsize,
-    /// Closed when the threads are to end.
-    pub stop: io::PipeReader,
 }
 
 /// What a connection knows of its listener.

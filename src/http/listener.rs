@@ -2,15 +2,16 @@
 //!
 //! Idle connection threads themselves wait for connections. One of them, the leader, waits on the
 //! socket; the others wait to become it (leader/followers). One thread above the cap is reserved to
-//! make room, and to refuse where there is none. All of them wait on the stop pipe too; nobody ever
+//! make room, and to refuse where there is none. All of them wait on a stop pipe too; nobody ever
 //! calls `shutdown(2)` on a listening socket, which would kill it for every holder.
 //!
 //! The probe listener is out of the main one's reach: its threads are all started at the start, and
 //! the main one leaves it descriptors.
 
+mod gone;
 mod room;
 
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,16 +23,19 @@ use socket2::Socket;
 
 use crate::address::Address;
 use crate::admission::Pace;
-use crate::clock;
+use crate::clock::{self, Stamp};
 use crate::fault::Role;
 use crate::http::connection::{self, Buffers, Peer};
 use crate::http::context::{HttpContext, ListenerContext};
 use crate::http::refusal;
+use crate::http::socket::ListeningSocket;
 use crate::http::table::{self, Table};
 use crate::panic;
 use crate::route::ListenerKind;
 use crate::sys::{self, Wait};
 use crate::vitals::Streak;
+
+use self::gone::Gone;
 
 /// While fewer threads than this wait for connections, the one that takes a connection starts
 /// another.
@@ -72,6 +76,7 @@ pub struct Listener {
     shared: ListenerContext,
     socket: Socket,
     address: Address,
+    inherited: bool,
     cap: usize,
     /// Threads that wait for connections: started below the first, ended above the second.
     spare: (usize, usize),
@@ -82,6 +87,11 @@ pub struct Listener {
     /// The system has no thread to give: there are as many as there can be.
     starved: AtomicBool,
     leader: Mutex<()>,
+    /// Whether connections are accepted: not before it is started, nor once it is stopped.
+    accepting: AtomicBool,
+    /// Becomes readable once it is stopped: its other end is closed.
+    stop: PipeReader,
+    stopper: Mutex<Option<PipeWriter>>,
     gone: Mutex<Gone>,
     reserved: Mutex<Option<Thread>>,
     complained: Mutex<Option<Instant>>,
@@ -94,61 +104,18 @@ enum Accepted {
     Nothing,
 }
 
-/// Clients that connected and left before they were accepted.
-///
-/// Each costs the kernel alone some 5 µs of a core, at a rate that one client can make 45,000 a
-/// second. Where they are that many, connections are accepted only once they have brought something:
-/// a client that resets its connection is then nobody's business but the kernel's, and a probe, which
-/// brings its request along, is none the later. Not always, as a client that connects and waits would
-/// be unseen, and held against no limit, for a second.
-#[derive(Debug, Default)]
-struct Gone {
-    count: u32,
-    since: Option<Instant>,
-    deferred_at: Option<Instant>,
-}
-
-impl Gone {
-    /// So many within a second are many.
-    const MANY: u32 = 2000;
-
-    /// How long accepting is deferred then; if they still come, it will be again.
-    const DEFERRED: Duration = Duration::from_secs(10);
-
-    /// Counts `more`, and says whether there have just become many.
-    fn are_many(&mut self, more: u32, now: Instant) -> bool {
-        let second = Duration::from_secs(1);
-        if self
-            .since
-            .is_none_or(|since| now.saturating_duration_since(since) >= second)
-        {
-            (self.since, self.count) = (Some(now), 0);
-        }
-        self.count = self.count.saturating_add(more);
-        if self.count < Self::MANY || self.deferred_at.is_some() {
-            return false;
-        }
-        self.deferred_at = Some(now);
-        true
-    }
-
-    /// Whether accepting has been deferred for long enough.
-    fn are_over(&mut self, now: Instant) -> bool {
-        let over = |at: &mut Instant| now.saturating_duration_since(*at) >= Self::DEFERRED;
-        self.deferred_at.take_if(over).is_some()
-    }
-}
-
 impl Listener {
     /// Takes a listening socket, without threads yet; `relief` is the table that gives up a
     /// connection where this listener finds no descriptor left.
+    ///
+    /// # Errors
+    /// Where the system has no pipe to give.
     pub fn new(
         kind: ListenerKind,
-        socket: Socket,
-        address: Address,
+        socket: ListeningSocket,
         http: Arc<HttpContext>,
         relief: Option<&Listener>,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let limits = &http.context.config.limits;
         let (cap, spare, pace) = match kind {
             ListenerKind::Main => (
@@ -174,8 +141,9 @@ impl Listener {
             ),
         };
         let table = Arc::new(Table::new(cap, YOUNG));
+        let (stop, stopper) = io::pipe()?;
         let relief = relief.map_or_else(|| Arc::clone(&table), |other| other.shared.table());
-        Listener {
+        Ok(Listener {
             shared: ListenerContext {
                 kind,
                 table,
@@ -184,8 +152,9 @@ impl Listener {
                 pace,
                 http,
             },
-            address,
-            socket,
+            address: socket.address,
+            inherited: socket.inherited,
+            socket: socket.socket,
             cap,
             spare,
             threads: AtomicUsize::new(0),
@@ -195,7 +164,42 @@ impl Listener {
             gone: Mutex::new(Gone::default()),
             reserved: Mutex::new(None),
             complained: Mutex::new(None),
+            accepting: AtomicBool::new(false),
+            stop,
+            stopper: Mutex::new(Some(stopper)),
+        })
+    }
+
+    /// Has nobody accept any more: who waits for a connection ends, who serves one goes on with it.
+    /// What waits in the backlog is for whoever else holds the socket.
+    pub fn stop_accepting(&self) {
+        self.accepting.store(false, Ordering::Release);
+        let stopper = self
+            .stopper
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if stopper.is_some() {
+            drop(stopper);
+            // It would hold for whoever listens next.
+            sys::defer_accept(&self.socket, false);
+            self.wake_reserved();
         }
+    }
+
+    /// Whether no connection thread is left: each ends with its connection once nobody accepts.
+    pub fn is_deserted(&self) -> bool {
+        self.threads.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether a connection waits to be accepted.
+    pub fn has_waiting(&self) -> bool {
+        sys::has_input(&self.socket)
+    }
+
+    /// When it last took a connection.
+    pub fn accepted_at(&self) -> Stamp {
+        self.shared.http.context.vitals.accepted_at[self.shared.kind as usize].load()
     }
 
     /// Where it listens.
@@ -203,11 +207,22 @@ impl Listener {
         &self.address
     }
 
-    /// Starts the connection threads that are to wait.
+    /// Its socket; only its own threads accept from it.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Whether somebody else opened the socket, and goes on holding it.
+    pub fn is_inherited(&self) -> bool {
+        self.inherited
+    }
+
+    /// Has connections accepted: starts the threads that are to wait for them.
     ///
     /// # Errors
     /// Where the system has no threads to give.
     pub fn start(self: &Arc<Self>) -> io::Result<()> {
+        self.accepting.store(true, Ordering::Release);
         self.replenish(self.spare.1).map(|_| ())
     }
 
@@ -219,6 +234,9 @@ impl Listener {
     /// Makes good for threads that ended by a panic, or could not be started when they were wanted;
     /// the main thread calls it at every tick.
     pub fn tick(self: &Arc<Self>) {
+        if !self.accepting.load(Ordering::Acquire) {
+            return;
+        }
         self.replenish_or_starve(self.spare.1);
         if self.gone().are_over(clock::instant()) {
             sys::defer_accept(&self.socket, false);
@@ -256,6 +274,9 @@ impl Listener {
     /// As [`replenish`](Self::replenish); where the system has no thread to give, those there are
     /// become the cap, and the reserved thread makes room among them, until one can be started.
     fn replenish_or_starve(self: &Arc<Self>, spare: usize) {
+        if !self.accepting.load(Ordering::Acquire) {
+            return;
+        }
         match self.replenish(spare) {
             Ok(0) => {}
             Ok(_) => self.starved.store(false, Ordering::Release),
@@ -277,6 +298,9 @@ impl Listener {
             // and leaves costs this much and no more: all that wait are taken at once.
             let mut gone = 0;
             loop {
+                if !self.accepting.load(Ordering::Acquire) {
+                    return None;
+                }
                 match self.accept() {
                     Accepted::Connection(socket, _) if sys::has_ended(&socket) => {
                         vitals.counts.connections.increment();
@@ -295,7 +319,7 @@ impl Listener {
                 }
                 sys::sleep(GONE_PAUSE);
             }
-            match sys::wait_readable(&[self.shared.http.stop.as_fd(), self.socket.as_fd()], None) {
+            match sys::wait_readable(&[self.stop.as_fd(), self.socket.as_fd()], None) {
                 Ok(Wait::Ready(0)) => return None,
                 Ok(_) => {}
                 Err(error) => self.back_off("wait for a connection", &error),
@@ -312,6 +336,8 @@ impl Listener {
         match self.socket.accept() {
             Ok((socket, peer)) => {
                 self.failures().succeed();
+                let vitals = &self.shared.http.context.vitals;
+                vitals.accepted_at[self.shared.kind as usize].store(vitals.clock.now());
                 let peer = peer.as_socket().map(|peer| table::network(peer.ip()));
                 Accepted::Connection(socket, peer)
             }
@@ -431,25 +457,5 @@ fn connection_thread(present: Present, waiting: Waiting) {
             refusal::refuse(&listener.shared, &socket, refusal::TOO_MANY_OF_ONE);
         }
         waiting = Waiting::join(&listener);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn accepting_is_deferred_while_many_leave_at_once_and_looked_at_again() {
-        let start = clock::instant();
-        let at = |millis: u64| start + Duration::from_millis(millis);
-        let mut gone = Gone::default();
-        assert!(!gone.are_many(1999, at(0)));
-        assert!(!gone.are_many(1999, at(1000)), "another second");
-        assert!(gone.are_many(1, at(1100)));
-        assert!(!gone.are_many(5000, at(1200)), "it is deferred already");
-        assert!(!gone.are_over(at(11_000)));
-        assert!(gone.are_over(at(11_100)));
-        assert!(!gone.are_over(at(12_000)), "once");
-        assert!(gone.are_many(2000, at(12_100)), "and again");
     }
 }

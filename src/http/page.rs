@@ -8,17 +8,17 @@ use crate::model::Model;
 pub(crate) fn render(context: &Context, address: &Address) -> String {
     let target = address.reachable().curl_target();
     let model = context.model.get();
-    let about = model.map_or_else(
+    let about = model.as_ref().map_or_else(
         || "the model is loading".to_owned(),
-        |model| {
-            let schema = model.schema();
+        |served| {
+            let schema = served.model.schema();
             format!("serving {} ({})", schema.name, schema.algorithm)
         },
     );
-    let predict = model.map_or_else(String::new, |model| {
+    let predict = model.map_or_else(String::new, |served| {
         format!(
             "POST /predict   predictions\n  {}\n\n",
-            curl(address, model.as_ref())
+            curl(address, served.model.as_ref())
         )
     });
     format!(

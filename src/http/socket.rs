@@ -28,8 +28,10 @@ pub struct ListeningSocket {
     pub socket: Socket,
     /// Where it is, with the port that was given.
     pub address: Address,
-    /// Its file, if it has one.
+    /// Its file, if it has one that is ours.
     pub file: Option<SocketFile>,
+    /// Whether it was opened by somebody else, who goes on holding it.
+    pub inherited: bool,
 }
 
 /// The file of a Unix domain socket; dropping this takes it away, if it is still the same.
@@ -64,10 +66,7 @@ pub fn open(address: &Address, mode: u32) -> io::Result<ListeningSocket> {
         Address::Tcp(at) => {
             let socket = Socket::new(Domain::for_address(*at), Type::STREAM, None)?;
             socket.set_reuse_address(true)?;
-            // Accepted sockets inherit these. An answer is one write, and waiting would only delay it.
-            socket.set_tcp_nodelay(true)?;
-            socket.set_send_buffer_size(KERNEL_BUFFER_BYTES)?;
-            socket.set_recv_buffer_size(KERNEL_BUFFER_BYTES)?;
+            set_for_accepted(&socket)?;
             socket.bind(&(*at).into())?;
             listen(&socket)?;
             let bound = socket.local_addr()?.as_socket().unwrap_or(*at);
@@ -75,6 +74,7 @@ pub fn open(address: &Address, mode: u32) -> io::Result<ListeningSocket> {
                 socket,
                 address: Address::Tcp(bound),
                 file: None,
+                inherited: false,
             })
         }
         Address::Unix(path) => {
@@ -92,9 +92,44 @@ pub fn open(address: &Address, mode: u32) -> io::Result<ListeningSocket> {
                 socket,
                 address: address.clone(),
                 file: Some(file),
+                inherited: false,
             })
         }
     }
+}
+
+/// Takes a socket that listens already; its backlog is whoever's who opened it.
+///
+/// # Errors
+/// Where the system refuses to say where it is.
+pub fn adopt(socket: Socket) -> io::Result<ListeningSocket> {
+    let at = socket.local_addr()?;
+    let address = match (at.as_socket(), at.as_pathname()) {
+        (Some(tcp), _) => {
+            set_for_accepted(&socket)?;
+            Address::Tcp(tcp)
+        }
+        (None, Some(path)) => Address::Unix(path.to_owned()),
+        (None, None) => {
+            let name = at.as_abstract_namespace().unwrap_or_default();
+            Address::Unix(format!("@{}", String::from_utf8_lossy(name)).into())
+        }
+    };
+    socket.set_nonblocking(true)?;
+    Ok(ListeningSocket {
+        socket,
+        address,
+        file: None,
+        inherited: true,
+    })
+}
+
+/// Sets what the sockets that are accepted from a TCP listener inherit.
+fn set_for_accepted(socket: &Socket) -> io::Result<()> {
+    // An answer is one write, and waiting would only delay it.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(KERNEL_BUFFER_BYTES)?;
+    socket.set_recv_buffer_size(KERNEL_BUFFER_BYTES)
 }
 
 fn listen(socket: &Socket) -> io::Result<()> {

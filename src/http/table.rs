@@ -367,15 +367,17 @@ impl Table {
         }
     }
 
-    /// Closes every connection that is idle or only lingers.
+    /// Closes every connection that is idle, with no request under way, or only lingers.
     pub(crate) fn close_idle(&self) {
         let entries: Vec<Arc<Entry>> = self.lock().open.iter().flatten().cloned().collect();
         for entry in entries {
             let seen = entry.slot().state.load(Ordering::Acquire);
-            if matches!(
-                State::of(seen),
-                State::Idle | State::Paced | State::Lingering
-            ) {
+            let closes = match State::of(seen) {
+                State::Idle => !sys::has_input(&entry.socket),
+                State::Paced | State::Lingering => true,
+                _ => false,
+            };
+            if closes {
                 entry.close(seen);
             }
         }

@@ -5,8 +5,10 @@
 //! thread that ended is joined, reported and replaced. A thread that hangs is left alone: `health`
 //! judges it, nobody joins it at the end, and a prediction worker may get a substitute.
 
+pub mod notify;
 mod report;
 mod watch;
+pub mod watchdog;
 
 use std::io;
 use std::sync::Arc;

@@ -55,18 +55,7 @@ impl Reporter {
     pub(super) fn report(&mut self, failure: &Failure, snapshot: Snapshot) {
         let failure = failure.clone();
         self.written = true;
-        let begun = self.run(move |context| {
-            let lines = lines(context, &failure, &snapshot);
-            for line in &lines {
-                log::error!("stall report: {line}");
-            }
-            let path = &context.config.verdicts.termination_log;
-            match write_message(path, &first_lines(&lines)) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => log::warn!("cannot write {}: {error}", path.display()),
-            }
-        });
+        let begun = self.run(move |context| make(context, &failure, &snapshot));
         if !begun {
             log::error!("stall report: none, as no thread could be started for it");
         }
@@ -94,6 +83,20 @@ impl Reporter {
     }
 }
 
+/// Makes a report at once: to the log, and to the file that kubelet shows.
+pub(super) fn make(context: &Context, failure: &Failure, snapshot: &Snapshot) {
+    let lines = lines(context, failure, snapshot);
+    for line in &lines {
+        log::error!("stall report: {line}");
+    }
+    let path = &context.config.verdicts.termination_log;
+    match write_message(path, &first_lines(&lines)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => log::warn!("cannot write {}: {error}", path.display()),
+    }
+}
+
 /// Says what is known of the stall.
 fn lines(context: &Context, failure: &Failure, snapshot: &Snapshot) -> Vec<String> {
     let vitals = &context.vitals;
@@ -102,7 +105,10 @@ fn lines(context: &Context, failure: &Failure, snapshot: &Snapshot) -> Vec<Strin
         "/livez fails: {} [{}]",
         failure.reason, failure.check
     )];
-    let model = context.model.get().map(|model| model.schema().name.clone());
+    let model = context
+        .model
+        .get()
+        .map(|served| served.model.schema().name.clone());
     let seats = vitals.predict.workers.iter().enumerate();
     let running = seats.filter(|(_, seat)| seat.alive.load(Ordering::Acquire));
     for (index, seat) in running.take(WORKERS_MAX) {
@@ -165,10 +171,9 @@ fn lines(context: &Context, failure: &Failure, snapshot: &Snapshot) -> Vec<Strin
 /// has computed (proc(5)).
 fn kernel_state(thread_id: u32) -> String {
     let read = |what: &str| fs::read_to_string(format!("/proc/self/task/{thread_id}/{what}")).ok();
-    let Some(stat) = read("stat").as_deref().and_then(parse_stat) else {
+    let Some((state, ticks)) = sys::thread_state(thread_id) else {
         return "its kernel state is not to be had".to_owned();
     };
-    let (state, ticks) = stat;
     let state = match state {
         'R' => "running",
         'S' => "sleeping",
@@ -197,16 +202,6 @@ fn kernel_state(thread_id: u32) -> String {
     });
     let seconds = ticks as f64 / sys::clock_ticks_per_second() as f64;
     format!("the kernel has it {state}{within}, {seconds:.2} s of CPU time so far{switches}")
-}
-
-/// Reads a thread's state and its CPU time in clock ticks, user and system.
-fn parse_stat(stat: &str) -> Option<(char, u64)> {
-    // The name comes second, in parentheses, and may hold anything.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let state = fields.first()?.chars().next()?;
-    let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
-    Some((state, ticks(11)? + ticks(12)?))
 }
 
 /// As many whole lines as kubelet reads.
@@ -245,14 +240,6 @@ fn write_message(path: &Path, message: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_threads_state_is_read_past_any_name() {
-        let stat = "12 (predict) 3 S x) R 1 1 1 0 -1 4194304 1 0 0 0 250 50 0 0 20 0 6 0";
-        assert_eq!(parse_stat(stat), Some(('R', 300)));
-        assert_eq!(parse_stat("12 (x) S 1"), None);
-        assert_eq!(parse_stat(""), None);
-    }
 
     #[test]
     fn the_kernel_knows_the_calling_thread() {

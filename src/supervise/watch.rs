@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use humantime::format_duration;
 
-use super::report::Reporter;
+use super::report::{self, Reporter};
 use crate::clock::Stamp;
 use crate::context::Context;
 use crate::health::{self, Failure, Limits, Meaning, Snapshot};
@@ -85,6 +85,19 @@ impl Watch {
             degraded: false,
             context,
         }
+    }
+
+    /// Says what is known before the process ends as by abort(3), which a service manager's watchdog
+    /// has it do.
+    pub fn report_abort(&self) {
+        let snapshot = Snapshot::of(&self.context.vitals, Limits::from(&self.context.config));
+        let failure = health::failure(ProbeKind::Liveness, &snapshot).unwrap_or(Failure {
+            check: "abort",
+            meaning: Meaning::NotAlive,
+            reason: "SIGABRT, as from a watchdog that had no sign of life, though /livez passes"
+                .to_owned(),
+        });
+        report::make(&self.context, &failure, &snapshot);
     }
 
     /// Looks at the verdicts and tells what has changed.

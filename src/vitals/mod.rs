@@ -6,6 +6,7 @@
 
 mod counts;
 mod lane;
+mod reloads;
 mod trials;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -14,6 +15,7 @@ use crate::clock::{ProcessClock, Stamp};
 
 pub use self::counts::{ClientCounts, Counts};
 pub use self::lane::{LaneVitals, Task, WorkerVitals};
+pub use self::reloads::Reloads;
 pub use self::trials::{Failures, TrialVerdict, Trials};
 
 /// Where the process stands in its life.
@@ -157,6 +159,10 @@ pub struct Vitals {
     /// Connections that the system refused to the main and to the probe listener (descriptors,
     /// memory).
     pub accept_failures: [Streak; 2],
+    /// When the main and the probe listener last took a connection.
+    pub accepted_at: [AtomicStamp; 2],
+    /// Reloads of the model.
+    pub reloads: Reloads,
     /// When a real prediction last succeeded.
     pub succeeded_at: AtomicStamp,
     /// Whether anybody asked `/readyz` since the start.
@@ -184,6 +190,8 @@ impl Vitals {
             acceptor: AcceptorVitals::default(),
             trials: Trials::default(),
             accept_failures: [Streak::default(), Streak::default()],
+            accepted_at: [AtomicStamp::default(), AtomicStamp::default()],
+            reloads: Reloads::default(),
             succeeded_at: AtomicStamp::default(),
             readyz_seen: AtomicBool::new(false),
             open_connections: [AtomicUsize::new(0), AtomicUsize::new(0)],

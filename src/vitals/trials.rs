@@ -65,7 +65,8 @@ pub struct Trials {
     failing: Streak,
     /// Whether this model has ever passed one.
     passed: AtomicBool,
-    verdict: Mutex<TrialVerdict>,
+    /// The last verdict, and the generation of the model it is about.
+    verdict: Mutex<(u64, TrialVerdict)>,
 }
 
 impl Default for Trials {
@@ -77,7 +78,7 @@ impl Default for Trials {
             failures: Failures::default(),
             failing: Streak::default(),
             passed: AtomicBool::new(false),
-            verdict: Mutex::new(TrialVerdict::Untried),
+            verdict: Mutex::new((0, TrialVerdict::Untried)),
         }
     }
 }
@@ -89,8 +90,19 @@ impl Trials {
         self.running_since.store(now);
     }
 
-    /// Notes what the trial said.
-    pub fn end(&self, verdict: TrialVerdict, now: Stamp) {
+    /// Notes what a trial of the model of that generation said; nothing where another is served by now.
+    pub fn end(&self, generation: u64, verdict: TrialVerdict, now: Stamp) {
+        // A poisoned lock holds a whole verdict all the same: it is replaced in one assignment.
+        let mut last = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        if generation < last.0 {
+            return;
+        }
+        if generation > last.0 {
+            // What failed or hung before was another model.
+            self.failing.succeed();
+            self.failures.end();
+            self.passed.store(false, Ordering::Release);
+        }
         match &verdict {
             TrialVerdict::Passed => {
                 self.failing.succeed();
@@ -99,8 +111,7 @@ impl Trials {
             TrialVerdict::Failed(_) => self.failing.fail(now),
             TrialVerdict::Untried => {}
         }
-        // A poisoned lock holds a whole verdict all the same: it is replaced in one assignment.
-        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
+        *last = (generation, verdict);
         self.ended_at.store(now);
         self.running_since.store(Stamp::NEVER);
     }
@@ -112,8 +123,8 @@ impl Trials {
 
     /// What the last one said.
     pub fn verdict(&self) -> TrialVerdict {
-        let verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
-        verdict.clone()
+        let last = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        last.1.clone()
     }
 
     /// When a model that had passed one failed the first and the last one after it; `None` where the

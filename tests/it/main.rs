@@ -24,5 +24,6 @@ mod refusals;
 mod sockets;
 mod structure;
 mod support;
+mod systemd;
 mod train;
 mod truth;

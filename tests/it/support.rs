@@ -80,6 +80,13 @@ impl Server {
         Self::reading(real_command(args))
     }
 
+    /// Starts the real binary on free ports with these variables in its environment.
+    pub fn real_in(environment: &[(&str, &str)], args: &[&str]) -> Self {
+        let mut command = real_command(args);
+        command.envs(environment.iter().copied());
+        Self::reading(command)
+    }
+
     /// Starts a copy of the real binary, or itself, through commands that end in `exec`, such as
     /// `prlimit`; the process is then still the server.
     pub fn wrapped(wrapper: &[&str], binary: &Path, args: &[&str]) -> Self {
@@ -100,8 +107,26 @@ impl Server {
 
     /// Starts the server with a source of models from this file.
     pub fn fixture(source: &str, args: &[&str]) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args([
+        Self::fixture_in(&[], source, args)
+    }
+
+    /// Starts it with these variables in its environment.
+    pub fn fixture_in(environment: &[(&str, &str)], source: &str, args: &[&str]) -> Self {
+        Self::fixture_through(&[], environment, source, args)
+    }
+
+    /// Starts it through commands that end in `exec`.
+    pub fn fixture_through(
+        wrapper: &[&str],
+        environment: &[(&str, &str)],
+        source: &str,
+        args: &[&str],
+    ) -> Self {
+        let binary = std::env::current_exe().unwrap();
+        let mut words: Vec<OsString> = wrapper.iter().map(OsString::from).collect();
+        words.push(binary.into());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args([
             "--exact",
             "support::fixture",
             "--nocapture",
@@ -111,6 +136,7 @@ impl Server {
         command
             .env(ARGS, args.join("\x1f"))
             .env(SOURCE, source)
+            .envs(environment.iter().copied())
             .stdout(Stdio::null());
         Self::reading(command)
     }

@@ -57,18 +57,23 @@ impl Batch {
 }
 
 impl Listener {
-    /// What the reserved thread does, until told to stop: while every connection thread is taken,
+    /// What the reserved thread does: while every connection thread is taken,
     /// it closes the connection that can best be spared in favour of each new one, and refuses where
     /// there is none.
     pub fn make_room(self: &Arc<Self>) {
         *self.reserved() = Some(thread::current());
         let context = &self.shared.http.context;
         let mut priority = Priority::new(context.config.yielding, Work::Responding);
-        let stop: BorrowedFd<'_> = self.shared.http.stop.as_fd();
+        let stop: BorrowedFd<'_> = self.stop.as_fd();
         let mut trying_since = None;
         let mut batch = Batch::default();
         loop {
             context.faults.turn(Role::Reserve);
+            if !self.accepting.load(Ordering::Acquire) {
+                // Not yet, and it will be looked to; or not any more, and it ends with the process.
+                thread::park();
+                continue;
+            }
             if !self.is_full() {
                 trying_since = None;
                 self.shared.crowded.store(false, Ordering::Release);
@@ -84,7 +89,7 @@ impl Listener {
             }
             priority.adapt(context.vitals.predict.service_time());
             match sys::wait_readable(&[stop, self.socket.as_fd()], None) {
-                Ok(Wait::Ready(0)) => return,
+                Ok(Wait::Ready(0)) => continue,
                 Ok(_) if !self.is_full() => continue,
                 Ok(_) => {}
                 Err(error) => {

@@ -3,53 +3,61 @@
 //! The main thread runs [`Server::run`]: it ticks, supervises, and ends the server when told to. It
 //! never joins a thread that may hang; returning ends them all.
 
-use std::io::{self, PipeWriter, Read};
+mod drain;
+mod loader;
+mod sockets;
+mod watch;
+
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::acceptor::{self, Lanes};
-use crate::address::Address;
-use crate::admission;
 use crate::budget::Budget;
 use crate::canary;
 use crate::clock::{self, ProcessClock};
-use crate::config::{Config, ProbeListen, Yielding};
+use crate::config::{Config, Yielding};
 use crate::context::Context;
 use crate::error::StartError;
 use crate::fault::Faults;
 use crate::http::context::HttpContext;
 use crate::http::listener::Listener;
 use crate::http::page;
-use crate::http::socket::{self, ListeningSocket, SocketFile};
+use crate::http::socket::SocketFile;
 use crate::job::Job;
 use crate::lane::{self, Intake, LaneKind};
-use crate::lifecycle::{self, Signals, Waker};
+use crate::lifecycle::{Signals, Waker};
 use crate::logging::{AccessLog, ClientLog, FailureLog, Logging};
+use crate::model::slot::Slot;
 use crate::model::{LoadError, Model, ModelSource};
-use crate::panic;
-use crate::priority::{Priority, Work};
 use crate::route::ListenerKind;
+use crate::supervise::notify::Notifications;
+use crate::supervise::watchdog::{SelfProbe, Watchdog};
 use crate::supervise::{Crew, Watch};
 use crate::sys::{self, Slice};
-use crate::vitals::{Phase, Vitals};
+use crate::systemd::ServiceManager;
+use crate::vitals::Vitals;
 use crate::worker;
 
-/// How often the main thread looks around while the server ends.
-const DRAIN_TICK: Duration = Duration::from_millis(20);
-
-/// How long the last answers may take to be written once everything is refused.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
+use self::drain::DRAIN_TICK;
+use self::loader::{Loader, News};
+use self::sockets::Sockets;
 
 /// Room for jobs beyond one for each connection: probes whose client left them behind.
 const PROBE_QUEUE_SPARE: usize = 16;
 
-/// What the loader thread brings.
-type Loaded = Result<Arc<dyn Model>, LoadError>;
+/// How a server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was told to end, and has drained.
+    Stopped,
+    /// It was told to abort, and has made its report.
+    Aborted,
+}
 
 /// The running server, as the main thread holds it.
 #[derive(Debug)]
@@ -63,30 +71,15 @@ pub struct Server {
     client_log: ClientLog,
     /// Predictions that nobody took up are refused from here at the end.
     left_over: Intake<Job>,
-    loaded: Receiver<Loaded>,
-    /// Dropping it ends the connection threads that wait.
-    _stop: PipeWriter,
+    loader: Loader,
+    notifications: Notifications,
     /// Dropping them takes Unix sockets' files away.
     _files: Vec<SocketFile>,
 }
 
-/// The listening sockets, before anything runs.
-#[derive(Debug)]
-struct Sockets {
-    main: ListeningSocket,
-    probe: Option<ListeningSocket>,
-}
-
-impl Sockets {
-    /// Takes what is to be removed at the end.
-    fn take_files(&mut self) -> Vec<SocketFile> {
-        let probe = self.probe.as_mut().and_then(|probe| probe.file.take());
-        self.main.file.take().into_iter().chain(probe).collect()
-    }
-}
-
 impl Server {
-    /// Opens the listeners and starts every thread; the model is loaded last, on its own thread.
+    /// Opens the listeners, or takes those that `manager` has opened, and starts every thread; the
+    /// model is loaded last, on its own thread.
     ///
     /// # Errors
     /// Where an address is not to be had, or the system has no threads or descriptors to give.
@@ -95,6 +88,7 @@ impl Server {
         source: Arc<dyn ModelSource>,
         faults: Arc<dyn Faults>,
         logging: &Logging,
+        manager: ServiceManager,
     ) -> Result<Self, StartError> {
         let signals =
             Signals::install().map_err(|error| failed("install signal handlers", &error))?;
@@ -103,7 +97,7 @@ impl Server {
         if config.yielding == Yielding::Slice {
             sys::set_slice(Slice::Short);
         }
-        let mut sockets = open_sockets(&config)?;
+        let mut sockets = Sockets::open(&config, manager.sockets)?;
         let files = sockets.take_files();
         let waker = signals
             .waker()
@@ -112,20 +106,31 @@ impl Server {
         let (mut crew, acceptor_sender, left_over) =
             start_crew(&context, trial_wanted, logging, faults)
                 .map_err(|error| failed("start threads", &error))?;
-        let (stop_reader, stop) = io::pipe().map_err(|error| failed("open a pipe", &error))?;
         let http = Arc::new(HttpContext {
             access_log: AccessLog::new(context.config.access_log_rate),
             context: Arc::clone(&context),
             acceptor: acceptor_sender,
             main_address: sockets.main.address.clone(),
             statuses: AtomicUsize::new(0),
-            stop: stop_reader,
         });
         let listeners = start_listeners(sockets, &http, &mut crew)
             .map_err(|error| failed("start connection threads", &error))?;
-        let loaded =
-            start_loader(&context, source).map_err(|error| failed("start a thread", &error))?;
+        if let Some(interval) = manager.watchdog {
+            let watchdog = Watchdog {
+                self_probe: self_probe(&listeners),
+                context: Arc::clone(&context),
+                notifier: manager.notifier.clone(),
+                interval,
+            };
+            crew.start("watchdog".to_owned(), move || watchdog.run())
+                .map_err(|error| failed("start a thread", &error))?;
+        }
+        watch_model(&context, &signals, &mut crew)
+            .map_err(|error| failed("start a thread", &error))?;
+        let loader = Loader::start(Arc::clone(&context), source)
+            .map_err(|error| failed("start a thread", &error))?;
         Ok(Server {
+            notifications: Notifications::new(manager.notifier, Arc::clone(&context)),
             watch: Watch::new(Arc::clone(&context)),
             context,
             signals,
@@ -134,8 +139,7 @@ impl Server {
             http,
             client_log: ClientLog::default(),
             left_over,
-            loaded,
-            _stop: stop,
+            loader,
             _files: files,
         })
     }
@@ -144,7 +148,7 @@ impl Server {
     ///
     /// # Errors
     /// Where the first model cannot be loaded.
-    pub fn run(mut self) -> Result<(), StartError> {
+    pub fn run(mut self) -> Result<End, StartError> {
         let addresses: Vec<String> = self
             .listeners
             .iter()
@@ -156,16 +160,65 @@ impl Server {
         );
         log::info!("listening on {}, {probes}", addresses[0]);
         while !self.signals.told() {
+            if self.signals.aborted() {
+                return Ok(self.abort());
+            }
             let due = self.crew.next_substitution().unwrap_or(Duration::MAX);
             self.wait(self.context.config.tick().min(due));
             self.tick();
-            match self.loaded.try_recv() {
-                Ok(Ok(model)) => self.announce(model.as_ref(), &addresses[0], &probes),
-                Ok(Err(error)) => return Err(StartError::Failed(error.to_string())),
-                Err(_) => {}
+            if self.signals.take_reload() {
+                self.loader.reload();
+            }
+            while let Some(news) = self.loader.news() {
+                self.tell(news, &addresses[0], &probes)?;
+            }
+            if self.loader.progresses() {
+                self.notifications.progress_of_loading();
             }
         }
-        self.drain();
+        match self.drain() {
+            End::Aborted => Ok(self.abort()),
+            End::Stopped => Ok(End::Stopped),
+        }
+    }
+
+    /// Reports what is known, since the process ends as it is.
+    fn abort(&mut self) -> End {
+        self.watch.report_abort();
+        End::Aborted
+    }
+
+    /// Says what has become of the loading of a model.
+    fn tell(&mut self, news: News, url: &str, probes: &str) -> Result<(), StartError> {
+        match news {
+            News::Loaded(model) => {
+                self.listeners[0]
+                    .start()
+                    .map_err(|error| failed("start connection threads", &error))?;
+                self.announce(model.as_ref(), url, probes);
+                self.notifications.ready();
+            }
+            News::NotLoaded(error) => return Err(not_loaded(&self.context.config, &error)),
+            News::Reloading => {
+                log::info!("reloading the model");
+                self.notifications.reloading();
+            }
+            News::Reloaded(model) => {
+                let schema = model.schema();
+                log::info!(
+                    "reloaded: serving {} ({}, {} features, {} classes)",
+                    schema.name,
+                    schema.algorithm,
+                    schema.features.len(),
+                    schema.classes.len(),
+                );
+                self.notifications.ready();
+            }
+            News::NotReloaded(error) => {
+                log::error!("not reloaded, the model before goes on: {error}");
+                self.notifications.ready();
+            }
+        }
         Ok(())
     }
 
@@ -185,6 +238,8 @@ impl Server {
         self.context.failure_log.tick();
         self.crew.tick();
         self.watch.tick();
+        self.notifications.tick();
+        sys::reap_orphans();
         for listener in &self.listeners {
             listener.tick();
         }
@@ -214,68 +269,6 @@ impl Server {
         );
         log::info!("try: {}", page::curl(self.listeners[0].address(), model));
     }
-
-    /// Follows the timeline of `lifecycle` to its end.
-    fn drain(&mut self) {
-        let began = clock::instant();
-        let vitals = Arc::clone(&self.context.vitals);
-        let config = &self.context.config;
-        let asked = vitals.readyz_seen.load(Ordering::Relaxed);
-        let default_grace = if asked {
-            Duration::from_secs(5)
-        } else {
-            Duration::ZERO
-        };
-        let (grace, timeout) = (
-            config.drain_grace.unwrap_or(default_grace),
-            config.drain_timeout,
-        );
-        log::info!(
-            "draining: grace {}, then at most {} for admitted predictions",
-            humantime::format_duration(grace),
-            humantime::format_duration(timeout),
-        );
-        loop {
-            // From the moment the grace is over new predictions are refused, so that what is left
-            // can only become less: the phase moves first, then the work is counted.
-            let since = clock::instant().saturating_duration_since(began);
-            let last = vitals.phase();
-            vitals.advance(if since < grace {
-                Phase::Draining
-            } else {
-                Phase::Finishing
-            });
-            if last < Phase::Finishing && vitals.phase() == Phase::Finishing {
-                self.listeners
-                    .iter()
-                    .for_each(|listener| listener.close_idle());
-            }
-            let work_left = vitals.predictions_owed.load(Ordering::Acquire) > 0;
-            let phase = lifecycle::phase_at(since, grace, timeout, work_left);
-            vitals.advance(phase);
-            if phase == Phase::Stopped {
-                break;
-            }
-            self.wait(DRAIN_TICK);
-            self.tick();
-        }
-        self.refuse_what_is_left(clock::instant() + LAST_ANSWERS);
-        log::info!("stopped");
-    }
-
-    fn refuse_what_is_left(&mut self, deadline: Instant) {
-        let vitals = Arc::clone(&self.context.vitals);
-        loop {
-            while let Some(job) = self.left_over.take_now() {
-                job.refuse(admission::draining(), clock::instant());
-            }
-            if vitals.answers_owed.load(Ordering::Acquire) == 0 || clock::instant() >= deadline {
-                return;
-            }
-            self.wait(DRAIN_TICK);
-            self.tick();
-        }
-    }
 }
 
 /// Makes what all threads share, and what wakes the canary.
@@ -300,7 +293,7 @@ fn new_context(
         budget: Arc::new(budget),
         config,
         vitals,
-        model: OnceLock::new(),
+        model: Slot::default(),
         failure_log: FailureLog::new("predictions failed"),
         trial_wanted,
         waker,
@@ -345,73 +338,6 @@ fn start_crew(
     Ok((crew, sender, predict_intake))
 }
 
-/// Loads the model, tries it, and only then puts it in its place; also warms it.
-fn start_loader(
-    context: &Arc<Context>,
-    source: Arc<dyn ModelSource>,
-) -> io::Result<Receiver<Loaded>> {
-    const STACK_BYTES: usize = 8 * 1024 * 1024;
-    let (sender, receiver) = crossbeam_channel::bounded(1);
-    let context = Arc::clone(context);
-    sys::spawn("loader", STACK_BYTES, move || {
-        let _as_it_comes = Priority::new(context.config.yielding, Work::Computing);
-        let file = context.config.model.as_deref();
-        let loaded = panic::catch(|| source.load(file))
-            .unwrap_or_else(|panic| Err(LoadError(format!("loading the model panicked: {panic}"))));
-        if let Ok(model) = &loaded {
-            let vitals = &context.vitals;
-            vitals.trials.begin(vitals.clock.now());
-            let verdict = canary::try_model(model.as_ref());
-            // This thread alone puts a model there.
-            let _ = context.model.set(Arc::clone(model));
-            vitals.loaded.store(true, Ordering::Release);
-            vitals.trials.end(verdict, vitals.clock.now());
-            vitals.advance(Phase::Serving);
-        }
-        // The main thread alone receives, and has room for one.
-        let _ = sender.try_send(loaded);
-        context.waker.wake();
-    })?;
-    Ok(receiver)
-}
-
-fn open_sockets(config: &Config) -> Result<Sockets, StartError> {
-    let open = |option: &str, address: &Address| {
-        socket::open(address, config.socket_mode)
-            .map_err(|error| cannot_listen(option, address, &error))
-    };
-    let main = open("--listen", &config.listen)?;
-    let probe = match &config.probe_listen {
-        ProbeListen::Off => None,
-        ProbeListen::At(address) => Some(open("--probe-listen", address)?),
-        ProbeListen::Beside => open_beside(config, &main.address),
-    };
-    Ok(Sockets { main, probe })
-}
-
-/// Opens the probe listener nobody asked for; where it cannot be, probes stay on the main one.
-fn open_beside(config: &Config, main: &Address) -> Option<ListeningSocket> {
-    // As it was asked for: beside port 0 stands another free one.
-    let Some(address) = config.listen.beside() else {
-        log::warn!(
-            "no probe listener: there is no address beside {main}; probes are answered there only; choose one with --probe-listen"
-        );
-        return None;
-    };
-    let opened = socket::open(&address, config.socket_mode);
-    opened
-        .inspect_err(|error| {
-            let place = match address.port() {
-                Some(port) => format!("port {port}"),
-                None => address.to_string(),
-            };
-            log::warn!(
-                "no probe listener on {place}: {error}; probes are answered on {main} only; choose another with --probe-listen",
-            );
-        })
-        .ok()
-}
-
 /// Starts both listeners' threads; those that make room belong to the crew.
 fn start_listeners(
     sockets: Sockets,
@@ -424,48 +350,64 @@ fn start_listeners(
     ];
     let mut listeners: Vec<Arc<Listener>> = Vec::new();
     for (kind, name, socket) in kinds {
-        let Some(ListeningSocket {
-            socket, address, ..
-        }) = socket
-        else {
+        let Some(socket) = socket else {
             continue;
         };
         let relief = listeners.first().map(Arc::as_ref);
-        let listener = Listener::new(kind, socket, address, Arc::clone(http), relief);
+        let listener = Listener::new(kind, socket, Arc::clone(http), relief)?;
         let listener = Arc::new(listener);
         let reserved = Arc::clone(&listener);
         crew.start(name.to_owned(), move || reserved.make_room())?;
-        listener.start()?;
+        // Whoever holds an inherited main listener keeps its connections until they can be served.
+        if kind == ListenerKind::Probe || !listener.is_inherited() {
+            listener.start()?;
+        }
         listeners.push(listener);
     }
     Ok(listeners)
 }
 
 fn failed(what: &str, error: &io::Error) -> StartError {
-    StartError::Failed(format!("cannot {what}: {error}"))
+    StartError::system(format!("cannot {what}: {error}"), error)
 }
 
-fn cannot_listen(option: &str, address: &Address, error: &io::Error) -> StartError {
-    let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("stop the process that holds it, or choose another with {option}")
+/// Why there is no model to serve: a file that is not to be had is the system's word.
+fn not_loaded(config: &Config, error: &LoadError) -> StartError {
+    let file = config.model.as_deref().map(std::fs::metadata);
+    match file {
+        Some(Err(cause)) => StartError::system(error.to_string(), &cause),
+        _ => StartError::Failed(error.to_string()),
+    }
+}
+
+/// Chooses how the watchdog knows whether the probe listener answers.
+fn self_probe(listeners: &[Arc<Listener>]) -> SelfProbe {
+    match listeners.get(1) {
+        None => {
+            log::info!("the watchdog has no probe listener to ask: it goes by /livez alone");
+            SelfProbe::Nothing
         }
-        io::ErrorKind::PermissionDenied if address.path().is_some() => {
-            format!("its folder must be writable; choose another path with {option}")
+        Some(listener) if sockets::is_within_reach(listener.address(), listener.socket()) => {
+            SelfProbe::Ask(listener.address().clone())
         }
-        io::ErrorKind::AlreadyExists => format!("choose another path with {option}"),
-        io::ErrorKind::NotFound => {
-            format!("its folder must exist; choose another path with {option}")
+        Some(listener) => {
+            log::info!(
+                "the watchdog cannot connect to {} from here: it looks whether connections there are accepted",
+                listener.address()
+            );
+            SelfProbe::Look(Arc::clone(listener))
         }
-        io::ErrorKind::PermissionDenied => {
-            format!(
-                "ports below 1024 need a privilege (CAP_NET_BIND_SERVICE); choose another with {option}"
-            )
-        }
-        _ => format!("choose an address of this machine with {option}"),
+    }
+}
+
+/// Has the model's file watched, where that is asked for.
+fn watch_model(context: &Arc<Context>, signals: &Signals, crew: &mut Crew) -> io::Result<()> {
+    let (true, Some(path)) = (context.config.watch, context.config.model.clone()) else {
+        return Ok(());
     };
-    StartError::Failed(format!(
-        "cannot listen on {}: {error}; {remedy}",
-        address.typed()
-    ))
+    let loaded = watch::Identity::of(&path);
+    let (reload, waker) = (signals.reload_request(), context.waker.clone());
+    crew.start("watch".to_owned(), move || {
+        watch::run(&path, loaded, &reload, &waker);
+    })
 }

@@ -1,0 +1,168 @@
+//! The end of a running server, on the main thread: the timelines of `lifecycle`, followed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use humantime::format_duration;
+
+use super::{End, Server};
+use crate::admission;
+use crate::clock;
+use crate::lifecycle;
+use crate::vitals::Phase;
+
+/// How often the main thread looks around while the server ends.
+pub(super) const DRAIN_TICK: Duration = Duration::from_millis(20);
+
+/// How long the last answers may take to be written once everything is refused.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// How long a kept connection may stay idle once a successor is to have the next ones: a client that
+/// is at it has its last answer with `Connection: close` by then.
+const LAST_REQUESTS: Duration = Duration::from_secs(1);
+
+/// A grace for clients to see `/readyz` fail, where anybody has asked for it.
+const GRACE_IF_ASKED: Duration = Duration::from_secs(5);
+
+impl Server {
+    /// Ends the server as its listeners and its life so far ask for.
+    pub(super) fn drain(&mut self) -> End {
+        self.notifications.stopping();
+        let end = if self.listeners[0].is_inherited() {
+            self.hand_over()
+        } else {
+            self.drain_own()
+        };
+        if end == End::Stopped {
+            self.leave_inherited_listeners();
+            self.refuse_what_is_left(clock::instant() + LAST_ANSWERS);
+            log::info!("stopped");
+        }
+        end
+    }
+
+    /// Drains behind listeners that end with the process.
+    fn drain_own(&mut self) -> End {
+        let began = clock::instant();
+        let vitals = Arc::clone(&self.context.vitals);
+        let config = &self.context.config;
+        let asked = vitals.readyz_seen.load(Ordering::Relaxed);
+        let served = vitals.loaded.load(Ordering::Acquire);
+        let default_grace = if asked {
+            GRACE_IF_ASKED
+        } else {
+            Duration::ZERO
+        };
+        // Who has never been ready has no clients that would have to see it.
+        let grace = if served {
+            config.drain_grace.unwrap_or(default_grace)
+        } else {
+            Duration::ZERO
+        };
+        let timeout = config.drain_timeout;
+        log::info!(
+            "draining: grace {}, then at most {} for admitted predictions",
+            format_duration(grace),
+            format_duration(timeout),
+        );
+        loop {
+            // From the moment the grace is over new predictions are refused, so that what is left
+            // can only become less: the phase moves first, then the work is counted.
+            let since = clock::instant().saturating_duration_since(began);
+            let last = vitals.phase();
+            vitals.advance(if since < grace {
+                Phase::Draining
+            } else {
+                Phase::Finishing
+            });
+            if last < Phase::Finishing && vitals.phase() == Phase::Finishing {
+                self.listeners
+                    .iter()
+                    .for_each(|listener| listener.close_idle());
+            }
+            let work_left = vitals.predictions_owed.load(Ordering::Acquire) > 0;
+            let phase = lifecycle::phase_at(since, grace, timeout, work_left);
+            vitals.advance(phase);
+            if phase == Phase::Stopped {
+                return End::Stopped;
+            }
+            if self.drain_tick(since < grace) == End::Aborted {
+                return End::Aborted;
+            }
+        }
+    }
+
+    /// Leaves an inherited main listener to a successor: nothing more is accepted, what was is served.
+    fn hand_over(&mut self) -> End {
+        let began = clock::instant();
+        let vitals = Arc::clone(&self.context.vitals);
+        let timeout = self.context.config.drain_timeout;
+        log::info!(
+            "draining: the next connections are a successor's; at most {} for those accepted",
+            format_duration(timeout),
+        );
+        vitals.advance(Phase::Draining);
+        let main = Arc::clone(&self.listeners[0]);
+        main.stop_accepting();
+        loop {
+            let since = clock::instant().saturating_duration_since(began);
+            if since >= LAST_REQUESTS {
+                main.close_idle();
+            }
+            if lifecycle::handover_phase_at(since, timeout, !main.is_deserted()) == Phase::Stopped {
+                vitals.advance(Phase::Stopped);
+                return End::Stopped;
+            }
+            if self.drain_tick(false) == End::Aborted {
+                return End::Aborted;
+            }
+        }
+    }
+
+    /// Accepts nothing more that a successor could answer: probes were answered to the last.
+    fn leave_inherited_listeners(&mut self) {
+        let deadline = clock::instant() + LAST_ANSWERS;
+        let listeners = self.listeners.iter();
+        let inherited: Vec<_> = listeners
+            .filter(|listener| listener.is_inherited())
+            .cloned()
+            .collect();
+        for listener in &inherited {
+            listener.stop_accepting();
+        }
+        while inherited.iter().any(|listener| !listener.is_deserted())
+            && clock::instant() < deadline
+        {
+            inherited.iter().for_each(|listener| listener.close_idle());
+            self.wait(DRAIN_TICK);
+            self.tick();
+        }
+    }
+
+    /// Waits a little, and asks the service manager for time where there is progress.
+    fn drain_tick(&mut self, in_grace: bool) -> End {
+        self.wait(DRAIN_TICK);
+        self.tick();
+        self.notifications.progress_of_drain(in_grace);
+        if self.signals.aborted() {
+            End::Aborted
+        } else {
+            End::Stopped
+        }
+    }
+
+    fn refuse_what_is_left(&mut self, deadline: Instant) {
+        let vitals = Arc::clone(&self.context.vitals);
+        loop {
+            while let Some(job) = self.left_over.take_now() {
+                job.refuse(admission::draining(), clock::instant());
+            }
+            if vitals.answers_owed.load(Ordering::Acquire) == 0 || clock::instant() >= deadline {
+                return;
+            }
+            self.wait(DRAIN_TICK);
+            self.tick();
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Loads the model, and loads it anew when that is asked for, on a thread of its own each time.
+//!
+//! The main thread starts it and sees how it ended. A model is put in its place only once it is
+//! loaded, checked and tried; the one before it serves until then, and for good where that fails.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, TryRecvError};
+
+use crate::canary;
+use crate::context::Context;
+use crate::model::{LoadError, Model, ModelSource};
+use crate::panic;
+use crate::priority::{Priority, Work};
+use crate::sys;
+use crate::vitals::{Phase, TrialVerdict};
+
+/// Models are trees, and what reads them recurses.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
+type Loaded = Result<Arc<dyn Model>, LoadError>;
+
+/// What has become of the loading since the last look.
+pub(super) enum News {
+    /// The first model is served.
+    Loaded(Arc<dyn Model>),
+    /// There is no model to serve.
+    NotLoaded(LoadError),
+    /// A reload begins.
+    Reloading,
+    /// Another model is served.
+    Reloaded(Arc<dyn Model>),
+    /// The old model goes on, and why.
+    NotReloaded(LoadError),
+}
+
+/// Loads models, one at a time.
+pub(super) struct Loader {
+    context: Arc<Context>,
+    source: Arc<dyn ModelSource>,
+    running: Option<Running>,
+    wanted: bool,
+}
+
+struct Running {
+    loaded: Receiver<Loaded>,
+    thread_id: Arc<AtomicU32>,
+    /// How much it had done when it was last looked at.
+    done: Option<Done>,
+    _thread: JoinHandle<()>,
+}
+
+/// What a thread has done: CPU time in clock ticks, and bytes it has read.
+type Done = (u64, u64);
+
+impl std::fmt::Debug for Loader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let running = self.running.is_some();
+        let mut told = f.debug_struct("Loader");
+        told.field("running", &running).finish_non_exhaustive()
+    }
+}
+
+impl Loader {
+    /// Begins to load the first model.
+    ///
+    /// # Errors
+    /// Where the system has no thread to give.
+    pub(super) fn start(context: Arc<Context>, source: Arc<dyn ModelSource>) -> io::Result<Self> {
+        let mut loader = Loader {
+            context,
+            source,
+            running: None,
+            wanted: false,
+        };
+        loader.begin()?;
+        Ok(loader)
+    }
+
+    /// Asks for a reload; one that is under way may have read the file already, so another follows.
+    pub(super) fn reload(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Looks what has become of it.
+    pub(super) fn news(&mut self) -> Option<News> {
+        if let Some(running) = &self.running {
+            let loaded = match running.loaded.try_recv() {
+                Err(TryRecvError::Empty) => return None,
+                Ok(loaded) => loaded,
+                Err(TryRecvError::Disconnected) => Err(LoadError(
+                    "the thread that loads the model ended".to_owned(),
+                )),
+            };
+            self.running = None;
+            return Some(self.end(loaded));
+        }
+        if !std::mem::take(&mut self.wanted) || self.context.vitals.phase() >= Phase::Draining {
+            return None;
+        }
+        self.context
+            .vitals
+            .reloads
+            .running
+            .store(true, Ordering::Release);
+        if let Err(error) = self.begin() {
+            let error = LoadError(format!("no thread can be started for it: {error}"));
+            return Some(self.end(Err(error)));
+        }
+        Some(News::Reloading)
+    }
+
+    /// Whether whoever loads has computed or read anything since the last look.
+    pub(super) fn progresses(&mut self) -> bool {
+        let Some(running) = &mut self.running else {
+            return false;
+        };
+        let work = work_of(running.thread_id.load(Ordering::Acquire));
+        let before = std::mem::replace(&mut running.done, work);
+        work.is_some() && work != before
+    }
+
+    fn end(&self, loaded: Loaded) -> News {
+        let reloads = &self.context.vitals.reloads;
+        if !reloads.running.load(Ordering::Acquire) {
+            return match loaded {
+                Ok(model) => News::Loaded(model),
+                Err(error) => News::NotLoaded(error),
+            };
+        }
+        reloads.end(loaded.as_ref().err().map(|error| error.0.as_str().into()));
+        match loaded {
+            Ok(model) => News::Reloaded(model),
+            Err(error) => News::NotReloaded(error),
+        }
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        let (sender, loaded) = crossbeam_channel::bounded(1);
+        let (context, source) = (Arc::clone(&self.context), Arc::clone(&self.source));
+        let thread_id = Arc::new(AtomicU32::new(0));
+        let own_id = Arc::clone(&thread_id);
+        let thread = sys::spawn("loader", STACK_BYTES, move || {
+            own_id.store(sys::thread_id(), Ordering::Release);
+            let _as_it_comes = Priority::new(context.config.yielding, Work::Computing);
+            let loaded = load(&context, source.as_ref());
+            // The main thread alone receives, and has room for one.
+            let _ = sender.try_send(loaded);
+            context.waker.wake();
+        })?;
+        self.running = Some(Running {
+            loaded,
+            thread_id,
+            done: None,
+            _thread: thread,
+        });
+        Ok(())
+    }
+}
+
+/// Loads a model, tries it, and only then puts it in its place.
+///
+/// The first one is put there whatever its trial says: `/readyz` tells. A later one that fails its
+/// trial would be worse than the one that serves.
+fn load(context: &Context, source: &dyn ModelSource) -> Loaded {
+    let file = context.config.model.as_deref();
+    let loaded = panic::catch(|| source.load(file))
+        .unwrap_or_else(|panic| Err(LoadError(format!("loading the model panicked: {panic}"))));
+    let model = loaded?;
+    let vitals = &context.vitals;
+    let is_first = context.model.get().is_none();
+    if is_first {
+        vitals.trials.begin(vitals.clock.now());
+    }
+    let verdict = canary::try_model(model.as_ref());
+    if let (false, TrialVerdict::Failed(reason)) = (is_first, &verdict) {
+        let place = file.map_or_else(|| "the embedded model".into(), Path::to_string_lossy);
+        return Err(LoadError(format!("{place} fails its trial: {reason}")));
+    }
+    // This thread alone puts a model there.
+    let generation = context.model.put(Arc::clone(&model));
+    vitals.loaded.store(true, Ordering::Release);
+    let now = vitals.clock.now();
+    vitals.trials.end(generation, verdict, now);
+    vitals.reloads.loaded_at.store(now);
+    vitals.advance(Phase::Serving);
+    // What was read on the way, and the model before, unless a prediction still holds it.
+    sys::trim_memory();
+    Ok(model)
+}
+
+/// Reads what a thread has done so far (proc(5)).
+fn work_of(thread_id: u32) -> Option<Done> {
+    let (_, ticks) = sys::thread_state(thread_id)?;
+    let io = fs::read_to_string(format!("/proc/self/task/{thread_id}/io")).unwrap_or_default();
+    let bytes = io.lines().find_map(|line| line.strip_prefix("rchar:"));
+    let bytes = bytes.and_then(|bytes| bytes.trim().parse().ok());
+    Some((ticks, bytes.unwrap_or(0)))
+}
