@@ -232,8 +232,9 @@ impl Asked<'_> {
             })
         });
         guarded.unwrap_or_else(|message| {
-            let line = format_args!("request {request_id}: the model panicked: {message}");
-            failures.record(line);
+            failures.record(format_args!(
+                "request {request_id}: the model panicked: {message}"
+            ));
             Err(RequestError::new(Code::PredictionFailed, PANICKED))
         })
     }
