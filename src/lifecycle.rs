@@ -20,6 +20,12 @@ use signal_hook::consts::{SIGABRT, SIGHUP, SIGINT, SIGTERM};
 
 use crate::vitals::Phase;
 
+/// The grace where `--drain-grace` names none and somebody has asked `/readyz`.
+pub const GRACE_IF_ASKED: Duration = Duration::from_secs(5);
+
+/// How long the last answers may take to be written once everything is refused.
+pub const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
 /// Returns the phase of a server that was told to end `since` ago and leaves its listeners to a
 /// successor: it refuses nobody, and ends with its last connection.
 pub fn handover_phase_at(since: Duration, timeout: Duration, connections_left: bool) -> Phase {

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod inspect;
+pub mod manifest;
 pub mod predict;
 pub mod probe;
 pub mod serve;

@@ -5,6 +5,7 @@
 //! line and exit code 2.
 
 mod limits;
+mod manifest;
 mod offline;
 mod probe;
 mod verdicts;
@@ -21,6 +22,9 @@ use crate::error::StartError;
 
 pub use self::limits::LimitArgs;
 use self::limits::{duration, mode};
+pub use self::manifest::{
+    GivenOption, GivenServeArgs, KubernetesArgs, ManifestArgs, ManifestTarget,
+};
 pub use self::offline::{InspectArgs, PredictArgs, TrainArgs};
 pub use self::probe::{ProbeArgs, ProbeCheck, ProbeConfig};
 pub use self::verdicts::{StallPolicy, VerdictArgs};
@@ -65,6 +69,9 @@ pub enum Command {
     Predict(PredictArgs),
     /// Tell what a model file holds
     Inspect(InspectArgs),
+    /// Print what runs a server with these options elsewhere
+    #[command(arg_required_else_help = false)]
+    Manifest(ManifestArgs),
 }
 
 /// How prediction workers make way for probes (see "Who gets the CPU" in README).

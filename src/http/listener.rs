@@ -47,7 +47,7 @@ const SPARE_MAX: usize = 4;
 
 /// Address space for a connection thread's stack. Only touched pages cost memory (12 KiB, 24 in a
 /// debug build, measured), but all of it counts for RLIMIT_DATA, times `--max-connections`.
-const STACK_BYTES: usize = 48 * 1024;
+pub const STACK_BYTES: usize = 48 * 1024;
 
 /// A pause after a failed system call that only time can mend.
 const BACK_OFF: Duration = Duration::from_millis(50);

@@ -19,7 +19,7 @@ const BACKLOG: i32 = 4096;
 ///
 /// Left to itself it goes up to 4 MiB for answers and 6 for requests (tcp(7)), which no budget of
 /// ours would see.
-const KERNEL_BUFFER_BYTES: usize = 64 << 10;
+pub const KERNEL_BUFFER_BYTES: usize = 64 << 10;
 
 /// A listening socket, before anything accepts from it.
 #[derive(Debug)]

@@ -9,21 +9,15 @@ use humantime::format_duration;
 use super::{End, Server};
 use crate::admission;
 use crate::clock;
-use crate::lifecycle;
+use crate::lifecycle::{self, GRACE_IF_ASKED, LAST_ANSWERS};
 use crate::vitals::Phase;
 
 /// How often the main thread looks around while the server ends.
 pub(super) const DRAIN_TICK: Duration = Duration::from_millis(20);
 
-/// How long the last answers may take to be written once everything is refused.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
-
 /// How long a kept connection may stay idle once a successor is to have the next ones: a client that
 /// is at it has its last answer with `Connection: close` by then.
 const LAST_REQUESTS: Duration = Duration::from_secs(1);
-
-/// A grace for clients to see `/readyz` fail, where anybody has asked for it.
-const GRACE_IF_ASKED: Duration = Duration::from_secs(5);
 
 impl Server {
     /// Ends the server as its listeners and its life so far ask for.

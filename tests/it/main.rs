@@ -17,6 +17,7 @@ mod faults;
 mod http;
 mod lifecycle;
 mod limits;
+mod manifest;
 mod offline;
 mod probe_command;
 mod probes;

@@ -1,0 +1,479 @@
+//! `lanekeeper manifest kubernetes`: a Deployment, and what belongs to it.
+//!
+//! The shapes are those of Kubernetes' API reference (apps/v1, v1, policy/v1, autoscaling/v2); the
+//! numbers are [`PodNumbers`], each with its arithmetic behind or above it.
+
+use humantime::format_duration;
+
+use super::numbers::{
+    BASE_BYTES, CONNECTION_BYTES, KERNEL_BYTES, LIVENESS_PERIOD_MAX, LIVENESS_SHARE, LOADING,
+    MODEL_FACTOR, MODELS, PROBES_MILLICORES, PodNumbers, ProbeNumbers, TERMINATION_MARGIN,
+    TIMEOUT_MAX,
+};
+use super::options::{ModelBytesSource, PodServer};
+use super::yaml::{Node, flag, list, map, number, stream, text};
+use crate::config::{KubernetesArgs, StallPolicy};
+use crate::error::StartError;
+use crate::lifecycle::LAST_ANSWERS;
+
+/// Who the server is in its container: nobody that an image or a node knows.
+const USER: u32 = 65_532;
+
+/// The Service's port.
+const SERVICE_PORT: u16 = 80;
+
+/// The CPU utilization, in percent of what is requested, that the autoscaler aims at.
+const UTILIZATION: u64 = 70;
+
+/// The autoscaler's most pods for each of its least.
+const REPLICAS_FACTOR: i32 = 4;
+
+/// Ports below this one want a privilege, where the system is not told otherwise.
+const PRIVILEGED_PORTS: u16 = 1024;
+
+/// What the manifests are made of.
+struct Manifest {
+    name: String,
+    image: String,
+    replicas: i32,
+    server: PodServer,
+    numbers: PodNumbers,
+}
+
+/// Writes the manifests that fit these options.
+///
+/// # Errors
+/// What `serve` would refuse, and options that a pod cannot have.
+pub(super) fn manifests(args: KubernetesArgs) -> Result<String, StartError> {
+    let server = PodServer::new(args.serve)?;
+    let manifest = Manifest {
+        name: args.name,
+        image: args.image,
+        replicas: args.replicas,
+        numbers: PodNumbers::new(&server.config, server.model_bytes),
+        server,
+    };
+    let about = about(&manifest);
+    stream([
+        (about.as_str(), manifest.deployment()),
+        (
+            "Who predicts asks the Service; it has the pods whose /readyz passes.",
+            manifest.service(),
+        ),
+        (
+            "Lets nodes be drained one pod at a time.",
+            manifest.disruption_budget(),
+        ),
+        (
+            "Adds pods while the CPU is short. Until there are metrics of saturation, CPU time stands \
+             for it.",
+            manifest.autoscaler(),
+        ),
+    ])
+}
+
+/// What stands above the first document.
+fn about(manifest: &Manifest) -> String {
+    let volume = match manifest.server.model_directory {
+        Some(_) => format!(
+            " The model file is to be on the PersistentVolumeClaim {}, which is not among these objects.",
+            manifest.claim()
+        ),
+        None => String::new(),
+    };
+    format!(
+        "Printed by lanekeeper {}. The numbers follow from the options of serve below: where one \
+         changes, print this again.{volume}",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+impl Manifest {
+    /// The claim of the model's volume.
+    fn claim(&self) -> String {
+        format!("{}-model", self.name)
+    }
+
+    /// What selects the pods.
+    fn selector(&self) -> Node {
+        map([
+            ("app.kubernetes.io/name", text("lanekeeper")),
+            ("app.kubernetes.io/instance", text(&*self.name)),
+        ])
+    }
+
+    /// Every object's labels.
+    fn labels(&self) -> Node {
+        map([
+            ("app.kubernetes.io/name", text("lanekeeper")),
+            ("app.kubernetes.io/instance", text(&*self.name)),
+            ("app.kubernetes.io/component", text("model-server")),
+        ])
+    }
+
+    fn object(&self, version: &str, kind: &str, spec: Node) -> Node {
+        map([
+            ("apiVersion", text(version)),
+            ("kind", text(kind)),
+            (
+                "metadata",
+                map([("name", text(&*self.name)), ("labels", self.labels())]),
+            ),
+            ("spec", spec),
+        ])
+    }
+
+    fn deployment(&self) -> Node {
+        let numbers = &self.numbers;
+        let rolling_update = map([
+            (
+                "maxUnavailable",
+                number(0, "no pod goes before its successor is ready"),
+            ),
+            ("maxSurge", number(1, "one more than there are, meanwhile")),
+        ]);
+        let strategy = map([
+            ("type", text("RollingUpdate")),
+            ("rollingUpdate", rolling_update),
+        ]);
+        let template = map([
+            ("metadata", map([("labels", self.labels())])),
+            ("spec", self.pod()),
+        ]);
+        let spec = map([
+            ("selector", map([("matchLabels", self.selector())])),
+            ("strategy", strategy),
+            (
+                "progressDeadlineSeconds",
+                number(
+                    numbers.progress_deadline.as_secs(),
+                    format!(
+                        "2 x {} s of startupProbe: a second start may do what the first did not",
+                        numbers.startup.noticed_within().as_secs()
+                    ),
+                ),
+            ),
+            ("template", template),
+        ]);
+        self.object("apps/v1", "Deployment", spec)
+    }
+
+    fn pod(&self) -> Node {
+        let config = &self.server.config;
+        let mut fields = vec![
+            ("automountServiceAccountToken", flag(false)),
+            ("enableServiceLinks", flag(false)),
+            (
+                "terminationGracePeriodSeconds",
+                number(
+                    self.numbers.termination_grace.as_secs(),
+                    format!(
+                        "{} --drain-grace + {} --drain-timeout + {} for the last answers + {} of margin, rounded up",
+                        format_duration(self.numbers.drain_grace),
+                        format_duration(config.drain_timeout),
+                        format_duration(LAST_ANSWERS),
+                        format_duration(TERMINATION_MARGIN),
+                    ),
+                ),
+            ),
+            ("securityContext", self.pod_security()),
+            ("containers", list([self.container()])),
+        ];
+        if self.server.model_directory.is_some() {
+            let claim = text(self.claim()).because(format!(
+                "to be there, with the model file in its root, readable to user {USER}; ReadOnlyMany where pods are on several nodes"
+            ));
+            let claim = map([("claimName", claim), ("readOnly", flag(true))]);
+            let volume = map([("name", text("model")), ("persistentVolumeClaim", claim)]);
+            fields.push(("volumes", list([volume])));
+        }
+        map(fields)
+    }
+
+    fn pod_security(&self) -> Node {
+        let mut fields = vec![
+            ("runAsNonRoot", flag(true)),
+            (
+                "runAsUser",
+                number(USER, "by convention, a user without rights in any image"),
+            ),
+            ("runAsGroup", number(USER, "the group of that user")),
+            ("seccompProfile", map([("type", text("RuntimeDefault"))])),
+        ];
+        let lowest = self.server.lowest_port();
+        if lowest < PRIVILEGED_PORTS {
+            let value = text(lowest.to_string()).because(format!(
+                "the lowest port listened on: those below {PRIVILEGED_PORTS} want a capability otherwise"
+            ));
+            let sysctl = map([
+                ("name", text("net.ipv4.ip_unprivileged_port_start")),
+                ("value", value),
+            ]);
+            fields.push(("sysctls", list([sysctl])));
+        }
+        map(fields)
+    }
+
+    fn container(&self) -> Node {
+        let server = &self.server;
+        let args = server
+            .args
+            .iter()
+            .map(|argument| text(&*argument.text).because(&*argument.why));
+        let mut fields = vec![
+            ("name", text("lanekeeper")),
+            ("image", text(&*self.image)),
+            ("args", list([text("serve")].into_iter().chain(args))),
+            ("ports", self.ports()),
+            ("startupProbe", self.startup_probe()),
+            ("livenessProbe", self.liveness_probe()),
+            ("readinessProbe", self.readiness_probe()),
+            ("resources", self.resources()),
+            (
+                "securityContext",
+                map([
+                    ("allowPrivilegeEscalation", flag(false)),
+                    ("readOnlyRootFilesystem", flag(true)),
+                    ("capabilities", map([("drop", list([text("ALL")]))])),
+                ]),
+            ),
+        ];
+        if let Some(file) = &server.termination_log {
+            let file = text(&**file).because("--termination-log, which gets the stall report");
+            fields.push(("terminationMessagePath", file));
+        }
+        let policy = text("FallbackToLogsOnError")
+            .because("where there is no stall report, the last lines of the log");
+        fields.push(("terminationMessagePolicy", policy));
+        if let Some(directory) = &server.model_directory {
+            let mount = map([
+                ("name", text("model")),
+                (
+                    "mountPath",
+                    text(&**directory).because("the directory of --model"),
+                ),
+                ("readOnly", flag(true)),
+            ]);
+            fields.push(("volumeMounts", list([mount])));
+        }
+        map(fields)
+    }
+
+    fn ports(&self) -> Node {
+        let port = |name: &str, port: u16, why: &str| {
+            map([("name", text(name)), ("containerPort", number(port, why))])
+        };
+        let main = port("http", self.server.port, "--listen");
+        let probe = self
+            .server
+            .probe_port
+            .map(|number| port("probes", number, "--probe-listen"));
+        list([main].into_iter().chain(probe))
+    }
+
+    /// A probe, with the whys of its three numbers.
+    fn probe(&self, path: &str, numbers: &ProbeNumbers, whys: [String; 3]) -> Node {
+        let port = match self.server.probe_port {
+            Some(_) => text("probes"),
+            None => text("http").because("--probe-listen none"),
+        };
+        let [period, timeout, threshold] = whys;
+        map([
+            ("httpGet", map([("path", text(path)), ("port", port)])),
+            ("periodSeconds", number(numbers.period.as_secs(), period)),
+            ("timeoutSeconds", number(numbers.timeout.as_secs(), timeout)),
+            (
+                "failureThreshold",
+                number(numbers.failure_threshold, threshold),
+            ),
+        ])
+    }
+
+    fn startup_probe(&self) -> Node {
+        let numbers = &self.numbers.startup;
+        let threshold = format!(
+            "{} x {} s: {} to find, read and check the model file + one trial, at most --canary-timeout ({}), rounded up",
+            numbers.failure_threshold,
+            numbers.period.as_secs(),
+            format_duration(LOADING),
+            format_duration(self.server.config.canary_timeout()),
+        );
+        let whys = [
+            "a pod that is ready waits for this at the most".to_owned(),
+            "the period".to_owned(),
+            threshold,
+        ];
+        self.probe("/startupz", numbers, whys)
+    }
+
+    fn liveness_probe(&self) -> Node {
+        let (numbers, config) = (&self.numbers.liveness, &self.server.config);
+        let (period, threshold) = (numbers.period.as_secs(), numbers.failure_threshold);
+        let (stuck, since) = match config.verdicts.stall_policy {
+            StallPolicy::All => ("whose workers are all stuck", "the last of them"),
+            StallPolicy::Any => ("with a stuck worker", "it"),
+        };
+        let whys = [
+            format!(
+                "--stall-timeout ({}) / {LIVENESS_SHARE}, rounded, 1 to {LIVENESS_PERIOD_MAX}",
+                format_duration(config.stall_timeout)
+            ),
+            timeout_why(numbers),
+            format!(
+                "a pod {stuck} is told to end at most {} --stall-timeout + {} tick + {threshold} x {period} s = {} after {since} took up its prediction, one that answers nothing after {threshold} x {period} s + {} s; either then has terminationGracePeriodSeconds",
+                format_duration(config.stall_timeout),
+                format_duration(config.tick()),
+                format_duration(self.numbers.restarted_within(config)),
+                numbers.timeout.as_secs(),
+            ),
+        ];
+        self.probe("/livez", numbers, whys)
+    }
+
+    fn readiness_probe(&self) -> Node {
+        let numbers = &self.numbers.readiness;
+        let (period, threshold) = (numbers.period.as_secs(), numbers.failure_threshold);
+        let whys = [
+            "often: a verdict costs the server microseconds".to_owned(),
+            timeout_why(numbers),
+            format!(
+                "{threshold} x {period} s: out of rotation at most {} s after /readyz fails; one answer that is lost on its way turns nothing",
+                numbers.noticed_within().as_secs(),
+            ),
+        ];
+        self.probe("/readyz", numbers, whys)
+    }
+
+    fn resources(&self) -> Node {
+        let numbers = &self.numbers;
+        let workers = self.server.config.predict_workers;
+        let cpu = text(format!("{}m", numbers.cpu_millicores)).because(format!(
+            "{workers} x 1000m, a core for each of --predict-workers + {PROBES_MILLICORES}m for probes and sockets. No CPU limit: throttling stops all threads of a pod, those that answer probes too"
+        ));
+        let memory = || text(format!("{}Mi", numbers.memory_mib));
+        let requests = map([
+            ("cpu", cpu),
+            ("memory", memory().because(self.memory_why())),
+        ]);
+        let limits = map([(
+            "memory",
+            memory().because("as requested: what is promised is there"),
+        )]);
+        map([("requests", requests), ("limits", limits)])
+    }
+
+    fn memory_why(&self) -> String {
+        let (numbers, limits) = (&self.numbers, &self.server.config.limits);
+        let model = match self.server.model_source {
+            ModelBytesSource::Embedded => "the embedded model".to_owned(),
+            ModelBytesSource::File => "the model file".to_owned(),
+            ModelBytesSource::Assumed => {
+                "assumed, as the model file is not where this was printed".to_owned()
+            }
+        };
+        format!(
+            "{} Mi for the server itself + {MODELS} models (one serves, one loads) x {MODEL_FACTOR} x {} Ki ({model}) + {} Mi --max-buffered + {} connections (--max-connections + --max-probe-connections) x {} Ki (stack and buffer {} Ki, the kernel's buffers {} Ki), rounded up",
+            BASE_BYTES >> 20,
+            numbers.model_file_bytes.div_ceil(1 << 10),
+            tenths(limits.max_buffered as u64),
+            numbers.connections,
+            CONNECTION_BYTES >> 10,
+            (CONNECTION_BYTES - KERNEL_BYTES) >> 10,
+            KERNEL_BYTES >> 10,
+        )
+    }
+
+    fn service(&self) -> Node {
+        let port = map([
+            ("name", text("http")),
+            (
+                "port",
+                number(SERVICE_PORT, "HTTP's own, so that clients need name none"),
+            ),
+            (
+                "targetPort",
+                text("http").because(format!("{}, --listen", self.server.port)),
+            ),
+            ("appProtocol", text("http")),
+        ]);
+        let spec = map([("selector", self.selector()), ("ports", list([port]))]);
+        self.object("v1", "Service", spec)
+    }
+
+    fn disruption_budget(&self) -> Node {
+        let spec = map([
+            (
+                "maxUnavailable",
+                number(
+                    1,
+                    "one pod less at a time, so that a single replica can be moved too",
+                ),
+            ),
+            (
+                "unhealthyPodEvictionPolicy",
+                text("AlwaysAllow").because("a pod that is not ready holds up no drain of a node"),
+            ),
+            ("selector", map([("matchLabels", self.selector())])),
+        ]);
+        self.object("policy/v1", "PodDisruptionBudget", spec)
+    }
+
+    fn autoscaler(&self) -> Node {
+        let target = map([
+            ("apiVersion", text("apps/v1")),
+            ("kind", text("Deployment")),
+            ("name", text(&*self.name)),
+        ]);
+        let numbers = &self.numbers;
+        let aimed_at = numbers.cpu_millicores * UTILIZATION / 100;
+        let workers = self.server.config.predict_workers as u64;
+        let utilization = number(
+            UTILIZATION,
+            format!(
+                "percent of {}m requested = {aimed_at}m: workers busy {} % of the time (/ {workers} x 1000m); much above that waiting times grow steeply",
+                numbers.cpu_millicores,
+                aimed_at / (workers * 10),
+            ),
+        );
+        let target_value = map([
+            ("type", text("Utilization")),
+            ("averageUtilization", utilization),
+        ]);
+        let resource = map([("name", text("cpu")), ("target", target_value)]);
+        let metric = map([("type", text("Resource")), ("resource", resource)]);
+        let spec = map([
+            ("scaleTargetRef", target),
+            (
+                "minReplicas",
+                number(
+                    self.replicas,
+                    "--replicas; the Deployment names none, or applying it again would undo the autoscaler's",
+                ),
+            ),
+            (
+                "maxReplicas",
+                number(
+                    self.replicas.saturating_mul(REPLICAS_FACTOR),
+                    format!("{REPLICAS_FACTOR} x {} --replicas", self.replicas),
+                ),
+            ),
+            ("metrics", list([metric])),
+        ]);
+        self.object("autoscaling/v2", "HorizontalPodAutoscaler", spec)
+    }
+}
+
+/// Why a probe has the time it has.
+fn timeout_why(numbers: &ProbeNumbers) -> String {
+    if numbers.timeout < numbers.period {
+        return "answers take milliseconds; what takes this long is the node".to_owned();
+    }
+    format!("the period, at most {TIMEOUT_MAX} s; answers take milliseconds")
+}
+
+/// Bytes in MiB, to a tenth where they are not whole.
+fn tenths(bytes: u64) -> String {
+    let mebibytes = bytes as f64 / f64::from(1 << 20);
+    let rounded = (mebibytes * 10.0).ceil() / 10.0;
+    rounded.to_string()
+}

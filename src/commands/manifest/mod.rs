@@ -1,0 +1,28 @@
+//! `lanekeeper manifest`: prints what runs a server with these options elsewhere.
+//!
+//! It starts nothing and asks nobody: what it prints follows from the options, and from the size of
+//! the model file where that can be read here.
+
+pub mod numbers;
+
+mod kubernetes;
+mod options;
+mod yaml;
+
+use std::io::{Write as _, stdout};
+
+use crate::config::{ManifestArgs, ManifestTarget};
+use crate::error::StartError;
+
+/// Prints a manifest.
+///
+/// # Errors
+/// Wrong options, or such as cannot be kept where the server is to run.
+pub fn run(args: ManifestArgs) -> Result<(), StartError> {
+    let text = match args.target {
+        ManifestTarget::Kubernetes(args) => kubernetes::manifests(*args)?,
+    };
+    // A stdout that is closed is no error.
+    let _ = stdout().write_all(text.as_bytes());
+    Ok(())
+}

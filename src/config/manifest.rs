@@ -1,0 +1,216 @@
+//! The options of `lanekeeper manifest`: what to print for, and the options of `serve` as they were
+//! given, so that what is printed starts the same server.
+
+use std::ffi::OsString;
+
+use clap::error::Error;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
+
+use super::ServeArgs;
+
+/// The most pods that `--replicas` can ask for.
+const REPLICAS_MAX: i64 = 1000;
+
+/// The options of `lanekeeper manifest`.
+#[derive(Debug, clap::Args)]
+pub struct ManifestArgs {
+    /// Who is to run the server.
+    #[command(subcommand)]
+    pub target: ManifestTarget,
+}
+
+/// Who is to run the server.
+#[derive(Debug, Subcommand)]
+pub enum ManifestTarget {
+    /// Print a Deployment, Service, PodDisruptionBudget and HorizontalPodAutoscaler, as YAML
+    #[command(args_override_self = true)]
+    Kubernetes(Box<KubernetesArgs>),
+}
+
+/// The options of `lanekeeper manifest kubernetes`.
+#[derive(Debug, clap::Args)]
+pub struct KubernetesArgs {
+    /// Name of every object; the model volume's claim is NAME-model
+    #[arg(long, value_name = "NAME", default_value = "lanekeeper", value_parser = name)]
+    pub name: String,
+
+    /// Container image; lanekeeper is its entry point
+    #[arg(long, value_name = "IMAGE", value_parser = image,
+          default_value = concat!("lanekeeper:", env!("CARGO_PKG_VERSION")))]
+    pub image: String,
+
+    /// Pods at the least; the autoscaler may add more
+    #[arg(long, value_name = "N", default_value = "2",
+          value_parser = clap::value_parser!(i32).range(1..=REPLICAS_MAX))]
+    pub replicas: i32,
+
+    /// The options of `serve`.
+    #[command(flatten)]
+    pub serve: GivenServeArgs,
+}
+
+/// The options of `serve`, and which of them were given.
+#[derive(Debug)]
+pub struct GivenServeArgs {
+    /// All of them.
+    pub args: ServeArgs,
+    /// Those given, in the order of `serve --help`.
+    pub given: Vec<GivenOption>,
+}
+
+/// An option of `serve` that was given, on the command line or by the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenOption {
+    /// Its name, without dashes.
+    pub name: String,
+    /// Its value as typed; a flag has none.
+    pub value: Option<OsString>,
+    /// The variable that gave it; `None` is the command line.
+    pub variable: Option<String>,
+}
+
+impl clap::Args for GivenServeArgs {
+    fn augment_args(command: Command) -> Command {
+        ServeArgs::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        ServeArgs::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for GivenServeArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        Self::from_arg_matches_mut(&mut matches.clone())
+    }
+
+    fn from_arg_matches_mut(matches: &mut ArgMatches) -> Result<Self, Error> {
+        // Before the matches are emptied into the options.
+        let given = given(matches);
+        let args = ServeArgs::from_arg_matches_mut(matches)?;
+        Ok(GivenServeArgs { args, given })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        self.given = given(matches);
+        self.args.update_from_arg_matches(matches)
+    }
+}
+
+/// Reads from `matches` which options of `serve` were given, whatever their values.
+fn given(matches: &ArgMatches) -> Vec<GivenOption> {
+    let serve = <ServeArgs as clap::Args>::augment_args(Command::new("serve"));
+    let given = serve.get_arguments().filter_map(|option| {
+        let id = option.get_id().as_str();
+        let variable = match matches.value_source(id)? {
+            ValueSource::CommandLine => None,
+            ValueSource::EnvVariable => Some(option.get_env()?.to_string_lossy().into_owned()),
+            _ => return None,
+        };
+        let value = if option.get_action().takes_values() {
+            Some(matches.get_raw(id)?.next_back()?.to_owned())
+        } else if matches.get_flag(id) {
+            None
+        } else {
+            return None;
+        };
+        Some(GivenOption {
+            name: option.get_long()?.to_owned(),
+            value,
+            variable,
+        })
+    });
+    given.collect()
+}
+
+/// Reads a name that every object may have: a Service's is a DNS label (RFC 1035 section 2.3.1).
+fn name(text: &str) -> Result<String, String> {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let fits = (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && !text.ends_with('-');
+    fits.then(|| text.to_owned()).ok_or_else(|| {
+        "a name is 1 to 63 of a-z, 0-9 and -, begins with a letter and does not end with -"
+            .to_owned()
+    })
+}
+
+fn image(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    fits.then(|| text.to_owned())
+        .ok_or_else(|| "an image is such as registry.test/lanekeeper:1".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Command, parse, usage_line};
+
+    fn kubernetes(options: &[&str]) -> Result<KubernetesArgs, String> {
+        let command = ["lanekeeper", "manifest", "kubernetes"];
+        let args = command.iter().chain(options).map(OsString::from);
+        match parse(args).map_err(|error| usage_line(&error))? {
+            Command::Manifest(ManifestArgs {
+                target: ManifestTarget::Kubernetes(args),
+            }) => Ok(*args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn typed(given: &[GivenOption]) -> Vec<String> {
+        let line = |option: &GivenOption| match &option.value {
+            Some(value) => format!("--{}={}", option.name, value.display()),
+            None => format!("--{}", option.name),
+        };
+        given.iter().map(line).collect()
+    }
+
+    #[test]
+    fn options_are_given_where_they_were_typed_and_as_they_were_typed() {
+        let table: &[(&[&str], &[&str])] = &[
+            (&[], &[]),
+            (&["--name", "a", "--image", "b", "--replicas", "3"], &[]),
+            // The default, but typed.
+            (&["--stall-timeout", "60s"], &["--stall-timeout=60s"]),
+            (&["--max-wait=1m 5s"], &["--max-wait=1m 5s"]),
+            (
+                &["--max-wait", "1s", "--max-wait", "2s"],
+                &["--max-wait=2s"],
+            ),
+            (
+                &["--max-body", "1MiB", "--model", "/a b", "--shared-lane"],
+                &["--model=/a b", "--shared-lane", "--max-body=1MiB"],
+            ),
+            (
+                &["--replace-stuck-workers"],
+                &["--replace-stuck-workers=true"],
+            ),
+            (&["--yield", "off"], &["--yield=off"]),
+        ];
+        for (options, expected) in table {
+            let args = kubernetes(options).unwrap();
+            assert_eq!(typed(&args.serve.given), *expected, "{options:?}");
+        }
+    }
+
+    #[test]
+    fn names_images_and_replicas_are_checked() {
+        let table: &[(&[&str], &str)] = &[
+            (&["--name", ""], "1 to 63 of a-z"),
+            (&["--name", "A"], "1 to 63 of a-z"),
+            (&["--name", "1a"], "1 to 63 of a-z"),
+            (&["--name", "a-"], "1 to 63 of a-z"),
+            (&["--name", &"a".repeat(64)], "1 to 63 of a-z"),
+            (&["--image", "a b"], "an image is such as"),
+            (&["--replicas", "0"], "0 is not in 1..=1000"),
+            (&["--nonsense"], "unexpected argument"),
+        ];
+        for (options, expected) in table {
+            let line = kubernetes(options).unwrap_err();
+            assert!(line.contains(expected), "{options:?}: {line}");
+        }
+        assert_eq!(kubernetes(&["--name", "a-1"]).unwrap().name, "a-1");
+    }
+}
