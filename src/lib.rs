@@ -112,6 +112,8 @@ pub mod panic;
 
 pub mod systemd;
 
+pub mod cgroup;
+
 pub mod sys;
 
 pub mod clock;

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
+use crate::cgroup::Reading;
 use crate::clock::Stamp;
 use crate::context::Context;
 use crate::error::Code;
@@ -202,6 +203,7 @@ fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
         },
         "clients": clients,
         "buffered": {"bytes": context.budget.bytes(), "bytes_max": context.budget.bytes_max()},
+        "cgroup": cgroup_json(&vitals.cgroup.load()),
         "predictions": {
             "succeeded": counts.predicted.value(),
             "rejected": counts.rejected.value(),
@@ -232,6 +234,18 @@ fn lane_json(lane: &LaneVitals, now: Stamp) -> serde_json::Value {
         "busy": lane.busy(),
         "completed": lane.completed.value(),
         "service_time_seconds": lane.service_time().as_secs_f64(),
+    })
+}
+
+/// What is not limited or not known is null.
+fn cgroup_json(reading: &Reading) -> serde_json::Value {
+    let throttling = reading.throttling;
+    json!({
+        "cpu_quota": reading.cpu_quota,
+        "throttled_periods": throttling.map(|throttling| throttling.periods),
+        "throttled_seconds": throttling.map(|throttling| throttling.time.as_secs_f64()),
+        "memory_bytes": reading.memory_bytes,
+        "memory_bytes_max": reading.memory_bytes_max,
     })
 }
 

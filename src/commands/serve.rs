@@ -1,9 +1,11 @@
 //! `lanekeeper serve`: checks the options, starts the log, and runs the server.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::ServeArgs;
+use crate::cgroup::Cgroup;
+use crate::config::{Resources, ServeArgs};
 use crate::error::StartError;
 use crate::fault::Faults;
 use crate::lifecycle;
@@ -46,7 +48,8 @@ fn serve(
     faults: Arc<dyn Faults>,
     manager: ServiceManager,
 ) -> Result<End, StartError> {
-    let mut config = args.validate()?;
+    let cgroup = Cgroup::find(Path::new("/"));
+    let mut config = args.validate(Resources::here(&cgroup.read()))?;
     let logging = Logging::install(config.log_level, config.log_format, manager.journal);
     if manager.journal && config.access_log_rate > JOURNAL_RATE_MAX {
         log::warn!(
@@ -55,6 +58,10 @@ fn serve(
         );
         config.access_log_rate = JOURNAL_RATE_MAX;
     }
+    log::info!("{}", config.sizing.reasons());
+    for warning in config.sizing.warnings() {
+        log::warn!("{warning}");
+    }
     if config.stall_timeout <= config.request_timeout {
         log::warn!(
             "--stall-timeout ({}) is not longer than --request-timeout ({}): predictions that are still waited for may count as stuck",
@@ -62,15 +69,15 @@ fn serve(
             humantime::format_duration(config.request_timeout),
         );
     }
-    let limits = &config.limits;
-    if limits.max_buffered / 2 < limits.max_body {
+    if config.max_buffered / 2 < config.limits.max_body {
         log::warn!(
             "--max-buffered ({} bytes) is less than twice --max-body ({} bytes): a large body may find no room even on an idle server",
-            limits.max_buffered,
-            limits.max_body,
+            config.max_buffered,
+            config.limits.max_body,
         );
     }
-    let result = Server::start(config, source, faults, &logging, manager).and_then(Server::run);
+    let result =
+        Server::start(config, cgroup, source, faults, &logging, manager).and_then(Server::run);
     logging.flush(LAST_LINES);
     result
 }

@@ -30,9 +30,9 @@ pub struct LimitArgs {
     #[arg(long, env = "LANEKEEPER_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N")]
     pub max_connections_per_address: Option<usize>,
 
-    /// Bytes held for all clients together: bodies, decoded numbers, unsent answers
-    #[arg(long, env = "LANEKEEPER_MAX_BUFFERED", value_name = "BYTES", default_value = "256MiB", value_parser = bytes)]
-    pub max_buffered: usize,
+    /// Bytes held for all clients together: bodies, decoded numbers, unsent answers [default: 256MiB, at most a quarter of the memory limit]
+    #[arg(long, env = "LANEKEEPER_MAX_BUFFERED", value_name = "BYTES", value_parser = bytes)]
+    pub max_buffered: Option<usize>,
 
     /// Instances in one request
     #[arg(

@@ -8,11 +8,11 @@ mod limits;
 mod manifest;
 mod offline;
 mod probe;
+mod sizing;
 mod verdicts;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -27,6 +27,7 @@ pub use self::manifest::{
 };
 pub use self::offline::{InspectArgs, PredictArgs, TrainArgs};
 pub use self::probe::{ProbeArgs, ProbeCheck, ProbeConfig};
+pub use self::sizing::{Resources, Sizing};
 pub use self::verdicts::{StallPolicy, VerdictArgs};
 
 /// Connections on the main listener that waiting predictions leave to others.
@@ -124,7 +125,7 @@ pub struct ServeArgs {
     #[arg(long, env = "LANEKEEPER_SOCKET_MODE", value_name = "MODE", default_value = "666", value_parser = mode)]
     pub socket_mode: u32,
 
-    /// Prediction workers [default: one for each available core]
+    /// Prediction workers [default: one for each CPU by affinity, at most the cgroup's quota rounded up]
     #[arg(long, env = "LANEKEEPER_PREDICT_WORKERS", value_name = "N")]
     pub predict_workers: Option<usize>,
 
@@ -261,6 +262,10 @@ pub struct Config {
     pub shared_lane: bool,
     /// How prediction workers make way; never `Auto`.
     pub yielding: Yielding,
+    /// Bytes held for all clients together.
+    pub max_buffered: usize,
+    /// Where `predict_workers` and `max_buffered` come from.
+    pub sizing: Sizing,
     /// Limits on clients.
     pub limits: LimitArgs,
     /// What stuck and failing predictions mean.
@@ -298,11 +303,11 @@ pub fn usage_line(error: &clap::Error) -> String {
 }
 
 impl ServeArgs {
-    /// Checks the options against each other and fills in what depends on the machine.
+    /// Checks the options against each other and fills in what depends on the machine's `resources`.
     ///
     /// # Errors
     /// What must hold, what was given, and the remedy, in one line.
-    pub fn validate(self) -> Result<Config, StartError> {
+    pub fn validate(self, resources: Resources) -> Result<Config, StartError> {
         at_least_one(
             "--predict-queue",
             self.predict_queue,
@@ -328,11 +333,12 @@ impl ServeArgs {
             self.limits.max_fields,
             "every request has a Host field",
         )?;
-        let predict_workers = match self.predict_workers {
-            Some(workers) => workers,
-            // It respects cgroup quotas and affinity.
-            None => available_parallelism().map_or(1, usize::from),
+        let sizing = Sizing {
+            resources,
+            predict_workers: self.predict_workers,
+            max_buffered: self.limits.max_buffered,
         };
+        let predict_workers = sizing.predict_workers();
         at_least_one(
             "--predict-workers",
             predict_workers,
@@ -444,6 +450,8 @@ impl ServeArgs {
                 Yielding::Auto => Yielding::Nice,
                 asked => asked,
             },
+            max_buffered: sizing.max_buffered(),
+            sizing,
             limits: self.limits,
             verdicts: self.verdicts,
             // clap has checked the value against the list of levels.
@@ -490,7 +498,15 @@ mod tests {
     fn config(args: &[&str]) -> Result<Config, String> {
         let args = ["lanekeeper"].iter().chain(args).map(OsString::from);
         match parse(args).map_err(|error| usage_line(&error))? {
-            Command::Serve(serve) => serve.validate().map_err(|error| error.to_string()),
+            Command::Serve(serve) => {
+                let resources = Resources {
+                    cpus: 4,
+                    cpu_quota: Some(2.5),
+                    memory_bytes_max: Some(512 << 20),
+                };
+                let config = serve.validate(resources);
+                config.map_err(|error| error.to_string())
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -500,6 +516,8 @@ mod tests {
         let config = config(&[]).unwrap();
         assert_eq!(config.listen.to_string(), "http://127.0.0.1:8080");
         assert_eq!(config.probe_listen, ProbeListen::Beside);
+        assert_eq!(config.predict_workers, 3);
+        assert_eq!(config.max_buffered, 128 << 20);
         assert_eq!(config.predict_queue, 256);
         assert_eq!(config.max_wait, Duration::from_secs(2));
         assert_eq!(config.request_timeout, Duration::from_secs(30));
@@ -558,8 +576,18 @@ mod tests {
 
     #[test]
     fn serve_takes_the_same_options_as_plain_lanekeeper() {
-        let config = config(&["serve", "--probe-listen", "none", "--max-wait", "250ms"]).unwrap();
+        let config = config(&[
+            "serve",
+            "--probe-listen",
+            "none",
+            "--max-wait",
+            "250ms",
+            "--max-buffered",
+            "2MiB",
+        ])
+        .unwrap();
         assert_eq!(config.probe_listen, ProbeListen::Off);
         assert_eq!(config.max_wait, Duration::from_millis(250));
+        assert_eq!(config.max_buffered, 2 << 20);
     }
 }

@@ -19,6 +19,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::acceptor::{self, Lanes};
 use crate::budget::Budget;
 use crate::canary;
+use crate::cgroup::Cgroup;
 use crate::clock::{self, ProcessClock};
 use crate::config::{Config, Yielding};
 use crate::context::Context;
@@ -69,6 +70,7 @@ pub struct Server {
     listeners: Vec<Arc<Listener>>,
     http: Arc<HttpContext>,
     client_log: ClientLog,
+    cgroup: Cgroup,
     /// Predictions that nobody took up are refused from here at the end.
     left_over: Intake<Job>,
     loader: Loader,
@@ -85,6 +87,7 @@ impl Server {
     /// Where an address is not to be had, or the system has no threads or descriptors to give.
     pub fn start(
         config: Config,
+        cgroup: Cgroup,
         source: Arc<dyn ModelSource>,
         faults: Arc<dyn Faults>,
         logging: &Logging,
@@ -103,6 +106,7 @@ impl Server {
             .waker()
             .map_err(|error| failed("open a pipe", &error))?;
         let (context, trial_wanted) = new_context(config, Arc::clone(&faults), waker);
+        context.vitals.cgroup.store(&cgroup.read());
         let (mut crew, acceptor_sender, left_over) =
             start_crew(&context, trial_wanted, logging, faults)
                 .map_err(|error| failed("start threads", &error))?;
@@ -138,6 +142,7 @@ impl Server {
             listeners,
             http,
             client_log: ClientLog::default(),
+            cgroup,
             left_over,
             loader,
             _files: files,
@@ -240,6 +245,9 @@ impl Server {
         self.watch.tick();
         self.notifications.tick();
         sys::reap_orphans();
+        if let Some(reading) = self.cgroup.due(clock::instant()) {
+            self.context.vitals.cgroup.store(&reading);
+        }
         for listener in &self.listeners {
             listener.tick();
         }
@@ -285,7 +293,7 @@ fn new_context(
         (probe_queue, config.probe_workers),
     ));
     let budget = Budget::new(
-        limits.max_buffered,
+        config.max_buffered,
         limits.max_connections + config.predict_workers,
     );
     let (trial_wanted, wanted) = crossbeam_channel::bounded(1);

@@ -4,6 +4,7 @@
 //! the only thing that the two lanes share. Nothing here judges (that is `health`) and no lock is
 //! held here across anything but a copy.
 
+mod cgroup;
 mod counts;
 mod lane;
 mod reloads;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
 
 use crate::clock::{ProcessClock, Stamp};
 
+pub use self::cgroup::CgroupVitals;
 pub use self::counts::{ClientCounts, Counts};
 pub use self::lane::{LaneVitals, Task, WorkerVitals};
 pub use self::reloads::Reloads;
@@ -150,6 +152,8 @@ pub struct Vitals {
     pub probe: LaneVitals,
     /// Counters.
     pub counts: Counts,
+    /// What the control groups allow and count.
+    pub cgroup: CgroupVitals,
     /// Whether a model is loaded and was tried.
     pub loaded: AtomicBool,
     /// The acceptor thread.
@@ -186,6 +190,7 @@ impl Vitals {
             predict: LaneVitals::new(predict.0, predict.1, predict.1),
             probe: LaneVitals::new(probe.0, probe.1, 0),
             counts: Counts::default(),
+            cgroup: CgroupVitals::default(),
             loaded: AtomicBool::new(false),
             acceptor: AcceptorVitals::default(),
             trials: Trials::default(),

@@ -63,12 +63,15 @@ fn version_names_the_commit_and_help_names_the_limits_with_their_units() {
         "{version}"
     );
     let help = String::from_utf8(run(&["serve", "--help"]).stdout).unwrap();
+    // However wide the terminal is.
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for option in [
         "--max-connections <N>",
         "--max-head <BYTES>",
         "--head-timeout <DURATION>",
         "--max-body <BYTES>",
         "[default: 16MiB]",
+        "[default: 256MiB, at most a quarter of the memory limit]",
         "LANEKEEPER_MAX_WAIT",
         "--shared-lane",
     ] {

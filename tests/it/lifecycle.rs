@@ -206,3 +206,48 @@ fn at_the_cap_an_idle_connection_makes_room_and_none_that_is_owed_an_answer_does
         assert_eq!(connection.read().status, 200);
     }
 }
+
+#[test]
+fn the_log_tells_at_start_how_many_workers_there_are_and_why_and_statusz_has_the_cgroup() {
+    let server = Server::real(&["--predict-workers", "3", "--max-buffered", "64MiB"]);
+    let logged = server.logged();
+    let reasons = logged
+        .lines()
+        .find(|line| line.contains("prediction worker"))
+        .unwrap_or_else(|| panic!("{logged}"));
+    for part in [
+        "3 prediction workers as asked for: ",
+        "cgroup quota",
+        "memory limit",
+        "--max-buffered 64MiB (as asked for)",
+    ] {
+        assert!(reasons.contains(part), "{part} in {reasons}");
+    }
+    let status = server.status();
+    let cgroup = status["cgroup"].as_object().unwrap();
+    for name in [
+        "cpu_quota",
+        "throttled_periods",
+        "throttled_seconds",
+        "memory_bytes",
+        "memory_bytes_max",
+    ] {
+        let value = &cgroup[name];
+        assert!(value.is_null() || value.is_number(), "{name}: {value}");
+    }
+    assert_eq!(status["buffered"]["bytes_max"], 64 << 20);
+
+    // Nothing asked for: the numbers of the line are those in force.
+    let server = Server::real(&[]);
+    let status = server.status();
+    let workers = status["lanes"]["predict"]["workers"].as_u64().unwrap();
+    let logged = server.logged();
+    assert!(
+        logged.contains(&format!("{workers} prediction worker")),
+        "{logged}"
+    );
+    let buffered = status["buffered"]["bytes_max"].as_u64().unwrap();
+    let limit = status["cgroup"]["memory_bytes_max"].as_u64();
+    let quarter = limit.map_or(u64::MAX, |bytes| bytes / 4);
+    assert_eq!(buffered, quarter.min(256 << 20));
+}

@@ -10,7 +10,7 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use lanekeeper::commands::manifest::numbers::{PodNumbers, ProbeNumbers};
-use lanekeeper::config::{self, Config};
+use lanekeeper::config::{self, Config, Resources};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ fn config(options: &[&str]) -> Config {
     let args = ["lanekeeper", "serve", "--predict-workers", "1"];
     let args = args.iter().chain(options).map(OsString::from);
     match config::parse(args).unwrap() {
-        config::Command::Serve(serve) => serve.validate().unwrap(),
+        config::Command::Serve(serve) => serve.validate(Resources::UNKNOWN).unwrap(),
         other => panic!("{other:?}"),
     }
 }
@@ -218,7 +218,8 @@ fn a_serve_option_changes_what_follows_from_it_in_the_container() {
             "livenessProbe/periodSeconds",
             json!(10),
         ),
-        ("--stall-timeout 2m", "args/5", json!("--stall-timeout=2m")),
+        ("", "args/5", json!("--max-buffered=256MiB")),
+        ("--stall-timeout 2m", "args/6", json!("--stall-timeout=2m")),
         (
             "--canary-timeout 2m",
             "startupProbe/failureThreshold",
@@ -405,6 +406,7 @@ fn the_environment_and_values_of_any_kind_become_arguments() {
         "--probe-listen=0.0.0.0:9001",
         "--predict-workers=3",
         "--drain-grace=5s",
+        "--max-buffered=256MiB",
         "--model=/m/a $$(b): \"c\" # d.json",
         "--max-wait=1m 5s",
         "--yield=off",
@@ -427,7 +429,7 @@ fn the_printed_arguments_start_a_server() {
     // It listens on free ports instead.
     let args = args[1..].iter().map(String::as_str);
     let args: Vec<&str> = args.filter(|arg| !arg.contains("listen=")).collect();
-    assert_eq!(args.len(), 7);
+    assert_eq!(args.len(), 8);
     let server = Server::real(&args);
     server.wait_ready();
 }

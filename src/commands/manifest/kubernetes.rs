@@ -363,7 +363,7 @@ impl Manifest {
     }
 
     fn memory_why(&self) -> String {
-        let (numbers, limits) = (&self.numbers, &self.server.config.limits);
+        let numbers = &self.numbers;
         let model = match self.server.model_source {
             ModelBytesSource::Embedded => "the embedded model".to_owned(),
             ModelBytesSource::File => "the model file".to_owned(),
@@ -375,7 +375,7 @@ impl Manifest {
             "{} Mi for the server itself + {MODELS} models (one serves, one loads) x {MODEL_FACTOR} x {} Ki ({model}) + {} Mi --max-buffered + {} connections (--max-connections + --max-probe-connections) x {} Ki (stack and buffer {} Ki, the kernel's buffers {} Ki), rounded up",
             BASE_BYTES >> 20,
             numbers.model_file_bytes.div_ceil(1 << 10),
-            tenths(limits.max_buffered as u64),
+            tenths(self.server.config.max_buffered as u64),
             numbers.connections,
             CONNECTION_BYTES >> 10,
             (CONNECTION_BYTES - KERNEL_BYTES) >> 10,

@@ -119,7 +119,7 @@ impl PodNumbers {
         let connections = (limits.max_connections + limits.max_probe_connections) as u64;
         let memory = BASE_BYTES
             .saturating_add(model_file_bytes.saturating_mul(MODELS * MODEL_FACTOR))
-            .saturating_add(limits.max_buffered as u64)
+            .saturating_add(config.max_buffered as u64)
             .saturating_add(connections.saturating_mul(CONNECTION_BYTES));
         PodNumbers {
             startup,
@@ -153,12 +153,12 @@ mod tests {
     use std::ffi::OsString;
 
     use super::*;
-    use crate::config::{Command, parse};
+    use crate::config::{Command, Resources, parse};
 
     fn config(options: &str) -> Config {
         let args = format!("lanekeeper serve --predict-workers 1 {options}");
         match parse(args.split_whitespace().map(OsString::from)).unwrap() {
-            Command::Serve(serve) => serve.validate().unwrap(),
+            Command::Serve(serve) => serve.validate(Resources::UNKNOWN).unwrap(),
             other => panic!("{other:?}"),
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::numbers::MODEL_FILE_ASSUMED;
 use crate::address::Address;
-use crate::config::{Config, GivenOption, GivenServeArgs, ProbeListen};
+use crate::config::{Config, GivenOption, GivenServeArgs, ProbeListen, Resources};
 use crate::error::StartError;
 use crate::lifecycle::GRACE_IF_ASKED;
 use crate::model::default;
@@ -64,10 +64,9 @@ impl PodServer {
     ///
     /// # Errors
     /// What `serve` would refuse, and addresses that a pod cannot have.
-    pub(super) fn new(mut serve: GivenServeArgs) -> Result<Self, StartError> {
-        // Not as many as this machine has cores: they are no pod's.
-        serve.args.predict_workers.get_or_insert(1);
-        let config = serve.args.validate()?;
+    pub(super) fn new(serve: GivenServeArgs) -> Result<Self, StartError> {
+        // Not those of this machine: they are no pod's.
+        let config = serve.args.validate(Resources::UNKNOWN)?;
         let listen = InPod::new("--listen", &config.listen)?;
         let probe_listen = match &config.probe_listen {
             ProbeListen::Off => None,
@@ -98,6 +97,10 @@ impl PodServer {
             workers_argument(&config, &serve.given),
             grace_argument(&config, &serve.given),
         ];
+        // One that was given comes with the rest, as it was typed.
+        if given(&serve.given, "max-buffered").is_none() {
+            args.push(buffered_argument(&config));
+        }
         if let Some(model) = &model {
             args.push(PodArgument::new("model", &model.path, model.why.clone()));
         }
@@ -248,6 +251,12 @@ fn grace_argument(config: &Config, all: &[GivenOption]) -> PodArgument {
     PodArgument::new("drain-grace", &grace.replace(' ', ""), why)
 }
 
+/// The memory limit is made for it, and the server would choose less by that limit.
+fn buffered_argument(config: &Config) -> PodArgument {
+    let why = "the default where memory is not short: the memory limit has room for it";
+    PodArgument::new("max-buffered", &config.sizing.max_buffered_typed(), why)
+}
+
 /// Every option that was given and has no argument yet.
 fn the_rest(pinned: &[PodArgument], all: &[GivenOption]) -> Result<Vec<PodArgument>, StartError> {
     let rest = all
@@ -361,6 +370,7 @@ mod tests {
                     "--probe-listen=0.0.0.0:8081",
                     "--predict-workers=1",
                     "--drain-grace=5s",
+                    "--max-buffered=256MiB",
                 ],
             ),
             (
@@ -376,6 +386,7 @@ mod tests {
                     "--probe-listen=[::]:81",
                     "--predict-workers=1",
                     "--drain-grace=1m5s",
+                    "--max-buffered=256MiB",
                     "--max-wait=1m 5s",
                     "--shared-lane",
                 ],
@@ -387,6 +398,7 @@ mod tests {
                     "--probe-listen=none",
                     "--predict-workers=4",
                     "--drain-grace=5s",
+                    "--max-buffered=256MiB",
                 ],
             ),
             (
@@ -396,6 +408,7 @@ mod tests {
                     "--probe-listen=0.0.0.0:9",
                     "--predict-workers=1",
                     "--drain-grace=5s",
+                    "--max-buffered=256MiB",
                     "--model=/m/$$(x)$$$$.json",
                 ],
             ),

@@ -1,0 +1,94 @@
+//! What the control groups allow and count, as the main thread last read it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::cgroup::{Reading, Throttling};
+
+/// A number that may not be there.
+#[derive(Debug)]
+struct Optional(AtomicU64);
+
+impl Optional {
+    /// No count of bytes, periods or nanoseconds, and no quota either: these bits are not a number.
+    const NONE: u64 = u64::MAX;
+
+    fn store(&self, value: Option<u64>) {
+        self.0.store(value.unwrap_or(Self::NONE), Ordering::Relaxed);
+    }
+
+    fn load(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|value| *value != Self::NONE)
+    }
+}
+
+impl Default for Optional {
+    fn default() -> Self {
+        Optional(AtomicU64::new(Self::NONE))
+    }
+}
+
+/// The last reading; one that is being replaced may be seen in part.
+#[derive(Debug, Default)]
+pub struct CgroupVitals {
+    /// As `f64::to_bits` has it.
+    cpu_quota: Optional,
+    throttled_periods: Optional,
+    throttled_nanos: Optional,
+    memory_bytes: Optional,
+    memory_bytes_max: Optional,
+}
+
+impl CgroupVitals {
+    /// Keeps a reading.
+    pub fn store(&self, reading: &Reading) {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX - 1);
+        let throttling = reading.throttling;
+        self.cpu_quota.store(reading.cpu_quota.map(f64::to_bits));
+        self.throttled_periods
+            .store(throttling.map(|throttling| throttling.periods));
+        self.throttled_nanos
+            .store(throttling.map(|throttling| nanos(throttling.time)));
+        self.memory_bytes.store(reading.memory_bytes);
+        self.memory_bytes_max.store(reading.memory_bytes_max);
+    }
+
+    /// Returns the last one; nothing is there before the first.
+    pub fn load(&self) -> Reading {
+        let periods = self.throttled_periods.load();
+        let nanos = self.throttled_nanos.load();
+        Reading {
+            cpu_quota: self.cpu_quota.load().map(f64::from_bits),
+            throttling: periods.zip(nanos).map(|(periods, nanos)| Throttling {
+                periods,
+                time: Duration::from_nanos(nanos),
+            }),
+            memory_bytes: self.memory_bytes.load(),
+            memory_bytes_max: self.memory_bytes_max.load(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stored_is_loaded_and_nothing_is_there_at_first() {
+        let vitals = CgroupVitals::default();
+        assert_eq!(vitals.load(), Reading::default());
+        let reading = Reading {
+            cpu_quota: Some(1.5),
+            throttling: Some(Throttling {
+                periods: 0,
+                time: Duration::from_micros(1500),
+            }),
+            memory_bytes: Some(4096),
+            memory_bytes_max: None,
+        };
+        vitals.store(&reading);
+        assert_eq!(vitals.load(), reading);
+        vitals.store(&Reading::default());
+        assert_eq!(vitals.load(), Reading::default());
+    }
+}
