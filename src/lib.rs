@@ -138,6 +138,7 @@ pub fn run_with_faults(
 ) -> ExitCode {
     let result = match config::parse(args) {
         Ok(Command::Serve(serve)) => commands::serve::run(*serve, source, faults),
+        Ok(Command::Check(check)) => commands::check::run(*check, &source),
         Ok(Command::Probe(probe)) => commands::probe::run(probe),
         Ok(Command::Train(train)) => commands::train::run(*train),
         Ok(Command::Predict(predict)) => commands::predict::run(&predict),
@@ -148,7 +149,11 @@ pub fn run_with_faults(
             let _ = error.print();
             Ok(())
         }
-        Err(error) => Err(StartError::Usage(config::usage_line(&error))),
+        Err(error) => {
+            let error = StartError::Usage(config::usage_line(&error));
+            supervise::notify::failing(&systemd::Notifier::from_environment(), &error);
+            Err(error)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -56,7 +56,7 @@ impl ServiceManager {
         let variable = |name: &str| std::env::var_os(name);
         let own_pid = std::process::id();
         Ok(ServiceManager {
-            notifier: Notifier::new(variable("NOTIFY_SOCKET").as_deref()),
+            notifier: Notifier::from_environment(),
             watchdog: watchdog_interval(&variable, own_pid),
             sockets: take_sockets(&announced(&variable, own_pid)?)?,
             journal: stderr_is_journal(),
@@ -146,6 +146,11 @@ struct Channel {
 }
 
 impl Notifier {
+    /// Returns the one that the environment names, if any.
+    pub fn from_environment() -> Self {
+        Self::new(std::env::var_os("NOTIFY_SOCKET").as_deref())
+    }
+
     /// Takes what `NOTIFY_SOCKET` says: a path, or `@` and an abstract name. Anything else, and a
     /// socket that is not to be had, mean that nobody is told.
     fn new(address: Option<&OsStr>) -> Self {

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod check;
 pub mod inspect;
 pub mod manifest;
 pub mod predict;

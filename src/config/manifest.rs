@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use clap::error::Error;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
+use clap::{ArgMatches, Command, FromArgMatches, Subcommand, ValueEnum};
 
 use super::ServeArgs;
 
@@ -26,6 +26,48 @@ pub enum ManifestTarget {
     /// Print a Deployment, Service, PodDisruptionBudget and HorizontalPodAutoscaler, as YAML
     #[command(args_override_self = true)]
     Kubernetes(Box<KubernetesArgs>),
+    /// Print a unit for systemd
+    #[command(args_override_self = true)]
+    Systemd(Box<SystemdArgs>),
+}
+
+/// The units of `lanekeeper manifest systemd`, by their file's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SystemdUnit {
+    /// The server, with listeners of its own unless it is passed some
+    #[value(name = "lanekeeper.service")]
+    Service,
+    /// Holds its main listener across restarts
+    #[value(name = "lanekeeper.socket")]
+    Socket,
+    /// Holds its probe listener
+    #[value(name = "lanekeeper-probe.socket")]
+    ProbeSocket,
+    /// The server without any network
+    #[value(name = "lanekeeper-isolated.service")]
+    IsolatedService,
+    /// Its main listener
+    #[value(name = "lanekeeper-isolated.socket")]
+    IsolatedSocket,
+    /// Its probe listener, on a path
+    #[value(name = "lanekeeper-isolated-probe.socket")]
+    IsolatedProbeSocket,
+}
+
+/// The options of `lanekeeper manifest systemd`.
+#[derive(Debug, clap::Args)]
+pub struct SystemdArgs {
+    /// Which unit to print
+    #[arg(long, value_name = "UNIT", default_value = "lanekeeper.service")]
+    pub unit: SystemdUnit,
+
+    /// Where the program is installed
+    #[arg(long, value_name = "FILE", default_value = "/usr/local/bin/lanekeeper", value_parser = binary)]
+    pub binary: String,
+
+    /// The options of `serve`.
+    #[command(flatten)]
+    pub serve: GivenServeArgs,
 }
 
 /// The options of `lanekeeper manifest kubernetes`.
@@ -135,6 +177,12 @@ fn name(text: &str) -> Result<String, String> {
         "a name is 1 to 63 of a-z, 0-9 and -, begins with a letter and does not end with -"
             .to_owned()
     })
+}
+
+fn binary(text: &str) -> Result<String, String> {
+    let fits = text.starts_with('/') && !text.contains(char::is_control);
+    fits.then(|| text.to_owned())
+        .ok_or_else(|| "a program in a unit has an absolute path".to_owned())
 }
 
 fn image(text: &str) -> Result<String, String> {

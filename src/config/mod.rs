@@ -23,7 +23,8 @@ use crate::error::StartError;
 pub use self::limits::LimitArgs;
 use self::limits::{duration, mode};
 pub use self::manifest::{
-    GivenOption, GivenServeArgs, KubernetesArgs, ManifestArgs, ManifestTarget,
+    GivenOption, GivenServeArgs, KubernetesArgs, ManifestArgs, ManifestTarget, SystemdArgs,
+    SystemdUnit,
 };
 pub use self::offline::{InspectArgs, PredictArgs, TrainArgs};
 pub use self::probe::{ProbeArgs, ProbeCheck, ProbeConfig};
@@ -61,6 +62,9 @@ pub enum Command {
     /// Serve predictions and probes over HTTP (the default)
     #[command(args_override_self = true)]
     Serve(Box<ServeArgs>),
+    /// Check the settings and the model file that `serve` would have, and serve nothing
+    #[command(args_override_self = true)]
+    Check(Box<ServeArgs>),
     /// Ask a running server, as a client, whether it is alive, ready or started
     #[command(args_override_self = true, after_help = probe::AFTER_HELP)]
     Probe(ProbeArgs),

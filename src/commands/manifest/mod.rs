@@ -7,6 +7,7 @@ pub mod numbers;
 
 mod kubernetes;
 mod options;
+mod systemd;
 mod yaml;
 
 use std::io::{Write as _, stdout};
@@ -21,6 +22,7 @@ use crate::error::StartError;
 pub fn run(args: ManifestArgs) -> Result<(), StartError> {
     let text = match args.target {
         ManifestTarget::Kubernetes(args) => kubernetes::manifests(*args)?,
+        ManifestTarget::Systemd(args) => systemd::unit(*args)?,
     };
     // A stdout that is closed is no error.
     let _ = stdout().write_all(text.as_bytes());

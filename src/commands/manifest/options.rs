@@ -348,7 +348,9 @@ mod tests {
         let Ok(Command::Manifest(manifest)) = parse(args) else {
             panic!("{options:?}");
         };
-        let ManifestTarget::Kubernetes(args) = manifest.target;
+        let ManifestTarget::Kubernetes(args) = manifest.target else {
+            panic!("{manifest:?}");
+        };
         PodServer::new(args.serve).map_err(|error| {
             assert_eq!(error.exit_code(), 2);
             error.to_string()
