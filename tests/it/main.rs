@@ -19,6 +19,7 @@ mod lifecycle;
 mod limits;
 mod manifest;
 mod offline;
+mod pod;
 mod probe_command;
 mod probes;
 mod refusals;

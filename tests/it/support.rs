@@ -243,6 +243,18 @@ impl Server {
         status.unwrap()
     }
 
+    /// Waits for the end of the process, at most for `limit`.
+    pub fn wait_for(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let status = self.child.try_wait().unwrap();
+            if status.is_some() || Instant::now() >= deadline {
+                return status;
+            }
+            thread::sleep(Duration::from_millis(5)); // a pause between looks
+        }
+    }
+
     /// Threads and descriptors of the process.
     pub fn resources(&self) -> (usize, usize) {
         let count = |what: &str| {
