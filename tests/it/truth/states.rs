@@ -16,6 +16,8 @@ struct State {
 }
 
 const NOTHING: &str = "nothing";
+
+const WATCHDOG: &str = "has no sign of life, ends it after `WatchdogSec`, and starts it again";
 const WAITS: &str = "sends it no requests, and waits for as long as the startup probe allows";
 const NO_REQUESTS: &str = "sends it no requests";
 const RESTARTS: &str = "sends it no requests, and restarts the container";
@@ -30,7 +32,7 @@ const STATES: &[State] = &[
             ("the first trial hangs", 1),
         ],
         kubernetes: WAITS,
-        systemd: NOTHING,
+        systemd: "waits, for longer while loading makes progress (`EXTEND_TIMEOUT_USEC`)",
     },
     State {
         name: "the model cannot be loaded: the process ends with exit code 1",
@@ -113,7 +115,7 @@ const STATES: &[State] = &[
             ),
         ],
         kubernetes: RESTARTS,
-        systemd: NOTHING,
+        systemd: WATCHDOG,
     },
     State {
         name: "every worker is stuck",
@@ -127,13 +129,13 @@ const STATES: &[State] = &[
             ),
         ],
         kubernetes: RESTARTS,
-        systemd: NOTHING,
+        systemd: WATCHDOG,
     },
     State {
         name: "the acceptor is stuck",
         proofs: &[("the acceptor hangs", 1)],
         kubernetes: RESTARTS,
-        systemd: NOTHING,
+        systemd: WATCHDOG,
     },
     State {
         name: "requests fail, but the trial passes",
@@ -153,7 +155,7 @@ const STATES: &[State] = &[
             ("the trial fails on a quiet server, which had passed it", 1),
         ],
         kubernetes: RESTARTS,
-        systemd: NOTHING,
+        systemd: WATCHDOG,
     },
     State {
         name: "the trial fails, which the model never passed",
@@ -208,7 +210,7 @@ const STATES: &[State] = &[
             2,
         )],
         kubernetes: "restarts the container if it stays so",
-        systemd: NOTHING,
+        systemd: WATCHDOG,
     },
     State {
         name: "continued after that",
