@@ -26,7 +26,7 @@ const FAILING_FOR: Duration = Duration::from_secs(1);
 /// The least time from one trial to the next, whoever asks; with a shorter `--canary-interval`, that.
 const REST: Duration = Duration::from_secs(1);
 
-/// Tries the model every `--canary-interval` until nobody can want it, unless a recent real success
+/// Tries the model every `--canary-interval`, unless a recent real success
 /// stands for the trial; and sooner where real predictions fail. `wanted` wakes it up to look again.
 pub fn run(context: &Context, wanted: &Receiver<()>) {
     let mut priority = Priority::new(context.config.yielding, Work::Computing);
@@ -44,6 +44,7 @@ pub fn run(context: &Context, wanted: &Receiver<()>) {
         if !wait.is_zero() {
             match wanted.recv_timeout(wait) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => continue,
+                // The context holds the other end as long as this thread does.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }

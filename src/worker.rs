@@ -96,10 +96,11 @@ impl Drop for Presence<'_> {
             // Whatever it was on has failed, through no fault of its client's.
             self.context.prediction_failed();
         }
-        self.seat.ended_at.store(self.context.vitals.clock.now());
-        self.seat.alive.store(false, Ordering::Release);
+        // Before it is gone, so that nobody takes the next one on this seat for busy.
         self.seat.busy_since.store(Stamp::NEVER);
         self.seat.set_task(None);
+        self.seat.ended_at.store(self.context.vitals.clock.now());
+        self.seat.alive.store(false, Ordering::Release);
     }
 }
 

@@ -58,10 +58,6 @@ fn serve(
         );
         config.access_log_rate = JOURNAL_RATE_MAX;
     }
-    log::info!("{}", config.sizing.reasons());
-    for warning in config.sizing.warnings() {
-        log::warn!("{warning}");
-    }
     if config.stall_timeout <= config.request_timeout {
         log::warn!(
             "--stall-timeout ({}) is not longer than --request-timeout ({}): predictions that are still waited for may count as stuck",

@@ -164,6 +164,11 @@ impl Server {
             |url| format!("probes on {url}"),
         );
         log::info!("listening on {}, {probes}", addresses[0]);
+        let sizing = &self.context.config.sizing;
+        log::info!("{}", sizing.reasons());
+        for warning in sizing.warnings() {
+            log::warn!("{warning}");
+        }
         while !self.signals.told() {
             if self.signals.aborted() {
                 return Ok(self.abort());
@@ -294,7 +299,8 @@ fn new_context(
     ));
     let budget = Budget::new(
         config.max_buffered,
-        limits.max_connections + config.predict_workers,
+        // Each worker may have a substitute.
+        limits.max_connections + 2 * config.predict_workers,
     );
     let (trial_wanted, wanted) = crossbeam_channel::bounded(1);
     let context = Arc::new(Context {

@@ -120,6 +120,10 @@ impl Crew {
             {
                 let name = &member.name;
                 log::info!("thread {name} has come to its end ({how}); it had been substituted");
+                // Nobody will follow on this seat, so it is none that is being replaced.
+                context.vitals.predict.workers[seat]
+                    .ended_at
+                    .store(Stamp::NEVER);
                 return false;
             }
             if let Some(how) = how {

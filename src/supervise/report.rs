@@ -57,7 +57,9 @@ impl Reporter {
         self.written = true;
         let begun = self.run(move |context| make(context, &failure, &snapshot));
         if !begun {
-            log::error!("stall report: none, as no thread could be started for it");
+            log::error!(
+                "stall report: none, as the last one is still being made or no thread could be started"
+            );
         }
     }
 

@@ -150,7 +150,10 @@ impl LaneVitals {
 
     /// Number of workers on a job now.
     pub fn busy(&self) -> usize {
-        let busy = |worker: &&WorkerVitals| worker.busy_since.load() != Stamp::NEVER;
+        let busy = |worker: &&WorkerVitals| {
+            let substituted = worker.substituted.load(Ordering::Acquire);
+            worker.busy_since.load() != Stamp::NEVER && !substituted
+        };
         self.workers.iter().filter(busy).count()
     }
 

@@ -210,6 +210,10 @@ fn at_the_cap_an_idle_connection_makes_room_and_none_that_is_owed_an_answer_does
 #[test]
 fn the_log_tells_at_start_how_many_workers_there_are_and_why_and_statusz_has_the_cgroup() {
     let server = Server::real(&["--predict-workers", "3", "--max-buffered", "64MiB"]);
+    server.wait_ready();
+    eventually("it is told", || {
+        server.logged().contains("prediction worker")
+    });
     let logged = server.logged();
     let reasons = logged
         .lines()
@@ -241,11 +245,8 @@ fn the_log_tells_at_start_how_many_workers_there_are_and_why_and_statusz_has_the
     let server = Server::real(&[]);
     let status = server.status();
     let workers = status["lanes"]["predict"]["workers"].as_u64().unwrap();
-    let logged = server.logged();
-    assert!(
-        logged.contains(&format!("{workers} prediction worker")),
-        "{logged}"
-    );
+    let line = format!("{workers} prediction worker");
+    eventually(&line, || server.logged().contains(&line));
     let buffered = status["buffered"]["bytes_max"].as_u64().unwrap();
     let limit = status["cgroup"]["memory_bytes_max"].as_u64();
     let quarter = limit.map_or(u64::MAX, |bytes| bytes / 4);
