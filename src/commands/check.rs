@@ -1,17 +1,31 @@
 //! `lanekeeper check`: would `serve` start with these settings and this model file? Without opening a
-//! port or starting a thread, for `ExecStartPre=` and for whoever is about to reload.
+//! port, for `ExecStartPre=` and for whoever is about to reload.
+//!
+//! The model is loaded on a thread of its own, while the main thread asks a service manager for time as
+//! long as there is progress, as `serve` does.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::RecvTimeoutError;
 
 use crate::canary;
 use crate::cgroup::Cgroup;
 use crate::config::{Resources, ServeArgs};
 use crate::error::StartError;
-use crate::model::ModelSource;
+use crate::model::{Model, ModelSource};
 use crate::panic;
+use crate::server::loader;
+use crate::supervise::notify::LOADING_PATIENCE;
+use crate::sys;
+use crate::systemd::{self, Notifier};
 use crate::vitals::TrialVerdict;
+
+/// How often it is looked whether loading makes progress.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Checks the settings, loads the model and tries it, and says what would be served.
 ///
@@ -20,16 +34,8 @@ use crate::vitals::TrialVerdict;
 pub fn run(args: ServeArgs, source: &Arc<dyn ModelSource>) -> Result<(), StartError> {
     let config = args.validate(Resources::here(&Cgroup::find(Path::new("/")).read()))?;
     let file = config.model.as_deref();
-    let model = panic::catch(|| source.load(file))
-        .map_err(|panic| StartError::Failed(format!("loading the model panicked: {panic}")))?
-        .map_err(|error| StartError::Failed(error.to_string()))?;
+    let model = load(source, file.map(Path::to_owned)).map_err(StartError::Failed)?;
     let schema = model.schema();
-    if let TrialVerdict::Failed(reason) = canary::try_model(model.as_ref()) {
-        return Err(StartError::Failed(format!(
-            "the model {} fails its trial: {reason}",
-            schema.name
-        )));
-    }
     // The exit code is the answer: a stdout that is closed changes nothing about it.
     let _ = writeln!(
         std::io::stdout(),
@@ -41,4 +47,42 @@ pub fn run(args: ServeArgs, source: &Arc<dyn ModelSource>) -> Result<(), StartEr
         config.listen.typed(),
     );
     Ok(())
+}
+
+/// Loads the model and tries it.
+fn load(source: &Arc<dyn ModelSource>, file: Option<PathBuf>) -> Result<Arc<dyn Model>, String> {
+    let (sender, loaded) = crossbeam_channel::bounded(1);
+    let thread_id = Arc::new(AtomicU32::new(0));
+    let (own_id, source) = (Arc::clone(&thread_id), Arc::clone(source));
+    sys::spawn("loader", loader::STACK_BYTES, move || {
+        own_id.store(sys::thread_id(), Ordering::Release);
+        let loaded = panic::catch(|| source.load(file.as_deref()))
+            .map_err(|panic| format!("loading the model panicked: {panic}"))
+            .and_then(|loaded| loaded.map_err(|error| error.to_string()))
+            .and_then(|model| match canary::try_model(model.as_ref()) {
+                TrialVerdict::Failed(reason) => Err(format!(
+                    "the model {} fails its trial: {reason}",
+                    model.schema().name
+                )),
+                TrialVerdict::Passed | TrialVerdict::Untried => Ok(model),
+            });
+        let _ = sender.try_send(loaded);
+    })
+    .map_err(|error| format!("cannot start a thread: {error}"))?;
+    let notifier = Notifier::from_environment();
+    notifier.notify(&systemd::extend_timeout(LOADING_PATIENCE));
+    let mut done = None;
+    loop {
+        match loaded.recv_timeout(LOOK) {
+            Ok(loaded) => return loaded,
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err("the thread that loads the model ended".to_owned());
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let now = loader::work_of(thread_id.load(Ordering::Acquire));
+        if now.is_some() && now != std::mem::replace(&mut done, now) {
+            notifier.notify(&systemd::extend_timeout(LOADING_PATIENCE));
+        }
+    }
 }

@@ -58,6 +58,9 @@ fn serve(
         );
         config.access_log_rate = JOURNAL_RATE_MAX;
     }
+    if config.watch && config.model.is_none() {
+        log::warn!("--watch changes nothing without --model: the embedded model is never replaced");
+    }
     if config.stall_timeout <= config.request_timeout {
         log::warn!(
             "--stall-timeout ({}) is not longer than --request-timeout ({}): predictions that are still waited for may count as stuck",

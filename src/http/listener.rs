@@ -226,6 +226,14 @@ impl Listener {
         self.replenish(self.spare.1).map(|_| ())
     }
 
+    /// Has connections accepted that were kept waiting so far; where the system has no thread to give,
+    /// that is tried again at every tick.
+    pub fn open(self: &Arc<Self>) {
+        if !self.accepting.swap(true, Ordering::AcqRel) {
+            self.replenish_or_starve(self.spare.1);
+        }
+    }
+
     /// Closes every idle connection.
     pub fn close_idle(&self) {
         self.shared.table.close_idle();

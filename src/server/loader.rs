@@ -21,7 +21,7 @@ use crate::sys;
 use crate::vitals::{Phase, TrialVerdict};
 
 /// Models are trees, and what reads them recurses.
-const STACK_BYTES: usize = 8 * 1024 * 1024;
+pub(crate) const STACK_BYTES: usize = 8 * 1024 * 1024;
 
 type Loaded = Result<Arc<dyn Model>, LoadError>;
 
@@ -56,7 +56,7 @@ struct Running {
 }
 
 /// What a thread has done: CPU time in clock ticks, and bytes it has read.
-type Done = (u64, u64);
+pub(crate) type Done = (u64, u64);
 
 impl std::fmt::Debug for Loader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -194,8 +194,8 @@ fn load(context: &Context, source: &dyn ModelSource) -> Loaded {
     Ok(model)
 }
 
-/// Reads what a thread has done so far (proc(5)).
-fn work_of(thread_id: u32) -> Option<Done> {
+/// Reads what a thread has done so far (proc(5)); `None` where that is not to be had.
+pub(crate) fn work_of(thread_id: u32) -> Option<Done> {
     let (_, ticks) = sys::thread_state(thread_id)?;
     let io = fs::read_to_string(format!("/proc/self/task/{thread_id}/io")).unwrap_or_default();
     let bytes = io.lines().find_map(|line| line.strip_prefix("rchar:"));

@@ -4,7 +4,7 @@
 //! never joins a thread that may hang; returning ends them all.
 
 mod drain;
-mod loader;
+pub(crate) mod loader;
 mod sockets;
 mod watch;
 
@@ -202,9 +202,7 @@ impl Server {
     fn tell(&mut self, news: News, url: &str, probes: &str) -> Result<(), StartError> {
         match news {
             News::Loaded(model) => {
-                self.listeners[0]
-                    .start()
-                    .map_err(|error| failed("start connection threads", &error))?;
+                self.listeners[0].open();
                 self.announce(model.as_ref(), url, probes);
                 self.notifications.ready();
             }

@@ -19,7 +19,7 @@ use crate::vitals::Phase;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long loading may take on after it was last seen to make progress.
-const LOADING_PATIENCE: Duration = Duration::from_secs(30);
+pub const LOADING_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the end may take beyond the longest prediction.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);

@@ -165,7 +165,8 @@ impl Service<'_> {
              reloads as Type=notify-reload (see the drop-in notify-reload.conf); ExecReload= works with all.",
         );
         unit.set("Type=notify");
-        unit.set("NotifyAccess=main");
+        unit.why("The check before the start asks for time too, while it reads a large model.");
+        unit.set("NotifyAccess=exec");
         unit.why("LANEKEEPER_MODEL=/etc/lanekeeper/model.json and the like; every option has its variable.");
         unit.set("EnvironmentFile=-/etc/lanekeeper/lanekeeper.env");
         unit.set(&format!("ExecStartPre={binary} check{options}"));

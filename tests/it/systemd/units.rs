@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use super::manager::Manager;
+
 const UNITS: [&str; 6] = [
     "lanekeeper.service",
     "lanekeeper.socket",
@@ -154,6 +156,14 @@ fn settings_and_model_can_be_checked_before_they_serve() {
         text.starts_with("ok: iris (random-forest-classifier, 4 features, 3 classes)"),
         "{text}"
     );
+    let manager = Manager::at_path();
+    let asked = Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
+        .arg("check")
+        .env("NOTIFY_SOCKET", &manager.address)
+        .output()
+        .unwrap();
+    assert!(asked.status.success());
+    manager.wait_for("EXTEND_TIMEOUT_USEC=30000000");
     let (code, text) = check(&["--model", "/nowhere/model.json"]);
     assert_eq!(
         (code, text.contains("/nowhere/model.json")),
