@@ -145,7 +145,12 @@ fn a_pod_is_started_ready_under_any_load_killed_when_it_stalls_and_ends_in_its_g
     // Stall timeout, a tick of a quarter of it, and as many failures as it takes.
     let promised = Duration::from_millis(2_500) + period * threshold;
     assert!(decided >= Duration::from_secs(2), "{decided:?}");
-    assert!(decided < promised + period, "{decided:?} of {promised:?}");
+    // Each sleep of the prober's and each start of a thread may be a little late.
+    assert!(
+        decided < promised + period * 3,
+        "{decided:?} of {promised:?}"
+    );
+    assert_eq!(kubelet.failed("livenessProbe"), threshold as usize);
 
     // Told to end it does, within its grace, and readiness is asked to the last.
     let ready = kubelet.asked("readinessProbe");
