@@ -35,15 +35,11 @@ pub fn run(args: ServeArgs, source: &Arc<dyn ModelSource>) -> Result<(), StartEr
     let config = args.validate(Resources::here(&Cgroup::find(Path::new("/")).read()))?;
     let file = config.model.as_deref();
     let model = load(source, file.map(Path::to_owned)).map_err(StartError::Failed)?;
-    let schema = model.schema();
     // The exit code is the answer: a stdout that is closed changes nothing about it.
     let _ = writeln!(
         std::io::stdout(),
-        "ok: {} ({}, {} features, {} classes) would be served on {}",
-        schema.name,
-        schema.algorithm,
-        schema.features.len(),
-        schema.classes.len(),
+        "ok: {} would be served on {}",
+        model.schema(),
         config.listen.typed(),
     );
     Ok(())

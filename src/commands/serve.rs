@@ -13,7 +13,7 @@ use crate::logging::Logging;
 use crate::model::ModelSource;
 use crate::server::{End, Server};
 use crate::supervise::notify;
-use crate::systemd::ServiceManager;
+use crate::systemd::{Notifier, ServiceManager};
 
 /// How long the last log lines may take to be written: a stderr that nobody reads ends nothing.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -30,11 +30,10 @@ pub fn run(
     source: Arc<dyn ModelSource>,
     faults: Arc<dyn Faults>,
 ) -> Result<(), StartError> {
-    let manager = ServiceManager::from_environment().map_err(StartError::Failed)?;
-    let notifier = manager.notifier.clone();
-    let result = serve(args, source, faults, manager);
+    let manager = ServiceManager::from_environment().map_err(StartError::Failed);
+    let result = manager.and_then(|manager| serve(args, source, faults, manager));
     if let Err(error) = &result {
-        notify::failing(&notifier, error);
+        notify::failing(&Notifier::from_environment(), error);
     }
     if result? == End::Aborted {
         lifecycle::abort();

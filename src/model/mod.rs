@@ -26,6 +26,20 @@ pub struct Schema {
     pub classes: Vec<String>,
 }
 
+/// The name, and in parentheses what kind of model it is.
+impl fmt::Display for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} ({}, {} features, {} classes)",
+            self.name,
+            self.algorithm,
+            self.features.len(),
+            self.classes.len()
+        )
+    }
+}
+
 /// Instances as one flat row-major matrix: `len` rows of `width` finite numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rows {

@@ -212,14 +212,7 @@ impl Server {
                 self.notifications.reloading();
             }
             News::Reloaded(model) => {
-                let schema = model.schema();
-                log::info!(
-                    "reloaded: serving {} ({}, {} features, {} classes)",
-                    schema.name,
-                    schema.algorithm,
-                    schema.features.len(),
-                    schema.classes.len(),
-                );
+                log::info!("reloaded: serving {}", model.schema());
                 self.notifications.ready();
             }
             News::NotReloaded(error) => {
@@ -262,13 +255,9 @@ impl Server {
 
     fn announce(&self, model: &dyn Model, url: &str, probes: &str) {
         let config = &self.context.config;
-        let schema = model.schema();
         log::info!(
-            "serving {} ({}, {} features, {} classes) on {url}, {probes}; prediction lane: {} workers, queue {}; probe lane: {} workers{}",
-            schema.name,
-            schema.algorithm,
-            schema.features.len(),
-            schema.classes.len(),
+            "serving {} on {url}, {probes}; prediction lane: {} workers, queue {}; probe lane: {} workers{}",
+            model.schema(),
             config.predict_workers,
             config.predict_queue,
             config.probe_workers,

@@ -134,3 +134,21 @@ impl Trials {
         self.passed.load(Ordering::Acquire).then_some(span)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_replaced_model_does_says_nothing_about_its_successor() {
+        let trials = Trials::default();
+        let failed = || TrialVerdict::Failed("because".into());
+        trials.end(1, TrialVerdict::Passed, Stamp(1));
+        trials.end(1, failed(), Stamp(2));
+        assert!(trials.failed_since_passed().is_some());
+        trials.end(2, TrialVerdict::Passed, Stamp(3));
+        trials.end(1, failed(), Stamp(4));
+        assert_eq!(trials.verdict(), TrialVerdict::Passed);
+        assert_eq!(trials.failed_since_passed(), None);
+    }
+}

@@ -182,9 +182,11 @@ fn what_is_no_listener_is_one_line_and_exit_code_1() {
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
     let held = Held::new("predict", vec![datagrams.into()]);
     let wrapper = held.wrapper(&[]);
+    let manager = Manager::at_path();
     let output = Command::new(&wrapper[0])
         .args(&wrapper[1..])
         .args([env!("CARGO_BIN_EXE_lanekeeper"), "serve"])
+        .env("NOTIFY_SOCKET", &manager.address)
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -193,6 +195,7 @@ fn what_is_no_listener_is_one_line_and_exit_code_1() {
         stderr.contains("must be a stream socket that listens"),
         "{stderr}"
     );
+    manager.wait_for("ERRNO=74");
 }
 
 #[test]
