@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use clap::ValueEnum;
 use serde::Serialize;
 
 /// The stable, machine-readable kind of an error answer (`code` in its JSON).
@@ -41,9 +42,11 @@ pub enum Code {
     PredictionFailed,
     /// A fault of the server itself.
     Internal,
+    /// The prediction would wait for longer than it may, or its client has had its share.
+    Overloaded,
     /// The prediction lane is full.
     QueueFull,
-    /// The prediction waited longer than `--max-wait` and was not computed.
+    /// The prediction waited for so long that it was not worth computing any more.
     Expired,
     /// The model is not loaded yet.
     Loading,
@@ -53,7 +56,7 @@ pub enum Code {
     TooManyConnections,
     /// The server holds as much for its clients as it may.
     OverBudget,
-    /// The prediction was admitted but not done within `--request-timeout`.
+    /// The prediction was not done by its deadline: `--request-timeout`, or less that was asked for.
     DeadlineExceeded,
 }
 
@@ -75,6 +78,7 @@ impl Code {
             Code::VersionNotSupported => "version_not_supported",
             Code::PredictionFailed => "prediction_failed",
             Code::Internal => "internal",
+            Code::Overloaded => "overloaded",
             Code::QueueFull => "queue_full",
             Code::Expired => "expired",
             Code::Loading => "loading",
@@ -98,7 +102,8 @@ impl Code {
             Code::HeadTooLarge => 431,
             Code::PredictionFailed | Code::Internal => 500,
             Code::NotImplemented => 501,
-            Code::QueueFull
+            Code::Overloaded
+            | Code::QueueFull
             | Code::Expired
             | Code::Loading
             | Code::Draining
@@ -108,6 +113,35 @@ impl Code {
             Code::VersionNotSupported => 505,
         }
     }
+
+    /// Maps the kind to its status code, where refusals for overload have the one that is asked for.
+    ///
+    /// They are those of a server that has more to do than it can, with nothing else wrong; one that
+    /// loads or drains answers 503 in any case.
+    pub const fn status_with(self, overload: OverloadStatus) -> u16 {
+        match (self, overload) {
+            (
+                Code::Overloaded
+                | Code::QueueFull
+                | Code::Expired
+                | Code::TooManyConnections
+                | Code::OverBudget,
+                OverloadStatus::TooManyRequests,
+            ) => 429,
+            _ => self.status(),
+        }
+    }
+}
+
+/// The status code of a refusal for overload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OverloadStatus {
+    /// 503 Service Unavailable (RFC 9110 section 15.6.4)
+    #[value(name = "503")]
+    ServiceUnavailable,
+    /// 429 Too Many Requests (RFC 6585 section 4)
+    #[value(name = "429")]
+    TooManyRequests,
 }
 
 /// A request that gets no result: the kind, the text for a person, and what belongs in the head.

@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::budget::Charge;
 use crate::error::RequestError;
+use crate::vitals::Claim;
 
 /// What is asked of a worker.
 #[derive(Debug)]
@@ -118,13 +119,28 @@ pub struct Pledge {
     reply: Sender<Reply>,
 }
 
+/// What a prediction was admitted with.
+#[derive(Debug)]
+pub struct Ticket {
+    /// Its part of the lane's work.
+    pub claim: Claim,
+    /// As late as an answer is of use.
+    pub deadline: Instant,
+    /// Who has waited longer than this is not computed.
+    pub wait_max: Duration,
+    /// How long it was expected to wait.
+    pub expected_wait: Duration,
+}
+
 /// What a job's two ends tell each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Marks {
     /// The connection does not wait for the reply any more.
     abandoned: AtomicBool,
     /// The acceptor has received the job.
     received: AtomicBool,
+    /// A prediction's; a probe needs none.
+    ticket: Option<Ticket>,
 }
 
 /// The connection's end of a job.
@@ -164,10 +180,35 @@ pub struct Payload {
 }
 
 impl Job {
-    /// Makes a job that arrived at `arrived`, and the connection's end of it.
-    pub fn new(request: Request, request_id: Arc<str>, arrived: Instant) -> (Self, Pending) {
+    /// Makes a prediction that arrived at `arrived` and was admitted, and the connection's end of it.
+    pub fn prediction(
+        body: Body,
+        dialect: Dialect,
+        request_id: Arc<str>,
+        arrived: Instant,
+        ticket: Ticket,
+    ) -> (Self, Pending) {
+        let request = Request::Predict { body, dialect };
+        Self::new(request, request_id, arrived, Some(ticket))
+    }
+
+    /// Makes a probe that arrived at `arrived`, and the connection's end of it.
+    pub fn probe(probe: Probe, request_id: Arc<str>, arrived: Instant) -> (Self, Pending) {
+        Self::new(Request::Probe(probe), request_id, arrived, None)
+    }
+
+    fn new(
+        request: Request,
+        request_id: Arc<str>,
+        arrived: Instant,
+        ticket: Option<Ticket>,
+    ) -> (Self, Pending) {
         let (sender, receiver) = crossbeam_channel::bounded(1);
-        let marks = Arc::new(Marks::default());
+        let marks = Arc::new(Marks {
+            abandoned: AtomicBool::new(false),
+            received: AtomicBool::new(false),
+            ticket,
+        });
         let pending = Pending {
             reply: receiver,
             marks: Arc::clone(&marks),
@@ -191,6 +232,11 @@ impl Pledge {
     /// Whether the connection still waits for the reply.
     pub fn is_wanted(&self) -> bool {
         !self.marks.abandoned.load(Ordering::Acquire)
+    }
+
+    /// What a prediction was admitted with.
+    pub fn ticket(&self) -> Option<&Ticket> {
+        self.marks.ticket.as_ref()
     }
 
     /// Notes that the acceptor has received the job.
@@ -227,6 +273,9 @@ impl Pending {
     /// Tells the worker that nobody waits any more.
     pub fn abandon(&self) {
         self.marks.abandoned.store(true, Ordering::Release);
+        if let Some(ticket) = &self.marks.ticket {
+            ticket.claim.give_up();
+        }
     }
 }
 
@@ -296,7 +345,7 @@ mod tests {
 
     fn job() -> (Job, Pending) {
         let probe = Probe::new(ProbeKind::Liveness);
-        Job::new(Request::Probe(probe), "id".into(), clock::instant())
+        Job::probe(probe, "id".into(), clock::instant())
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, TrySendError};
 
 use crate::vitals::{LaneVitals, Vitals};
 
@@ -43,6 +43,15 @@ pub struct Intake<T> {
     kind: LaneKind,
     receiver: Receiver<T>,
     vitals: Arc<Vitals>,
+}
+
+/// What a worker may wait for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<T, U> {
+    /// A job from the lane.
+    Job(T),
+    /// Something else.
+    Other(U),
 }
 
 /// A job that the lane did not take, handed back: its client is still owed an answer.
@@ -112,9 +121,32 @@ impl<T> Intake<T> {
         self.kind
     }
 
-    /// Waits for the next job; `None` once nobody can send any more.
-    pub fn take(&self) -> Option<T> {
-        self.receiver.recv().ok().inspect(|_| self.taken())
+    /// Waits for the next job, or for something else that comes meanwhile; a job goes first. `None`
+    /// once nobody can send any more and nothing else is there.
+    pub fn take_or<U>(&self, other: &Receiver<U>) -> Option<Next<T, U>> {
+        loop {
+            match self.receiver.try_recv() {
+                Ok(job) => {
+                    self.taken();
+                    return Some(Next::Job(job));
+                }
+                Err(TryRecvError::Disconnected) => return other.try_recv().ok().map(Next::Other),
+                Err(TryRecvError::Empty) => {}
+            }
+            if let Ok(other) = other.try_recv() {
+                return Some(Next::Other(other));
+            }
+            // Neither had any: whichever comes first wakes this thread, and the turn is as before.
+            let mut either = Select::new();
+            either.recv(&self.receiver);
+            either.recv(other);
+            either.ready();
+        }
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.receiver.is_empty()
     }
 
     /// Takes a job if one waits.
@@ -144,10 +176,17 @@ mod tests {
         assert!(lane.offer('b').is_ok());
         assert_eq!(lane.offer('c').unwrap_err().0, 'c');
         assert_eq!(vitals.predict.queue_length.load(Ordering::Relaxed), 2);
-        assert_eq!(intake.take(), Some('a'));
+        let (sender, other) = crossbeam_channel::bounded(1);
+        sender.send(7).unwrap();
+        assert_eq!(intake.take_or(&other), Some(Next::Job('a')));
         assert_eq!(intake.take_now(), Some('b'));
+        assert_eq!(intake.take_or(&other), Some(Next::Other(7)));
         assert_eq!(intake.take_now(), None);
         assert_eq!(vitals.predict.queue_length.load(Ordering::Relaxed), 0);
         assert!(vitals.predict.taken_at.load() >= vitals.predict.filled_at.load());
+        drop(lane);
+        sender.send(8).unwrap();
+        assert_eq!(intake.take_or(&other), Some(Next::Other(8)));
+        assert_eq!(intake.take_or(&other), None);
     }
 }

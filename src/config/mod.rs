@@ -7,6 +7,7 @@
 mod limits;
 mod manifest;
 mod offline;
+mod overload;
 mod probe;
 mod sizing;
 mod verdicts;
@@ -27,6 +28,7 @@ pub use self::manifest::{
     SystemdUnit,
 };
 pub use self::offline::{InspectArgs, PredictArgs, TrainArgs};
+pub use self::overload::{FairBy, MaxWait, OverloadArgs};
 pub use self::probe::{ProbeArgs, ProbeCheck, ProbeConfig};
 pub use self::sizing::{Resources, Sizing};
 pub use self::verdicts::{StallPolicy, VerdictArgs};
@@ -142,7 +144,7 @@ pub struct ServeArgs {
     )]
     pub probe_workers: usize,
 
-    /// Most predictions that may wait; more are refused with 503
+    /// Most predictions that may wait, however short
     #[arg(
         long,
         env = "LANEKEEPER_PREDICT_QUEUE",
@@ -151,11 +153,7 @@ pub struct ServeArgs {
     )]
     pub predict_queue: usize,
 
-    /// Longest useful wait in the queue; who waited longer is answered 503 uncomputed
-    #[arg(long, env = "LANEKEEPER_MAX_WAIT", value_name = "DURATION", default_value = "2s", value_parser = duration)]
-    pub max_wait: Duration,
-
-    /// Longest time from a prediction's arrival to its answer; then 504
+    /// Longest time from a prediction's arrival to its answer, then 504; clients may ask for less (X-Request-Timeout)
     #[arg(long, env = "LANEKEEPER_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub request_timeout: Duration,
 
@@ -187,6 +185,10 @@ pub struct ServeArgs {
         default_value = "auto"
     )]
     pub yielding: Yielding,
+
+    /// What is admitted under load.
+    #[command(flatten)]
+    pub overload: OverloadArgs,
 
     /// Limits on what clients may hold.
     #[command(flatten)]
@@ -250,8 +252,6 @@ pub struct Config {
     pub probe_workers: usize,
     /// Predictions that may wait, at least 1.
     pub predict_queue: usize,
-    /// Longest useful wait.
-    pub max_wait: Duration,
     /// From arrival to answer.
     pub request_timeout: Duration,
     /// For how long a worker may be on one prediction.
@@ -270,6 +270,8 @@ pub struct Config {
     pub max_buffered: usize,
     /// Where `predict_workers` and `max_buffered` come from.
     pub sizing: Sizing,
+    /// What is admitted under load.
+    pub overload: OverloadArgs,
     /// Limits on clients.
     pub limits: LimitArgs,
     /// What stuck and failing predictions mean.
@@ -442,7 +444,6 @@ impl ServeArgs {
             predict_workers,
             probe_workers: self.probe_workers,
             predict_queue: self.predict_queue,
-            max_wait: self.max_wait,
             request_timeout: self.request_timeout,
             stall_timeout: self.stall_timeout,
             canary_interval: self.canary_interval,
@@ -456,6 +457,7 @@ impl ServeArgs {
             },
             max_buffered: sizing.max_buffered(),
             sizing,
+            overload: self.overload,
             limits: self.limits,
             verdicts: self.verdicts,
             // clap has checked the value against the list of levels.
@@ -523,7 +525,7 @@ mod tests {
         assert_eq!(config.predict_workers, 3);
         assert_eq!(config.max_buffered, 128 << 20);
         assert_eq!(config.predict_queue, 256);
-        assert_eq!(config.max_wait, Duration::from_secs(2));
+        assert_eq!(config.overload.max_wait, MaxWait::Auto);
         assert_eq!(config.request_timeout, Duration::from_secs(30));
         assert_eq!(config.stall_timeout, Duration::from_secs(60));
         assert_eq!(config.drain_timeout, Duration::from_secs(20));
@@ -591,7 +593,8 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(config.probe_listen, ProbeListen::Off);
-        assert_eq!(config.max_wait, Duration::from_millis(250));
+        let limit = Duration::from_millis(250);
+        assert_eq!(config.overload.max_wait, MaxWait::Fixed(limit));
         assert_eq!(config.max_buffered, 2 << 20);
     }
 }

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use tiny_http::{HTTPVersion, Header, Response, StatusCode};
 
-use crate::error::RequestError;
+use crate::error::{OverloadStatus, RequestError};
 use crate::job::Payload;
 
 /// What a client gets.
@@ -48,12 +48,12 @@ impl Answer {
     }
 
     /// An error in the one shape that errors have.
-    pub fn error(error: &RequestError, request_id: &str) -> Self {
+    pub fn error(error: &RequestError, request_id: &str, overload: OverloadStatus) -> Self {
         Answer {
             retry_after: error.retry_after,
             allow: error.allow,
             ..Answer::from(Payload::json(
-                error.code.status(),
+                error.code.status_with(overload),
                 error.to_json(request_id),
             ))
         }
@@ -211,7 +211,7 @@ mod tests {
             allow: Some("GET, HEAD"),
             ..RequestError::new(Code::MethodNotAllowed, "no \"that\"").retry_after(3)
         };
-        let answer = Answer::error(&error, "id");
+        let answer = Answer::error(&error, "id", OverloadStatus::ServiceUnavailable);
         let head = print(&answer, "id", Persistence::KeepAlive);
         assert!(
             head.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"),

@@ -5,32 +5,29 @@
 //! is at most one unanswered request on a connection; a pipelined one waits in the kernel's buffer,
 //! and a slow client costs this thread only.
 
+mod prediction;
+
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::Socket;
 
 use crate::address::Address;
-use crate::admission;
-use crate::budget::Charge;
-use crate::clock;
 use crate::config::Config;
 use crate::error::{Code, RequestError};
 use crate::http::answer::{self, Answer, Persistence};
-use crate::http::body::BodyDecoder;
 use crate::http::context::ListenerContext;
 use crate::http::exchange;
-use crate::http::head::{Framing, Head};
-use crate::http::input::{self, BodyFailure, End, Input};
+use crate::http::head::Head;
+use crate::http::input::{self, End, Input};
 use crate::http::output::SocketWriter;
 use crate::http::page;
 use crate::http::refusal;
 use crate::http::table::{Entry, State};
-use crate::job::{self, Body, Probe, ProbeKind, Request};
-use crate::logging::Access;
+use crate::job::{self, Probe, ProbeKind};
 use crate::priority::{Priority, Work};
 use crate::route::{self, Route};
 use crate::sys;
@@ -193,7 +190,7 @@ impl Connection<'_> {
             Ok(Route::Probe(probe)) => self.answer_probe(&asked, probe),
             Ok(Route::Predict) => self.answer_prediction(&mut asked),
             Err(error) => {
-                let answer = Answer::error(&error, &asked.request_id);
+                let answer = self.error(&error, &asked.request_id);
                 self.answer_free(&asked, answer, false)
             }
         }
@@ -216,7 +213,7 @@ impl Connection<'_> {
             _ => clients.malformed.increment(),
         }
         let request_id = job::new_request_id();
-        let answer = Answer::error(error, &request_id);
+        let answer = self.error(error, &request_id);
         // Nobody is owed a prediction here, so whoever needs the room may have it.
         if !self.entry().enter(State::Paced) {
             return Err(End::Closed);
@@ -239,7 +236,7 @@ impl Connection<'_> {
         };
         let answer = match reply.map(|reply| reply.result) {
             Ok(Ok(payload)) => Answer::from(payload),
-            Ok(Err(error)) | Err(error) => Answer::error(&error, &asked.request_id),
+            Ok(Err(error)) | Err(error) => self.error(&error, &asked.request_id),
         };
         log::debug!(
             "probe {} {} status {}",
@@ -250,135 +247,10 @@ impl Connection<'_> {
         self.answer_free(asked, answer, true)
     }
 
-    fn answer_prediction(&mut self, asked: &mut Asked) -> Result<After, End> {
-        let http = &self.listener.http;
-        let counts = &http.context.vitals.counts;
-        let arrived = clock::instant();
-        let body = match self.admit_and_read(asked) {
-            Ok(body) => body,
-            Err(BodyFailure::Ended(end)) => return Err(end),
-            Err(BodyFailure::Refused(error)) => {
-                return self.answer_refused(asked, &error, arrived);
-            }
-        };
-        // Counted before the phase is read: a drain that sees no answer owed has refused this one.
-        let _owed = Owed::new(&http.context.vitals.predictions_owed);
-        if http.context.vitals.phase() >= Phase::Finishing {
-            return self.answer_refused(asked, &admission::draining(), arrived);
-        }
-        let request = Request::Predict {
-            body,
-            dialect: route::dialect(
-                asked.head.content_type.as_deref(),
-                asked.head.accept.as_deref(),
-            ),
-        };
-        let reply = match exchange::ask(
-            &self.listener.http,
-            self.entry(),
-            request,
-            &asked.request_id,
-        )? {
-            Ok(reply) => reply,
-            Err(error) => return self.answer_refused(asked, &error, arrived),
-        };
-        let (rows, waiting_time, service_time) =
-            (reply.rows, reply.waiting_time, reply.service_time);
-        // Given back once the answer is written.
-        let _held = reply.charge;
-        let answer = match reply.result {
-            Ok(payload) => {
-                counts.predicted.increment();
-                self.input.was_of_use();
-                Answer::from(payload)
-            }
-            Err(error) => {
-                self.count(&error);
-                Answer::error(&error, &asked.request_id)
-            }
-        };
-        http.access_log.record(&Access {
-            request_id: &asked.request_id,
-            status: answer.status,
-            rows,
-            waiting_time,
-            service_time,
-        });
-        if service_time.is_zero() || (400..500).contains(&answer.status) {
-            self.answer_free(asked, answer, false)
-        } else {
-            self.answer(asked, &answer)
-        }
-    }
-
-    /// Answers a prediction that no worker has seen, or not finished in time.
-    fn answer_refused(
-        &mut self,
-        asked: &Asked,
-        error: &RequestError,
-        arrived: Instant,
-    ) -> Result<After, End> {
-        self.count(error);
-        let answer = Answer::error(error, &asked.request_id);
-        self.listener.http.access_log.record(&Access {
-            request_id: &asked.request_id,
-            status: answer.status,
-            rows: None,
-            waiting_time: arrived.elapsed(),
-            service_time: Duration::ZERO,
-        });
-        self.answer_free(asked, answer, false)
-    }
-
-    /// Counts a prediction that ended in an error, by what the error is.
-    fn count(&self, error: &RequestError) {
-        let counts = &self.listener.http.context.vitals.counts;
-        let clients = &counts.clients;
-        match error.code {
-            Code::RequestTimeout => clients.body_timeout.increment(),
-            Code::ContentTooLarge => clients.content_too_large.increment(),
-            Code::MalformedRequest => clients.malformed.increment(),
-            Code::OverBudget => clients.over_budget.increment(),
-            _ => {}
-        }
-        match error.code {
-            Code::QueueFull | Code::Loading | Code::Draining | Code::OverBudget => {
-                counts.refused.increment();
-            }
-            Code::Expired => counts.expired.increment(),
-            Code::DeadlineExceeded => counts.deadline_exceeded.increment(),
-            Code::PredictionFailed => counts.failed.increment(),
-            Code::Internal => counts.lost.increment(),
-            _ => counts.rejected.increment(),
-        }
-    }
-
-    /// Refuses what the lane, or the memory budget, would refuse before its body is read; otherwise
-    /// reads it.
-    fn admit_and_read(&mut self, asked: &mut Asked) -> Result<Body, BodyFailure> {
-        let context = &self.listener.http.context;
-        let head = &asked.head;
-        route::check_media_type(
-            head.content_type.as_deref(),
-            head.content_encoding.as_deref(),
-        )
-        .map_err(BodyFailure::Refused)?;
-        let charge = Charge::new(&context.budget);
-        let decoder = BodyDecoder::new(head.framing, context.config.limits.max_body, charge)
-            .map_err(BodyFailure::Refused)?;
-        if let Some(refusal) = admission::refusal(&context.vitals) {
-            return Err(BodyFailure::Refused(refusal));
-        }
-        if let Framing::Length(length) = head.framing {
-            // Within --max-body, so it fits.
-            let size = usize::try_from(length).unwrap_or(usize::MAX);
-            context.budget.check(size).map_err(BodyFailure::Refused)?;
-        }
-        asked.unread = true;
-        asked.buffered = 0;
-        let body = self.input.read_body(head, decoder)?;
-        asked.unread = false;
-        Ok(body)
+    /// An error as this server answers it.
+    fn error(&self, error: &RequestError, request_id: &str) -> Answer {
+        let overload = self.listener.http.context.config.overload.overload_status;
+        Answer::error(error, request_id, overload)
     }
 
     /// Gives an answer that cost no prediction, at the listener's pace while predictions run.

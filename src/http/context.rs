@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use crate::address::Address;
-use crate::admission::{Pace, Pacer};
+use crate::admission::{Admission, Pace, Pacer};
 use crate::context::Context;
 use crate::http::table::Table;
 use crate::job::Job;
@@ -20,6 +20,8 @@ use crate::vitals::ClientCounts;
 pub struct HttpContext {
     /// What all threads share.
     pub context: Arc<Context>,
+    /// What is admitted.
+    pub admission: Admission,
     /// Where jobs go.
     pub acceptor: Sender<Job>,
     /// One line for each prediction.

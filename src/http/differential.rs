@@ -30,7 +30,7 @@ struct Message {
 /// What ours makes of `bytes`; `None` where it refuses or waits for more.
 fn ours(bytes: &[u8]) -> Option<Message> {
     let end = head::end(bytes, 0)?;
-    let head = head::read(&bytes[..end], 100).ok()?;
+    let head = head::read(&bytes[..end], 100, None).ok()?;
     let charge = Charge::new(&Arc::new(Budget::new(1 << 20, 0)));
     let mut decoder = BodyDecoder::new(head.framing, 1 << 16, charge).ok()?;
     let used = decoder.push(&bytes[end..]).ok()?;
@@ -162,7 +162,7 @@ proptest! {
         // Without a framing of its own a message ends with its head (RFC 9112 section 6.3), which the
         // other takes for one that ends with the connection.
         let end = head::end(&bytes, 0).unwrap_or(0);
-        let framed = head::read(&bytes[..end], 100).is_ok_and(|head| head.framing != Framing::None);
+        let framed = head::read(&bytes[..end], 100, None).is_ok_and(|head| head.framing != Framing::None);
         let seen = if framed { &bytes[..] } else { &bytes[..end] };
         let theirs = theirs(seen);
         prop_assert_eq!(Some(ours), theirs, "{}", String::from_utf8_lossy(&bytes));

@@ -17,7 +17,7 @@ use crate::error::{Code, RequestError};
 use crate::http::context::HttpContext;
 use crate::http::input::End;
 use crate::http::table::{Entry, State};
-use crate::job::{Job, Pending, Probe, ProbeKind, Reply, Request};
+use crate::job::{Body, Dialect, Job, Pending, Probe, ProbeKind, Reply, Ticket};
 use crate::probe;
 use crate::sys;
 use crate::vitals::{Owed, Phase};
@@ -33,22 +33,25 @@ const PROBE_PATIENCE: Duration = Duration::from_millis(30);
 
 const NO_STATUS: &str = "no probe worker could answer; /livez?verbose may say why";
 
-/// Sends a prediction on its way and waits for its reply; the inner error is the answer without one.
+/// Sends an admitted prediction on its way and waits for its reply; the inner error is the answer
+/// without one.
 pub(crate) fn ask(
     http: &HttpContext,
     entry: &Entry,
-    request: Request,
+    (body, dialect): (Body, Dialect),
     request_id: &Arc<str>,
+    ticket: Ticket,
 ) -> Result<Result<Reply, RequestError>, End> {
     if !entry.enter(State::Owing) {
         return Err(End::Closed);
     }
-    let arrived = clock::instant();
     let vitals = &http.context.vitals;
     let _owed = Owed::new(&vitals.answers_owed);
-    let (job, pending) = Job::new(request, Arc::clone(request_id), arrived);
+    let deadline = ticket.deadline;
+    let request_id = Arc::clone(request_id);
+    let (job, pending) = Job::prediction(body, dialect, request_id, clock::instant(), ticket);
     match http.acceptor.try_send(job) {
-        Ok(()) => await_reply(http, entry, &pending, arrived)
+        Ok(()) => await_reply(http, entry, &pending, deadline)
             .inspect_err(|_| vitals.counts.clients.abandoned.increment()),
         Err(TrySendError::Full(_)) => Ok(Err(admission::queue_full(&vitals.predict))),
         Err(TrySendError::Disconnected(_)) => {
@@ -85,8 +88,7 @@ pub(crate) fn ask_probe(
     if is_deaf(context) {
         return answer_here(&probe);
     }
-    let request = Request::Probe(probe.clone());
-    let (job, pending) = Job::new(request, Arc::clone(request_id), arrived);
+    let (job, pending) = Job::probe(probe.clone(), Arc::clone(request_id), arrived);
     if http.acceptor.try_send(job).is_err() {
         return answer_here(&probe);
     }
@@ -113,7 +115,7 @@ pub(crate) fn ask_probe(
         if late || has_left && pending.is_received() {
             pending.abandon();
             return if late {
-                Ok(Err(deadline_exceeded(context)))
+                Ok(Err(deadline_exceeded(arrived)))
             } else {
                 Err(End::Closed)
             };
@@ -136,10 +138,12 @@ fn in_hand_for(context: &Context) -> Duration {
     }
 }
 
-fn deadline_exceeded(context: &Context) -> RequestError {
+fn deadline_exceeded(arrived: Instant) -> RequestError {
     let text = format!(
-        "no answer within --request-timeout ({})",
-        humantime::format_duration(context.config.request_timeout)
+        "no answer by the deadline (X-Request-Timeout, or --request-timeout), after {} ms",
+        clock::instant()
+            .saturating_duration_since(arrived)
+            .as_millis(),
     );
     RequestError::new(Code::DeadlineExceeded, text)
 }
@@ -148,10 +152,10 @@ fn await_reply(
     http: &HttpContext,
     entry: &Entry,
     pending: &Pending,
-    arrived: Instant,
+    deadline: Instant,
 ) -> Result<Result<Reply, RequestError>, End> {
     let context = &http.context;
-    let deadline = arrived + context.config.request_timeout;
+    let arrived = clock::instant();
     let mut patience = CLIENT_CHECK_FIRST;
     loop {
         let look = deadline.min(clock::instant() + patience);
@@ -181,7 +185,7 @@ fn await_reply(
         }
         if clock::instant() >= deadline {
             pending.abandon();
-            return Ok(Err(deadline_exceeded(context)));
+            return Ok(Err(deadline_exceeded(arrived)));
         }
     }
 }

@@ -4,6 +4,8 @@
 //! smuggling) is refused, and the caller closes the connection. `httparse` refuses obsolete folding,
 //! blanks before a colon, bare CR and controls; what it lets pass is checked here.
 
+use std::time::Duration;
+
 use httparse::{EMPTY_HEADER, Error as ParseError, Status};
 use tiny_http::{HTTPVersion, Method};
 
@@ -49,6 +51,11 @@ pub struct Head {
     pub content_encoding: Option<String>,
     /// What answers the client takes; several fields are one list (RFC 9110 section 5.3).
     pub accept: Option<String>,
+    /// How long the client waits for its answer: the shortest of `X-Request-Timeout` (a duration with
+    /// its unit, or seconds) and `X-Envoy-Expected-Rq-Timeout-Ms`, which Envoy sends unasked.
+    pub timeout: Option<Duration>,
+    /// The field by which clients are told apart, where one is.
+    pub client: Option<String>,
     /// `X-Request-Id`, if it is 1 to 128 of `[A-Za-z0-9._:-]`.
     pub request_id: Option<String>,
 }
@@ -103,12 +110,17 @@ pub fn hopeless(buffer: &[u8], searched: usize) -> Option<RequestError> {
         .then(|| malformed("a request head holds no NUL"))
 }
 
-/// Reads one complete head: exactly the bytes up to [`end`].
+/// Reads one complete head: exactly the bytes up to [`end`]. Clients are told apart by
+/// `client_field`, where there is one.
 ///
 /// # Errors
 /// 400 for what RFC 9112 does not allow, 417, 431 over `fields_max`, 501 for an unknown transfer
 /// coding and for CONNECT, 505 for another version.
-pub fn read(head: &[u8], fields_max: usize) -> Result<Head, RequestError> {
+pub fn read(
+    head: &[u8],
+    fields_max: usize,
+    client_field: Option<&str>,
+) -> Result<Head, RequestError> {
     if let Some(refusal) = hopeless(head, 0) {
         return Err(refusal);
     }
@@ -131,6 +143,9 @@ pub fn read(head: &[u8], fields_max: usize) -> Result<Head, RequestError> {
     let mut reading = Fields::default();
     for field in request.headers.iter() {
         reading.take(field.name, field.value)?;
+        if client_field.is_some_and(|name| name.eq_ignore_ascii_case(field.name)) {
+            reading.client = Some(text(field.value));
+        }
     }
     let framing = reading.framing(&version)?;
     if reading.hosts == 0 && version >= (1, 1) {
@@ -150,6 +165,8 @@ pub fn read(head: &[u8], fields_max: usize) -> Result<Head, RequestError> {
         content_type: reading.content_type,
         content_encoding: reading.content_encoding,
         accept: reading.accept,
+        timeout: reading.timeout,
+        client: reading.client,
         request_id: reading.request_id,
     })
 }
@@ -261,6 +278,8 @@ struct Fields {
     content_type: Option<String>,
     content_encoding: Option<String>,
     accept: Option<String>,
+    timeout: Option<Duration>,
+    client: Option<String>,
     request_id: Option<String>,
 }
 
@@ -311,8 +330,23 @@ impl Fields {
             list.push_str(&text(value));
         } else if is("x-request-id") {
             self.request_id = sane_id(value);
+        } else if is("x-request-timeout") {
+            self.note_timeout(timeout(value)?);
+        } else if is("x-envoy-expected-rq-timeout-ms") {
+            // A proxy's own word, and none of the client's: what it cannot mean is passed over. 0 is
+            // no limit.
+            let millis = std::str::from_utf8(value)
+                .ok()
+                .and_then(|text| text.parse().ok());
+            if let Some(millis) = millis.filter(|millis| *millis > 0) {
+                self.note_timeout(Duration::from_millis(millis));
+            }
         }
         Ok(())
+    }
+
+    fn note_timeout(&mut self, timeout: Duration) {
+        self.timeout = Some(self.timeout.map_or(timeout, |other| other.min(timeout)));
     }
 
     fn framing(&self, version: &HTTPVersion) -> Result<Framing, RequestError> {
@@ -348,6 +382,23 @@ fn content_length(value: &[u8]) -> Result<u64, RequestError> {
     length.ok_or_else(|| malformed("a Content-Length is a number of bytes in digits, below 2^64"))
 }
 
+/// Seconds, as `1.5`, or a number with its unit, as `1500ms`.
+fn timeout(value: &[u8]) -> Result<Duration, RequestError> {
+    let value = text(value);
+    let seconds = value.parse().ok().filter(|seconds: &f64| *seconds >= 0.0);
+    let timeout = match seconds {
+        Some(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        None => humantime::parse_duration(&value).ok(),
+    };
+    let limit = Duration::from_secs(366 * 86_400);
+    let timeout = timeout.filter(|timeout| !timeout.is_zero() && *timeout <= limit);
+    timeout.ok_or_else(|| {
+        malformed(
+            "X-Request-Timeout is a number of seconds over 0, or one with its unit, as in 1500ms",
+        )
+    })
+}
+
 fn is_authority(value: &[u8]) -> bool {
     value
         .iter()
@@ -373,7 +424,7 @@ mod tests {
 
     fn status(head: &str) -> u16 {
         assert_eq!(end(head.as_bytes(), 0), Some(head.len()), "{head:?}");
-        read(head.as_bytes(), 100).map_or_else(|error| error.code.status(), |_| 200)
+        read(head.as_bytes(), 100, None).map_or_else(|error| error.code.status(), |_| 200)
     }
 
     #[test]
@@ -559,7 +610,7 @@ mod tests {
         let text = "POST http://h:1/predict?a=1?b HTTP/1.1\r\nhost: h:1\r\ncontent-length: 12\r\n\
                     CONTENT-TYPE: application/json\r\nConnection: foo, Close\r\nx-request-id: a.b:c-1\r\n\
                     Content-Encoding: gzip\r\nExpect: 100-continue\r\n\r\n";
-        let head = read(text.as_bytes(), 100).unwrap();
+        let head = read(text.as_bytes(), 100, None).unwrap();
         assert_eq!(
             (head.path.as_str(), head.query.as_deref()),
             ("/predict", Some("a=1?b"))
@@ -569,8 +620,14 @@ mod tests {
         assert_eq!(head.content_type.as_deref(), Some("application/json"));
         assert_eq!(head.content_encoding.as_deref(), Some("gzip"));
         assert_eq!(head.request_id.as_deref(), Some("a.b:c-1"));
-        let old =
-            |fields: &str| read(format!("GET / HTTP/1.0\r\n{fields}\r\n").as_bytes(), 100).unwrap();
+        let old = |fields: &str| {
+            read(
+                format!("GET / HTTP/1.0\r\n{fields}\r\n").as_bytes(),
+                100,
+                None,
+            )
+            .unwrap()
+        };
         assert!(!old("").keep_alive);
         assert!(old("Connection: Keep-Alive\r\n").keep_alive);
         assert!(!old("Expect: 100-continue\r\n").expect_continue);
@@ -596,13 +653,13 @@ mod tests {
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = hopeless(&bytes, bytes.len() / 3);
-            let _ = read(&bytes, 100);
+            let _ = read(&bytes, 100, None);
             let _ = end(&bytes, bytes.len() / 2);
         }
 
         #[test]
         fn an_accepted_head_reads_the_same_however_it_is_split(head in any_head(), tail in "[ -~]{0,9}", step in 1usize..9) {
-            let whole = read(head.as_bytes(), 100);
+            let whole = read(head.as_bytes(), 100, None);
             let bytes = format!("{head}{tail}").into_bytes();
             let mut searched = 0;
             let mut found = None;
@@ -615,7 +672,7 @@ mod tests {
                 searched = filled;
             }
             prop_assert_eq!(found, Some(head.len()));
-            prop_assert_eq!(read(&bytes[..head.len()], 100), whole);
+            prop_assert_eq!(read(&bytes[..head.len()], 100, None), whole);
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::admission::PIECE_BYTES;
 use crate::budget::Charge;
 use crate::clock;
+use crate::config::FairBy;
 use crate::config::LimitArgs;
 use crate::error::{Code, RequestError};
 use crate::http::body::BodyDecoder;
@@ -137,7 +138,12 @@ impl<'a> Input<'a> {
             let input = &self.buffer[..self.filled];
             let end = head::end(input, searched);
             if let Some(end) = end.filter(|end| *end <= self.limits.max_head) {
-                let head = head::read(&input[..end], self.limits.max_fields);
+                let context = &self.listener.http.context;
+                let client_field = match &context.config.overload.fair_by {
+                    Some(FairBy::Field(name)) => Some(name.as_str()),
+                    Some(FairBy::Address) | None => None,
+                };
+                let head = head::read(&input[..end], self.limits.max_fields, client_field);
                 self.consume(end);
                 return Ok(head);
             }

@@ -26,7 +26,8 @@ pub(crate) fn refuse(listener: &ListenerContext, socket: &Socket, why: &str) {
         &listener.http.context.vitals.predict,
     ));
     let request_id = job::new_request_id();
-    let answer = Answer::error(&refusal, &request_id);
+    let overload = listener.http.context.config.overload.overload_status;
+    let answer = Answer::error(&refusal, &request_id, overload);
     let mut bytes = Vec::with_capacity(1024);
     answer::print_head(&answer, &request_id, Persistence::Close, &mut bytes);
     bytes.extend_from_slice(&answer.body);

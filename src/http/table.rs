@@ -120,6 +120,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// The client's network; `None` over a Unix socket.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
     fn slot(&self) -> &Slot {
         &self.slots[self.index]
     }

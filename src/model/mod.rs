@@ -62,9 +62,16 @@ impl Rows {
 
     /// Copies the first rows, at most `count` of them.
     pub fn first(&self, count: usize) -> Self {
-        let end = self.values.len().min(count.saturating_mul(self.width));
+        self.part(0, count)
+    }
+
+    /// Copies rows from `start` on, at most `count` of them.
+    pub fn part(&self, start: usize, count: usize) -> Self {
+        let all = self.values.len();
+        let from = all.min(start.saturating_mul(self.width));
+        let end = all.min(from.saturating_add(count.saturating_mul(self.width)));
         Rows {
-            values: self.values[..end].to_vec(),
+            values: self.values[from..end].to_vec(),
             width: self.width,
         }
     }
@@ -102,6 +109,38 @@ pub enum Output {
     },
     /// A regressor's answer: one number for each row.
     Numbers(Vec<f64>),
+}
+
+impl Output {
+    /// Appends what the model said of the rows that follow.
+    ///
+    /// # Errors
+    /// Where it is of another kind than what it said before.
+    pub fn append(&mut self, next: Output) -> Result<(), PredictError> {
+        match (self, next) {
+            (Output::Numbers(all), Output::Numbers(more)) => all.extend(more),
+            (
+                Output::Classes {
+                    indices: all,
+                    probabilities,
+                },
+                Output::Classes {
+                    indices: more,
+                    probabilities: shares,
+                },
+            ) if probabilities.is_some() == shares.is_some() => {
+                all.extend(more);
+                if let (Some(all), Some(more)) = (probabilities, shares) {
+                    all.extend(more);
+                }
+            }
+            _ => {
+                let text = "it answered with classes for some rows and with numbers, or with probabilities, for others";
+                return Err(PredictError(text.to_owned()));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The row a model is tried on before it serves, with the answer it must give.

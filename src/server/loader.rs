@@ -177,11 +177,14 @@ fn load(context: &Context, source: &dyn ModelSource) -> Loaded {
     if is_first {
         vitals.trials.begin(vitals.clock.now());
     }
+    let began = vitals.clock.now();
     let verdict = canary::try_model(model.as_ref());
+    let took = vitals.clock.now().since(began);
     if let (false, TrialVerdict::Failed(reason)) = (is_first, &verdict) {
         let place = file.map_or_else(|| "the embedded model".into(), Path::to_string_lossy);
         return Err(LoadError(format!("{place} fails its trial: {reason}")));
     }
+    vitals.predict.service.record_trial(took);
     // This thread alone puts a model there.
     let generation = context.model.put(Arc::clone(&model));
     vitals.loaded.store(true, Ordering::Release);

@@ -17,6 +17,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::acceptor::{self, Lanes};
+use crate::admission::Admission;
 use crate::budget::Budget;
 use crate::canary;
 use crate::cgroup::Cgroup;
@@ -42,7 +43,7 @@ use crate::supervise::{Crew, Watch};
 use crate::sys::{self, Slice};
 use crate::systemd::ServiceManager;
 use crate::vitals::Vitals;
-use crate::worker;
+use crate::worker::{self, Begun};
 
 use self::drain::DRAIN_TICK;
 use self::loader::{Loader, News};
@@ -111,6 +112,7 @@ impl Server {
             start_crew(&context, trial_wanted, logging, faults)
                 .map_err(|error| failed("start threads", &error))?;
         let http = Arc::new(HttpContext {
+            admission: Admission::new(&context.config),
             access_log: AccessLog::new(context.config.access_log_rate),
             context: Arc::clone(&context),
             acceptor: acceptor_sender,
@@ -313,8 +315,8 @@ fn start_crew(
     let (predict, predict_intake) = lane::lane(LaneKind::Predict, &context.vitals);
     let (probe, probe_intake) = lane::lane(LaneKind::Probe, &context.vitals);
     let worker = |intake: &Intake<Job>| {
-        let (context, intake) = (Arc::clone(context), intake.clone());
-        move |seat| worker::run(&context, seat, &intake)
+        let (context, intake, begun) = (Arc::clone(context), intake.clone(), Begun::new());
+        move |seat| worker::run(&context, seat, &intake, &begun)
     };
     let mut crew = Crew::new(Arc::clone(context), worker(&predict_intake));
     crew.start("log".to_owned(), logging.runner(faults))?;

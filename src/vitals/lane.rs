@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::service::{AtomicEstimate, ServiceTimes};
+use super::work::Work;
 use super::{AtomicStamp, Counter};
 use crate::clock::Stamp;
 
@@ -25,6 +27,8 @@ pub struct WorkerVitals {
     pub ended_at: AtomicStamp,
     /// Since when the thread has been on its present job; never if it is idle.
     pub busy_since: AtomicStamp,
+    /// What it may be expected to take from then on, in nanoseconds.
+    expected: AtomicU64,
     /// Another thread has taken its place: it retires when its job comes to an end.
     pub substituted: AtomicBool,
     /// The thread's id in the kernel (gettid(2)).
@@ -33,6 +37,39 @@ pub struct WorkerVitals {
 }
 
 impl WorkerVitals {
+    /// Notes that the thread is on a job from `now` on, and what that may be expected to take.
+    pub fn begin(&self, now: Stamp, expected: Duration) {
+        let nanos = u64::try_from(expected.as_nanos()).unwrap_or(u64::MAX);
+        self.expected.store(nanos, Ordering::Relaxed);
+        self.busy_since.store(now);
+    }
+
+    /// For how long it may still be expected to be on its present job; `None` where nobody is to wait
+    /// for it: no thread is there, or another has its place.
+    ///
+    /// A job that takes longer than was expected is taken to be about to end, until it has been going
+    /// on for `overdue`: then as much again is the better guess.
+    pub fn residual(&self, now: Stamp, overdue: Duration) -> Option<Duration> {
+        if !self.alive.load(Ordering::Acquire) || self.substituted.load(Ordering::Acquire) {
+            return None;
+        }
+        let since = self.busy_since.load();
+        if since == Stamp::NEVER {
+            return Some(Duration::ZERO);
+        }
+        let expected = Duration::from_nanos(self.expected.load(Ordering::Relaxed));
+        let elapsed = now.since(since);
+        if elapsed >= expected && elapsed >= overdue {
+            return Some(elapsed);
+        }
+        // Busy in any case.
+        Some(
+            expected
+                .saturating_sub(elapsed)
+                .max(Duration::from_nanos(1)),
+        )
+    }
+
     /// Notes what the thread is on.
     pub fn set_task(&self, task: Option<Task>) {
         *self.task.lock().unwrap_or_else(PoisonError::into_inner) = task;
@@ -82,6 +119,12 @@ pub struct LaneVitals {
     taken: AtomicU64,
     /// Moving average of the service time in nanoseconds; 0 before the first completion.
     service_nanos: AtomicU64,
+    /// What has been admitted and is not done.
+    pub work: Work,
+    /// How long predictions take.
+    pub service: ServiceTimes,
+    /// Measured over expected waiting times.
+    pub wait_ratio: AtomicEstimate,
 }
 
 impl LaneVitals {
@@ -104,6 +147,9 @@ impl LaneVitals {
             queued: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             service_nanos: AtomicU64::new(0),
+            work: Work::default(),
+            service: ServiceTimes::default(),
+            wait_ratio: AtomicEstimate::default(),
         }
     }
 

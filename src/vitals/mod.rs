@@ -8,7 +8,9 @@ mod cgroup;
 mod counts;
 mod lane;
 mod reloads;
+mod service;
 mod trials;
+mod work;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -18,7 +20,9 @@ pub use self::cgroup::CgroupVitals;
 pub use self::counts::{ClientCounts, Counts};
 pub use self::lane::{LaneVitals, Task, WorkerVitals};
 pub use self::reloads::Reloads;
+pub use self::service::{AtomicEstimate, Estimate, ServiceTime, ServiceTimes};
 pub use self::trials::{Failures, TrialVerdict, Trials};
+pub use self::work::{Claim, Cost, Left, Work};
 
 /// Where the process stands in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -408,8 +408,8 @@ fn the_environment_and_values_of_any_kind_become_arguments() {
         "--drain-grace=5s",
         "--max-buffered=256MiB",
         "--model=/m/a $$(b): \"c\" # d.json",
-        "--max-wait=1m 5s",
         "--yield=off",
+        "--max-wait=1m 5s",
     ];
     assert_eq!(args(&documents(&text)), expected);
     assert!(text.contains("# as given by LANEKEEPER_MAX_WAIT"), "{text}");

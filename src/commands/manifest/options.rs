@@ -389,8 +389,8 @@ mod tests {
                     "--predict-workers=1",
                     "--drain-grace=1m5s",
                     "--max-buffered=256MiB",
-                    "--max-wait=1m 5s",
                     "--shared-lane",
+                    "--max-wait=1m 5s",
                 ],
             ),
             (

@@ -1,74 +1,9 @@
-//! Admission: which predictions are refused on arrival, when to come back, and the pace of what
-//! costs no prediction.
+//! The pace of what costs no prediction: token buckets that answers, bodies and evictions draw on.
 //!
-//! Pure but for atomics. Connection threads ask before they read a body, so that what is refused is
-//! refused before it is worked on.
+//! Pure but for atomics; connection threads reserve a slot and wait for it themselves.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-use crate::error::{Code, RequestError};
-use crate::vitals::{LaneVitals, Phase, Vitals};
-
-/// Longest `Retry-After` that is ever given, in seconds.
-const RETRY_AFTER_MAX: u32 = 30;
-
-/// Says when a refused client should come back: the time the lane needs for what waits now,
-/// rounded up to whole seconds, 1 to 30; 1 before the first completion.
-///
-/// Little's law read backwards: waiting time = queue length × service time / workers.
-pub fn retry_after(lane: &LaneVitals) -> u32 {
-    let waiting = lane.queue_length.load(Ordering::Relaxed);
-    let expected = lane.service_time().as_secs_f64() * waiting as f64 / lane.workers_wanted as f64;
-    // Saturating by the language's rules for casts; the clamp bounds it.
-    (expected.ceil() as u32).clamp(1, RETRY_AFTER_MAX)
-}
-
-/// Returns the refusal a prediction that arrives now would get, from a few atomics alone.
-pub fn refusal(vitals: &Vitals) -> Option<RequestError> {
-    match vitals.phase() {
-        Phase::Finishing | Phase::Stopped => return Some(draining()),
-        Phase::Starting | Phase::Serving | Phase::Draining => {}
-    }
-    let lane = &vitals.predict;
-    if lane.queue_length.load(Ordering::Acquire) >= lane.queue_capacity {
-        return Some(queue_full(lane));
-    }
-    (!vitals.loaded.load(Ordering::Acquire)).then(loading)
-}
-
-/// The refusal of a server that is shutting down.
-pub fn draining() -> RequestError {
-    RequestError::new(
-        Code::Draining,
-        "the server is shutting down; send the request again",
-    )
-    .retry_after(1)
-}
-
-/// The refusal of a server whose model is not loaded and tried yet.
-pub fn loading() -> RequestError {
-    RequestError::new(Code::Loading, "model is loading").retry_after(1)
-}
-
-/// The refusal of a full lane.
-pub fn queue_full(lane: &LaneVitals) -> RequestError {
-    let text = format!(
-        "the prediction queue is full ({} waiting); send the request again later",
-        lane.queue_capacity
-    );
-    RequestError::new(Code::QueueFull, text).retry_after(retry_after(lane))
-}
-
-/// The refusal of a prediction that waited too long to be worth computing.
-pub fn expired(lane: &LaneVitals, waited: Duration, max_wait: Duration) -> RequestError {
-    let text = format!(
-        "the prediction waited {} ms in the queue, longer than --max-wait ({}), and was not computed",
-        waited.as_millis(),
-        humantime::format_duration(max_wait),
-    );
-    RequestError::new(Code::Expired, text).retry_after(retry_after(lane))
-}
 
 /// A token bucket that hands out slots at a fixed rate, with a small burst.
 ///
@@ -194,50 +129,6 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ProcessClock;
-
-    fn lane(waiting: usize, service: Duration) -> Vitals {
-        let vitals = Vitals::new(ProcessClock::new(Duration::from_secs(1)), (256, 2), (8, 2));
-        vitals
-            .predict
-            .queue_length
-            .store(waiting, Ordering::Relaxed);
-        if !service.is_zero() {
-            vitals.predict.record_service_time(service);
-        }
-        vitals
-    }
-
-    #[test]
-    fn retry_after_is_the_expected_wait_in_whole_seconds() {
-        let table = [
-            ("before the first completion", 100, 0, 1),
-            ("empty queue", 0, 200, 1),
-            ("ten jobs of 200 ms on two workers", 10, 200, 1),
-            ("eleven jobs of 200 ms on two workers", 11, 200, 2),
-            ("never longer than 30 s", 256, 60_000, 30),
-        ];
-        for (name, waiting, millis, expected) in table {
-            let vitals = lane(waiting, Duration::from_millis(millis));
-            assert_eq!(retry_after(&vitals.predict), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn refusals_name_what_is_in_the_way() {
-        let vitals = lane(0, Duration::ZERO);
-        let code = |vitals: &Vitals| refusal(vitals).map(|refusal| refusal.code);
-        assert_eq!(code(&vitals), Some(Code::Loading));
-        vitals.loaded.store(true, Ordering::Release);
-        vitals.advance(Phase::Serving);
-        assert_eq!(code(&vitals), None);
-        vitals.advance(Phase::Draining);
-        assert_eq!(code(&vitals), None, "the grace period still serves");
-        vitals.predict.queue_length.store(256, Ordering::Relaxed);
-        assert_eq!(code(&vitals), Some(Code::QueueFull));
-        vitals.advance(Phase::Finishing);
-        assert_eq!(code(&vitals), Some(Code::Draining));
-    }
 
     #[test]
     fn a_pacer_gives_its_burst_at_once_and_then_its_rate() {

@@ -1,0 +1,201 @@
+//! A prediction on its connection: admission, the body, the job, the answer, and what is counted.
+
+use std::time::{Duration, Instant};
+
+use super::{After, Asked, Connection};
+use crate::admission::{self, Ask};
+use crate::budget::Charge;
+use crate::clock;
+use crate::config::FairBy;
+use crate::error::{Code, RequestError};
+use crate::http::answer::Answer;
+use crate::http::body::BodyDecoder;
+use crate::http::exchange;
+use crate::http::head::{Framing, Head};
+use crate::http::input::{BodyFailure, End};
+use crate::job::{Body, Ticket};
+use crate::logging::Access;
+use crate::route;
+use crate::vitals::{Owed, Phase};
+
+impl Connection<'_> {
+    pub(super) fn answer_prediction(&mut self, asked: &mut Asked) -> Result<After, End> {
+        let http = &self.listener.http;
+        let counts = &http.context.vitals.counts;
+        let arrived = clock::instant();
+        let (body, ticket) = match self.admit_and_read(asked, arrived) {
+            Ok(admitted) => admitted,
+            Err(BodyFailure::Ended(end)) => return Err(end),
+            Err(BodyFailure::Refused(error)) => {
+                return self.answer_refused(asked, &error, arrived);
+            }
+        };
+        // Counted before the phase is read: a drain that sees no answer owed has refused this one.
+        let _owed = Owed::new(&http.context.vitals.predictions_owed);
+        if http.context.vitals.phase() >= Phase::Finishing {
+            return self.answer_refused(asked, &admission::draining(), arrived);
+        }
+        let dialect = route::dialect(
+            asked.head.content_type.as_deref(),
+            asked.head.accept.as_deref(),
+        );
+        let reply = match exchange::ask(
+            &self.listener.http,
+            self.entry(),
+            (body, dialect),
+            &asked.request_id,
+            ticket,
+        )? {
+            Ok(reply) => reply,
+            Err(error) => return self.answer_refused(asked, &error, arrived),
+        };
+        let (rows, waiting_time, service_time) =
+            (reply.rows, reply.waiting_time, reply.service_time);
+        // Given back once the answer is written.
+        let _held = reply.charge;
+        let answer = match reply.result {
+            Ok(payload) => {
+                counts.predicted.increment();
+                self.input.was_of_use();
+                Answer::from(payload)
+            }
+            Err(error) => {
+                self.count(&error);
+                self.error(&error, &asked.request_id)
+            }
+        };
+        http.access_log.record(&Access {
+            request_id: &asked.request_id,
+            status: answer.status,
+            rows,
+            waiting_time,
+            service_time,
+        });
+        if service_time.is_zero() || (400..500).contains(&answer.status) {
+            self.answer_free(asked, answer, false)
+        } else {
+            self.answer(asked, &answer)
+        }
+    }
+
+    /// Answers a prediction that no worker has seen, or not finished in time.
+    fn answer_refused(
+        &mut self,
+        asked: &Asked,
+        error: &RequestError,
+        arrived: Instant,
+    ) -> Result<After, End> {
+        self.count(error);
+        let answer = self.error(error, &asked.request_id);
+        self.listener.http.access_log.record(&Access {
+            request_id: &asked.request_id,
+            status: answer.status,
+            rows: None,
+            waiting_time: arrived.elapsed(),
+            service_time: Duration::ZERO,
+        });
+        self.answer_free(asked, answer, false)
+    }
+
+    /// Counts a prediction that ended in an error, by what the error is.
+    fn count(&self, error: &RequestError) {
+        let counts = &self.listener.http.context.vitals.counts;
+        let clients = &counts.clients;
+        match error.code {
+            Code::RequestTimeout => clients.body_timeout.increment(),
+            Code::ContentTooLarge => clients.content_too_large.increment(),
+            Code::MalformedRequest => clients.malformed.increment(),
+            Code::OverBudget => clients.over_budget.increment(),
+            _ => {}
+        }
+        match error.code {
+            Code::Overloaded
+            | Code::QueueFull
+            | Code::Loading
+            | Code::Draining
+            | Code::OverBudget => {
+                counts.refused.increment();
+            }
+            Code::Expired => counts.expired.increment(),
+            Code::DeadlineExceeded => counts.deadline_exceeded.increment(),
+            Code::PredictionFailed => counts.failed.increment(),
+            Code::Internal => counts.lost.increment(),
+            _ => counts.rejected.increment(),
+        }
+    }
+
+    /// Refuses what the lane, or the memory budget, would refuse before its body is read; otherwise
+    /// reads it. A body that lies there whole is admitted at once; one that is still to come has no
+    /// place until it is there, so that nobody can hold one by being slow.
+    fn admit_and_read(
+        &mut self,
+        asked: &mut Asked,
+        arrived: Instant,
+    ) -> Result<(Body, Ticket), BodyFailure> {
+        let http = &self.listener.http;
+        let context = &http.context;
+        let head = &asked.head;
+        route::check_media_type(
+            head.content_type.as_deref(),
+            head.content_encoding.as_deref(),
+        )
+        .map_err(BodyFailure::Refused)?;
+        let charge = Charge::new(&context.budget);
+        let decoder = BodyDecoder::new(head.framing, context.config.limits.max_body, charge)
+            .map_err(BodyFailure::Refused)?;
+        let mut ask = self.ask(head, arrived);
+        let is_here = !asked.unread;
+        let mut ticket = None;
+        if is_here {
+            let admitted = http.admission.admit(&context.vitals, &ask);
+            ticket = Some(admitted.map_err(BodyFailure::Refused)?);
+        } else {
+            let checked = http.admission.check(&context.vitals, &ask);
+            checked.map_err(BodyFailure::Refused)?;
+        }
+        if let Some(size) = ask.bytes {
+            context.budget.check(size).map_err(BodyFailure::Refused)?;
+        }
+        asked.unread = true;
+        asked.buffered = 0;
+        let body = self.input.read_body(head, decoder)?;
+        asked.unread = false;
+        let ticket = match ticket {
+            Some(ticket) => ticket,
+            None => {
+                ask.now = clock::instant();
+                ask.bytes = Some(body.bytes.len());
+                if head.timeout.is_none() {
+                    // The server's own limit begins when the request is there.
+                    ask.deadline = ask.now + context.config.request_timeout;
+                }
+                let admitted = http.admission.admit(&context.vitals, &ask);
+                admitted.map_err(BodyFailure::Refused)?
+            }
+        };
+        Ok((body, ticket))
+    }
+
+    /// What admission has to know of a prediction before its body is read.
+    fn ask(&self, head: &Head, arrived: Instant) -> Ask {
+        let http = &self.listener.http;
+        let config = &http.context.config;
+        let limit = config.request_timeout;
+        let client = match &config.overload.fair_by {
+            None => None,
+            Some(FairBy::Address) => http.admission.client(self.entry().peer()),
+            Some(FairBy::Field(_)) => http.admission.client(head.client.as_deref()),
+        };
+        Ask {
+            bytes: match head.framing {
+                // Within --max-body, so it fits.
+                Framing::Length(length) => usize::try_from(length).ok(),
+                Framing::None => Some(0),
+                Framing::Chunked => None,
+            },
+            now: arrived,
+            deadline: arrived + head.timeout.map_or(limit, |timeout| timeout.min(limit)),
+            client,
+        }
+    }
+}

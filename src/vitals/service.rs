@@ -1,0 +1,257 @@
+//! How long predictions take: a moving mean and deviation for each class of body sizes.
+//!
+//! Workers write after each prediction, admission reads before each. Lock-free: mean and deviation of
+//! a class stand in one word. Sizes are classes of powers of two, so that one large batch says nothing
+//! about single rows; a new model's first prediction of a class replaces what the one before it took.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Bodies of up to this many bytes share the first class; each further class holds twice the size.
+const FIRST_CLASS_BYTES: u64 = 128;
+
+/// Enough for bodies of 64 GiB.
+const CLASSES: usize = 30;
+
+/// Gains of the moving mean and mean deviation, as for a TCP round trip (RFC 6298 section 2).
+const MEAN_GAIN: f32 = 1.0 / 8.0;
+const DEVIATION_GAIN: f32 = 1.0 / 4.0;
+
+/// A moving mean, and the moving mean of how far samples lie from it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// The mean.
+    pub mean: f32,
+    /// The mean deviation.
+    pub deviation: f32,
+}
+
+/// An [`Estimate`] that several threads read and write; none before the first sample.
+///
+/// Two threads that write at once may lose one sample; a mean can bear that.
+#[derive(Debug)]
+pub struct AtomicEstimate(AtomicU64);
+
+impl Default for AtomicEstimate {
+    fn default() -> Self {
+        AtomicEstimate(AtomicU64::new(UNKNOWN))
+    }
+}
+
+/// Not a number, twice: no estimate looks like that.
+const UNKNOWN: u64 = u64::MAX;
+
+impl AtomicEstimate {
+    /// The estimate; `None` before the first sample.
+    pub fn load(&self) -> Option<Estimate> {
+        let word = self.0.load(Ordering::Relaxed);
+        (word != UNKNOWN).then(|| Estimate {
+            mean: f32::from_bits((word >> 32) as u32),
+            deviation: f32::from_bits(word as u32),
+        })
+    }
+
+    /// Writes an estimate of finite numbers.
+    pub fn store(&self, estimate: Estimate) {
+        let word =
+            u64::from(estimate.mean.to_bits()) << 32 | u64::from(estimate.deviation.to_bits());
+        self.0.store(word, Ordering::Relaxed);
+    }
+
+    /// Takes a sample in, with these gains; the first one is the mean, and half of it the deviation.
+    pub fn record(&self, sample: f32, mean_gain: f32, deviation_gain: f32) {
+        let next = match self.load() {
+            None => Estimate {
+                mean: sample,
+                deviation: sample / 2.0,
+            },
+            Some(Estimate { mean, deviation }) => Estimate {
+                deviation: deviation + deviation_gain * ((sample - mean).abs() - deviation),
+                mean: mean + mean_gain * (sample - mean),
+            },
+        };
+        self.store(next);
+    }
+}
+
+/// What a prediction may be expected to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ServiceTime {
+    /// The mean.
+    pub mean: Duration,
+    /// The mean deviation.
+    pub deviation: Duration,
+}
+
+/// Service times by size of the body.
+#[derive(Debug, Default)]
+pub struct ServiceTimes {
+    classes: [Class; CLASSES],
+    /// What the model's trial took: all there is to go by before the first prediction.
+    trial_nanos: AtomicU64,
+    /// Time for one row, in nanoseconds.
+    row: AtomicEstimate,
+}
+
+#[derive(Debug, Default)]
+struct Class {
+    nanos: AtomicEstimate,
+    /// The generation of the model that the last sample comes from.
+    generation: AtomicU64,
+}
+
+impl ServiceTimes {
+    /// Takes in how long a prediction from a body of `bytes` took the model of `generation`.
+    pub fn record(&self, bytes: usize, sample: Duration, generation: u64) {
+        let class = &self.classes[class(bytes)];
+        if class.generation.swap(generation, Ordering::Relaxed) != generation {
+            class.nanos.0.store(UNKNOWN, Ordering::Relaxed);
+        }
+        class
+            .nanos
+            .record(sample.as_nanos() as f32, MEAN_GAIN, DEVIATION_GAIN);
+    }
+
+    /// Takes in how long a model's trial took.
+    pub fn record_trial(&self, sample: Duration) {
+        let nanos = u64::try_from(sample.as_nanos()).unwrap_or(u64::MAX);
+        self.trial_nanos.store(nanos, Ordering::Relaxed);
+    }
+
+    /// Takes in how long the model took for some rows.
+    pub fn record_rows(&self, rows: usize, sample: Duration) {
+        let row = sample.as_nanos() as f32 / rows.max(1) as f32;
+        self.row.record(row, MEAN_GAIN, DEVIATION_GAIN);
+    }
+
+    /// How many rows the model computes in `time`; `None` before its first.
+    pub fn rows_within(&self, time: Duration) -> Option<usize> {
+        let row = self.row.load()?.mean.max(1.0);
+        // Saturating by the language's rules for casts.
+        Some((time.as_nanos() as f32 / row) as usize)
+    }
+
+    /// What a prediction from a body of `bytes` may be expected to take.
+    ///
+    /// Of a class that has not been seen it is what the next smaller one takes, which is too little
+    /// rather than too much: what is admitted corrects it, what is refused cannot. From a larger one it
+    /// is reckoned in proportion.
+    pub fn expected(&self, bytes: usize) -> ServiceTime {
+        let own = class(bytes);
+        let known = |class: usize| self.classes[class].nanos.load();
+        let smaller = (0..=own).rev().find_map(known);
+        let larger = || {
+            let mut classes = own + 1..CLASSES;
+            let (class, found) = classes.find_map(|class| Some((class, known(class)?)))?;
+            let part = 0.5_f32.powi((class - own) as i32);
+            Some(Estimate {
+                mean: found.mean * part,
+                deviation: found.deviation * part,
+            })
+        };
+        match smaller.or_else(larger) {
+            Some(Estimate { mean, deviation }) => ServiceTime {
+                mean: nanos(mean),
+                deviation: nanos(deviation),
+            },
+            None => ServiceTime {
+                mean: Duration::from_nanos(self.trial_nanos.load(Ordering::Relaxed)),
+                deviation: Duration::ZERO,
+            },
+        }
+    }
+
+    /// What the smallest predictions that are known take; zero before the first.
+    pub fn least(&self) -> Duration {
+        let known = self.classes.iter().find_map(|class| class.nanos.load());
+        known.map_or(Duration::ZERO, |estimate| nanos(estimate.mean))
+    }
+}
+
+/// Saturates, by the language's rules for casts.
+fn nanos(value: f32) -> Duration {
+    Duration::from_nanos(value as u64)
+}
+
+fn class(bytes: usize) -> usize {
+    let multiple = (bytes as u64).div_ceil(FIRST_CLASS_BYTES).max(1);
+    (multiple.next_power_of_two().trailing_zeros() as usize).min(CLASSES - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROW: usize = 40;
+
+    fn millis(duration: Duration) -> u128 {
+        (duration + Duration::from_micros(10)).as_millis()
+    }
+
+    #[test]
+    fn sizes_fall_into_classes_of_powers_of_two() {
+        let classes = [0, 1, 128, 129, 256, 257, 512, 16 << 20, usize::MAX].map(class);
+        assert_eq!(classes, [0, 0, 0, 1, 1, 2, 2, 17, CLASSES - 1]);
+    }
+
+    #[test]
+    fn a_large_batch_says_nothing_about_single_rows() {
+        let times = ServiceTimes::default();
+        times.record(ROW, Duration::from_millis(5), 1);
+        times.record(1 << 20, Duration::from_secs(2), 1);
+        assert_eq!(millis(times.expected(ROW).mean), 5);
+        assert_eq!(millis(times.expected(1 << 20).mean), 2000);
+        assert_eq!(millis(times.least()), 5);
+    }
+
+    #[test]
+    fn a_size_that_was_never_seen_is_reckoned_from_its_neighbours() {
+        let times = ServiceTimes::default();
+        assert_eq!(times.expected(ROW), ServiceTime::default());
+        times.record_trial(Duration::from_millis(3));
+        assert_eq!(times.expected(1 << 20).mean, Duration::from_millis(3));
+        times.record(1024, Duration::from_millis(80), 1);
+        assert_eq!(millis(times.expected(4096).mean), 80, "from below");
+        assert_eq!(
+            millis(times.expected(256).mean),
+            20,
+            "from above, in proportion"
+        );
+    }
+
+    #[test]
+    fn the_mean_follows_and_the_deviation_tells_how_far_it_is_to_be_trusted() {
+        let times = ServiceTimes::default();
+        for _ in 0..64 {
+            times.record(ROW, Duration::from_millis(8), 1);
+        }
+        let steady = times.expected(ROW);
+        assert_eq!(millis(steady.mean), 8);
+        assert!(steady.deviation < Duration::from_micros(10));
+        for _ in 0..16 {
+            times.record(ROW, Duration::from_millis(80), 1);
+        }
+        assert!(times.expected(ROW).mean > Duration::from_millis(70));
+        for sample in [4, 12].repeat(32) {
+            times.record(ROW, Duration::from_millis(sample), 1);
+        }
+        let spread = times.expected(ROW).deviation.as_secs_f64();
+        assert!((spread - 0.004).abs() < 0.001, "{spread}");
+    }
+
+    #[test]
+    fn the_first_prediction_of_a_new_model_replaces_what_the_old_one_took() {
+        let times = ServiceTimes::default();
+        times.record(ROW, Duration::from_millis(900), 1);
+        times.record(ROW, Duration::from_millis(9), 2);
+        assert_eq!(millis(times.expected(ROW).mean), 9);
+    }
+
+    #[test]
+    fn rows_are_reckoned_by_what_one_takes() {
+        let times = ServiceTimes::default();
+        assert_eq!(times.rows_within(Duration::from_millis(5)), None);
+        times.record_rows(10, Duration::from_millis(10));
+        assert_eq!(times.rows_within(Duration::from_millis(5)), Some(5));
+    }
+}

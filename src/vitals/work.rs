@@ -1,0 +1,189 @@
+//! The work that a lane has admitted: how much of it waits, by what it may be expected to take.
+//!
+//! Connection threads add to it when they admit, workers take from it when they begin, and whoever
+//! gives a job up takes its part back. Each part is a [`Claim`], so that what was added is taken away
+//! exactly once, whatever becomes of the job.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::Vitals;
+
+/// What the prediction lane has admitted and not done.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// Jobs admitted and not taken up, on their way to the queue or in it.
+    admitted: AtomicUsize,
+    /// What they may be expected to take, in nanoseconds.
+    waiting: AtomicU64,
+    /// What they may be expected to take at their first turn, in nanoseconds.
+    turns: AtomicU64,
+    /// What is left of jobs that have had a turn and wait for another, in nanoseconds.
+    begun: AtomicU64,
+}
+
+/// What a job may be expected to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cost {
+    /// In all.
+    pub whole: Duration,
+    /// At its first turn: the whole, unless it is computed in slices.
+    pub turn: Duration,
+}
+
+impl Work {
+    /// Jobs admitted and not taken up.
+    pub fn admitted(&self) -> usize {
+        self.admitted.load(Ordering::Acquire)
+    }
+
+    /// What they may be expected to take.
+    pub fn waiting(&self) -> Duration {
+        Duration::from_nanos(self.waiting.load(Ordering::Acquire))
+    }
+
+    /// What they may be expected to take at their first turn.
+    pub fn turns(&self) -> Duration {
+        Duration::from_nanos(self.turns.load(Ordering::Acquire))
+    }
+
+    /// What is left of those that have begun and wait for another turn.
+    pub fn begun(&self) -> Duration {
+        Duration::from_nanos(self.begun.load(Ordering::Acquire))
+    }
+}
+
+/// One job's part of the work, and its place in the queue; dropping it gives both back.
+#[derive(Debug)]
+pub struct Claim {
+    vitals: Arc<Vitals>,
+    cost: Cost,
+    has_place: AtomicBool,
+    has_work: AtomicBool,
+}
+
+impl Claim {
+    /// Claims a place and adds a job's work; `None` where `places` are taken.
+    pub fn new(vitals: &Arc<Vitals>, cost: Cost, places: usize) -> Option<Self> {
+        let work = &vitals.predict.work;
+        let next = |admitted: usize| (admitted < places).then_some(admitted + 1);
+        work.admitted
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
+            .ok()?;
+        work.waiting.fetch_add(nanos(cost.whole), Ordering::AcqRel);
+        work.turns.fetch_add(nanos(cost.turn), Ordering::AcqRel);
+        Some(Claim {
+            vitals: Arc::clone(vitals),
+            cost,
+            has_place: AtomicBool::new(true),
+            has_work: AtomicBool::new(true),
+        })
+    }
+
+    /// What the job may be expected to take.
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// Nobody will work on it, though it may stand in the queue for a while.
+    pub fn give_up(&self) {
+        if self.has_work.swap(false, Ordering::AcqRel) {
+            let work = &self.vitals.predict.work;
+            work.waiting
+                .fetch_sub(nanos(self.cost.whole), Ordering::AcqRel);
+            work.turns
+                .fetch_sub(nanos(self.cost.turn), Ordering::AcqRel);
+        }
+    }
+
+    /// A worker has it.
+    pub fn take_up(&self) {
+        self.give_up();
+        if self.has_place.swap(false, Ordering::AcqRel) {
+            let work = &self.vitals.predict.work;
+            work.admitted.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.take_up();
+    }
+}
+
+/// What is left of a job between two of its turns.
+#[derive(Debug)]
+pub struct Left {
+    vitals: Arc<Vitals>,
+    nanos: u64,
+}
+
+impl Left {
+    /// Adds what is left, until this is dropped.
+    pub fn new(vitals: &Arc<Vitals>, left: Duration) -> Self {
+        let nanos = nanos(left);
+        vitals.predict.work.begun.fetch_add(nanos, Ordering::AcqRel);
+        Left {
+            vitals: Arc::clone(vitals),
+            nanos,
+        }
+    }
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        let work = &self.vitals.predict.work;
+        work.begun.fetch_sub(self.nanos, Ordering::AcqRel);
+    }
+}
+
+/// An hour at most, so that the sum of a million of them fits.
+fn nanos(duration: Duration) -> u64 {
+    const HOUR: u64 = 3_600_000_000_000;
+    u64::try_from(duration.as_nanos()).map_or(HOUR, |nanos| nanos.min(HOUR))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ProcessClock;
+
+    fn vitals() -> Arc<Vitals> {
+        let clock = ProcessClock::new(Duration::from_secs(1));
+        Arc::new(Vitals::new(clock, (2, 1), (1, 1)))
+    }
+
+    const COST: Cost = Cost {
+        whole: Duration::from_millis(80),
+        turn: Duration::from_millis(5),
+    };
+
+    #[test]
+    fn what_is_claimed_is_given_back_once_whatever_becomes_of_the_job() {
+        let vitals = vitals();
+        let work = &vitals.predict.work;
+        let first = Claim::new(&vitals, COST, 2).unwrap();
+        let second = Claim::new(&vitals, COST, 2).unwrap();
+        assert!(
+            Claim::new(&vitals, COST, 2).is_none(),
+            "both places are taken"
+        );
+        assert_eq!(work.waiting(), COST.whole * 2);
+        assert_eq!(work.turns(), COST.turn * 2);
+        first.give_up();
+        first.give_up();
+        assert_eq!((work.admitted(), work.waiting()), (2, COST.whole));
+        first.take_up();
+        drop(first);
+        assert_eq!((work.admitted(), work.waiting()), (1, COST.whole));
+        drop(second);
+        assert_eq!((work.admitted(), work.waiting()), (0, Duration::ZERO));
+        assert_eq!(work.turns(), Duration::ZERO);
+        let left = Left::new(&vitals, COST.whole);
+        assert_eq!(work.begun(), COST.whole);
+        drop(left);
+        assert_eq!(work.begun(), Duration::ZERO);
+    }
+}

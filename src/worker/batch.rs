@@ -1,0 +1,356 @@
+//! One prediction in a worker's hands: decoded once, computed in slices, encoded and answered.
+//!
+//! Between two slices it may wait while the worker, or another, does something else. A request of a
+//! few rows, which is nearly every one, is a single slice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::admission::{self, AtDequeue, TURN};
+use crate::budget::Charge;
+use crate::clock::{self, Stamp};
+use crate::context::Context;
+use crate::error::{Code, RequestError};
+use crate::job::{Body, Dialect, Format, Payload, Pledge, Reply};
+use crate::logging::FailureLog;
+use crate::model::slot::Served;
+use crate::model::{Output, PredictError, Rows, Schema};
+use crate::panic;
+use crate::predict::csv::{decode_csv, encode_csv};
+use crate::predict::{self, EncodeError};
+use crate::vitals::{LaneVitals, Left, Task, Vitals, WorkerVitals};
+
+/// What the client is told of a panic; the log has the rest.
+const PANICKED: &str = "the model panicked on this request; the server's log has the reason";
+
+/// Rows of the first slice of a model that has computed no batch yet, and the least of any: a few
+/// rows are not worth coming back for.
+const ROWS_MIN: usize = 16;
+
+/// The most slices of one request: what a model does anew at each call, it does so often at most.
+const SLICES_MAX: usize = 256;
+
+/// The most that a slice may be larger than the one before.
+const GROWTH_MAX: f64 = 8.0;
+
+/// Where a prediction is worked on.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) context: &'a Context,
+    pub(super) lane: &'a LaneVitals,
+    pub(super) seat: &'a WorkerVitals,
+}
+
+/// A prediction that has begun.
+pub(super) struct Batch {
+    pledge: Pledge,
+    dialect: Dialect,
+    /// The model it began with.
+    served: Arc<Served>,
+    /// Bytes of the body that it came in, and the body until it is decoded.
+    bytes: usize,
+    body: Option<Body>,
+    /// Its instances; none until they are decoded.
+    rows: Option<Rows>,
+    /// Rows that are computed, and what the model said of them.
+    done: usize,
+    output: Option<Output>,
+    /// Rows of the next slice.
+    slice: usize,
+    waiting_time: Duration,
+    /// Time with workers so far, and that of the model's own.
+    service_time: Duration,
+    model_time: Duration,
+    /// What is needed on the way to the answer.
+    working: Charge,
+    /// What the answer holds.
+    charge: Charge,
+    /// While it waits for its next turn.
+    left: Option<Left>,
+}
+
+impl Batch {
+    /// Takes a prediction up; `None` where it is not worth computing, and has been answered or has
+    /// nobody who waits for one.
+    pub(super) fn begin(
+        place: Place<'_>,
+        pledge: Pledge,
+        body: Body,
+        dialect: Dialect,
+    ) -> Option<Self> {
+        let started = clock::instant();
+        let waiting_time = started.saturating_duration_since(pledge.arrived);
+        let at_dequeue = pledge.ticket().map(|ticket| {
+            ticket.claim.take_up();
+            admission::at_dequeue(place.lane, ticket, waiting_time, started)
+        });
+        if !pledge.is_wanted() {
+            // Its connection has counted it: the client left, or was answered 504.
+            return None;
+        }
+        if let Some(AtDequeue::Refuse(refusal)) = at_dequeue {
+            pledge.refuse(refusal, started);
+            return None;
+        }
+        let Some(served) = place.context.model.get() else {
+            pledge.refuse(admission::loading(), started);
+            return None;
+        };
+        Some(Batch {
+            pledge,
+            dialect,
+            served,
+            bytes: body.bytes.len(),
+            body: Some(body),
+            rows: None,
+            done: 0,
+            output: None,
+            slice: place
+                .lane
+                .service
+                .rows_within(TURN)
+                .unwrap_or(0)
+                .max(ROWS_MIN),
+            waiting_time,
+            service_time: Duration::ZERO,
+            model_time: Duration::ZERO,
+            working: Charge::new(&place.context.budget),
+            charge: Charge::new(&place.context.budget),
+            left: None,
+        })
+    }
+
+    /// What the log calls it.
+    pub(super) fn task(&self) -> Task {
+        Task {
+            request_id: Arc::clone(&self.pledge.request_id),
+            rows: self.rows.as_ref().map(Rows::len),
+        }
+    }
+
+    /// Works on it for one turn, from `began` on; gives it back where more is to be done.
+    pub(super) fn turn(mut self, place: Place<'_>, began: Stamp) -> Option<Self> {
+        self.left = None;
+        if !self.pledge.is_wanted() {
+            return None;
+        }
+        let started = clock::instant();
+        let advanced = panic::catch(|| self.advance(place)).unwrap_or_else(|message| {
+            place.context.failure_log.record(format_args!(
+                "request {}: the model panicked: {message}",
+                self.pledge.request_id
+            ));
+            place.context.vitals.counts.panicked.increment();
+            Err(RequestError::new(Code::PredictionFailed, PANICKED))
+        });
+        self.service_time += started.elapsed();
+        let result = match advanced {
+            Ok(None) => {
+                place.lane.finished_from.advance(began);
+                return Some(self);
+            }
+            Ok(Some(payload)) => Ok(payload),
+            Err(error) => Err(error),
+        };
+        self.finish(place, began, result);
+        None
+    }
+
+    /// Has it wait for its next turn, and says what that may be expected to take.
+    pub(super) fn wait(&mut self, vitals: &Arc<Vitals>) {
+        let rows = self.rows.as_ref().map_or(0, Rows::len);
+        let left = rows.saturating_sub(self.done) as f64 / self.done.max(1) as f64;
+        self.left = Some(Left::new(vitals, self.model_time.mul_f64(left)));
+    }
+
+    /// Decodes, where that is still to be done, computes a slice, and encodes after the last.
+    fn advance(&mut self, place: Place<'_>) -> Result<Option<Payload>, RequestError> {
+        let served = Arc::clone(&self.served);
+        let (model, schema) = (served.model.as_ref(), served.model.schema());
+        let context = place.context;
+        if let Some(body) = self.body.take() {
+            let rows_max = context.config.limits.max_rows;
+            let rows = decode(&body, self.dialect, schema, rows_max, &mut self.working)?;
+            drop(body);
+            place.seat.set_rows(rows.len());
+            self.working.grow(predict::working_bytes(schema, &rows))?;
+            predict::check(model, &rows)?;
+            self.rows = Some(rows);
+        }
+        let failed = |error| model_failed(&error, &self.pledge.request_id, &context.failure_log);
+        // Decoded at the first turn.
+        let Some(rows) = &self.rows else {
+            return Err(RequestError::new(Code::Internal, "the instances are lost"));
+        };
+        let slice = slice(rows.len() - self.done, self.slice);
+        let started = clock::instant();
+        let output = if slice == rows.len() {
+            predict::predict(model, rows)
+        } else {
+            predict::predict(model, &rows.part(self.done, slice))
+        };
+        let output = output.map_err(failed)?;
+        let took = started.elapsed();
+        self.model_time += took;
+        self.done += slice;
+        self.slice = next_slice(slice, took, rows.len());
+        match &mut self.output {
+            Some(sum) => sum.append(output).map_err(failed)?,
+            None => self.output = Some(output),
+        }
+        if self.done < rows.len() {
+            return Ok(None);
+        }
+        if rows.len() >= ROWS_MIN {
+            place.lane.service.record_rows(rows.len(), self.model_time);
+        }
+        let count = rows.len();
+        let charge = &mut self.charge;
+        let Some(output) = &self.output else {
+            return Err(RequestError::new(Code::Internal, "the output is lost"));
+        };
+        let encoded = match self.dialect.output {
+            Format::Json => {
+                predict::encode(schema, output, charge).map(|json| Payload::json(200, json))
+            }
+            Format::Csv => encode_csv(schema, output, count, charge).map(Payload::csv),
+        };
+        encoded.map(Some).map_err(|error| match error {
+            EncodeError::Output(error) => failed(error),
+            EncodeError::Budget(error) => error,
+        })
+    }
+
+    /// Counts how it ended, and answers.
+    fn finish(self, place: Place<'_>, began: Stamp, result: Result<Payload, RequestError>) {
+        let Batch {
+            pledge, mut charge, ..
+        } = self;
+        let lane = place.lane;
+        match &result {
+            Ok(_) => {
+                lane.finished_from.advance(began);
+                place.context.vitals.succeeded();
+                lane.record_service_time(self.service_time);
+                let generation = self.served.generation;
+                lane.service
+                    .record(self.bytes, self.service_time, generation);
+            }
+            Err(error) => {
+                // What an answer had grown to that came to nothing.
+                charge.clear();
+                if error.code == Code::PredictionFailed {
+                    lane.finished_from.advance(began);
+                    place.context.prediction_failed();
+                }
+            }
+        }
+        pledge.answer(Reply {
+            result,
+            charge: Some(charge),
+            rows: self.rows.as_ref().map(Rows::len),
+            waiting_time: self.waiting_time,
+            service_time: self.service_time,
+        });
+    }
+}
+
+/// Rows of a slice, of those that are left: no crumbs are left over.
+fn slice(left: usize, wanted: usize) -> usize {
+    if left < wanted.saturating_add(wanted / 2) {
+        left
+    } else {
+        wanted
+    }
+}
+
+/// Rows of the next slice, so that it takes a turn if the last one took so long.
+fn next_slice(last: usize, took: Duration, rows: usize) -> usize {
+    let factor = TURN.as_secs_f64() / took.as_secs_f64().max(1e-9);
+    let next = last as f64 * factor.min(GROWTH_MAX);
+    // Saturating by the language's rules for casts.
+    (next as usize).max(ROWS_MIN).max(rows.div_ceil(SLICES_MAX))
+}
+
+fn decode(
+    body: &Body,
+    dialect: Dialect,
+    schema: &Schema,
+    rows_max: usize,
+    working: &mut Charge,
+) -> Result<Rows, RequestError> {
+    let bytes = &body.bytes;
+    match dialect.input {
+        Format::Json => predict::decode(bytes, schema, rows_max, working)
+            .map_err(|error| blame_form(error, dialect.called_form, bytes)),
+        Format::Csv => decode_csv(bytes, schema, rows_max, working),
+    }
+}
+
+fn model_failed(error: &PredictError, request_id: &str, failures: &FailureLog) -> RequestError {
+    failures.record(format_args!(
+        "request {request_id}: the model failed: {error}"
+    ));
+    RequestError::new(Code::PredictionFailed, format!("the model failed: {error}"))
+}
+
+/// A body that was called form data and does not even begin like JSON is of the wrong media type.
+///
+/// curl calls everything form data: who pasted a curl line and mistyped the JSON wants to know where.
+fn blame_form(error: RequestError, called_form: bool, body: &[u8]) -> RequestError {
+    let looks_like_json = matches!(body.trim_ascii_start().first(), None | Some(b'{' | b'['));
+    if called_form && error.code == Code::InvalidJson && !looks_like_json {
+        let text = "form data is not read: the body must be JSON, with Content-Type: application/json, or CSV, with text/csv";
+        return RequestError::new(Code::UnsupportedMediaType, text);
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Slices of a request of so many rows that take so long each.
+    fn slices(rows: usize, first: usize, row: Duration) -> Vec<usize> {
+        let (mut done, mut next, mut sizes) = (0, first, Vec::new());
+        while done < rows {
+            let size = slice(rows - done, next);
+            next = next_slice(size, row * u32::try_from(size).unwrap(), rows);
+            done += size;
+            sizes.push(size);
+        }
+        sizes
+    }
+
+    #[test]
+    fn slices_grow_or_shrink_to_a_turn_each_and_cover_every_row() {
+        let table = [
+            ("a few rows are one", 16, 16, 1, vec![16]),
+            ("no crumbs", 23, 16, 1, vec![23]),
+            ("what is quick soon is one", 1000, 16, 1, vec![16, 128, 856]),
+            (
+                "100 µs a row: 50 make a turn",
+                200,
+                16,
+                100,
+                vec![16, 50, 50, 50, 34],
+            ),
+            (
+                "never less than a few",
+                64,
+                16,
+                10_000,
+                vec![16, 16, 16, 16],
+            ),
+        ];
+        for (name, rows, first, micros, expected) in table {
+            let found = slices(rows, first, Duration::from_micros(micros));
+            assert_eq!(found, expected, "{name}");
+        }
+        for (rows, micros) in [(100_000, 100_000), (100_000, 0), (99_999, 7), (1, 1)] {
+            let found = slices(rows, 16, Duration::from_micros(micros));
+            assert_eq!(found.iter().sum::<usize>(), rows);
+            assert!(found.len() <= SLICES_MAX + 1, "{} slices", found.len());
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The lane itself: arrivals meet the server's own admission, and workers its own queue and turns.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::super::turns::{Class, Turns};
+use super::{Arrival, Outcome};
+use crate::admission::{self, Admission, Ask, AtDequeue, TURN};
+use crate::clock::{self, ProcessClock};
+use crate::config::{FairBy, MaxWait};
+use crate::error::Code;
+use crate::job::Ticket;
+use crate::lane::{Intake, Lane, LaneKind, lane};
+use crate::vitals::{Left, Phase, Vitals};
+
+/// How the lane is set up.
+#[derive(Debug, Clone)]
+pub(super) struct Setup {
+    pub(super) workers: usize,
+    pub(super) queue: usize,
+    pub(super) max_wait: MaxWait,
+    pub(super) is_fair: bool,
+}
+
+/// A job in the queue, or one that has begun.
+struct Queued {
+    index: usize,
+    ticket: Ticket,
+}
+
+struct Begun {
+    index: usize,
+    done: Duration,
+    _ticket: Ticket,
+    _left: Option<Left>,
+}
+
+/// What ends a worker's turn.
+struct Busy {
+    class: Class,
+    began: Duration,
+    job: Begun,
+    turn: Duration,
+}
+
+pub(super) struct Simulation<'a> {
+    arrivals: &'a [Arrival],
+    outcomes: Vec<Option<Outcome>>,
+    origin: Instant,
+    nanos: Arc<AtomicU64>,
+    vitals: Arc<Vitals>,
+    admission: Admission,
+    lane: Lane<Queued>,
+    intake: Intake<Queued>,
+    begun: std::collections::VecDeque<Begun>,
+    turns: Vec<Turns>,
+    busy: Vec<Option<Busy>>,
+    ends: BinaryHeap<Reverse<(Duration, usize)>>,
+}
+
+/// Runs all arrivals to their end; each has one outcome.
+pub(super) fn run(setup: &Setup, arrivals: &[Arrival]) -> Vec<Outcome> {
+    let nanos = Arc::new(AtomicU64::new(1));
+    let clock = ProcessClock::manual(Arc::clone(&nanos), Duration::from_secs(1));
+    let vitals = Arc::new(Vitals::new(clock, (setup.queue, setup.workers), (1, 1)));
+    vitals.loaded.store(true, Ordering::Release);
+    vitals.advance(Phase::Serving);
+    for seat in &vitals.predict.workers[..setup.workers] {
+        seat.alive.store(true, Ordering::Release);
+    }
+    let (lane, intake) = lane(LaneKind::Predict, &vitals);
+    let mut simulation = Simulation {
+        arrivals,
+        outcomes: vec![None; arrivals.len()],
+        origin: clock::instant(),
+        nanos,
+        admission: Admission::with(
+            setup.max_wait,
+            setup.is_fair.then_some(FairBy::Address).as_ref(),
+        ),
+        vitals,
+        lane,
+        intake,
+        begun: std::collections::VecDeque::new(),
+        turns: (0..setup.workers).map(|_| Turns::default()).collect(),
+        busy: (0..setup.workers).map(|_| None).collect(),
+        ends: BinaryHeap::new(),
+    };
+    let mut next = 0;
+    loop {
+        let end = simulation.ends.peek().map(|Reverse((at, _))| *at);
+        let arrival = arrivals.get(next).map(|arrival| arrival.at);
+        match (arrival, end) {
+            (Some(at), end) if end.is_none_or(|end| at < end) => {
+                simulation.move_to(at);
+                simulation.arrive(next);
+                next += 1;
+            }
+            (_, Some(at)) => {
+                simulation.move_to(at);
+                simulation.end_turn();
+            }
+            (None, None) => break,
+            (Some(_), None) => unreachable!("an arrival comes before no end"),
+        }
+    }
+    simulation.check_nothing_is_left();
+    let outcome = |outcome: Option<Outcome>| outcome.expect("every request has an outcome");
+    simulation.outcomes.into_iter().map(outcome).collect()
+}
+
+impl Simulation<'_> {
+    fn now(&self) -> Duration {
+        Duration::from_nanos(self.nanos.load(Ordering::Relaxed))
+    }
+
+    fn instant(&self) -> Instant {
+        self.origin + self.now()
+    }
+
+    fn move_to(&self, at: Duration) {
+        self.nanos.store(
+            u64::try_from(at.as_nanos()).unwrap().max(1),
+            Ordering::Relaxed,
+        );
+        self.vitals.clock.tick();
+    }
+
+    fn settle(&mut self, index: usize, outcome: Outcome) {
+        let before = self.outcomes[index].replace(outcome);
+        assert_eq!(before, None, "request {index} has two outcomes");
+    }
+
+    fn arrive(&mut self, index: usize) {
+        let arrival = self.arrivals[index];
+        let now = self.instant();
+        let default = Duration::from_secs(30);
+        let patience = if arrival.says_so {
+            arrival.patience.min(default)
+        } else {
+            default
+        };
+        let ask = Ask {
+            bytes: Some(40 * arrival.rows),
+            now,
+            deadline: now + patience,
+            client: self.admission.client(arrival.client),
+        };
+        let ticket = match self.admission.admit(&self.vitals, &ask) {
+            Ok(ticket) => ticket,
+            Err(refusal) => {
+                assert!(
+                    refusal
+                        .retry_after
+                        .is_some_and(|seconds| (1..=30).contains(&seconds))
+                );
+                return self.settle(index, Outcome::Refused);
+            }
+        };
+        let offered = self.lane.offer(Queued { index, ticket });
+        assert!(offered.is_ok(), "whoever is admitted has a place");
+        if let Some(idle) = self.busy.iter().position(Option::is_none) {
+            self.begin_turn(idle);
+        }
+    }
+
+    /// Has a worker do what is next, if anything is.
+    fn begin_turn(&mut self, worker: usize) {
+        loop {
+            if self.turns[worker].next() == Class::Begun
+                && let Some(job) = self.begun.pop_front()
+            {
+                return self.work(worker, Class::Begun, job);
+            }
+            if let Some(queued) = self.intake.take_now() {
+                if let Some(job) = self.take_up(queued) {
+                    return self.work(worker, Class::Queued, job);
+                }
+                continue;
+            }
+            if let Some(job) = self.begun.pop_front() {
+                return self.work(worker, Class::Begun, job);
+            }
+            return;
+        }
+    }
+
+    /// Decides what becomes of a job that has been taken from the queue.
+    fn take_up(&mut self, Queued { index, ticket }: Queued) -> Option<Begun> {
+        let arrival = self.arrivals[index];
+        let waited = self.now() - arrival.at;
+        ticket.claim.take_up();
+        let lane = &self.vitals.predict;
+        let decision = admission::at_dequeue(lane, &ticket, waited, self.instant());
+        if waited >= arrival.patience {
+            self.settle(index, Outcome::Abandoned);
+            return None;
+        }
+        if let AtDequeue::Refuse(refusal) = decision {
+            assert_eq!(refusal.code, Code::Expired);
+            self.settle(index, Outcome::Expired(waited));
+            return None;
+        }
+        assert!(
+            waited <= ticket.wait_max,
+            "what waited too long is not computed"
+        );
+        Some(Begun {
+            index,
+            done: Duration::ZERO,
+            _ticket: ticket,
+            _left: None,
+        })
+    }
+
+    fn work(&mut self, worker: usize, class: Class, mut job: Begun) {
+        job._left = None;
+        let left = self.arrivals[job.index].service - job.done;
+        let rows = self.arrivals[job.index].rows;
+        let row = self.arrivals[job.index].service / u32::try_from(rows).unwrap();
+        let turn = if rows < 16 {
+            left
+        } else {
+            left.min(TURN.max(row * 16))
+        };
+        let expected = match class {
+            Class::Queued => job._ticket.claim.cost().turn,
+            Class::Begun => TURN,
+        };
+        let seat = &self.vitals.predict.workers[worker];
+        seat.begin(self.vitals.clock.now(), expected);
+        let began = self.now();
+        self.ends.push(Reverse((began + turn, worker)));
+        self.busy[worker] = Some(Busy {
+            class,
+            began,
+            job,
+            turn,
+        });
+    }
+
+    fn end_turn(&mut self) {
+        let Reverse((_, worker)) = self.ends.pop().unwrap();
+        let Busy {
+            class,
+            began,
+            mut job,
+            turn,
+        } = self.busy[worker].take().unwrap();
+        self.vitals.predict.workers[worker]
+            .busy_since
+            .store(crate::clock::Stamp::NEVER);
+        job.done += turn;
+        let arrival = self.arrivals[job.index];
+        let unfinished = job.done < arrival.service;
+        let other_has_work = match class {
+            Class::Queued => unfinished || !self.begun.is_empty(),
+            Class::Begun => !self.intake.is_empty(),
+        };
+        let time = self.now() - began;
+        self.turns[worker].had(class, time, other_has_work);
+        if unfinished {
+            job._left = Some(Left::new(&self.vitals, arrival.service - job.done));
+            self.begun.push_back(job);
+        } else {
+            let lane = &self.vitals.predict;
+            lane.record_service_time(arrival.service);
+            lane.service.record(40 * arrival.rows, arrival.service, 1);
+            let after = self.now() - arrival.at;
+            let in_time = after < arrival.patience;
+            let outcome = if in_time {
+                Outcome::Served(after)
+            } else {
+                Outcome::InVain
+            };
+            self.settle(job.index, outcome);
+        }
+        self.begin_turn(worker);
+    }
+
+    /// Nobody's part of the work may stay behind, or it would weigh on admission for ever.
+    fn check_nothing_is_left(&self) {
+        let work = &self.vitals.predict.work;
+        assert!(self.intake.is_empty() && self.begun.is_empty());
+        assert_eq!(work.admitted(), 0);
+        assert_eq!(
+            (work.waiting(), work.turns(), work.begun()),
+            (Duration::ZERO, Duration::ZERO, Duration::ZERO)
+        );
+    }
+}
