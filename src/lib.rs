@@ -143,6 +143,7 @@ pub fn run_with_faults(
         Ok(Command::Train(train)) => commands::train::run(*train),
         Ok(Command::Predict(predict)) => commands::predict::run(&predict),
         Ok(Command::Inspect(inspect)) => commands::inspect::run(&inspect),
+        Ok(Command::Drill(drill)) => commands::drill::run(*drill, source),
         Ok(Command::Manifest(manifest)) => commands::manifest::run(manifest),
         Err(error) if error.exit_code() == 0 => {
             // Help or version, asked for: to stdout, where a closed pipe is no error.

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod check;
+pub mod drill;
 pub mod inspect;
 pub mod manifest;
 pub mod predict;

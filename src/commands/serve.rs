@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cgroup::Cgroup;
+use crate::commands::drill;
 use crate::config::{Resources, ServeArgs};
 use crate::error::StartError;
 use crate::fault::Faults;
@@ -30,6 +31,7 @@ pub fn run(
     source: Arc<dyn ModelSource>,
     faults: Arc<dyn Faults>,
 ) -> Result<(), StartError> {
+    drill::end_with_drill();
     let manager = ServiceManager::from_environment().map_err(StartError::Failed);
     let result = manager.and_then(|manager| serve(args, source, faults, manager));
     if let Err(error) = &result {

@@ -4,6 +4,7 @@
 //! a unit, and every option is also `LANEKEEPER_…` in the environment. A wrong option is one clear
 //! line and exit code 2.
 
+mod drill;
 mod limits;
 mod manifest;
 mod offline;
@@ -21,6 +22,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::address::Address;
 use crate::error::StartError;
 
+pub use self::drill::{DrillArgs, DrillConfig, Drilled, PARENT, Place, drill_parent};
 pub use self::limits::LimitArgs;
 use self::limits::{duration, mode};
 pub use self::manifest::{
@@ -29,7 +31,7 @@ pub use self::manifest::{
 };
 pub use self::offline::{InspectArgs, PredictArgs, TrainArgs};
 pub use self::overload::{FairBy, MaxWait, OverloadArgs};
-pub use self::probe::{ProbeArgs, ProbeCheck, ProbeConfig};
+pub use self::probe::{ProbeArgs, ProbeCheck, ProbeConfig, ProbeListen};
 pub use self::sizing::{Resources, Sizing};
 pub use self::verdicts::{StallPolicy, VerdictArgs};
 
@@ -76,6 +78,8 @@ pub enum Command {
     Predict(PredictArgs),
     /// Tell what a model file holds
     Inspect(InspectArgs),
+    /// Load a server here to see whether its probes hold, and what it serves then
+    Drill(Box<DrillArgs>),
     /// Print what runs a server with these options elsewhere
     #[command(arg_required_else_help = false)]
     Manifest(ManifestArgs),
@@ -220,17 +224,6 @@ pub struct ServeArgs {
         default_value = "100"
     )]
     pub access_log_rate: u32,
-}
-
-/// Where the probe listener is to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProbeListen {
-    /// Nowhere: probes are answered on the main listener alone.
-    Off,
-    /// Beside the main listener ([`Address::beside`]); a taken address is a warning.
-    Beside,
-    /// Where the operator asked for it; a taken address is an error.
-    At(Address),
 }
 
 /// Valid options.

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use super::limits::duration;
 use super::usage;
-use crate::address::Destination;
+use crate::address::{Address, Destination};
 use crate::error::StartError;
 
 /// The main listener's address where nobody names one.
@@ -48,6 +48,17 @@ impl ProbeCheck {
             ProbeCheck::Startupz => "/startupz",
         }
     }
+}
+
+/// Where the probe listener is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbeListen {
+    /// Nowhere: probes are answered on the main listener alone.
+    Off,
+    /// Beside the main listener ([`Address::beside`]); a taken address is a warning.
+    Beside,
+    /// Where the operator asked for it; a taken address is an error.
+    At(Address),
 }
 
 /// The options of `lanekeeper probe`, as typed.

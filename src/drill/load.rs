@@ -174,6 +174,20 @@ impl OpenLoop {
     /// # Errors
     /// Where the system has no threads for it, or `connections` is over [`CONNECTIONS_MAX`].
     pub fn run(&self) -> io::Result<Tally> {
+        self.run_with(None)
+    }
+
+    /// Runs it as [`OpenLoop::run`] does, but leaves out each arrival that no connection was free for
+    /// within `lateness_max` ([`Tally::unsent`]), so that what this generator cannot offer is not held
+    /// against the server.
+    ///
+    /// # Errors
+    /// As [`OpenLoop::run`].
+    pub fn run_sparing(&self, lateness_max: Duration) -> io::Result<Tally> {
+        self.run_with(Some(lateness_max))
+    }
+
+    fn run_with(&self, lateness_max: Option<Duration>) -> io::Result<Tally> {
         if !(self.rate > 0.0 && self.rate <= 1e6) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -204,6 +218,12 @@ impl OpenLoop {
                 let due = began + Duration::from_secs_f64(index as f64 / self.rate);
                 // Nothing will happen before then that this thread would have to wait for.
                 sys::sleep(due.saturating_duration_since(clock::instant()));
+                if let Some(most) = lateness_max
+                    && clock::instant().saturating_duration_since(due) > most
+                {
+                    tally.unsent += 1;
+                    continue;
+                }
                 let result = client.send(&self.target.request, due + self.target.timeout);
                 let arrived = clock::instant();
                 note(
@@ -315,6 +335,8 @@ fn note(
             if response.status == 200 {
                 tally.latencies.record(latency);
                 tally.in_window += u64::from(in_window);
+            } else {
+                tally.note_code(response.status, response.body);
             }
         }
         Err(error) => *tally.failures.entry(error.reason()).or_default() += 1,

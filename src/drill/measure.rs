@@ -12,6 +12,12 @@ const SUB_BUCKETS: usize = 128;
 const SUB_BITS: u32 = SUB_BUCKETS.trailing_zeros();
 /// Values from 2^40 ns (18 minutes) on share the last bucket.
 const VALUE_BITS: u32 = 40;
+/// Codes of errors that are told apart; servers have about twenty.
+const CODES_MAX: usize = 32;
+/// The longest code that is taken for one.
+const CODE_BYTES_MAX: usize = 40;
+/// Where in an error's body a code is looked for.
+const CODE_WITHIN_BYTES: usize = 4096;
 const BUCKETS: usize = (VALUE_BITS - SUB_BITS + 1) as usize * SUB_BUCKETS;
 
 /// Latencies in a log-linear histogram: quantiles are exact to 0.8 %, the maximum to the nanosecond.
@@ -105,6 +111,11 @@ pub struct Tally {
     pub statuses: BTreeMap<u16, u64>,
     /// Requests without an answer, by reason (`connect`, `timeout`, `closed`, `protocol`).
     pub failures: BTreeMap<&'static str, u64>,
+    /// Answers other than 200 by status code and the `code` in their JSON, where they have one.
+    pub codes: BTreeMap<(u16, String), u64>,
+    /// Arrivals that were not sent, as the generator had no connection for them in time; they are
+    /// no requests.
+    pub unsent: u64,
     /// Latencies of the answers with status 200.
     pub latencies: Latencies,
     /// 200s that arrived in the run's window.
@@ -122,9 +133,23 @@ impl Tally {
         for (reason, count) in &other.failures {
             *self.failures.entry(reason).or_default() += count;
         }
+        for (code, count) in &other.codes {
+            *self.codes.entry(code.clone()).or_default() += count;
+        }
+        self.unsent += other.unsent;
         self.latencies.merge(&other.latencies);
         self.in_window += other.in_window;
         self.window = self.window.max(other.window);
+    }
+
+    /// Takes down the `code` of an error's JSON body; a body without one, or a code that is no plain
+    /// word, adds nothing.
+    pub fn note_code(&mut self, status: u16, body: &[u8]) {
+        let Some(code) = error_code(body) else { return };
+        let key = (status, code.to_owned());
+        if self.codes.len() < CODES_MAX || self.codes.contains_key(&key) {
+            *self.codes.entry(key).or_default() += 1;
+        }
     }
 
     /// Number of requests, answered or not.
@@ -152,9 +177,46 @@ impl Tally {
     }
 }
 
+/// Finds `"code":"WORD"` in a body, without reading it as JSON: that would be the generator's CPU.
+fn error_code(body: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(&body[..body.len().min(CODE_WITHIN_BYTES)]).ok()?;
+    let (_, rest) = text.split_once("\"code\":")?;
+    let (code, _) = rest.trim_start().strip_prefix('"')?.split_once('"')?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    ((1..=CODE_BYTES_MAX).contains(&code.len()) && code.bytes().all(plain)).then_some(code)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn codes_are_plain_words_and_bounded_in_number() {
+        let table: &[(&[u8], Option<&str>)] = &[
+            (br#"{"error":"a","code":"queue_full"}"#, Some("queue_full")),
+            (br#"{"code": "a-1"}"#, Some("a-1")),
+            (br#"{"code":"<b>"}"#, None),
+            (br#"{"code":""}"#, None),
+            (br#"{"code":7}"#, None),
+            (b"no JSON", None),
+            (b"\xff\"code\":\"a\"", None),
+        ];
+        for (body, expected) in table {
+            assert_eq!(
+                error_code(body),
+                *expected,
+                "{}",
+                String::from_utf8_lossy(body)
+            );
+        }
+        let mut tally = Tally::default();
+        for index in 0..100 {
+            tally.note_code(503, format!("{{\"code\":\"c{index}\"}}").as_bytes());
+        }
+        tally.note_code(503, br#"{"code":"c0"}"#);
+        assert_eq!(tally.codes.len(), CODES_MAX);
+        assert_eq!(tally.codes[&(503, "c0".to_owned())], 2);
+    }
 
     fn of(nanos: impl IntoIterator<Item = u64>) -> Latencies {
         let mut latencies = Latencies::default();

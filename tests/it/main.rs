@@ -12,6 +12,7 @@
 mod attacks;
 mod cli;
 mod clients;
+mod drill;
 mod exhaustion;
 mod faults;
 mod http;

@@ -1,0 +1,79 @@
+//! How far a drill is: written by the thread that drills, shown by the main thread.
+
+use std::io::{IsTerminal as _, stderr};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::clock;
+
+/// What is done, and what is being done.
+#[derive(Debug, Default)]
+pub(super) struct Progress(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    label: String,
+    /// Length of the whole, once it is known.
+    total: Duration,
+    done: Duration,
+    current: Option<(Instant, Duration)>,
+}
+
+impl State {
+    fn position(&self) -> Duration {
+        let current = self.current.map_or(Duration::ZERO, |(began, length)| {
+            clock::instant()
+                .saturating_duration_since(began)
+                .min(length)
+        });
+        self.done + current
+    }
+}
+
+impl Progress {
+    /// Says how long all of it takes.
+    pub(super) fn plan(&self, total: Duration) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).total = total;
+    }
+
+    /// Begins something of this length; what was before is done.
+    pub(super) fn begin(&self, label: String, length: Duration) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, length)) = state.current.take() {
+            state.done += length;
+        }
+        state.label = label;
+        state.current = Some((clock::instant(), length));
+    }
+
+    /// Shows it.
+    pub(super) fn show(&self, bar: &ProgressBar) {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = state.position();
+        bar.set_length(millis(state.total.max(position)).max(1));
+        bar.set_position(millis(position));
+        let left = state.total.saturating_sub(position).as_secs();
+        bar.set_message(match state.total.is_zero() {
+            true => state.label.clone(),
+            false => format!("{left} s left: {}", state.label),
+        });
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A bar on a terminal, and nothing elsewhere.
+pub(super) fn bar() -> ProgressBar {
+    if !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("drilling {bar:30} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
