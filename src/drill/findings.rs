@@ -15,6 +15,9 @@ const P999_NEEDS: u64 = 10_000;
 /// Goodput above this share of capacity says that the capacity was measured too low.
 pub const SHARE_PLAUSIBLE: f64 = 1.1;
 
+/// What is offered less than this share of what was meant is not told as if it had been.
+pub const OFFERED_ENOUGH: f64 = 0.95;
+
 /// Everything that a drill found.
 #[derive(Debug, Clone)]
 pub struct Findings {
@@ -207,9 +210,19 @@ impl Phase {
 }
 
 impl Contender {
-    /// The phase with the highest load, or the last.
+    /// The phase in which most was offered in truth; where there was no open loop, the last.
     pub fn highest(&self) -> Option<&Phase> {
-        self.phases.last()
+        let open = self.phases.iter().filter(|phase| phase.is_open());
+        open.max_by(|one, other| one.offered().total_cmp(&other.offered()))
+            .or(self.phases.last())
+    }
+
+    /// Whether clients on this machine could not offer all that was meant.
+    pub fn falls_short(&self) -> bool {
+        let meant = self.phases.iter().filter_map(|phase| phase.load);
+        let most = meant.fold(0.0, f64::max);
+        self.highest()
+            .is_some_and(|phase| self.offered_share(phase) < OFFERED_ENOUGH * most)
     }
 
     /// What was offered in truth, in capacities.
@@ -236,7 +249,7 @@ impl Contender {
             None => phase.name.clone(),
             Some(meant) => {
                 let offered = self.offered_share(phase);
-                if offered >= 0.9 * meant {
+                if offered >= OFFERED_ENOUGH * meant {
                     format!("{meant}x")
                 } else {
                     format!("{offered:.1}x")
@@ -292,16 +305,20 @@ impl Findings {
         let judged = self.contenders.first()?;
         let highest = judged.highest().filter(|phase| phase.is_open())?;
         let share = judged.goodput_share(highest);
+        let more = match judged.falls_short() {
+            true => " More than that could not be offered from this machine; the notes say why.",
+            false => "",
+        };
         if share > SHARE_PLAUSIBLE {
             return Some(format!(
-                "At {} capacity it served {} predictions a second in time, which is more than the capacity measured, {}.",
+                "At {} capacity it served {} predictions a second in time, which is more than the capacity measured, {}.{more}",
                 judged.load_told(highest),
                 super::report::rate(highest.tally.per_second()),
                 super::report::rate(judged.capacity),
             ));
         }
         Some(format!(
-            "At {} capacity it went on serving {:.0} % of its capacity of {} predictions a second in time.",
+            "At {} capacity it went on serving {:.0} % of its capacity of {} predictions a second in time.{more}",
             judged.load_told(highest),
             100.0 * share,
             super::report::rate(judged.capacity),
@@ -452,6 +469,13 @@ pub(crate) mod tests {
         findings.contenders[0].capacity = 50.0;
         let verdict = findings.verdict();
         assert!(verdict.contains("failed at 2.0x capacity"), "{verdict}");
+        let served = findings.served().unwrap();
+        assert!(served.contains("could not be offered"), "{served}");
+        let idle = Contender {
+            phases: vec![phase(None, Tally::default(), tally(vec![1], 0))],
+            ..Contender::default()
+        };
+        assert!(idle.highest().is_some() && !idle.falls_short());
     }
 
     #[test]

@@ -122,11 +122,11 @@ fn interruptible(
             // Whoever started this sees which signal ended it. The other threads end with it.
             let _ = signal_hook::low_level::emulate_default_handler(signal as i32);
         }
+        progress.show(&bar);
         if let Ok(findings) = found.try_recv() {
             bar.finish_and_clear();
             return findings;
         }
-        progress.show(&bar);
         sys::wait_readable(&[wake.as_fd()], Some(clock::instant() + TICK)).map_err(failed)?;
         let _ = (&wake).read(&mut [0; 64]);
     }
@@ -215,15 +215,15 @@ impl Drill {
             &config.loads,
         );
         let turns = u32::try_from(turns).unwrap_or(1);
-        let total = plan.turn().saturating_mul(turns);
-        self.progress.plan(total);
-        let _ = writeln!(
-            stderr(),
+        // A tenth more for starts, ends, and loads whose last clients wait for their answer.
+        let total = plan.turn().saturating_mul(turns) * 11 / 10;
+        let line = format!(
             "lanekeeper: drilling for about {}; a prediction takes {} ms, clients wait {}",
             humantime::format_duration(Duration::from_secs(total.as_secs() + 1)),
             crate::drill::report::millis(Some(service_time)),
             humantime::format_duration(plan.client_timeout),
         );
+        self.progress.plan(total, line);
         plan
     }
 

@@ -1,6 +1,6 @@
 //! How far a drill is: written by the thread that drills, shown by the main thread.
 
-use std::io::{IsTerminal as _, stderr};
+use std::io::{IsTerminal as _, Write as _, stderr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ pub(super) struct Progress(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     label: String,
+    /// To be written above the bar.
+    line: Option<String>,
     /// Length of the whole, once it is known.
     total: Duration,
     done: Duration,
@@ -33,9 +35,11 @@ impl State {
 }
 
 impl Progress {
-    /// Says how long all of it takes.
-    pub(super) fn plan(&self, total: Duration) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).total = total;
+    /// Says how long all of it takes, and a line about it for whoever waits.
+    pub(super) fn plan(&self, total: Duration, line: String) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.total = total;
+        state.line = Some(line);
     }
 
     /// Begins something of this length; what was before is done.
@@ -50,7 +54,13 @@ impl Progress {
 
     /// Shows it.
     pub(super) fn show(&self, bar: &ProgressBar) {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = state.line.take() {
+            // A stderr that is closed is no reason to stop. A bar would draw over what it does not know.
+            bar.suspend(|| {
+                let _ = writeln!(stderr(), "{line}");
+            });
+        }
         let position = state.position();
         bar.set_length(millis(state.total.max(position)).max(1));
         bar.set_position(millis(position));

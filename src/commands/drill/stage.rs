@@ -8,7 +8,7 @@ use super::meter::Meter;
 use super::progress::Progress;
 use crate::client::Client;
 use crate::clock;
-use crate::drill::findings::{Cores, Phase, Probes, SHARE_PLAUSIBLE};
+use crate::drill::findings::{Cores, OFFERED_ENOUGH, Phase, Probes, SHARE_PLAUSIBLE};
 use crate::drill::load::{CONNECTIONS_MAX, ClosedLoop, OpenLoop, Prober, Target};
 use crate::drill::measure::Tally;
 use crate::drill::report::rate;
@@ -35,9 +35,6 @@ const REQUEST_COST_MIN: f64 = 5e-6;
 
 /// An arrival later than this share of a client's patience is not offered any more.
 const LATENESS_SHARE: u32 = 10;
-
-/// What is offered less than this share of what was meant is told.
-const OFFERED_ENOUGH: f64 = 0.95;
 
 /// Predictions that may be asked for until the server answers one again after a load.
 const SETTLING_TRIES: u32 = 20;
@@ -175,21 +172,22 @@ impl Stage<'_> {
         for load in &self.plan.loads {
             let meant = load * turn.capacity;
             let offered = meant.min(ceiling);
-            if offered < meant * OFFERED_ENOUGH {
-                turn.notes.push(format!(
-                    "{}, {load}x: the clients on this machine were given no more than {} of {} requests a second, half of its CPUs; the rest belongs to the server",
-                    self.name,
-                    rate(offered),
-                    rate(meant)
-                ));
-            }
+            let short = offered < meant * OFFERED_ENOUGH;
             // Nothing new would come of the same load again.
-            if offered <= last * 1.05 {
+            if short && offered <= last * 1.05 {
                 turn.notes.push(format!(
-                    "{}, {load}x: left out, as it would have been the load before it again",
+                    "{}, {load}x: left out; all that the clients have CPU for was offered before",
                     self.name
                 ));
                 continue;
+            }
+            if short {
+                turn.notes.push(format!(
+                    "{}, {load}x: of {} requests a second {} were to be offered, which takes clients half of this machine's CPUs; the rest belongs to the server",
+                    self.name,
+                    rate(meant),
+                    rate(offered)
+                ));
             }
             last = offered;
             let phase = self.load(*load, offered, turn.capacity, &mut turn.notes)?;
