@@ -139,7 +139,7 @@ fn plots(findings: &Findings) -> String {
         ),
         figure(
             "What became of predictions",
-            "Share of all requests at each load. A refusal comes at once and says when to come back.",
+            "Share of all requests at each load. A refusal says when to come back.",
             plot::outcomes(findings),
             &parts,
         ),

@@ -168,7 +168,7 @@ pub fn goodput(findings: &Findings) -> String {
 /// What became of every request, as bars of a hundred per cent.
 pub fn outcomes(findings: &Findings) -> String {
     const ROW: f64 = 26.0;
-    const NAMES: f64 = 126.0;
+    const NAMES: f64 = 138.0;
     let rows: Vec<(&Contender, &Phase)> = findings
         .contenders
         .iter()
@@ -218,7 +218,7 @@ pub fn parts(tally: &Tally) -> [(&'static str, &'static str, u64); 4] {
     let others = tally.failed() - refused - timeouts;
     [
         ("ok", "answered in time", tally.ok()),
-        ("refused", "refused at once", refused),
+        ("refused", "refused (503, 429)", refused),
         ("timeout", "client gave up", timeouts),
         ("other", "other failures", others),
     ]

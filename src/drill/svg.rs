@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 pub(super) const WIDTH: f64 = 480.0;
 pub(super) const HEIGHT: f64 = 300.0;
-pub(super) const LEFT: f64 = 58.0;
+pub(super) const LEFT: f64 = 62.0;
 pub(super) const RIGHT: f64 = 14.0;
 pub(super) const TOP: f64 = 16.0;
 pub(super) const BOTTOM: f64 = 46.0;
