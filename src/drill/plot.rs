@@ -167,7 +167,7 @@ pub fn goodput(findings: &Findings) -> String {
 
 /// What became of every request, as bars of a hundred per cent.
 pub fn outcomes(findings: &Findings) -> String {
-    const ROW: f64 = 26.0;
+    const ROW: f64 = 30.0;
     const NAMES: f64 = 138.0;
     let rows: Vec<(&Contender, &Phase)> = findings
         .contenders
@@ -184,7 +184,7 @@ pub fn outcomes(findings: &Findings) -> String {
     for (row, (contender, phase)) in rows.into_iter().enumerate() {
         let y = 4.0 + ROW * row as f64;
         let name = format!("{}, {}", contender.name, phase.name);
-        canvas.label("tick end", (NAMES - 8.0, y + 15.0), &name);
+        canvas.label("tick end", (NAMES - 8.0, y + 17.0), &name);
         let total = phase.tally.requests() as f64;
         let mut x = NAMES;
         for (class, what, count) in parts(&phase.tally) {
@@ -228,9 +228,9 @@ pub fn parts(tally: &Tally) -> [(&'static str, &'static str, u64); 4] {
 pub fn bar_height(class: &str) -> f64 {
     match class {
         "ok" => 1.0,
-        "refused" => 0.8,
-        "timeout" => 0.6,
-        _ => 0.4,
+        "refused" => 0.85,
+        "timeout" => 0.7,
+        _ => 0.55,
     }
 }
 
