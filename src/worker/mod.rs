@@ -136,8 +136,15 @@ impl Worker<'_> {
         seat.busy_since.store(Stamp::NEVER);
         seat.set_task(None);
         lane.completed_at.advance(ended);
+        // A first slice that was not the last is a slice, or its job would have two turns before the
+        // next one has its first.
+        let class = if unfinished.is_some() {
+            Class::Begun
+        } else {
+            class
+        };
         let other_has_work = match class {
-            Class::Queued => unfinished.is_some() || !self.begun.receiver.is_empty(),
+            Class::Queued => !self.begun.receiver.is_empty(),
             Class::Begun => !self.intake.is_empty(),
         };
         self.turns.had(class, ended.since(began), other_has_work);

@@ -20,6 +20,7 @@ mod lifecycle;
 mod limits;
 mod manifest;
 mod offline;
+mod overload;
 mod pod;
 mod probe_command;
 mod probes;

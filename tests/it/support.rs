@@ -408,6 +408,14 @@ impl Connection {
         self.try_read(true).expect("an answer")
     }
 
+    /// Reads one answer if it comes soon.
+    pub fn answered_within(&mut self, limit: Duration) -> Option<Response> {
+        self.stream.set_read_timeout(Some(limit)).unwrap();
+        let answer = self.try_read(true);
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        answer
+    }
+
     /// Whether the server closes without sending anything more.
     pub fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && matches!(self.stream.read(&mut [0; 16]), Ok(0))

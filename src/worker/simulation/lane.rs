@@ -256,8 +256,9 @@ impl Simulation<'_> {
         job.done += turn;
         let arrival = self.arrivals[job.index];
         let unfinished = job.done < arrival.service;
+        let class = if unfinished { Class::Begun } else { class };
         let other_has_work = match class {
-            Class::Queued => unfinished || !self.begun.is_empty(),
+            Class::Queued => !self.begun.is_empty(),
             Class::Begun => !self.intake.is_empty(),
         };
         let time = self.now() - began;

@@ -1,0 +1,193 @@
+//! More than can be done in time: what is admitted, what is refused and how, and who goes first.
+
+use std::time::Duration;
+
+use crate::support::{Connection, Server, action, eventually, instance, predict_request};
+
+/// A server of one worker that knows what a prediction takes.
+fn experienced(args: &[&str]) -> Server {
+    let server = Server::fixture("scripted", &[&["--predict-workers", "1"], args].concat());
+    server.wait_ready();
+    for _ in 0..3 {
+        let body = instance(action::SLEEP, 50.0);
+        assert_eq!(server.predict(&body).status, 200);
+    }
+    server
+}
+
+/// A body of so many rows, each with its action.
+fn batch(actions: &[f64]) -> String {
+    let rows: Vec<String> = actions
+        .iter()
+        .enumerate()
+        .map(|(index, action)| format!("[{action}, {index}]"))
+        .collect();
+    format!("{{\"instances\": [{}]}}", rows.join(", "))
+}
+
+fn send(server: &Server, body: &str, fields: &str) -> Connection {
+    let mut connection = Connection::open(server.main);
+    connection.send(predict_request(body, fields).as_bytes());
+    connection
+}
+
+#[test]
+fn who_would_wait_for_too_long_is_refused_at_once_and_unread() {
+    for (more, status) in [(&[][..], 503), (&["--overload-status", "429"], 429)] {
+        let mut server = experienced(&[&["--max-wait", "30ms"], more].concat());
+        let mut running = server.begin(&instance(action::BLOCK, 1.0));
+        eventually("the worker is busy", || server.busy() == 1);
+        let mut refusal = None;
+        eventually("the wait is longer than 30 ms", || {
+            // The body is never sent: it is refused by its head.
+            let mut asking = Connection::open(server.main);
+            let fields = "Content-Length: 40\r\nExpect: 100-continue\r\n";
+            let head = format!("POST /predict HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            asking.send(head.as_bytes());
+            let response = asking.read();
+            let is_refused = response.status == status;
+            refusal = Some(response);
+            is_refused
+        });
+        let refusal = refusal.unwrap();
+        assert_eq!(refusal.code(), "overloaded");
+        let seconds: u32 = refusal.field("retry-after").parse().unwrap();
+        assert!((1..=30).contains(&seconds), "{seconds}");
+        assert_eq!(server.probe("/livez").status, 200);
+        assert_eq!(server.probe("/readyz").status, 200, "load turns no verdict");
+        server.tell("release");
+        assert_eq!(running.read().status, 200);
+        // The idle worker takes what comes.
+        assert_eq!(server.predict(&instance(action::ANSWER, 2.0)).status, 200);
+    }
+}
+
+#[test]
+fn a_prediction_is_not_computed_beyond_the_deadline_its_client_gave() {
+    let mut server = Server::fixture("scripted", &["--predict-workers", "1"]);
+    server.wait_ready();
+    let mut running = server.begin(&instance(action::BLOCK, 1.0));
+    eventually("the worker is busy", || server.busy() == 1);
+    let fields = [
+        "X-Request-Timeout: 0.15\r\n",
+        "X-Request-Timeout: 150ms\r\nX-Envoy-Expected-Rq-Timeout-Ms: 60000\r\n",
+        "x-envoy-expected-rq-timeout-ms: 150\r\n",
+    ];
+    for fields in fields {
+        let mut late = send(&server, &instance(action::PANIC, 0.0), fields);
+        let response = late.read();
+        assert_eq!(
+            (response.status, &*response.code()),
+            (504, "deadline_exceeded")
+        );
+    }
+    server.tell("release");
+    assert_eq!(running.read().status, 200);
+    assert_eq!(server.predict(&instance(action::ANSWER, 2.0)).status, 200);
+    let status = server.status();
+    assert_eq!(status["predictions"]["panicked"], 0, "none was computed");
+    assert_eq!(status["predictions"]["deadline_exceeded"], 3);
+    assert_eq!(status["lanes"]["predict"]["queue_length"], 0);
+}
+
+#[test]
+fn a_deadline_that_cannot_be_read_is_an_error_and_no_limit_is_none() {
+    let server = Server::fixture("scripted", &[]);
+    server.wait_ready();
+    let body = instance(action::ANSWER, 1.0);
+    for (fields, status) in [
+        ("X-Request-Timeout: soon\r\n", 400),
+        ("X-Request-Timeout: 0\r\n", 400),
+        ("X-Request-Timeout: -1\r\n", 400),
+        ("X-Request-Timeout: 1e9\r\n", 400),
+        ("X-Request-Timeout: 2.5\r\n", 200),
+        ("X-Request-Timeout: 2500ms\r\n", 200),
+        ("X-Envoy-Expected-Rq-Timeout-Ms: 0\r\n", 200),
+        ("X-Envoy-Expected-Rq-Timeout-Ms: ?\r\n", 200),
+    ] {
+        assert_eq!(
+            send(&server, &body, fields).read().status,
+            status,
+            "{fields}"
+        );
+    }
+}
+
+#[test]
+fn a_large_batch_lets_others_in_between_its_slices() {
+    let mut server = Server::fixture("scripted", &["--predict-workers", "1"]);
+    server.wait_ready();
+    let mut actions = [action::ANSWER; 64];
+    // One in the first slice, and one in a later one.
+    (actions[0], actions[40]) = (action::BLOCK, action::BLOCK);
+    let mut large = server.begin(&batch(&actions));
+    eventually("the batch has begun", || server.busy() == 1);
+    let mut small = server.begin(&instance(action::ANSWER, 7.0));
+    eventually("the small one waits", || server.queued() == 1);
+    server.tell("release");
+    assert_eq!(small.read().json()["predictions"][0], 7.0);
+    // The batch still has to be released; it has not been answered by then.
+    server.tell("release");
+    let predictions: Vec<f64> = (0..64).map(f64::from).collect();
+    assert_eq!(
+        large.read().json()["predictions"],
+        serde_json::json!(predictions)
+    );
+    assert_eq!(server.status()["predictions"]["succeeded"], 2);
+}
+
+#[test]
+fn a_batch_whose_client_has_left_is_not_computed_to_its_end() {
+    let mut server = Server::fixture("scripted", &["--predict-workers", "1"]);
+    server.wait_ready();
+    let mut actions = [action::ANSWER; 64];
+    (actions[0], actions[40]) = (action::BLOCK, action::PANIC);
+    let large = server.begin(&batch(&actions));
+    eventually("the batch has begun", || server.busy() == 1);
+    drop(large);
+    eventually("its client's leaving is known", || {
+        server.status()["predictions"]["abandoned"] == 1
+    });
+    server.tell("release");
+    assert_eq!(server.predict(&instance(action::ANSWER, 1.0)).status, 200);
+    assert_eq!(server.status()["predictions"]["panicked"], 0);
+}
+
+#[test]
+fn one_tenant_that_floods_is_held_to_its_share() {
+    let args = ["--fair-by", "header:X-Tenant", "--max-wait", "none"];
+    let mut server = experienced(&args);
+    let mut running = send(&server, &instance(action::BLOCK, 1.0), "X-Tenant: b\r\n");
+    eventually("the worker is busy", || server.busy() == 1);
+    let mut admitted = Vec::new();
+    let refusal = loop {
+        let before = server.queued();
+        let mut flood = send(&server, &instance(action::ANSWER, 2.0), "x-tenant: a\r\n");
+        let mut refusal = None;
+        eventually("it waits or is refused", || {
+            refusal = flood.answered_within(Duration::from_millis(20));
+            refusal.is_some() || server.queued() > before
+        });
+        match refusal {
+            Some(refusal) => break refusal,
+            None => admitted.push(flood),
+        }
+        assert!(admitted.len() < 200, "nobody is refused");
+    };
+    assert_eq!(refusal.code(), "overloaded");
+    assert!(
+        refusal.json()["error"]
+            .as_str()
+            .unwrap()
+            .contains("--fair-by")
+    );
+    let before = server.queued();
+    let mut modest = send(&server, &instance(action::ANSWER, 3.0), "X-Tenant: b\r\n");
+    eventually("the other one is admitted", || server.queued() > before);
+    server.tell("release");
+    assert_eq!(running.read().status, 200);
+    assert_eq!(modest.read().json()["predictions"][0], 3.0);
+    for flood in &mut admitted {
+        assert_eq!(flood.read().status, 200);
+    }
+}
