@@ -24,22 +24,34 @@ const WAIT_DEVIATIONS: f32 = 3.0;
 /// The longest turn of a job that is computed in slices.
 pub const TURN: Duration = Duration::from_millis(5);
 
+/// The least rows of a slice, and of the first one while it is not known what a row takes: a few rows
+/// are not worth coming back for.
+pub const SLICE_ROWS_MIN: usize = 16;
+
 /// What a job from a body of this size may be expected to take, by the lane's own experience.
 pub(super) fn cost(lane: &LaneVitals, expected: Duration) -> Cost {
-    let turn = TURN.max(lane.service.least());
+    // Before any batch was seen, everything is of a few rows and done in one turn.
+    let least = lane.service.of_rows(SLICE_ROWS_MIN);
+    let turn = least.map_or(Duration::MAX, |least| least.max(TURN));
     Cost {
         whole: expected,
         turn: expected.min(turn),
     }
 }
 
-/// Says for how long a job of this `cost` would wait for a worker if it arrived now; zero where one is
-/// idle and nothing is ahead.
+/// Says for how long a job of this `cost` would wait for a worker if it arrived now, with so much work
+/// `coming` before it; zero where a worker is idle and nothing is ahead.
 ///
 /// A job that is done in one turn waits for the first turns of those ahead, and for as much of what
 /// is computed in slices beside them (deficit round robin gives both the same). A longer one shares
 /// with everything ahead, so it is done when all of that is.
-pub(super) fn wait(lane: &LaneVitals, now: Stamp, cost: Cost, overdue: Duration) -> Duration {
+pub(super) fn wait(
+    lane: &LaneVitals,
+    now: Stamp,
+    cost: Cost,
+    coming: Duration,
+    overdue: Duration,
+) -> Duration {
     let work = &lane.work;
     let (waiting, turns, begun) = (work.waiting(), work.turns(), work.begun());
     let ahead = if cost.whole <= cost.turn {
@@ -52,7 +64,7 @@ pub(super) fn wait(lane: &LaneVitals, now: Stamp, cost: Cost, overdue: Duration)
         let seats = lane.workers.iter();
         seats.filter_map(move |seat| seat.residual(now, overdue))
     };
-    taken_up_after(ahead, residuals)
+    taken_up_after(ahead.saturating_add(coming), residuals)
 }
 
 /// When the last of the work `ahead` has been taken up by servers that get free after `residuals`:

@@ -20,12 +20,12 @@ use humantime::format_duration;
 use crate::config::{Config, FairBy, MaxWait};
 use crate::error::{Code, RequestError};
 use crate::job::Ticket;
-use crate::vitals::{Claim, LaneVitals, Phase, ServiceTime, Vitals};
+use crate::vitals::{Announced, Claim, LaneVitals, Phase, ServiceTime, Vitals};
 
 pub use self::fair::Client;
 use self::fair::Shares;
-pub use self::forecast::TURN;
 use self::forecast::{SERVICE_DEVIATIONS, Wait, corrected};
+pub use self::forecast::{SLICE_ROWS_MIN, TURN};
 pub use self::pace::{PIECE_BYTES, Pace, Pacer};
 
 /// Longest `Retry-After` that is ever given, in seconds.
@@ -92,14 +92,20 @@ impl Admission {
         self.shares.as_ref().map(|shares| shares.client(known_by))
     }
 
-    /// Says whether a prediction would be admitted now.
+    /// Says whether a prediction would be admitted now, before its body is read. It is announced with
+    /// that, for as long as what is returned is kept.
     ///
     /// # Errors
     /// The refusal it would get: the server is draining or its model loading; the queue has no place;
     /// its deadline has passed (504); it would wait for longer than it may, or its client has had its
     /// share of a contended lane.
-    pub fn check(&self, vitals: &Vitals, ask: &Ask) -> Result<(), RequestError> {
-        self.judge(vitals, ask).map(|_| ())
+    pub fn check(&self, vitals: &Arc<Vitals>, ask: &Ask) -> Result<Announced, RequestError> {
+        // Those whose bodies are coming have been told the same, and will be there first.
+        let now = vitals.clock.now();
+        let coming = vitals.predict.work.coming(now);
+        let judgement = self.judge(vitals, ask, coming)?;
+        let cost = forecast::cost(&vitals.predict, judgement.service.mean);
+        Ok(Announced::new(vitals, cost, now))
     }
 
     /// Admits a prediction whose body is there.
@@ -107,7 +113,7 @@ impl Admission {
     /// # Errors
     /// As [`check`](Self::check).
     pub fn admit(&self, vitals: &Arc<Vitals>, ask: &Ask) -> Result<Ticket, RequestError> {
-        let judgement = self.judge(vitals, ask)?;
+        let judgement = self.judge(vitals, ask, Duration::ZERO)?;
         let lane = &vitals.predict;
         let cost = forecast::cost(lane, judgement.service.mean);
         let claim = Claim::new(vitals, cost, lane.queue_capacity)
@@ -124,7 +130,12 @@ impl Admission {
         })
     }
 
-    fn judge(&self, vitals: &Vitals, ask: &Ask) -> Result<Judgement, RequestError> {
+    fn judge(
+        &self,
+        vitals: &Vitals,
+        ask: &Ask,
+        coming: Duration,
+    ) -> Result<Judgement, RequestError> {
         match vitals.phase() {
             Phase::Finishing | Phase::Stopped => return Err(draining()),
             Phase::Starting | Phase::Serving | Phase::Draining => {}
@@ -149,7 +160,8 @@ impl Admission {
             },
         };
         let cost = forecast::cost(lane, service.mean);
-        let expected = forecast::wait(lane, now, cost, self.overdue(lane, service));
+        let overdue = self.overdue(lane, service);
+        let expected = forecast::wait(lane, now, cost, coming, overdue);
         let judgement = Judgement {
             service,
             wait: corrected(lane, expected),

@@ -94,6 +94,9 @@ pub struct Pace {
     pub later: Pacer,
     /// Pieces of [`PIECE_BYTES`] that are read and may come to nothing.
     pub pieces: Pacer,
+    /// The same of what is read of refused requests, only so that their clients see the answer: it
+    /// must not hold up what is admitted.
+    pub discards: Pacer,
     /// Connections closed in favour of new ones.
     pub evictions: Pacer,
 }
@@ -121,6 +124,7 @@ impl Pace {
             first_other: Pacer::new(first),
             later: Pacer::new(later),
             pieces: Pacer::with(pieces, burst, Pacer::WAIT_MAX),
+            discards: Pacer::with(pieces.div_ceil(2), burst, Pacer::WAIT_MAX),
             evictions: Pacer::with(EVICTIONS, EVICTIONS_BURST, Pacer::WAIT_MAX),
         }
     }

@@ -54,7 +54,7 @@ fn fill(admission: &Admission, vitals: &Arc<Vitals>, patience: Duration) -> (Vec
 fn refusals_name_what_is_in_the_way() {
     let vitals = lane(Duration::ZERO, 0);
     let admission = admission(MaxWait::Auto);
-    let code = |vitals: &Vitals| {
+    let code = |vitals: &Arc<Vitals>| {
         let refused = admission.check(vitals, &ask(Duration::from_secs(30)));
         refused.err().map(|refusal| refusal.code)
     };

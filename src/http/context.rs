@@ -70,15 +70,15 @@ impl ListenerContext {
         pacer.reserve(vitals.clock.now().0)
     }
 
-    /// Takes a slot for a piece of a body, and returns how long it is off; `None` where none is
-    /// needed: nobody waits while no prediction is about and little is buffered.
-    pub(crate) fn slot_for_piece(&self) -> Option<Duration> {
+    /// Takes a slot of `pacer` for a piece of a body, and returns how long it is off; `None` where none
+    /// is needed: nobody waits while no prediction is about and little is buffered.
+    pub(crate) fn slot_for_piece(&self, pacer: &Pacer) -> Option<Duration> {
         let context = &self.http.context;
         let budget = &context.budget;
         if !context.vitals.predict.is_occupied() && budget.bytes() < budget.bytes_max() / 8 {
             return None;
         }
-        Some(self.pace.pieces.reserve(context.vitals.clock.now().0))
+        Some(pacer.reserve(context.vitals.clock.now().0))
     }
 
     /// Whether the connection that is being answered has to make room for one that waits; says so to

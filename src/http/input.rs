@@ -7,7 +7,7 @@ use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use crate::admission::PIECE_BYTES;
+use crate::admission::{PIECE_BYTES, Pacer};
 use crate::budget::Charge;
 use crate::clock;
 use crate::config::FairBy;
@@ -196,16 +196,16 @@ impl<'a> Input<'a> {
     fn read_more(&mut self) -> Result<Duration, End> {
         let count = self.read_some(self.filled)?;
         self.filled += count;
-        self.pace(count)
+        self.pace(count, &self.listener.pace.pieces)
     }
 
-    /// Draws what was read on the listener's pace.
-    fn pace(&mut self, bytes: usize) -> Result<Duration, End> {
+    /// Draws what was read on a pace of the listener's.
+    fn pace(&mut self, bytes: usize, pacer: &Pacer) -> Result<Duration, End> {
         self.effort += bytes.max(READ_EFFORT) as u64;
         let mut waited = Duration::ZERO;
         while self.effort >= PIECE_BYTES as u64 {
             self.effort -= PIECE_BYTES as u64;
-            let Some(wait) = self.listener.slot_for_piece() else {
+            let Some(wait) = self.listener.slot_for_piece(pacer) else {
                 continue;
             };
             self.pieces += 1;
@@ -339,7 +339,7 @@ impl<'a> Input<'a> {
                 return;
             };
             discarded += count;
-            if self.pace(count).is_err() {
+            if self.pace(count, &self.listener.pace.discards).is_err() {
                 return;
             }
         }

@@ -36,12 +36,21 @@ pub struct WorkerVitals {
     task: Mutex<Option<Task>>,
 }
 
+/// Stands for the expected service time of a job that is as good as done.
+const ENDS: u64 = u64::MAX;
+
 impl WorkerVitals {
     /// Notes that the thread is on a job from `now` on, and what that may be expected to take.
     pub fn begin(&self, now: Stamp, expected: Duration) {
-        let nanos = u64::try_from(expected.as_nanos()).unwrap_or(u64::MAX);
-        self.expected.store(nanos, Ordering::Relaxed);
+        let nanos = u64::try_from(expected.as_nanos()).unwrap_or(ENDS);
+        self.expected.store(nanos.min(ENDS - 1), Ordering::Relaxed);
         self.busy_since.store(now);
+    }
+
+    /// Notes that the job is as good as done: its client has the answer before the thread is idle, and
+    /// may have asked the next thing by then.
+    pub fn ends(&self) {
+        self.expected.store(ENDS, Ordering::Relaxed);
     }
 
     /// For how long it may still be expected to be on its present job; `None` where nobody is to wait
@@ -57,7 +66,11 @@ impl WorkerVitals {
         if since == Stamp::NEVER {
             return Some(Duration::ZERO);
         }
-        let expected = Duration::from_nanos(self.expected.load(Ordering::Relaxed));
+        let expected = self.expected.load(Ordering::Relaxed);
+        if expected == ENDS {
+            return Some(Duration::from_nanos(1));
+        }
+        let expected = Duration::from_nanos(expected);
         let elapsed = now.since(since);
         if elapsed >= expected && elapsed >= overdue {
             return Some(elapsed);

@@ -22,7 +22,7 @@ pub use self::lane::{LaneVitals, Task, WorkerVitals};
 pub use self::reloads::Reloads;
 pub use self::service::{AtomicEstimate, Estimate, ServiceTime, ServiceTimes};
 pub use self::trials::{Failures, TrialVerdict, Trials};
-pub use self::work::{Claim, Cost, Left, Work};
+pub use self::work::{Announced, Claim, Cost, Left, Work};
 
 /// Where the process stands in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

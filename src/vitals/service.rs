@@ -161,10 +161,10 @@ impl ServiceTimes {
         }
     }
 
-    /// What the smallest predictions that are known take; zero before the first.
-    pub fn least(&self) -> Duration {
-        let known = self.classes.iter().find_map(|class| class.nanos.load());
-        known.map_or(Duration::ZERO, |estimate| nanos(estimate.mean))
+    /// What so many rows may be expected to take; `None` before a batch of several was computed.
+    pub fn of_rows(&self, rows: usize) -> Option<Duration> {
+        let row = self.row.load()?.mean;
+        Some(nanos(row * rows as f32))
     }
 }
 
@@ -201,7 +201,6 @@ mod tests {
         times.record(1 << 20, Duration::from_secs(2), 1);
         assert_eq!(millis(times.expected(ROW).mean), 5);
         assert_eq!(millis(times.expected(1 << 20).mean), 2000);
-        assert_eq!(millis(times.least()), 5);
     }
 
     #[test]
@@ -253,5 +252,6 @@ mod tests {
         assert_eq!(times.rows_within(Duration::from_millis(5)), None);
         times.record_rows(10, Duration::from_millis(10));
         assert_eq!(times.rows_within(Duration::from_millis(5)), Some(5));
+        assert_eq!(times.of_rows(16).map(millis), Some(16));
     }
 }

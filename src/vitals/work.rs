@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::Vitals;
+use crate::clock::Stamp;
 
 /// What the prediction lane has admitted and not done.
 #[derive(Debug, Default)]
@@ -21,7 +22,19 @@ pub struct Work {
     turns: AtomicU64,
     /// What is left of jobs that have had a turn and wait for another, in nanoseconds.
     begun: AtomicU64,
+    /// What jobs may be expected to take whose bodies are being read.
+    coming: [Coming; 4],
 }
+
+/// Work whose bodies began to come in one [`PERIOD`]: the period's number in the upper bits, and the
+/// sum in microseconds in the lower ones.
+type Coming = AtomicU64;
+
+/// A body that has not come within one or two of these is no longer waited for: a client that is slow
+/// would keep others out.
+const PERIOD: u64 = 500_000_000;
+const SUM_BITS: u32 = 40;
+const SUM_MAX: u64 = (1 << SUM_BITS) - 1;
 
 /// What a job may be expected to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,6 +59,17 @@ impl Work {
     /// What they may be expected to take at their first turn.
     pub fn turns(&self) -> Duration {
         Duration::from_nanos(self.turns.load(Ordering::Acquire))
+    }
+
+    /// What those may be expected to take whose bodies have begun to come of late.
+    pub fn coming(&self, now: Stamp) -> Duration {
+        let period = now.0 / PERIOD;
+        let sums = self.coming.iter().map(|coming| {
+            let word = coming.load(Ordering::Acquire);
+            let is_late = (word >> SUM_BITS) + 1 < period;
+            if is_late { 0 } else { word & SUM_MAX }
+        });
+        Duration::from_micros(sums.sum())
     }
 
     /// What is left of those that have begun and wait for another turn.
@@ -110,6 +134,45 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         self.take_up();
+    }
+}
+
+/// A job whose body is being read, until this is dropped or the body is late.
+#[derive(Debug)]
+pub struct Announced {
+    vitals: Arc<Vitals>,
+    period: u64,
+    micros: u64,
+}
+
+impl Announced {
+    /// Adds what the job may be expected to take.
+    pub fn new(vitals: &Arc<Vitals>, cost: Cost, now: Stamp) -> Self {
+        let announced = Announced {
+            vitals: Arc::clone(vitals),
+            period: now.0 / PERIOD,
+            micros: nanos(cost.whole) / 1000,
+        };
+        announced.update(|sum| Some(sum.unwrap_or(0) + announced.micros));
+        announced
+    }
+
+    /// Changes the sum of its period; `None` is what another period has left.
+    fn update(&self, next: impl Fn(Option<u64>) -> Option<u64>) {
+        let place = (self.period % 4) as usize;
+        let change = |word: u64| {
+            let own = (word >> SUM_BITS == self.period).then_some(word & SUM_MAX);
+            next(own).map(|sum| self.period << SUM_BITS | sum.min(SUM_MAX))
+        };
+        let coming = &self.vitals.predict.work.coming[place];
+        // Where it is left as it is, another period has the place.
+        let _ = coming.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        self.update(|sum| Some(sum?.saturating_sub(self.micros)));
     }
 }
 
@@ -181,6 +244,24 @@ mod tests {
         drop(second);
         assert_eq!((work.admitted(), work.waiting()), (0, Duration::ZERO));
         assert_eq!(work.turns(), Duration::ZERO);
+        let at = |millis: u64| Stamp(10_000_000_000 + millis * 1_000_000);
+        let (first, second) = (
+            Announced::new(&vitals, COST, at(0)),
+            Announced::new(&vitals, COST, at(600)),
+        );
+        assert_eq!(work.coming(at(700)), COST.whole * 2);
+        assert_eq!(work.coming(at(1100)), COST.whole, "the first is late");
+        drop(second);
+        assert_eq!(work.coming(at(700)), COST.whole);
+        let third = Announced::new(&vitals, COST, at(2000));
+        drop(first);
+        assert_eq!(
+            work.coming(at(2000)),
+            COST.whole,
+            "it has the place of the first"
+        );
+        drop(third);
+        assert_eq!(work.coming(at(2000)), Duration::ZERO);
         let left = Left::new(&vitals, COST.whole);
         assert_eq!(work.begun(), COST.whole);
         drop(left);

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admission::{self, AtDequeue, TURN};
+use crate::admission::{self, AtDequeue, SLICE_ROWS_MIN, TURN};
 use crate::budget::Charge;
 use crate::clock::{self, Stamp};
 use crate::context::Context;
@@ -22,10 +22,6 @@ use crate::vitals::{LaneVitals, Left, Task, Vitals, WorkerVitals};
 
 /// What the client is told of a panic; the log has the rest.
 const PANICKED: &str = "the model panicked on this request; the server's log has the reason";
-
-/// Rows of the first slice of a model that has computed no batch yet, and the least of any: a few
-/// rows are not worth coming back for.
-const ROWS_MIN: usize = 16;
 
 /// The most slices of one request: what a model does anew at each call, it does so often at most.
 const SLICES_MAX: usize = 256;
@@ -110,7 +106,7 @@ impl Batch {
                 .service
                 .rows_within(TURN)
                 .unwrap_or(0)
-                .max(ROWS_MIN),
+                .max(SLICE_ROWS_MIN),
             waiting_time,
             service_time: Duration::ZERO,
             model_time: Duration::ZERO,
@@ -201,7 +197,7 @@ impl Batch {
         if self.done < rows.len() {
             return Ok(None);
         }
-        if rows.len() >= ROWS_MIN {
+        if rows.len() >= SLICE_ROWS_MIN {
             place.lane.service.record_rows(rows.len(), self.model_time);
         }
         let count = rows.len();
@@ -245,6 +241,7 @@ impl Batch {
                 }
             }
         }
+        place.seat.ends();
         pledge.answer(Reply {
             result,
             charge: Some(charge),
@@ -269,7 +266,9 @@ fn next_slice(last: usize, took: Duration, rows: usize) -> usize {
     let factor = TURN.as_secs_f64() / took.as_secs_f64().max(1e-9);
     let next = last as f64 * factor.min(GROWTH_MAX);
     // Saturating by the language's rules for casts.
-    (next as usize).max(ROWS_MIN).max(rows.div_ceil(SLICES_MAX))
+    (next as usize)
+        .max(SLICE_ROWS_MIN)
+        .max(rows.div_ceil(SLICES_MAX))
 }
 
 fn decode(

@@ -31,8 +31,8 @@ use self::batch::{Batch, Place};
 use self::turns::{Class, Turns};
 
 /// Predictions that have begun and wait for their next turn, at most; where there is no room the
-/// worker goes on with the one in hand.
-const BEGUN_MAX: usize = 64;
+/// worker goes on with the one in hand. Each was admitted, so admission by waiting time comes first.
+const BEGUN_MAX: usize = 1024;
 
 /// Predictions that have begun and wait for their next turn, which any worker may give them.
 #[derive(Clone)]
@@ -67,20 +67,16 @@ pub fn run(context: &Context, index: usize, intake: &Intake<Job>, begun: &Begun)
         priority: Priority::new(context.config.yielding, work),
         intake,
         begun,
+        current: None,
         turns: Turns::default(),
     };
-    let mut next = worker.next();
-    while let Some(turn) = next {
-        next = match worker
-            .take_turn(turn)
-            .and_then(|batch| worker.put_back(batch))
-        {
-            Some(batch) => Some(Next::Other(batch)),
-            // Another has its place. Where that comes to be known only after this look, the next job is
-            // its last.
-            None if presence.seat.substituted.load(Ordering::Acquire) => None,
-            None => worker.next(),
-        };
+    while let Some(next) = worker.next() {
+        worker.take_turn(next);
+        // Another has its place. Where that comes to be known only after this look, the next job is
+        // its last.
+        if presence.seat.substituted.load(Ordering::Acquire) {
+            return worker.hand_over();
+        }
     }
 }
 
@@ -91,23 +87,30 @@ struct Worker<'a> {
     priority: Priority,
     intake: &'a Intake<Job>,
     begun: &'a Begun,
+    /// The one of those that have begun that this worker computes to its end: the oldest that nobody
+    /// else had. They are done in their order, as sharing among equals makes all of them late.
+    current: Option<Batch>,
     turns: Turns,
 }
 
 impl Worker<'_> {
     /// Waits for what is to be done next; `None` at the end.
-    fn next(&self) -> Option<Next<Job, Batch>> {
-        let begun = &self.begun.receiver;
+    fn next(&mut self) -> Option<Next<Job, Batch>> {
+        if self.turns.next() == Class::Queued && self.current.is_some() {
+            let job = self.intake.take_now().map(Next::Job);
+            return job.or_else(|| self.current.take().map(Next::Other));
+        }
+        let waiting = &self.begun.receiver;
         if self.turns.next() == Class::Begun
-            && let Ok(batch) = begun.try_recv()
+            && let Some(batch) = self.current.take().or_else(|| waiting.try_recv().ok())
         {
             return Some(Next::Other(batch));
         }
-        self.intake.take_or(begun)
+        self.intake.take_or(waiting)
     }
 
-    /// Works for one turn; gives back what is not done by then.
-    fn take_turn(&mut self, next: Next<Job, Batch>) -> Option<Batch> {
+    /// Works for one turn, and has what is not done by then wait for another.
+    fn take_turn(&mut self, next: Next<Job, Batch>) {
         let Place {
             context,
             lane,
@@ -136,22 +139,23 @@ impl Worker<'_> {
         seat.busy_since.store(Stamp::NEVER);
         seat.set_task(None);
         lane.completed_at.advance(ended);
-        // A first slice that was not the last is a slice, or its job would have two turns before the
-        // next one has its first.
-        let class = if unfinished.is_some() {
+        let others = self.current.is_some() || !self.begun.receiver.is_empty();
+        // A first slice that was not the last counts as a slice, or its job would have two turns before
+        // the next one has its first; but where others have begun, that would be at their expense.
+        let class = if unfinished.is_some() && !others {
             Class::Begun
         } else {
             class
         };
         let other_has_work = match class {
-            Class::Queued => !self.begun.receiver.is_empty(),
+            Class::Queued => unfinished.is_some() || others,
             Class::Begun => !self.intake.is_empty(),
         };
         self.turns.had(class, ended.since(began), other_has_work);
-        if unfinished.is_none() {
-            lane.completed.increment();
+        match unfinished {
+            None => lane.completed.increment(),
+            Some(batch) => self.put_back(batch, class),
         }
-        unfinished
     }
 
     /// Works on a job from the queue for its first turn.
@@ -167,11 +171,24 @@ impl Worker<'_> {
         }
     }
 
-    /// Has what has begun wait for its next turn; gives it back where there is no room.
-    fn put_back(&self, mut batch: Batch) -> Option<Batch> {
+    /// Has what has begun wait for its next turn: in this worker's hand where it was or nothing else
+    /// is, otherwise behind the others.
+    fn put_back(&mut self, mut batch: Batch, class: Class) {
         batch.wait(&self.place.context.vitals);
-        let full = self.begun.sender.try_send(batch).err();
-        full.map(TrySendError::into_inner)
+        if class == Class::Begun {
+            self.current = Some(batch);
+        } else if let Err(full) = self.begun.sender.try_send(batch) {
+            self.take_turn(Next::Other(full.into_inner()));
+        }
+    }
+
+    /// Leaves what it has in hand to the others.
+    fn hand_over(mut self) {
+        while let Some(batch) = self.current.take() {
+            if let Err(full) = self.begun.sender.try_send(batch) {
+                self.take_turn(Next::Other(full.into_inner()));
+            }
+        }
     }
 }
 

@@ -144,15 +144,13 @@ impl Connection<'_> {
         let decoder = BodyDecoder::new(head.framing, context.config.limits.max_body, charge)
             .map_err(BodyFailure::Refused)?;
         let mut ask = self.ask(head, arrived);
-        let is_here = !asked.unread;
-        let mut ticket = None;
-        if is_here {
-            let admitted = http.admission.admit(&context.vitals, &ask);
-            ticket = Some(admitted.map_err(BodyFailure::Refused)?);
-        } else {
+        let (ticket, announced) = if asked.unread {
             let checked = http.admission.check(&context.vitals, &ask);
-            checked.map_err(BodyFailure::Refused)?;
-        }
+            (None, Some(checked.map_err(BodyFailure::Refused)?))
+        } else {
+            let admitted = http.admission.admit(&context.vitals, &ask);
+            (Some(admitted.map_err(BodyFailure::Refused)?), None)
+        };
         if let Some(size) = ask.bytes {
             context.budget.check(size).map_err(BodyFailure::Refused)?;
         }
@@ -160,6 +158,7 @@ impl Connection<'_> {
         asked.buffered = 0;
         let body = self.input.read_body(head, decoder)?;
         asked.unread = false;
+        drop(announced);
         let ticket = match ticket {
             Some(ticket) => ticket,
             None => {

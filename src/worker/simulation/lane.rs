@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::super::turns::{Class, Turns};
 use super::{Arrival, Outcome};
-use crate::admission::{self, Admission, Ask, AtDequeue, TURN};
+use crate::admission::{self, Admission, Ask, AtDequeue, SLICE_ROWS_MIN, TURN};
 use crate::clock::{self, ProcessClock};
 use crate::config::{FairBy, MaxWait};
 use crate::error::Code;
@@ -56,6 +56,7 @@ pub(super) struct Simulation<'a> {
     lane: Lane<Queued>,
     intake: Intake<Queued>,
     begun: std::collections::VecDeque<Begun>,
+    current: Vec<Option<Begun>>,
     turns: Vec<Turns>,
     busy: Vec<Option<Busy>>,
     ends: BinaryHeap<Reverse<(Duration, usize)>>,
@@ -85,6 +86,7 @@ pub(super) fn run(setup: &Setup, arrivals: &[Arrival]) -> Vec<Outcome> {
         lane,
         intake,
         begun: std::collections::VecDeque::new(),
+        current: (0..setup.workers).map(|_| None).collect(),
         turns: (0..setup.workers).map(|_| Turns::default()).collect(),
         busy: (0..setup.workers).map(|_| None).collect(),
         ends: BinaryHeap::new(),
@@ -171,7 +173,7 @@ impl Simulation<'_> {
     fn begin_turn(&mut self, worker: usize) {
         loop {
             if self.turns[worker].next() == Class::Begun
-                && let Some(job) = self.begun.pop_front()
+                && let Some(job) = self.next_begun(worker)
             {
                 return self.work(worker, Class::Begun, job);
             }
@@ -181,11 +183,17 @@ impl Simulation<'_> {
                 }
                 continue;
             }
-            if let Some(job) = self.begun.pop_front() {
+            if let Some(job) = self.next_begun(worker) {
                 return self.work(worker, Class::Begun, job);
             }
             return;
         }
+    }
+
+    fn next_begun(&mut self, worker: usize) -> Option<Begun> {
+        self.current[worker]
+            .take()
+            .or_else(|| self.begun.pop_front())
     }
 
     /// Decides what becomes of a job that has been taken from the queue.
@@ -221,10 +229,10 @@ impl Simulation<'_> {
         let left = self.arrivals[job.index].service - job.done;
         let rows = self.arrivals[job.index].rows;
         let row = self.arrivals[job.index].service / u32::try_from(rows).unwrap();
-        let turn = if rows < 16 {
+        let turn = if rows < SLICE_ROWS_MIN {
             left
         } else {
-            left.min(TURN.max(row * 16))
+            left.min(TURN.max(row * u32::try_from(SLICE_ROWS_MIN).unwrap()))
         };
         let expected = match class {
             Class::Queued => job._ticket.claim.cost().turn,
@@ -256,20 +264,31 @@ impl Simulation<'_> {
         job.done += turn;
         let arrival = self.arrivals[job.index];
         let unfinished = job.done < arrival.service;
-        let class = if unfinished { Class::Begun } else { class };
+        let others = self.current[worker].is_some() || !self.begun.is_empty();
+        let class = if unfinished && !others {
+            Class::Begun
+        } else {
+            class
+        };
         let other_has_work = match class {
-            Class::Queued => !self.begun.is_empty(),
+            Class::Queued => unfinished || others,
             Class::Begun => !self.intake.is_empty(),
         };
         let time = self.now() - began;
         self.turns[worker].had(class, time, other_has_work);
         if unfinished {
             job._left = Some(Left::new(&self.vitals, arrival.service - job.done));
-            self.begun.push_back(job);
+            match class {
+                Class::Begun => self.current[worker] = Some(job),
+                Class::Queued => self.begun.push_back(job),
+            }
         } else {
             let lane = &self.vitals.predict;
             lane.record_service_time(arrival.service);
             lane.service.record(40 * arrival.rows, arrival.service, 1);
+            if arrival.rows >= SLICE_ROWS_MIN {
+                lane.service.record_rows(arrival.rows, arrival.service);
+            }
             let after = self.now() - arrival.at;
             let in_time = after < arrival.patience;
             let outcome = if in_time {

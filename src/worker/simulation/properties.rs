@@ -340,3 +340,23 @@ fn batches_and_singles_each_get_their_half_when_both_want_all() {
         "{work:.3?}"
     );
 }
+
+#[test]
+fn no_batch_is_begun_and_then_left_alone() {
+    for (workers, millis) in [(1, 30), (2, 30), (4, 400)] {
+        let service = MILLI * millis;
+        let end = Duration::from_secs(60);
+        let rate = 5.0 * workers as f64 / service.as_secs_f64();
+        let batches = Stream {
+            rows: 20_000,
+            ..Stream::steady(rate, service, end)
+        };
+        let arrivals = merged(&[batches], 37);
+        let outcomes = run(&setup(workers), &arrivals);
+        let seen = seen(&arrivals, &outcomes, workers, (Duration::from_secs(5), end));
+        let name = format!("{workers} workers, {millis} ms: {seen:?}");
+        assert!(seen.goodput > 0.98, "{name}");
+        assert_eq!(seen.in_vain + seen.abandoned, 0, "{name}");
+        assert!(seen.p99 < service * 25 + MILLI * 200, "{name}");
+    }
+}
