@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -172,8 +172,18 @@ impl Connection {
     /// # Errors
     /// `Connect`, or `Timeout` at `deadline`.
     pub fn open(address: &Address, deadline: Instant) -> Result<Self, ClientError> {
+        Self::open_from(None, address, deadline)
+    }
+
+    /// As [`open`](Self::open), from an address of this machine's own, where one is named and
+    /// `address` is not a path.
+    fn open_from(
+        source: Option<IpAddr>,
+        address: &Address,
+        deadline: Instant,
+    ) -> Result<Self, ClientError> {
         let socket = match address {
-            Address::Tcp(address) => connect_tcp(address, deadline)?,
+            Address::Tcp(address) => connect_tcp(source, address, deadline)?,
             Address::Unix(path) => connect_unix(path, deadline)?,
         };
         Ok(Connection {
@@ -335,6 +345,7 @@ impl Connection {
 #[derive(Debug)]
 pub struct Client {
     address: Address,
+    source: Option<IpAddr>,
     connection: Option<Connection>,
 }
 
@@ -343,8 +354,16 @@ impl Client {
     pub fn new(address: impl Into<Address>) -> Self {
         Client {
             address: address.into(),
+            source: None,
             connection: None,
         }
+    }
+
+    /// Connects from `source`, one of this machine's own addresses, so that a server can tell
+    /// several clients of one machine apart; all of 127.0.0.0/8 are a machine's own on Linux.
+    pub fn from_source(mut self, source: Option<IpAddr>) -> Self {
+        self.source = source;
+        self
     }
 
     /// Sends `request` on the kept connection or a new one; connecting counts towards `deadline`.
@@ -359,7 +378,7 @@ impl Client {
     ) -> Result<Response<'_>, ClientError> {
         let connection = match self.connection.take() {
             Some(connection) if connection.is_reusable() => connection,
-            _ => Connection::open(&self.address, deadline)?,
+            _ => Connection::open_from(self.source, &self.address, deadline)?,
         };
         self.connection
             .insert(connection)
@@ -367,15 +386,30 @@ impl Client {
     }
 }
 
-fn connect_tcp(address: &SocketAddr, deadline: Instant) -> Result<Socket, ClientError> {
+fn connect_tcp(
+    source: Option<IpAddr>,
+    address: &SocketAddr,
+    deadline: Instant,
+) -> Result<Socket, ClientError> {
     let left = time_left(deadline, "connecting")?;
-    let stream = TcpStream::connect_timeout(address, left).map_err(|error| match error.kind() {
+    let connected = match source {
+        None => TcpStream::connect_timeout(address, left).map(Socket::from),
+        Some(source) => connect_from(source, address, left),
+    };
+    let socket = connected.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => ClientError::Timeout("connecting"),
         _ => ClientError::Connect(error),
     })?;
     // A request is one write: waiting to fill a segment would only delay it.
-    stream.set_nodelay(true).map_err(ClientError::Connect)?;
-    Ok(Socket::from(stream))
+    socket.set_tcp_nodelay(true).map_err(ClientError::Connect)?;
+    Ok(socket)
+}
+
+fn connect_from(source: IpAddr, address: &SocketAddr, left: Duration) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(source, 0).into())?;
+    socket.connect_timeout(&SockAddr::from(*address), left)?;
+    Ok(socket)
 }
 
 /// Connects to a Unix domain socket, waiting for room in its backlog until `deadline`.

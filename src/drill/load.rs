@@ -26,7 +26,7 @@ pub const CAPACITY_DURATION_MIN: Duration = Duration::from_secs(5);
 const STACK_BYTES: usize = 128 << 10;
 
 /// From the making of a run's threads to its first request, so that all are there in time.
-const HEAD_START: Duration = Duration::from_millis(50);
+pub(super) const HEAD_START: Duration = Duration::from_millis(50);
 
 /// Pause after a request that failed, so that a server that is gone is not asked in a busy loop.
 const BACK_OFF: Duration = Duration::from_millis(10);
@@ -118,7 +118,7 @@ impl ClosedLoop {
             opens,
             closes: opens + self.duration,
         };
-        crowd(self.connections, || {
+        merged(self.connections, || {
             let mut tally = Tally {
                 window: self.duration,
                 ..Tally::default()
@@ -204,7 +204,7 @@ impl OpenLoop {
         };
         let arrivals = (self.rate * self.duration.as_secs_f64()) as u64;
         let next = AtomicU64::new(0);
-        crowd(self.connections, || {
+        merged(self.connections, || {
             let mut tally = Tally {
                 window: self.duration.saturating_sub(self.target.timeout),
                 ..Tally::default()
@@ -344,7 +344,16 @@ fn note(
 }
 
 /// Runs `body` on `size` threads at once and adds up what they saw.
-fn crowd(size: usize, body: impl Fn() -> Tally + Sync) -> io::Result<Tally> {
+fn merged(size: usize, body: impl Fn() -> Tally + Sync) -> io::Result<Tally> {
+    let mut sum = Tally::default();
+    for tally in crowd(size, |_| body())? {
+        sum.merge(&tally);
+    }
+    Ok(sum)
+}
+
+/// Runs `body` on `size` threads at once, each with its number; gives what they return, in order.
+pub(super) fn crowd<T: Send>(size: usize, body: impl Fn(usize) -> T + Sync) -> io::Result<Vec<T>> {
     if size == 0 || size > CONNECTIONS_MAX {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -353,24 +362,24 @@ fn crowd(size: usize, body: impl Fn() -> Tally + Sync) -> io::Result<Tally> {
             ),
         ));
     }
+    let body = &body;
     thread::scope(|scope| {
         let mut members = Vec::with_capacity(size);
-        for _ in 0..size {
+        for number in 0..size {
             // Where the system has no more threads, those that run end with their run.
             let builder = thread::Builder::new()
                 .name("load".to_owned())
                 .stack_size(STACK_BYTES);
-            members.push(builder.spawn_scoped(scope, &body)?);
+            members.push(builder.spawn_scoped(scope, move || body(number))?);
         }
-        let mut sum = Tally::default();
-        for member in members {
-            sum.merge(
-                &member
+        members
+            .into_iter()
+            .map(|member| {
+                member
                     .join()
-                    .map_err(|_| io::Error::other("a load thread panicked"))?,
-            );
-        }
-        Ok(sum)
+                    .map_err(|_| io::Error::other("a load thread panicked"))
+            })
+            .collect()
     })
 }
 

@@ -28,6 +28,33 @@ impl Table {
     pub fn row(&mut self, cells: impl IntoIterator<Item = impl Into<String>>) {
         self.rows.push(cells.into_iter().map(Into::into).collect());
     }
+
+    /// Shows it as Markdown, aligned so that it can be read as it stands.
+    pub fn markdown(&self) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let cell = |row: &Vec<String>, column: usize| {
+            // A bar would end the cell.
+            row.get(column)
+                .map_or(String::new(), |cell| cell.replace('|', "\\|"))
+        };
+        let width = |column: usize| {
+            let cells = self.rows.iter().map(|row| cell(row, column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(|column| width(column).max(3)).collect();
+        let mut text = String::new();
+        for (number, row) in self.rows.iter().enumerate() {
+            for (column, width) in widths.iter().enumerate() {
+                text.push_str(&format!("| {:<width$} ", cell(row, column)));
+            }
+            text.push_str("|\n");
+            if number == 0 {
+                let rules = widths.iter().map(|width| "-".repeat(width + 2));
+                text.push_str(&format!("|{}|\n", rules.collect::<Vec<_>>().join("|")));
+            }
+        }
+        text
+    }
 }
 
 impl fmt::Display for Table {
@@ -125,6 +152,16 @@ mod tests {
         assert_eq!(
             table.to_string(),
             "load          p99 ms\nidle               1\n10x, shared  1000.25\n"
+        );
+    }
+
+    #[test]
+    fn a_table_can_be_pasted_into_markdown() {
+        let mut table = Table::new(&["load", "p99 ms"]);
+        table.row(["10x | shared"]);
+        assert_eq!(
+            table.markdown(),
+            "| load          | p99 ms |\n|---------------|--------|\n| 10x \\| shared |        |\n"
         );
     }
 
