@@ -33,6 +33,8 @@ pub(crate) const IRIS: &[u8] = br#"{"instances": [[5.1, 3.5, 1.4, 0.2]]}"#;
 
 const ROLE: &str = "LANEKEEPER_BENCH_MODEL";
 const CORE: &str = "LANEKEEPER_BENCH_CORE";
+/// Ends the role of a model whose time is that of a row.
+const PER_ROW: &str = " a row";
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
@@ -43,8 +45,10 @@ const THREAD_STACK_BYTES: usize = 128 << 10;
 pub(crate) enum Model {
     /// The embedded default.
     Default,
-    /// A model that computes for this long, in thread CPU time.
+    /// A model that computes for this long, in thread CPU time, however many rows it gets.
     Burning(Duration),
+    /// A model that computes for this long for each row.
+    BurningPerRow(Duration),
 }
 
 /// Runs a bench: as the server where this process is the child, else `bench` itself.
@@ -230,6 +234,7 @@ impl Server {
         let role = match model {
             Model::Default => "default".to_owned(),
             Model::Burning(time) => time.as_micros().to_string(),
+            Model::BurningPerRow(time) => format!("{}{PER_ROW}", time.as_micros()),
         };
         command.env(ROLE, role);
         if let Some(core) = core {
@@ -318,6 +323,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // A peer ends at once with its stdin, rather than after all that waits for it.
+        drop(self.child.stdin.take());
         if let Ok(pid) = i32::try_from(self.child.id())
             && let Some(pid) = Pid::from_raw(pid)
         {
@@ -351,9 +358,14 @@ fn serve_if_asked() -> Option<ExitCode> {
     if let Some(core) = env::var(CORE).ok().and_then(|core| core.parse().ok()) {
         pin(core);
     }
-    let source: Arc<dyn ModelSource> = match role.parse() {
+    let (micros, per_row) = match role.strip_suffix(PER_ROW) {
+        Some(micros) => (micros, true),
+        None => (role.as_str(), false),
+    };
+    let source: Arc<dyn ModelSource> = match micros.parse() {
         Ok(micros) => Arc::new(Burning {
             time: Duration::from_micros(micros),
+            per_row,
         }),
         Err(_) => Arc::new(model::Files),
     };
@@ -364,6 +376,7 @@ fn serve_if_asked() -> Option<ExitCode> {
 /// A source of a model that computes for a given time.
 struct Burning {
     time: Duration,
+    per_row: bool,
 }
 
 impl ModelSource for Burning {
@@ -380,6 +393,7 @@ impl ModelSource for Burning {
         };
         Ok(Arc::new(BurningModel {
             time: self.time,
+            per_row: self.per_row,
             schema,
             trial,
         }))
@@ -388,6 +402,7 @@ impl ModelSource for Burning {
 
 struct BurningModel {
     time: Duration,
+    per_row: bool,
     schema: Schema,
     trial: Trial,
 }
@@ -403,10 +418,13 @@ impl model::Model for BurningModel {
 
     fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
         // CPU time, not time on the wall: what a real model needs does not shrink when it waits.
-        let ends = time_of(ClockId::ThreadCPUTime) + self.time;
+        let times = if self.per_row { rows.len() } else { 1 };
+        let time = self.time * u32::try_from(times).unwrap_or(u32::MAX);
+        let ends = time_of(ClockId::ThreadCPUTime) + time;
         let mut state = 1_u64;
         while time_of(ClockId::ThreadCPUTime) < ends {
-            for _ in 0..20_000 {
+            // About a microsecond, so that even 20 µs are kept to.
+            for _ in 0..1_000 {
                 state = std::hint::black_box(
                     state
                         .wrapping_mul(6_364_136_223_846_793_005)

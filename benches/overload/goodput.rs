@@ -1,0 +1,293 @@
+//! Steady loads: what is answered in time at half, twice and ten times the capacity, for service times
+//! from 50 µs to 1 s, and what probes see meanwhile.
+
+use std::time::Duration;
+
+use lanekeeper::drill::load::OpenLoop;
+use lanekeeper::drill::measure::Tally;
+use lanekeeper::drill::report::{Table, millis, outcomes, p99_millis, rate, share};
+use lanekeeper::drill::schedule::{Crowd, Phase};
+
+use crate::Run;
+use crate::contender::{COUNT_ONLY, CURE, Contender, FAULT, SHARED_LANE, SHIPPED};
+use crate::measure::{self, PATIENCE, Seen, in_millis, late_per_thousand, p999_millis};
+use crate::support::{BenchResult, Model, Server, phase};
+
+/// A thousand probes and some, for a p99.
+const IDLE_PHASE: Duration = Duration::from_millis(10_500);
+
+/// More than wait at once where the lane admits to a wait of 100 ms, or nobody would ever be refused,
+/// and fewer than the listener takes. Where answers are paced or quick, this is what bounds the rate.
+const CONNECTIONS_MAX: usize = 960;
+
+const HEAVY: Duration = Duration::from_millis(200);
+
+/// Loads as multiples of capacity, and how long each lasts. The window is that less the patience.
+type Loads = &'static [(f64, Duration)];
+
+const fn millis_long(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Ten times lasts long enough for a thousand probes.
+const LIGHT: Loads = &[
+    (0.5, millis_long(6_500)),
+    (2.0, millis_long(7_000)),
+    (10.0, millis_long(10_500)),
+];
+const WHOLE: Loads = &[
+    (0.5, millis_long(9_000)),
+    (2.0, millis_long(12_000)),
+    (10.0, millis_long(12_000)),
+];
+const TWICE_AND_TEN: Loads = &[(2.0, millis_long(11_000)), (10.0, millis_long(11_000))];
+/// A queue without an end takes its time to become too long.
+const UNBOUNDED: Loads = &[(2.0, millis_long(16_000)), (10.0, millis_long(11_000))];
+const TEN: Loads = &[(10.0, millis_long(11_000))];
+
+const CASES: [(Contender, Duration, Loads); 9] = [
+    (SHIPPED, Duration::from_micros(50), LIGHT),
+    (SHIPPED, Duration::from_micros(200), LIGHT),
+    (SHIPPED, Duration::from_millis(5), LIGHT),
+    (SHIPPED, HEAVY, WHOLE),
+    (SHARED_LANE, HEAVY, TEN),
+    (COUNT_ONLY, HEAVY, TEN),
+    (FAULT, HEAVY, TEN),
+    (CURE, HEAVY, UNBOUNDED),
+    (SHIPPED, Duration::from_secs(1), TWICE_AND_TEN),
+];
+
+/// The least share of capacity that was asked for, by service time and load.
+fn asked(service: Duration, load: f64) -> Option<f64> {
+    match (service.as_micros(), load) {
+        (_, load) if load < 1.0 => None,
+        (200_000, _) => Some(0.98),
+        (5_000, _) => Some(0.95),
+        (200, load) if load <= 2.0 => Some(0.80),
+        (50 | 200, _) => Some(0.5),
+        _ => None,
+    }
+}
+
+/// The whole scenario.
+pub(crate) fn run(run: &mut Run) -> BenchResult<()> {
+    println!(
+        "## Goodput\n\nOpen loop, at most {CONNECTIONS_MAX} connections; goodput is counted from {} s after the load's start to its end; a probe every {} ms.\nasked: arrivals a second; offered: what was truly sent of them; share: goodput of capacity, at 0.5x of what was offered;\nlate: of 1,000 admitted, not answered in time; sojourn: of the admitted; ~: from too few to be more than a guess;\ngenerator: its share of its core, * where it may be the limit; others: cores that neither bench nor server used, ! where that disturbs\n",
+        PATIENCE.as_secs(),
+        measure::PROBE_INTERVAL.as_millis()
+    );
+    let at_rest = at_rest(run)?;
+    let mut table = Table::new(&[
+        "service time",
+        "contender",
+        "load",
+        "capacity/s",
+        "asked/s",
+        "offered/s",
+        "goodput/s",
+        "share",
+        "outcomes",
+        "late ‰",
+        "sojourn p50 ms",
+        "p99 ms",
+        "probes",
+        "failed",
+        "p50 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "max ms",
+        "p99/idle",
+        "generator",
+        "others",
+    ]);
+    let mut idle_row = vec!["–".to_owned(), SHIPPED.name.to_owned(), "idle".to_owned()];
+    idle_row.resize(12, "–".to_owned());
+    idle_row.extend(probe_cells(&at_rest, &at_rest));
+    table.row(idle_row);
+    for (contender, service, loads) in CASES {
+        case(run, &contender, service, loads, &at_rest, &mut table)?;
+    }
+    println!("{}", table.markdown());
+    Ok(())
+}
+
+/// What probes see where nothing is to do.
+fn at_rest(run: &Run) -> BenchResult<Tally> {
+    let server = SHIPPED.start(run, Model::Burning(HEAVY))??;
+    measure::idle(&server, phase(IDLE_PHASE))
+}
+
+/// One contender at one service time, under each load.
+fn case(
+    run: &mut Run,
+    contender: &Contender,
+    service: Duration,
+    loads: Loads,
+    at_rest: &Tally,
+    table: &mut Table,
+) -> BenchResult<()> {
+    let told = humantime::format_duration(service).to_string();
+    let model = Model::Burning(service);
+    let mut server = match contender.start(run, model)? {
+        Ok(server) => server,
+        Err(reason) => {
+            let cells = [
+                told,
+                contender.name.to_owned(),
+                format!("skipped: {reason}"),
+            ];
+            table.row(cells);
+            return Ok(());
+        }
+    };
+    let capacity = measure::capacity(&measure::predict(&server)?)?;
+    for (load, lasts) in loads {
+        let load = Load {
+            factor: *load,
+            capacity,
+            lasts: phase(*lasts),
+        };
+        if !measure::settle(&measure::predict(&server)?) {
+            // Its queue is longer than anybody waits; the next load is not to pay for the last one.
+            drop(server);
+            server = contender.start(run, model)??;
+        }
+        let seen = load.run(&server)?;
+        let mut row = vec![told.clone(), contender.name.to_owned()];
+        row.extend(load.cells(&seen));
+        row.extend(probe_cells(&seen.probes, at_rest));
+        row.extend([seen.generator(), seen.others.clone()]);
+        table.row(row);
+        if contender.name == SHIPPED.name {
+            load.judge(run, &told, asked(service, load.factor), &seen, at_rest);
+        }
+    }
+    Ok(())
+}
+
+/// A steady load.
+struct Load {
+    factor: f64,
+    capacity: f64,
+    lasts: Duration,
+}
+
+impl Load {
+    fn run(&self, server: &Server) -> BenchResult<Seen> {
+        let rate = (self.factor * self.capacity).min(1e5);
+        let crowd = Crowd {
+            target: measure::predict(server)?,
+            source: None,
+            phases: vec![Phase {
+                rate,
+                duration: self.lasts + measure::tail(self.factor, self.capacity),
+            }],
+            connections: OpenLoop::connections_enough(rate, PATIENCE).min(CONNECTIONS_MAX),
+        };
+        measure::run(server, &[crowd])
+    }
+
+    fn goodput(&self, seen: &Seen) -> f64 {
+        seen.traces[0].goodput(PATIENCE, self.lasts)
+    }
+
+    fn offered(&self, seen: &Seen) -> f64 {
+        seen.traces[0].offered(PATIENCE, self.lasts)
+    }
+
+    /// What `--max-wait auto` admits to: a wait of ten service times, 100 ms to 2 s (or two service
+    /// times), and then the service. As long as that takes here, with all that belongs to it.
+    fn budget(&self) -> Duration {
+        let service = Duration::from_secs_f64(1.0 / self.capacity.max(1e-3));
+        let longest = Duration::from_secs(2).max(service * 2);
+        (service * 10).clamp(Duration::from_millis(100), longest) + service
+    }
+
+    /// The most that could be had. At twice and more that is the capacity even where no more was
+    /// offered: then the server has made its clients wait.
+    fn possible(&self, seen: &Seen) -> f64 {
+        if self.factor < 1.0 {
+            self.offered(seen)
+        } else {
+            self.capacity
+        }
+    }
+
+    fn all(&self, seen: &Seen) -> Tally {
+        seen.traces[0].tally(Duration::ZERO, self.lasts)
+    }
+
+    fn cells(&self, seen: &Seen) -> Vec<String> {
+        let tally = self.all(seen);
+        vec![
+            format!("{}x", self.factor),
+            rate(self.capacity),
+            rate(self.factor * self.capacity),
+            rate(self.offered(seen)),
+            rate(self.goodput(seen)),
+            share(self.goodput(seen), self.possible(seen)),
+            outcomes(&tally),
+            format!("{:.1}", late_per_thousand(&tally)),
+            millis(tally.latencies.quantile(0.5)),
+            p99_millis(&tally.latencies),
+        ]
+    }
+
+    fn judge(
+        &self,
+        run: &mut Run,
+        service: &str,
+        asked: Option<f64>,
+        seen: &Seen,
+        at_rest: &Tally,
+    ) {
+        let factor = self.factor;
+        let tally = self.all(seen);
+        if let Some(least) = asked {
+            let found = self.goodput(seen) / self.possible(seen).max(1e-9);
+            run.at_least(format!("goodput at {factor}x of {service}"), found, least);
+        }
+        let late = Some(late_per_thousand(&tally));
+        let what = format!("admitted but late at {factor}x of {service}");
+        run.at_most(what, late, 1.0, "of 1,000");
+        if factor < 10.0 {
+            return;
+        }
+        let p99 = |tally: &Tally| in_millis(tally.latencies.quantile(0.99));
+        let what = format!("p99 sojourn of the admitted at {factor}x of {service}");
+        run.at_most(
+            what,
+            p99(&tally),
+            in_millis(Some(self.budget())).unwrap_or(0.0),
+            "ms",
+        );
+        let failed = seen.probes.failed();
+        let what = format!(
+            "failed of {} probes at {factor}x of {service}",
+            seen.probes.requests()
+        );
+        run.at_most(what, Some(failed as f64), 0.0, "");
+        let most = p99(at_rest).map_or(5.0, |idle| (3.0 * idle).max(5.0));
+        let what = format!("probe p99 at {factor}x of {service}");
+        run.at_most(what, p99(&seen.probes), most, "ms");
+    }
+}
+
+/// From the number of probes to their p99 in terms of the idle server's.
+fn probe_cells(probes: &Tally, at_rest: &Tally) -> [String; 7] {
+    let latencies = &probes.latencies;
+    let p99 = |tally: &Tally| in_millis(tally.latencies.quantile(0.99)).unwrap_or(0.0);
+    [
+        probes.requests().to_string(),
+        if probes.failed() > 0 {
+            format!("{} ({})", probes.failed(), outcomes(probes))
+        } else {
+            "0".to_owned()
+        },
+        millis(latencies.quantile(0.5)),
+        p99_millis(latencies),
+        p999_millis(latencies),
+        millis(latencies.max()),
+        share(p99(probes), p99(at_rest)),
+    ]
+}

@@ -1,0 +1,173 @@
+//! Ten times too much: what is still answered in time, by whom, and how soon is it over?
+//!
+//! Open loops of clients that wait 5 s, against servers started one after the other with the same
+//! model: lanekeeper as shipped, with `--shared-lane` and with a queue bounded by count only, and
+//! FastAPI as it is often written and as it is cured, where `LANEKEEPER_BENCH_PYTHON` (or python3)
+//! has fastapi, uvicorn and scikit-learn. A contender that refuses its options is skipped, and the
+//! reason shown. Server and generator have a core each; shares are of the capacity that was measured
+//! in the same run with the same server. The tables are Markdown.
+//!
+//! Takes six to seven minutes; `LANEKEEPER_BENCH_SECONDS` lengthens its phases. `-- NAME…` runs the
+//! scenarios whose names hold one of these: goodput, step, bursts, flood, mixed, scrape. What it finds is
+//! compared with what was asked for at the end; only a bench that cannot run is a failure.
+#![allow(clippy::print_stdout)] // the report is the purpose
+
+use std::process::{Command, ExitCode, Stdio};
+use std::time::SystemTime;
+
+use lanekeeper::drill::report::Table;
+
+mod contender;
+mod flood;
+mod goodput;
+mod measure;
+mod mixed;
+mod scrape;
+mod storm;
+#[path = "../support.rs"]
+mod support;
+
+use contender::Peers;
+use support::{BenchResult, Cores, Pinned};
+
+type Scenario = fn(&mut Run) -> BenchResult<()>;
+
+const SCENARIOS: [(&str, Scenario); 6] = [
+    ("goodput", goodput::run),
+    ("step", storm::step),
+    ("bursts", storm::bursts),
+    ("flood", flood::run),
+    ("mixed", mixed::run),
+    ("scrape", scrape::run),
+];
+
+fn main() -> ExitCode {
+    support::main(|| {
+        let chosen = chosen(std::env::args().skip(1))?;
+        let mut run = Run {
+            cores: Cores::pick(),
+            peers: Peers::find(),
+            verdicts: Vec::new(),
+        };
+        println!("{}", machine(&run));
+        let _pinned = Pinned::to_generator(run.cores);
+        for (name, scenario) in chosen {
+            scenario(&mut run).map_err(|error| format!("{name}: {error}"))?;
+        }
+        println!("## Asked and found\n\n{}", run.judged());
+        Ok(())
+    })
+}
+
+/// The scenarios that the arguments name, or all.
+fn chosen(args: impl Iterator<Item = String>) -> BenchResult<Vec<(&'static str, Scenario)>> {
+    let names: Vec<String> = args.filter(|arg| arg != "--bench").collect();
+    let known = || SCENARIOS.iter().map(|(name, _)| *name);
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !known().any(|known| known.contains(name.as_str())))
+    {
+        let known: Vec<&str> = known().collect();
+        return Err(format!("the scenarios are {}, not {unknown}", known.join(", ")).into());
+    }
+    let named = |name: &str| names.is_empty() || names.iter().any(|part| name.contains(part));
+    let all = SCENARIOS.into_iter();
+    Ok(all.filter(|(name, _)| named(name)).collect())
+}
+
+/// What all scenarios share.
+pub(crate) struct Run {
+    cores: Option<Cores>,
+    peers: Peers,
+    verdicts: Vec<Verdict>,
+}
+
+/// One promise, held against what was measured.
+struct Verdict {
+    what: String,
+    found: String,
+    asked: String,
+    holds: bool,
+}
+
+impl Run {
+    /// The core that servers are kept to.
+    pub(crate) fn server_core(&self) -> Option<usize> {
+        self.cores.map(|cores| cores.server)
+    }
+
+    /// Holds a figure against the least that was asked for.
+    pub(crate) fn at_least(&mut self, what: impl Into<String>, found: f64, least: f64) {
+        self.verdicts.push(Verdict {
+            what: what.into(),
+            found: format!("{found:.3}"),
+            asked: format!("≥ {least}"),
+            holds: found >= least,
+        });
+    }
+
+    /// Holds a figure against the most that was asked for; `None` is more than any.
+    pub(crate) fn at_most(
+        &mut self,
+        what: impl Into<String>,
+        found: Option<f64>,
+        most: f64,
+        unit: &str,
+    ) {
+        self.verdicts.push(Verdict {
+            what: what.into(),
+            found: found.map_or("never".to_owned(), |found| format!("{found:.2} {unit}")),
+            asked: format!("≤ {most:.2} {unit}"),
+            holds: found.is_some_and(|found| found <= most),
+        });
+    }
+
+    fn judged(&self) -> String {
+        let mut table = Table::new(&["as shipped", "found", "asked", ""]);
+        for verdict in &self.verdicts {
+            let word = if verdict.holds {
+                "holds"
+            } else {
+                "does not hold"
+            };
+            table.row([&verdict.what, &verdict.found, &verdict.asked, word]);
+        }
+        table.markdown()
+    }
+}
+
+/// Says what was measured, on what, when and how.
+fn machine(run: &Run) -> String {
+    let first_line = |path: &str, mark: &str| {
+        let text = std::fs::read_to_string(path).ok()?;
+        let line = text.lines().find(|line| line.starts_with(mark))?;
+        Some(line.rsplit_once(": ").map_or(line, |(_, it)| it).to_owned())
+    };
+    let unknown = || "unknown".to_owned();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    format!(
+        "# Overload\n\n- {cpus} CPUs ({}), Linux {}; {}\n- lanekeeper {}{}; {}\n- {}; `cargo bench --bench overload`; clients wait {} s\n",
+        first_line("/proc/cpuinfo", "model name").unwrap_or_else(unknown),
+        first_line("/proc/sys/kernel/osrelease", "").unwrap_or_else(unknown),
+        Cores::describe(run.cores),
+        env!("CARGO_PKG_VERSION"),
+        commit().map_or(String::new(), |commit| format!(" ({commit})")),
+        run.peers,
+        date.get(..10).unwrap_or_default(),
+        measure::PATIENCE.as_secs(),
+    )
+}
+
+/// The commit that the sources are at, with a mark where they were changed since.
+fn commit() -> Option<String> {
+    let output = Command::new("git")
+        .args(["describe", "--always", "--dirty"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !text.is_empty()).then_some(text)
+}
