@@ -105,7 +105,15 @@ pub(crate) fn run(run: &mut Run) -> BenchResult<()> {
     idle_row.extend(probe_cells(&at_rest, &at_rest));
     table.row(idle_row);
     for (contender, service, loads) in CASES {
-        case(run, &contender, service, loads, &at_rest, &mut table)?;
+        // What cannot be measured of one says nothing about the others.
+        if let Err(error) = case(run, &contender, service, loads, &at_rest, &mut table) {
+            let told = humantime::format_duration(service).to_string();
+            table.row([
+                told,
+                contender.name.to_owned(),
+                format!("failed: {error}"),
+            ]);
+        }
     }
     println!("{}", table.markdown());
     Ok(())
@@ -157,6 +165,8 @@ fn case(
         row.extend(load.cells(&seen));
         row.extend(probe_cells(&seen.probes, at_rest));
         row.extend([seen.generator(), seen.others.clone()]);
+        // The table comes when all of it is there; until then, this is what there is to see.
+        eprintln!("{}", row.join(" | "));
         table.row(row);
         if contender.name == SHIPPED.name {
             load.judge(run, &told, asked(service, load.factor), &seen, at_rest);
