@@ -62,6 +62,8 @@ pub mod canary;
 // What is known about the server, and what is judged from it.
 pub mod probe;
 
+pub mod metrics;
+
 pub mod health;
 
 pub mod admission;

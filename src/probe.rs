@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::error::Code;
 use crate::health::{self, Failure, Limits, Meaning, Snapshot};
 use crate::job::{Payload, Probe, ProbeKind};
-use crate::vitals::{LaneVitals, Phase, TrialVerdict};
+use crate::vitals::{LaneVitals, TrialVerdict};
 
 const OK: u16 = 200;
 
@@ -171,7 +171,7 @@ fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
         "commit": env!("LANEKEEPER_COMMIT"),
         "uptime_seconds": snapshot.now.since(vitals.started_at).as_secs_f64(),
         "stopped_seconds": vitals.clock.lost().as_secs_f64(),
-        "phase": phase_name(snapshot.phase),
+        "phase": snapshot.phase.name(),
         "alive": not_alive.is_none(),
         "reason": not_alive,
         "ready": not_ready.is_none(),
@@ -247,16 +247,6 @@ fn cgroup_json(reading: &Reading) -> serde_json::Value {
         "memory_bytes": reading.memory_bytes,
         "memory_bytes_max": reading.memory_bytes_max,
     })
-}
-
-fn phase_name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Starting => "starting",
-        Phase::Serving => "serving",
-        Phase::Draining => "draining",
-        Phase::Finishing => "finishing",
-        Phase::Stopped => "stopped",
-    }
 }
 
 #[cfg(test)]

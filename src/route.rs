@@ -18,6 +18,8 @@ pub enum Route {
     Probe(Probe),
     /// The page of what there is.
     Page,
+    /// The metrics.
+    Metrics,
 }
 
 /// Which listener a request came in by.
@@ -30,11 +32,11 @@ pub enum ListenerKind {
 }
 
 /// The paths, for whoever missed them.
-const PATHS: &str =
-    "POST /predict, GET /livez, GET /readyz, GET /startupz, GET /healthz, GET /statusz, GET /";
+const PATHS: &str = "POST /predict, GET /livez, GET /readyz, GET /startupz, GET /healthz, GET /statusz, GET /metrics, GET /";
 
-/// Tells what `method` on `path` wants on this listener; `main` is named where a request belongs
-/// there.
+/// Tells what `method` on `path` wants on this listener. `main` is named where a request belongs
+/// there, and the `probe` listener, if there is one, where one belongs to that: metrics are nothing
+/// for the port that is open to everybody.
 ///
 /// # Errors
 /// 404 with the list of paths, 405 with `Allow`.
@@ -44,9 +46,14 @@ pub fn route(
     query: Option<&str>,
     listener: ListenerKind,
     main: &Address,
+    probe: Option<&Address>,
 ) -> Result<Route, RequestError> {
     let (route, allow) = match path {
-        _ if is_probe(path) => (Route::Probe(probe(path, query)?), "GET, HEAD"),
+        _ if is_probe(path) => (Route::Probe(read_probe(path, query)?), "GET, HEAD"),
+        METRICS => match probe {
+            Some(probe) if listener == ListenerKind::Main => return Err(metrics_elsewhere(probe)),
+            _ => (Route::Metrics, "GET, HEAD"),
+        },
         _ if listener == ListenerKind::Probe => return Err(elsewhere(main)),
         "/" => (Route::Page, "GET, HEAD"),
         "/predict" => (Route::Predict, "POST"),
@@ -80,16 +87,31 @@ fn not_allowed(allow: &'static str) -> RequestError {
 }
 
 fn elsewhere(main: &Address) -> RequestError {
-    let place = match main {
-        Address::Tcp(address) => format!("port {}", address.port()),
-        // Its path is nobody's business who may be on another machine.
-        Address::Unix(_) => "the main listener's socket".to_owned(),
-    };
     let text = format!(
-        "this port serves probes only (GET /livez, /readyz, /startupz, /healthz, /statusz); everything else is on {place}"
+        "this port serves probes only (GET /livez, /readyz, /startupz, /healthz, /statusz, /metrics); everything else is on {}",
+        place(main, "main")
     );
     RequestError::new(Code::NotFound, text)
 }
+
+fn metrics_elsewhere(probe: &Address) -> RequestError {
+    let text = format!(
+        "metrics are not on this port; they are on {}: GET {METRICS}",
+        place(probe, "probe")
+    );
+    RequestError::new(Code::NotFound, text)
+}
+
+/// Where a listener is, for a client of the other.
+fn place(address: &Address, listener: &str) -> String {
+    match address {
+        Address::Tcp(address) => format!("port {}", address.port()),
+        // Its path is nobody's business who may be on another machine.
+        Address::Unix(_) => format!("the {listener} listener's socket"),
+    }
+}
+
+const METRICS: &str = "/metrics";
 
 /// The probes; below each but the last stand its checks.
 const PROBES: [(&str, ProbeKind); 5] = [
@@ -122,7 +144,7 @@ fn is_probe(path: &str) -> bool {
 
 /// Reads what is asked of a probe, in the manner of kube-apiserver: `/livez/NAME`, `?verbose`,
 /// `?exclude=NAME` any number of times.
-fn probe(path: &str, query: Option<&str>) -> Result<Probe, RequestError> {
+fn read_probe(path: &str, query: Option<&str>) -> Result<Probe, RequestError> {
     let (kind, name) = split_probe(path).unwrap_or((ProbeKind::Status, None));
     let mut probe = Probe::new(kind);
     let checks = health::checks(kind);
@@ -246,7 +268,9 @@ mod tests {
             Some((path, query)) => (path, Some(query)),
             None => (target, None),
         };
-        let routed = route(&method.parse().unwrap(), path, query, listener, &main());
+        let method = method.parse().unwrap();
+        let other = Address::parse("127.0.0.1:8081").ok();
+        let routed = route(&method, path, query, listener, &main(), other.as_ref());
         match (routed, expected) {
             (Ok(route), Ok(expected)) => assert_eq!(route, expected, "{request}"),
             (Err(error), Err((status, allow))) => {
@@ -327,6 +351,7 @@ mod tests {
             Some(&many),
             main,
             &super::tests::main(),
+            None,
         ) {
             Ok(Route::Probe(probe)) => {
                 assert_eq!(probe.unknown.len(), UNKNOWN_MAX);
@@ -356,9 +381,40 @@ mod tests {
             None,
             ListenerKind::Probe,
             &main(),
+            None,
         )
         .unwrap_err();
         assert!(error.text.contains("8080"), "{}", error.text);
+    }
+
+    #[test]
+    fn metrics_are_on_the_main_listener_only_where_there_is_no_other() {
+        let (main, probe) = (ListenerKind::Main, ListenerKind::Probe);
+        check("GET /metrics", probe, Ok(Route::Metrics));
+        check("HEAD /metrics", probe, Ok(Route::Metrics));
+        check("GET /metrics?name=x", probe, Ok(Route::Metrics));
+        check("POST /metrics", probe, Err((405, "GET, HEAD")));
+        check("GET /metrics/", probe, Err((404, "")));
+        for method in ["GET", "HEAD", "POST"] {
+            check(&format!("{method} /metrics"), main, Err((404, "")));
+        }
+        let ask = |other: Option<&Address>| {
+            route(
+                &Method::Get,
+                "/metrics",
+                None,
+                main,
+                &super::tests::main(),
+                other,
+            )
+        };
+        assert_eq!(ask(None), Ok(Route::Metrics));
+        let tcp = Address::parse("127.0.0.1:8081").unwrap();
+        let text = ask(Some(&tcp)).unwrap_err().text;
+        assert!(text.contains("on port 8081: GET /metrics"), "{text}");
+        let unix = Address::parse("unix:/run/secret.sock").unwrap();
+        let text = ask(Some(&unix)).unwrap_err().text;
+        assert!(!text.contains("secret"), "{text}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::time::Duration;
 use socket2::Socket;
 
 use crate::address::Address;
+use crate::clock;
 use crate::config::Config;
 use crate::error::{Code, RequestError};
 use crate::http::answer::{self, Answer, Persistence};
@@ -31,7 +32,7 @@ use crate::job::{self, Probe, ProbeKind};
 use crate::priority::{Priority, Work};
 use crate::route::{self, Route};
 use crate::sys;
-use crate::vitals::{Owed, Phase};
+use crate::vitals::{Owed, Phase, Timer};
 
 /// What a connection thread keeps from one connection to the next.
 #[derive(Debug)]
@@ -106,6 +107,7 @@ pub(crate) fn serve(listener: &ListenerContext, client: Peer, buffers: &mut Buff
         output,
         priority,
         answers: 0,
+        probed: None,
     };
     loop {
         match connection.exchange() {
@@ -134,6 +136,8 @@ struct Connection<'a> {
     priority: &'a mut Priority,
     /// Answers given on this connection.
     answers: u64,
+    /// The probe that is being answered, for as long as it is.
+    probed: Option<Timer<'a>>,
 }
 
 /// A request whose head has been read.
@@ -181,13 +185,19 @@ impl Connection<'_> {
             asked.head.query.as_deref(),
             self.listener.kind,
             &http.main_address,
+            http.probe_address.as_ref(),
         );
         match route {
             Ok(Route::Page) => {
-                let page = page::render(&http.context, &self.reached_at());
+                let page = page::render(
+                    &http.context,
+                    &self.reached_at(),
+                    http.probe_address.as_ref(),
+                );
                 self.answer_free(&asked, Answer::text(200, page), false)
             }
             Ok(Route::Probe(probe)) => self.answer_probe(&asked, probe),
+            Ok(Route::Metrics) => self.answer_scrape(&asked),
             Ok(Route::Predict) => self.answer_prediction(&mut asked),
             Err(error) => {
                 let answer = self.error(&error, &asked.request_id);
@@ -225,7 +235,13 @@ impl Connection<'_> {
 
     fn answer_probe(&mut self, asked: &Asked, probe: Probe) -> Result<After, End> {
         let http = &self.listener.http;
-        let _owed = Owed::new(&http.context.vitals.answers_owed);
+        let vitals = &http.context.vitals;
+        if probe.kind != ProbeKind::Status {
+            let latency = &vitals.probes.latency[self.listener.kind as usize];
+            self.probed = Some(latency.timer(clock::instant()));
+        }
+        let place = probe.kind as usize;
+        let _owed = Owed::new(&vitals.answers_owed);
         let _status = (probe.kind == ProbeKind::Status).then(|| Owed::new(&http.statuses));
         let reply = if http.statuses.load(Ordering::Relaxed) > STATUSES_MAX
             && probe.kind == ProbeKind::Status
@@ -238,6 +254,7 @@ impl Connection<'_> {
             Ok(Ok(payload)) => Answer::from(payload),
             Ok(Err(error)) | Err(error) => self.error(&error, &asked.request_id),
         };
+        vitals.probes.count(place, answer.status);
         log::debug!(
             "probe {} {} status {}",
             asked.request_id,
@@ -245,6 +262,17 @@ impl Connection<'_> {
             answer.status
         );
         self.answer_free(asked, answer, true)
+    }
+
+    fn answer_scrape(&mut self, asked: &Asked) -> Result<After, End> {
+        let http = &self.listener.http;
+        let _scrape = Owed::new(&http.exporter.scrapes);
+        let accept = asked.head.accept.as_deref();
+        let answer = match http.exporter.scrape(&http.context, accept) {
+            Ok(payload) => Answer::from(payload),
+            Err(error) => self.error(&error, &asked.request_id),
+        };
+        self.answer_free(asked, answer, false)
     }
 
     /// An error as this server answers it.
@@ -344,6 +372,7 @@ impl Connection<'_> {
         let mut writer = SocketWriter::new(&self.input.place.entry, patience);
         let sent = answer::send(&mut writer, self.output, body);
         self.answers += 1;
+        self.probed = None;
         sent.map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => End::NotRead,
             _ => End::Closed,

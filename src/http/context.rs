@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::http::table::Table;
 use crate::job::Job;
 use crate::logging::AccessLog;
+use crate::metrics::Exporter;
 use crate::route::ListenerKind;
 use crate::vitals::ClientCounts;
 
@@ -28,6 +29,10 @@ pub struct HttpContext {
     pub access_log: AccessLog,
     /// The main listener's address, for whoever asked elsewhere.
     pub main_address: Address,
+    /// The probe listener's address, if there is one, likewise.
+    pub probe_address: Option<Address>,
+    /// What renders the metrics.
+    pub exporter: Exporter,
     /// Requests for `/statusz` that are being answered.
     pub statuses: AtomicUsize,
 }
@@ -67,7 +72,9 @@ impl ListenerContext {
         if !vitals.predict.is_occupied() {
             return Duration::ZERO;
         }
-        pacer.reserve(vitals.clock.now().0)
+        let wait = pacer.reserve(vitals.clock.now().0);
+        vitals.paced[self.kind as usize].add(wait);
+        wait
     }
 
     /// Takes a slot of `pacer` for a piece of a body, and returns how long it is off; `None` where none

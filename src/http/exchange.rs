@@ -20,7 +20,7 @@ use crate::http::table::{Entry, State};
 use crate::job::{Body, Dialect, Job, Pending, Probe, ProbeKind, Reply, Ticket};
 use crate::probe;
 use crate::sys;
-use crate::vitals::{Owed, Phase};
+use crate::vitals::{Outcome, Owed, Phase};
 
 /// When a waiting connection first looks whether its client is still there, and how often at last:
 /// each look is twice as far off as the one before, so that short predictions cost none, and those
@@ -49,10 +49,13 @@ pub(crate) fn ask(
     let _owed = Owed::new(&vitals.answers_owed);
     let deadline = ticket.deadline;
     let request_id = Arc::clone(request_id);
-    let (job, pending) = Job::prediction(body, dialect, request_id, clock::instant(), ticket);
+    let arrived = clock::instant();
+    let (job, pending) = Job::prediction(body, dialect, request_id, arrived, ticket);
     match http.acceptor.try_send(job) {
-        Ok(()) => await_reply(http, entry, &pending, deadline)
-            .inspect_err(|_| vitals.counts.clients.abandoned.increment()),
+        Ok(()) => await_reply(http, entry, &pending, deadline).inspect_err(|_| {
+            vitals.counts.clients.abandoned.increment();
+            vitals.outcomes.ended(Outcome::Abandoned, arrived);
+        }),
         Err(TrySendError::Full(_)) => Ok(Err(admission::queue_full(&vitals.predict))),
         Err(TrySendError::Disconnected(_)) => {
             let text = "the server has lost its acceptor thread";

@@ -4,9 +4,11 @@ use crate::address::Address;
 use crate::context::Context;
 use crate::model::Model;
 
-/// Renders the page for a client that reached the server at `address`.
-pub(crate) fn render(context: &Context, address: &Address) -> String {
+/// Renders the page for a client that reached the server at `address`; metrics are on the `probe`
+/// listener where there is one.
+pub(crate) fn render(context: &Context, address: &Address, probe: Option<&Address>) -> String {
     let target = address.reachable().curl_target();
+    let metrics = probe.unwrap_or(address).reachable().curl_target();
     let model = context.model.get();
     let about = model.as_ref().map_or_else(
         || "the model is loading".to_owned(),
@@ -27,7 +29,8 @@ pub(crate) fn render(context: &Context, address: &Address) -> String {
          GET /readyz     200 if a prediction made now would work\n  curl -i {target}/readyz?verbose\n\n\
          GET /healthz    the same as /livez\n\n\
          GET /startupz   200 once the first model has been loaded and tried\n\n\
-         GET /statusz    queues, workers, counts as JSON\n  curl -s {target}/statusz\n",
+         GET /statusz    queues, workers, counts as JSON\n  curl -s {target}/statusz\n\n\
+         GET /metrics    counts and times for Prometheus\n  curl -s {metrics}/metrics\n",
         env!("CARGO_PKG_VERSION"),
     )
 }

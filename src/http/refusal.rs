@@ -22,6 +22,7 @@ pub(crate) const TOO_MANY_OF_ONE: &str = "your address has as many connections o
 /// Answers 503 on a connection that is not served, without waiting for its client.
 pub(crate) fn refuse(listener: &ListenerContext, socket: &Socket, why: &str) {
     let refusal = RequestError::new(Code::TooManyConnections, why);
+    listener.http.context.vitals.refusals.count(refusal.code);
     let refusal = refusal.retry_after(admission::retry_after(
         &listener.http.context.vitals.predict,
     ));

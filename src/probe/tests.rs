@@ -1,5 +1,6 @@
 use super::*;
 use crate::health::Worker;
+use crate::vitals::Phase;
 
 fn snapshot(busy_since: Option<Stamp>) -> Snapshot {
     let worker = Worker {

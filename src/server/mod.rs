@@ -34,6 +34,7 @@ use crate::job::Job;
 use crate::lane::{self, Intake, LaneKind};
 use crate::lifecycle::{Signals, Waker};
 use crate::logging::{AccessLog, ClientLog, FailureLog, Logging};
+use crate::metrics::Exporter;
 use crate::model::slot::Slot;
 use crate::model::{LoadError, Model, ModelSource};
 use crate::route::ListenerKind;
@@ -117,6 +118,8 @@ impl Server {
             context: Arc::clone(&context),
             acceptor: acceptor_sender,
             main_address: sockets.main.address.clone(),
+            probe_address: sockets.probe.as_ref().map(|probe| probe.address.clone()),
+            exporter: Exporter::new(&context.vitals),
             statuses: AtomicUsize::new(0),
         });
         let listeners = start_listeners(sockets, &http, &mut crew)

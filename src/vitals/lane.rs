@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::service::{AtomicEstimate, ServiceTimes};
 use super::work::Work;
-use super::{AtomicStamp, Counter};
+use super::{AtomicStamp, BusyTime, Counter};
 use crate::clock::Stamp;
 
 /// What a worker is on, for whoever has to find out why it does not come to an end.
@@ -121,6 +121,8 @@ pub struct LaneVitals {
     pub finished_from: AtomicStamp,
     /// Jobs that workers took up and finished.
     pub completed: Counter,
+    /// The time that workers have spent on jobs.
+    pub busy_time: BusyTime,
     /// Workers that the lane is to have.
     pub workers_wanted: usize,
     /// The workers' seats, by index: those of the workers wanted, then those of substitutes.
@@ -153,6 +155,7 @@ impl LaneVitals {
             completed_at: AtomicStamp::default(),
             finished_from: AtomicStamp::default(),
             completed: Counter::default(),
+            busy_time: BusyTime::default(),
             workers_wanted: workers,
             workers: (0..seats).map(|_| WorkerVitals::default()).collect(),
             // One more than can wait: a job that is refused takes nobody's place.

@@ -4,9 +4,13 @@
 //! the only thing that the two lanes share. Nothing here judges (that is `health`) and no lock is
 //! held here across anything but a copy.
 
+mod busy;
 mod cgroup;
 mod counts;
+mod histogram;
 mod lane;
+mod outcomes;
+mod probes;
 mod reloads;
 mod service;
 mod trials;
@@ -16,9 +20,13 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
 
 use crate::clock::{ProcessClock, Stamp};
 
+pub use self::busy::BusyTime;
 pub use self::cgroup::CgroupVitals;
 pub use self::counts::{ClientCounts, Counts};
+pub use self::histogram::{BOUNDS, Histogram, HistogramSnapshot, Timer};
 pub use self::lane::{LaneVitals, Task, WorkerVitals};
+pub use self::outcomes::{Outcome, Outcomes, Refusals};
+pub use self::probes::{ProbeVitals, Waits};
 pub use self::reloads::Reloads;
 pub use self::service::{AtomicEstimate, Estimate, ServiceTime, ServiceTimes};
 pub use self::trials::{Failures, TrialVerdict, Trials};
@@ -38,6 +46,19 @@ pub enum Phase {
     Finishing = 3,
     /// What is left is refused.
     Stopped = 4,
+}
+
+impl Phase {
+    /// Its name, as `/statusz` and the metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Starting => "starting",
+            Phase::Serving => "serving",
+            Phase::Draining => "draining",
+            Phase::Finishing => "finishing",
+            Phase::Stopped => "stopped",
+        }
+    }
 }
 
 /// A point in process time that another thread may read.
@@ -119,6 +140,11 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts `more`.
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
     /// Returns the count.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -156,6 +182,14 @@ pub struct Vitals {
     pub probe: LaneVitals,
     /// Counters.
     pub counts: Counts,
+    /// How predictions ended, and how long they took.
+    pub outcomes: Outcomes,
+    /// What was refused, by `code`.
+    pub refusals: Refusals,
+    /// What probes were told, and how long they took.
+    pub probes: ProbeVitals,
+    /// Waits for the pace, on the main and on the probe listener.
+    pub paced: [Waits; 2],
     /// What the control groups allow and count.
     pub cgroup: CgroupVitals,
     /// Whether a model is loaded and was tried.
@@ -194,6 +228,10 @@ impl Vitals {
             predict: LaneVitals::new(predict.0, predict.1, predict.1),
             probe: LaneVitals::new(probe.0, probe.1, 0),
             counts: Counts::default(),
+            outcomes: Outcomes::default(),
+            refusals: Refusals::default(),
+            probes: ProbeVitals::default(),
+            paced: Default::default(),
             cgroup: CgroupVitals::default(),
             loaded: AtomicBool::new(false),
             acceptor: AcceptorVitals::default(),

@@ -138,6 +138,7 @@ impl Worker<'_> {
         let ended = context.vitals.clock.now();
         seat.busy_since.store(Stamp::NEVER);
         seat.set_task(None);
+        lane.busy_time.add(ended.since(began));
         lane.completed_at.advance(ended);
         let others = self.current.is_some() || !self.begun.receiver.is_empty();
         // A first slice that was not the last counts as a slice, or its job would have two turns before

@@ -19,6 +19,7 @@ mod http;
 mod lifecycle;
 mod limits;
 mod manifest;
+mod metrics;
 mod offline;
 mod overload;
 mod pod;

@@ -16,7 +16,7 @@ use crate::http::input::{BodyFailure, End};
 use crate::job::{Body, Ticket};
 use crate::logging::Access;
 use crate::route;
-use crate::vitals::{Owed, Phase};
+use crate::vitals::{Outcome, Owed, Phase};
 
 impl Connection<'_> {
     pub(super) fn answer_prediction(&mut self, asked: &mut Asked) -> Result<After, End> {
@@ -39,6 +39,7 @@ impl Connection<'_> {
             asked.head.content_type.as_deref(),
             asked.head.accept.as_deref(),
         );
+        let asked_at = clock::instant();
         let reply = match exchange::ask(
             &self.listener.http,
             self.entry(),
@@ -51,6 +52,9 @@ impl Connection<'_> {
         };
         let (rows, waiting_time, service_time) =
             (reply.rows, reply.waiting_time, reply.service_time);
+        let code = reply.result.as_ref().err().map(|error| error.code);
+        let outcomes = &http.context.vitals.outcomes;
+        outcomes.replied(code, waiting_time, service_time, asked_at);
         // Given back once the answer is written.
         let _held = reply.charge;
         let answer = match reply.result {
@@ -86,6 +90,8 @@ impl Connection<'_> {
         arrived: Instant,
     ) -> Result<After, End> {
         self.count(error);
+        let outcomes = &self.listener.http.context.vitals.outcomes;
+        outcomes.ended(Outcome::of(error.code), arrived);
         let answer = self.error(error, &asked.request_id);
         self.listener.http.access_log.record(&Access {
             request_id: &asked.request_id,
@@ -99,7 +105,9 @@ impl Connection<'_> {
 
     /// Counts a prediction that ended in an error, by what the error is.
     fn count(&self, error: &RequestError) {
-        let counts = &self.listener.http.context.vitals.counts;
+        let vitals = &self.listener.http.context.vitals;
+        vitals.refusals.count(error.code);
+        let counts = &vitals.counts;
         let clients = &counts.clients;
         match error.code {
             Code::RequestTimeout => clients.body_timeout.increment(),

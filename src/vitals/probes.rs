@@ -1,0 +1,91 @@
+//! Probes: how many there were, what they were told, and how long they took.
+//!
+//! Written by connection threads, which see the whole of a probe's way.
+
+use std::time::Duration;
+
+use super::{Counter, Histogram};
+
+/// The probes, in the order of `ProbeKind`.
+const PROBES: [&str; 4] = ["livez", "readyz", "startupz", "statusz"];
+
+/// The status codes that a probe is answered with; 429 and 504 are for `/statusz` and a lost acceptor.
+const STATUSES: [u16; 5] = [200, 429, 500, 503, 504];
+
+/// Probes that were answered.
+#[derive(Debug, Default)]
+pub struct ProbeVitals {
+    answers: [[Counter; STATUSES.len()]; PROBES.len()],
+    /// From a probe's head being read to its answer being written, or its client being lost, on the
+    /// main and on the probe listener. `/statusz` gives no verdict and is not in here.
+    pub latency: [Histogram; 2],
+}
+
+impl ProbeVitals {
+    /// Counts an answer to a probe, by its place among the questions.
+    pub fn count(&self, probe: usize, status: u16) {
+        let place = STATUSES.iter().position(|known| *known == status);
+        if let Some(counter) = self.answers.get(probe).zip(place) {
+            counter.0[counter.1].increment();
+        }
+    }
+
+    /// Every probe and status code, and how many such answers there were.
+    pub fn answers(&self) -> impl Iterator<Item = (&'static str, u16, u64)> {
+        let by_probe = PROBES.into_iter().zip(&self.answers);
+        by_probe.flat_map(|(probe, counts)| {
+            let by_status = STATUSES.into_iter().zip(counts);
+            by_status.map(move |(status, count)| (probe, status, count.value()))
+        })
+    }
+}
+
+/// Waits for the pace of what costs no prediction.
+#[derive(Debug, Default)]
+pub struct Waits {
+    /// How many there were.
+    pub count: Counter,
+    /// How long they were together, in nanoseconds.
+    pub nanos: Counter,
+}
+
+impl Waits {
+    /// Counts a wait.
+    pub fn add(&self, wait: Duration) {
+        if !wait.is_zero() {
+            self.count.increment();
+            let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+            self.nanos.add(nanos);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+
+    #[test]
+    fn answers_are_counted_by_probe_and_status() {
+        let probes = ProbeVitals::default();
+        probes.count(0, 200);
+        probes.count(0, 200);
+        probes.count(1, Code::Loading.status());
+        probes.count(3, 418);
+        probes.count(9, 200);
+        let counted: Vec<_> = probes
+            .answers()
+            .filter(|(_, _, count)| *count > 0)
+            .collect();
+        assert_eq!(counted, [("livez", 200, 2), ("readyz", 503, 1)]);
+        assert_eq!(probes.answers().count(), PROBES.len() * STATUSES.len());
+    }
+
+    #[test]
+    fn a_wait_of_no_time_is_none() {
+        let waits = Waits::default();
+        waits.add(Duration::ZERO);
+        waits.add(Duration::from_millis(2));
+        assert_eq!((waits.count.value(), waits.nanos.value()), (1, 2_000_000));
+    }
+}
