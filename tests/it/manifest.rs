@@ -366,6 +366,23 @@ fn the_objects_belong_together() {
 }
 
 #[test]
+fn prometheus_finds_the_metrics_where_they_are() {
+    for (options, port) in [
+        (&[][..], "8081"),
+        (&["--probe-listen", "0.0.0.0:9100"], "9100"),
+        (&["--probe-listen", "none"], "8080"),
+    ] {
+        let annotations = &manifest(options)[0]["spec"]["template"]["metadata"]["annotations"];
+        let expected = serde_json::json!({
+            "prometheus.io/scrape": "true",
+            "prometheus.io/port": port,
+            "prometheus.io/path": "/metrics",
+        });
+        assert_eq!(*annotations, expected, "{options:?}");
+    }
+}
+
+#[test]
 fn a_container_has_no_more_rights_than_it_needs() {
     let pod = &manifest(&[])[0]["spec"]["template"]["spec"];
     assert_eq!(pod["automountServiceAccountToken"], false);

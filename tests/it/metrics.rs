@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use crate::support::{Connection, Response, Server, action, eventually, exchange, instance};
 use crate::train::Folder;
 
+mod readme;
+
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
 /// Asks for metrics on the probe listener.

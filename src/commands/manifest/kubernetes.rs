@@ -65,8 +65,8 @@ pub(super) fn manifests(args: KubernetesArgs) -> Result<String, StartError> {
             manifest.disruption_budget(),
         ),
         (
-            "Adds pods while the CPU is short. Until there are metrics of saturation, CPU time stands \
-             for it.",
+            "Adds pods while the CPU is short. Where Prometheus serves the autoscaler, \
+             lanekeeper_saturation_ratio counts predictions that wait, too.",
             manifest.autoscaler(),
         ),
     ])
@@ -137,7 +137,13 @@ impl Manifest {
             ("rollingUpdate", rolling_update),
         ]);
         let template = map([
-            ("metadata", map([("labels", self.labels())])),
+            (
+                "metadata",
+                map([
+                    ("labels", self.labels()),
+                    ("annotations", self.annotations()),
+                ]),
+            ),
             ("spec", self.pod()),
         ]);
         let spec = map([
@@ -156,6 +162,19 @@ impl Manifest {
             ("template", template),
         ]);
         self.object("apps/v1", "Deployment", spec)
+    }
+
+    /// What Prometheus' discovery of pods goes by, in its usual configuration.
+    fn annotations(&self) -> Node {
+        let (port, why) = match self.server.probe_port {
+            Some(port) => (port, "--probe-listen, where the metrics are"),
+            None => (self.server.port, "--listen, as --probe-listen is none"),
+        };
+        map([
+            ("prometheus.io/scrape", text("true")),
+            ("prometheus.io/port", text(port.to_string()).because(why)),
+            ("prometheus.io/path", text("/metrics")),
+        ])
     }
 
     fn pod(&self) -> Node {
