@@ -266,11 +266,15 @@ impl Connection<'_> {
 
     fn answer_scrape(&mut self, asked: &Asked) -> Result<After, End> {
         let http = &self.listener.http;
-        let _scrape = Owed::new(&http.exporter.scrapes);
+        let scrape = Owed::new(&http.exporter.scrapes);
         let accept = asked.head.accept.as_deref();
-        let answer = match http.exporter.scrape(&http.context, accept) {
-            Ok(payload) => Answer::from(payload),
-            Err(error) => self.error(&error, &asked.request_id),
+        // Whoever is refused is in nobody's way while it waits for its turn.
+        let (answer, _scrape) = match http.exporter.scrape(&http.context, accept) {
+            Ok(payload) => (Answer::from(payload), Some(scrape)),
+            Err(error) => {
+                drop(scrape);
+                (self.error(&error, &asked.request_id), None)
+            }
         };
         self.answer_free(asked, answer, false)
     }
@@ -296,7 +300,7 @@ impl Connection<'_> {
         let after = self.answer(asked, &answer)?;
         if after == After::Continue && self.answers > 1 {
             // It owes nobody anything meanwhile, so it may be closed in favour of a fresh one.
-            let wait = self.listener.slot(&self.listener.pace.later);
+            let wait = self.listener.slot_for_answer(&self.listener.pace.later);
             if !wait.is_zero() && (!self.entry().enter(State::Paced) || self.waits_in_vain(wait)) {
                 return Err(End::Closed);
             }
@@ -314,7 +318,7 @@ impl Connection<'_> {
             } else {
                 &pace.first_other
             };
-            let wait = self.listener.slot(pacer);
+            let wait = self.listener.slot_for_answer(pacer);
             if is_probe {
                 // A client that half-closes behind its question gets its answer all the same.
                 sys::sleep(wait);

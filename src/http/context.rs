@@ -72,8 +72,13 @@ impl ListenerContext {
         if !vitals.predict.is_occupied() {
             return Duration::ZERO;
         }
-        let wait = pacer.reserve(vitals.clock.now().0);
-        vitals.paced[self.kind as usize].add(wait);
+        pacer.reserve(vitals.clock.now().0)
+    }
+
+    /// Takes a slot as [`slot`](Self::slot) does, for an answer, whose wait is counted.
+    pub(crate) fn slot_for_answer(&self, pacer: &Pacer) -> Duration {
+        let wait = self.slot(pacer);
+        self.http.context.vitals.paced[self.kind as usize].add(wait);
         wait
     }
 

@@ -283,7 +283,7 @@ fn clients(writer: &mut Writer, vitals: &Vitals, budget: &Budget) {
 
 fn pacing(writer: &mut Writer, vitals: &Vitals) {
     let by_listener = || LISTENERS.into_iter().zip(&vitals.paced);
-    let help = "Answers that cost no prediction, and evictions, that had to wait for their turn.";
+    let help = "Answers that cost no prediction and had to wait for their turn.";
     let mut family = writer.family(Counter, "lanekeeper_paced", help);
     for (listener, waits) in by_listener() {
         family.sample(&[("listener", listener)], waits.count.value());

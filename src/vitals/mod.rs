@@ -1,8 +1,8 @@
 //! Every time stamp and counter of the process, as atomics.
 //!
-//! A leaf: whoever owns a fact writes it here, and probes, `/statusz` and admission read it. It is
-//! the only thing that the two lanes share. Nothing here judges (that is `health`) and no lock is
-//! held here across anything but a copy.
+//! A leaf: whoever owns a fact writes it here, and probes, metrics, `/statusz` and admission read
+//! it. It is the only thing that the two lanes share. Nothing here judges (that is `health`) and no
+//! lock is held here across anything but a copy.
 
 mod busy;
 mod cgroup;

@@ -366,6 +366,34 @@ fn a_scrape_is_answered_while_every_worker_hangs_and_the_queue_is_full() {
 }
 
 #[test]
+fn few_scrapes_are_answered_at_a_time_and_the_others_are_told_to_come_back() {
+    // Four first answers a second after a burst of eight, so that scrapes pile up.
+    let args = ["--probe-listen", "127.0.0.1:0", "--pace-probes", "1"];
+    let mut server = Server::fixture("scripted", &args);
+    server.wait_ready();
+    let mut held = server.begin(&instance(action::BLOCK, 1.0));
+    eventually("a worker is busy", || server.busy() == 1);
+    let address = server.probe.unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let mut clients: Vec<Connection> = (0..40).map(|_| Connection::open(address)).collect();
+    for client in &mut clients {
+        client.send(request.as_bytes());
+    }
+    let answers: Vec<Response> = clients.iter_mut().map(Connection::read).collect();
+    let (told, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+    assert!(!told.is_empty() && !refused.is_empty(), "{}", told.len());
+    for answer in refused {
+        assert_eq!((answer.status, answer.code().as_str()), (503, "queue_full"));
+        assert_eq!(answer.field("retry-after"), "1");
+    }
+    server.tell("release");
+    assert_eq!(held.read().status, 200);
+    let paced = scrape(&server);
+    assert!(paced["lanekeeper_paced_total{listener=\"probe\"}"] > 0.0);
+    assert!(paced["lanekeeper_paced_seconds_total{listener=\"probe\"}"] > 0.0);
+}
+
+#[test]
 fn a_model_may_have_any_name() {
     let folder = Folder::new("metrics-name");
     let (file, name) = (folder.path("model.json"), r#"a "quoted" \n back\slash"#);
