@@ -108,11 +108,7 @@ pub(crate) fn run(run: &mut Run) -> BenchResult<()> {
         // What cannot be measured of one says nothing about the others.
         if let Err(error) = case(run, &contender, service, loads, &at_rest, &mut table) {
             let told = humantime::format_duration(service).to_string();
-            table.row([
-                told,
-                contender.name.to_owned(),
-                format!("failed: {error}"),
-            ]);
+            table.row([told, contender.name.to_owned(), format!("failed: {error}")]);
         }
     }
     println!("{}", table.markdown());
