@@ -64,6 +64,12 @@ pub(super) fn wait(
         let seats = lane.workers.iter();
         seats.filter_map(move |seat| seat.residual(now, overdue))
     };
+    // Work is not as divisible as what follows takes it to be: each that is ahead has a worker, and
+    // one is left.
+    let idle = residuals().filter(Duration::is_zero).count();
+    if coming.is_zero() && idle > work.admitted() {
+        return Duration::ZERO;
+    }
     taken_up_after(ahead.saturating_add(coming), residuals)
 }
 

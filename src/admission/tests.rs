@@ -115,6 +115,15 @@ fn an_idle_worker_tries_whatever_is_expected() {
 }
 
 #[test]
+fn one_that_has_just_come_leaves_the_other_worker_idle() {
+    let vitals = lane(MILLI * 900, 0);
+    let admission = admission(MaxWait::Auto);
+    let _first = admission.admit(&vitals, &ask(MILLI * 1000)).unwrap();
+    let _second = admission.admit(&vitals, &ask(MILLI * 1000)).unwrap();
+    assert!(admission.admit(&vitals, &ask(MILLI * 1000)).is_err());
+}
+
+#[test]
 fn waits_that_were_longer_than_expected_shorten_the_queue() {
     let vitals = lane(MILLI * 50, 2);
     let admission = admission(MaxWait::Auto);
