@@ -73,7 +73,7 @@ struct Flood {
 
 impl Flood {
     fn run(server: &Server, by_field: bool) -> BenchResult<Self> {
-        let capacity = measure::capacity(&measure::predict(server)?)?;
+        let capacity = measure::capacity(server)?;
         let lasts = phase(LASTS);
         let client = |number: u8, load: f64, connections| -> BenchResult<Crowd> {
             let name = format!("client-{number}");
@@ -152,6 +152,7 @@ impl Flood {
     fn judge(&self, run: &mut Run, contender: &Contender) {
         if contender.name != SHIPPED.name {
             let what = format!("least share of an honest client, {}", contender.name);
+            run.meanwhile(&self.seen.others);
             run.at_least(what, self.least(), SHARE_MIN);
         }
     }

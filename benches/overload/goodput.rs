@@ -144,7 +144,7 @@ fn case(
             return Ok(());
         }
     };
-    let capacity = measure::capacity(&measure::predict(&server)?)?;
+    let capacity = measure::capacity(&server)?;
     for (load, lasts) in loads {
         let load = Load {
             factor: *load,
@@ -249,6 +249,7 @@ impl Load {
     ) {
         let factor = self.factor;
         let tally = self.all(seen);
+        run.meanwhile(&seen.others);
         if let Some(least) = asked {
             let found = self.goodput(seen) / self.possible(seen).max(1e-9);
             run.at_least(format!("goodput at {factor}x of {service}"), found, least);

@@ -7,7 +7,7 @@
 //! reason shown. Server and generator have a core each; shares are of the capacity that was measured
 //! in the same run with the same server. The tables are Markdown.
 //!
-//! Takes six to seven minutes; `LANEKEEPER_BENCH_SECONDS` lengthens its phases. `-- NAME…` runs the
+//! Takes seven to eight minutes; `LANEKEEPER_BENCH_SECONDS` lengthens its phases. `-- NAME…` runs the
 //! scenarios whose names hold one of these: goodput, step, bursts, flood, mixed, scrape. What it finds is
 //! compared with what was asked for at the end; only a bench that cannot run is a failure.
 #![allow(clippy::print_stdout)] // the report is the purpose
@@ -48,6 +48,7 @@ fn main() -> ExitCode {
             cores: Cores::pick(),
             peers: Peers::find(),
             verdicts: Vec::new(),
+            others: String::new(),
         };
         println!("{}", machine(&run));
         let _pinned = Pinned::to_generator(run.cores);
@@ -80,6 +81,8 @@ pub(crate) struct Run {
     cores: Option<Cores>,
     peers: Peers,
     verdicts: Vec<Verdict>,
+    /// Cores that others used while that was measured which is judged next.
+    others: String,
 }
 
 /// One promise, held against what was measured.
@@ -88,12 +91,18 @@ struct Verdict {
     found: String,
     asked: String,
     holds: bool,
+    others: String,
 }
 
 impl Run {
     /// The core that servers are kept to.
     pub(crate) fn server_core(&self) -> Option<usize> {
         self.cores.map(|cores| cores.server)
+    }
+
+    /// Says what disturbed the figures that are judged from now on: one of a busy machine is no verdict.
+    pub(crate) fn meanwhile(&mut self, others: &str) {
+        others.clone_into(&mut self.others);
     }
 
     /// Holds a figure against the least that was asked for.
@@ -103,6 +112,7 @@ impl Run {
             found: format!("{found:.3}"),
             asked: format!("≥ {least}"),
             holds: found >= least,
+            others: self.others.clone(),
         });
     }
 
@@ -119,18 +129,26 @@ impl Run {
             found: found.map_or("never".to_owned(), |found| format!("{found:.2} {unit}")),
             asked: format!("≤ {most:.2} {unit}"),
             holds: found.is_some_and(|found| found <= most),
+            others: self.others.clone(),
         });
     }
 
     fn judged(&self) -> String {
-        let mut table = Table::new(&["as shipped", "found", "asked", ""]);
+        let mut table = Table::new(&["as shipped", "found", "asked", "", "others"]);
         for verdict in &self.verdicts {
             let word = if verdict.holds {
                 "holds"
             } else {
                 "does not hold"
             };
-            table.row([&verdict.what, &verdict.found, &verdict.asked, word]);
+            let Verdict {
+                what,
+                found,
+                asked,
+                others,
+                ..
+            } = verdict;
+            table.row([what, found, asked, word, others]);
         }
         table.markdown()
     }

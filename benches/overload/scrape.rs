@@ -50,7 +50,7 @@ pub(crate) fn run(run: &mut Run) -> BenchResult<()> {
         println!("skipped: this server has no `/metrics`\n");
         return Ok(());
     }
-    let capacity = measure::capacity(&measure::predict(&server)?)?;
+    let capacity = measure::capacity(&server)?;
     let turn = phase(TURN);
     let (seen, scrapes) = turns(&server, &scrape, capacity, turn)?;
     let goodput = |first| goodput(&seen.traces[0], turn, first);
@@ -83,6 +83,7 @@ pub(crate) fn run(run: &mut Run) -> BenchResult<()> {
     table.row(row);
     println!("{}", table.markdown());
     let what = "goodput with ten scrapes a second, of that without";
+    run.meanwhile(&seen.others);
     run.at_least(what, left, LEFT_MIN);
     let longest = in_millis(scrapes.latencies.max()).filter(|_| scrapes.failed() == 0);
     let what = "the longest scrape at 10x";

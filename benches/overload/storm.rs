@@ -51,7 +51,7 @@ fn contended(
         Ok(server) => server,
         Err(reason) => return Ok(Err(reason)),
     };
-    let capacity = measure::capacity(&measure::predict(&server)?)?;
+    let capacity = measure::capacity(&server)?;
     Course::run(&server, capacity, parts).map(Ok)
 }
 
@@ -242,6 +242,7 @@ impl Course {
     }
 
     fn judge(&self, run: &mut Run, what: &str) {
+        run.meanwhile(&self.seen.others);
         for [back, _] in self.recoveries() {
             let back = back.map(|back| back.as_secs_f64());
             run.at_most(
