@@ -296,17 +296,11 @@ impl Connection<'_> {
         if !self.entry().enter(state) {
             return Err(End::Closed);
         }
-        let is_refusal = answer.retry_after.is_some();
         self.pace_before(is_probe)?;
         let after = self.answer(asked, &answer)?;
         if after == After::Continue && self.answers > 1 {
             // It owes nobody anything meanwhile, so it may be closed in favour of a fresh one.
             let later = &self.listener.pace.later;
-            if is_refusal {
-                // It takes as much of the machine as two other answers that cost no prediction, and who
-                // is refused comes back the sooner, the sooner it is told.
-                let _ = self.listener.slot(later);
-            }
             let wait = self.listener.slot_for_answer(later);
             if !wait.is_zero() && (!self.entry().enter(State::Paced) || self.waits_in_vain(wait)) {
                 return Err(End::Closed);
