@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use oneshot::{Receiver, Sender};
 
 use crate::budget::Charge;
 use crate::error::RequestError;
@@ -203,7 +203,7 @@ impl Job {
         arrived: Instant,
         ticket: Option<Ticket>,
     ) -> (Self, Pending) {
-        let (sender, receiver) = crossbeam_channel::bounded(1);
+        let (sender, receiver) = oneshot::channel();
         let marks = Arc::new(Marks {
             abandoned: AtomicBool::new(false),
             received: AtomicBool::new(false),
@@ -246,9 +246,8 @@ impl Pledge {
 
     /// Gives the one reply; never blocks, and a reply that nobody waits for is dropped.
     pub fn answer(self, reply: Reply) {
-        // The channel has room for the one reply its pledge can give, so this fails only where the
-        // connection has stopped waiting.
-        let _ = self.reply.try_send(reply);
+        // It fails only where the connection has stopped waiting.
+        let _ = self.reply.send(reply);
     }
 
     /// Gives the reply of a job that no worker takes up.

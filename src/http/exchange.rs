@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{RecvTimeoutError, TrySendError};
+use crossbeam_channel::TrySendError;
+use oneshot::RecvTimeoutError;
 
 use crate::admission;
 use crate::clock::{self, Stamp};
@@ -22,11 +23,14 @@ use crate::probe;
 use crate::sys;
 use crate::vitals::{Outcome, Owed, Phase};
 
-/// When a waiting connection first looks whether its client is still there, and how often at last:
-/// each look is twice as far off as the one before, so that short predictions cost none, and those
-/// abandoned at once are known by the time a worker takes them up.
+/// When a waiting connection looks whether its client is still there: first shortly before a worker is
+/// expected to take its job up, within these, and then each time after twice as long. Each look takes
+/// as much as a refusal, so short predictions are to cost none and those that wait one.
 const CLIENT_CHECK_FIRST: Duration = Duration::from_millis(16);
 const CLIENT_CHECK_LAST: Duration = Duration::from_millis(250);
+
+/// The part of the expected wait after which the first look is.
+const CLIENT_CHECK_PART: f32 = 0.75;
 
 /// How long a probe may be on its way to a worker and back before its connection looks why.
 const PROBE_PATIENCE: Duration = Duration::from_millis(30);
@@ -47,15 +51,18 @@ pub(crate) fn ask(
     }
     let vitals = &http.context.vitals;
     let _owed = Owed::new(&vitals.answers_owed);
-    let deadline = ticket.deadline;
+    let (deadline, expected_wait) = (ticket.deadline, ticket.expected_wait);
     let request_id = Arc::clone(request_id);
     let arrived = clock::instant();
     let (job, pending) = Job::prediction(body, dialect, request_id, arrived, ticket);
     match http.acceptor.try_send(job) {
-        Ok(()) => await_reply(http, entry, &pending, deadline).inspect_err(|_| {
-            vitals.counts.clients.abandoned.increment();
-            vitals.outcomes.ended(Outcome::Abandoned, arrived);
-        }),
+        Ok(()) => {
+            let first_look = expected_wait.mul_f32(CLIENT_CHECK_PART);
+            await_reply(http, entry, &pending, deadline, first_look).inspect_err(|_| {
+                vitals.counts.clients.abandoned.increment();
+                vitals.outcomes.ended(Outcome::Abandoned, arrived);
+            })
+        }
         Err(TrySendError::Full(_)) => Ok(Err(admission::queue_full(&vitals.predict))),
         Err(TrySendError::Disconnected(_)) => {
             let text = "the server has lost its acceptor thread";
@@ -156,10 +163,11 @@ fn await_reply(
     entry: &Entry,
     pending: &Pending,
     deadline: Instant,
+    first_look: Duration,
 ) -> Result<Result<Reply, RequestError>, End> {
     let context = &http.context;
     let arrived = clock::instant();
-    let mut patience = CLIENT_CHECK_FIRST;
+    let mut patience = first_look.clamp(CLIENT_CHECK_FIRST, CLIENT_CHECK_LAST);
     loop {
         let look = deadline.min(clock::instant() + patience);
         patience = (patience * 2).min(CLIENT_CHECK_LAST);
