@@ -1,14 +1,17 @@
 //! Answers and how they are written: tiny_http prints the head, one vectored write sends it all.
 //!
 //! tiny_http's writer drops `Connection`, chunks what it likes to, and makes 22 write calls for a
-//! head on a socket; so it prints into memory, without a body, and the connection option is put in
-//! before the last line end. Pure but for the writer it is given.
+//! head on a socket; so it prints into memory, without a body, what answers of a kind have in common,
+//! and what differs from one to the next is put behind that. Pure but for the writer it is given.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::fmt;
 use std::io::{self, IoSlice, Write};
+use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
+use arc_swap::ArcSwap;
 use tiny_http::{HTTPVersion, Header, Response, StatusCode};
 
 use crate::error::{OverloadStatus, RequestError};
@@ -74,40 +77,100 @@ pub enum Persistence {
 /// Prints an answer's head into `out`, which is cleared first.
 pub fn print_head(answer: &Answer, request_id: &str, persistence: Persistence, out: &mut Vec<u8>) {
     out.clear();
-    let mut headers = Vec::with_capacity(10);
-    let mut put = |name: &str, value: &str| {
-        // tiny_http takes CR and LF in values (CVE-2026-66753); what is not plain is left out.
-        if value
-            .bytes()
-            .all(|byte| byte == b' ' || byte.is_ascii_graphic())
-        {
-            headers.extend(Header::from_bytes(name, value));
-        }
+    out.extend_from_slice(&printed(answer.status, answer.content_type));
+    let mut put = |name: &str, value: fmt::Arguments<'_>| {
+        // Writing to memory cannot fail.
+        let _ = write!(out, "{name}: {value}\r\n");
     };
-    put("Server", concat!("lanekeeper/", env!("CARGO_PKG_VERSION")));
-    DATE.with_borrow_mut(|date| put("Date", date.now()));
-    put("Content-Type", answer.content_type);
-    put("X-Request-Id", request_id);
-    put("X-Content-Type-Options", "nosniff");
-    put("Cache-Control", "no-store");
+    DATE.with_borrow_mut(|date| put("Date", format_args!("{}", date.now())));
+    // Whatever it came from, it cannot start another line.
+    if request_id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        put("X-Request-Id", format_args!("{request_id}"));
+    }
     if let Some(seconds) = answer.retry_after {
-        put("Retry-After", &seconds.to_string());
+        put("Retry-After", format_args!("{seconds}"));
     }
     if let Some(methods) = answer.allow {
-        put("Allow", methods);
+        put("Allow", format_args!("{methods}"));
     }
-    let status = StatusCode(answer.status);
-    let response = Response::new(status, headers, io::empty(), Some(answer.body.len()), None)
-        .with_chunked_threshold(usize::MAX);
-    // Writing to memory cannot fail. The client's fields are kept from it: `TE` would bring chunks.
-    let _ = response.raw_print(&mut *out, HTTPVersion(1, 1), &[], true, None);
+    put("Content-Length", format_args!("{}", answer.body.len()));
     let option: &[u8] = match persistence {
-        Persistence::KeepAlive => return,
-        Persistence::KeepAliveHttp10 => b"Connection: keep-alive\r\n\r\n",
-        Persistence::Close => b"Connection: close\r\n\r\n",
+        Persistence::KeepAlive => b"",
+        Persistence::KeepAliveHttp10 => b"Connection: keep-alive\r\n",
+        Persistence::Close => b"Connection: close\r\n",
     };
-    out.truncate(out.len().saturating_sub(2));
     out.extend_from_slice(option);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What all answers of a status code and media type have in common.
+#[derive(Debug, Clone)]
+struct Common {
+    status: u16,
+    content_type: &'static str,
+    /// Status line and fields.
+    printed: Arc<[u8]>,
+}
+
+/// Returns the status line, and the fields that do not change from one answer to the next. They are
+/// printed once: a head of nine fields takes tiny_http some forty allocations, as much time as it
+/// takes to read a request. Only the server's own codes and types come here, so they are a few.
+fn printed(status: u16, content_type: &'static str) -> Arc<[u8]> {
+    static COMMON: LazyLock<ArcSwap<Vec<Common>>> = LazyLock::new(ArcSwap::default);
+    let known = COMMON.load();
+    let found = known
+        .iter()
+        .find(|common| common.status == status && common.content_type == content_type);
+    if let Some(common) = found {
+        return Arc::clone(&common.printed);
+    }
+    let printed = print_common(status, content_type);
+    let common = Common {
+        status,
+        content_type,
+        printed: Arc::clone(&printed),
+    };
+    // Two at once may both add it, which does no harm.
+    COMMON.rcu(|known| {
+        let mut more = Vec::clone(known);
+        more.push(common.clone());
+        more
+    });
+    printed
+}
+
+fn print_common(status: u16, content_type: &str) -> Arc<[u8]> {
+    let fields = [
+        ("Server", concat!("lanekeeper/", env!("CARGO_PKG_VERSION"))),
+        ("Content-Type", content_type),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Cache-Control", "no-store"),
+    ];
+    let headers = fields
+        .into_iter()
+        .filter_map(|(name, value)| Header::from_bytes(name, value).ok());
+    let response = Response::new(
+        StatusCode(status),
+        headers.collect(),
+        io::empty(),
+        Some(0),
+        None,
+    );
+    let mut head = Vec::new();
+    // Writing to memory cannot fail.
+    let _ = response.raw_print(&mut head, HTTPVersion(1, 1), &[], true, None);
+    // It adds what differs from answer to answer, and the end of the head.
+    let changing = |line: &&[u8]| {
+        let is = |name: &[u8]| line.starts_with(name);
+        is(b"Date:") || is(b"Content-Length:") || is(b"\r\n")
+    };
+    let lines = head.split_inclusive(|byte| *byte == b'\n');
+    let common: Vec<u8> = lines
+        .filter(|line| !changing(line))
+        .flatten()
+        .copied()
+        .collect();
+    common.into()
 }
 
 thread_local! {

@@ -4,6 +4,7 @@
 //! smuggling) is refused, and the caller closes the connection. `httparse` refuses obsolete folding,
 //! blanks before a colon, bare CR and controls; what it lets pass is checked here.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use httparse::{EMPTY_HEADER, Error as ParseError, Status};
@@ -144,7 +145,7 @@ pub fn read(
     for field in request.headers.iter() {
         reading.take(field.name, field.value)?;
         if client_field.is_some_and(|name| name.eq_ignore_ascii_case(field.name)) {
-            reading.client = Some(text(field.value));
+            reading.client = Some(text(field.value).into_owned());
         }
     }
     let framing = reading.framing(&version)?;
@@ -315,19 +316,22 @@ impl Fields {
             }
             self.expect_continue = true;
         } else if is("content-type") {
-            if self.content_type.replace(text(value)).is_some() {
+            if self
+                .content_type
+                .replace(text(value).into_owned())
+                .is_some()
+            {
                 return Err(malformed("a request has at most one Content-Type"));
             }
         } else if is("content-encoding") {
             if !value.eq_ignore_ascii_case(b"identity") && !value.is_empty() {
-                self.content_encoding = Some(text(value));
+                self.content_encoding = Some(text(value).into_owned());
             }
         } else if is("accept") {
-            let list = self.accept.get_or_insert_default();
-            if !list.is_empty() {
-                list.push(',');
-            }
-            list.push_str(&text(value));
+            self.accept = Some(match self.accept.take() {
+                None => text(value).into_owned(),
+                Some(list) => list + "," + &text(value),
+            });
         } else if is("x-request-id") {
             self.request_id = sane_id(value);
         } else if is("x-request-timeout") {
@@ -371,8 +375,8 @@ impl Fields {
     }
 }
 
-fn text(value: &[u8]) -> String {
-    String::from_utf8_lossy(value).into_owned()
+fn text(value: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(value)
 }
 
 /// Digits and nothing else (RFC 9110 section 8.6): no sign, no blank, no list.
@@ -410,7 +414,7 @@ fn sane_id(value: &[u8]) -> Option<String> {
         && value
             .iter()
             .all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(byte));
-    sane.then(|| text(value))
+    sane.then(|| text(value).into_owned())
 }
 
 #[cfg(test)]
