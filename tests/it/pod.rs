@@ -5,7 +5,7 @@ mod kubelet;
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,17 +26,16 @@ struct Pod {
     probes: SocketAddr,
 }
 
-/// Two ports in a row that nobody has.
+/// Two ports in a row that nobody has, nor will be given by the system while they are let go: those
+/// are from 32768 on.
 fn free_ports() -> (u16, u16) {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let offset = u16::try_from(std::process::id() % 1000).unwrap() * 10;
     loop {
-        let first = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = first.local_addr().unwrap().port();
-        let next = port.checked_add(1).and_then(|next| {
-            let second = TcpListener::bind(("127.0.0.1", next)).ok()?;
-            second.local_addr().ok()
-        });
-        if let Some(next) = next {
-            return (port, next.port());
+        let port = 20_000 + (offset + TAKEN.fetch_add(2, Ordering::Relaxed)) % 12_000;
+        let free = |port| TcpListener::bind(("0.0.0.0", port)).is_ok();
+        if free(port) && free(port + 1) {
+            return (port, port + 1);
         }
     }
 }
