@@ -93,14 +93,9 @@ pub struct LimitArgs {
     )]
     pub pace_first: u32,
 
-    /// Later answers a second that cost no prediction, while predictions run; 0 is no limit
-    #[arg(
-        long,
-        env = "LANEKEEPER_PACE_LATER",
-        value_name = "N",
-        default_value = "2000"
-    )]
-    pub pace_later: u32,
+    /// Later answers a second that cost no prediction, while predictions run; 0 is no limit [default: 1000 for each CPU]
+    #[arg(long, env = "LANEKEEPER_PACE_LATER", value_name = "N")]
+    pub pace_later: Option<u32>,
 
     /// Bytes a second that are read of bodies beyond their first 64 KiB, while predictions run or much is buffered; what comes to a prediction does not count; 0 is no limit
     #[arg(long, env = "LANEKEEPER_PACE_BODIES", value_name = "BYTES", default_value = "64MiB", value_parser = bytes)]

@@ -261,7 +261,9 @@ pub struct Config {
     pub yielding: Yielding,
     /// Bytes held for all clients together.
     pub max_buffered: usize,
-    /// Where `predict_workers` and `max_buffered` come from.
+    /// Later answers a second that cost no prediction; 0 is no limit.
+    pub pace_later: u32,
+    /// Where `predict_workers`, `max_buffered` and `pace_later` come from.
     pub sizing: Sizing,
     /// What is admitted under load.
     pub overload: OverloadArgs,
@@ -449,6 +451,7 @@ impl ServeArgs {
                 asked => asked,
             },
             max_buffered: sizing.max_buffered(),
+            pace_later: self.limits.pace_later.unwrap_or(sizing.pace_later()),
             sizing,
             overload: self.overload,
             limits: self.limits,

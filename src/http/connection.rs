@@ -107,6 +107,7 @@ pub(crate) fn serve(listener: &ListenerContext, client: Peer, buffers: &mut Buff
         output,
         priority,
         answers: 0,
+        makes_room: false,
         probed: None,
     };
     loop {
@@ -136,6 +137,8 @@ struct Connection<'a> {
     priority: &'a mut Priority,
     /// Answers given on this connection.
     answers: u64,
+    /// Somebody needs its room: it is closed after the answer that is ready.
+    makes_room: bool,
     /// The probe that is being answered, for as long as it is.
     probed: Option<Timer<'a>>,
 }
@@ -224,11 +227,7 @@ impl Connection<'_> {
         }
         let request_id = job::new_request_id();
         let answer = self.error(error, &request_id);
-        // Nobody is owed a prediction here, so whoever needs the room may have it.
-        if !self.entry().enter(State::Paced) {
-            return Err(End::Closed);
-        }
-        self.pace_before(false)?;
+        self.hold_back()?;
         self.write(&answer, &request_id, Persistence::Close, true)?;
         Ok(After::Linger)
     }
@@ -286,19 +285,24 @@ impl Connection<'_> {
     }
 
     /// Gives an answer that cost no prediction, at the listener's pace while predictions run.
+    ///
+    /// The first one of a connection waits for its slot before it is written, so that a probe on a fresh
+    /// connection never stands behind floods on kept ones. So does every refusal and error: what is
+    /// asked next on the connection is read at once, and does not pay for it. After any other one the
+    /// wait is before the next request is read.
     fn answer_free(&mut self, asked: &Asked, answer: Answer, is_probe: bool) -> Result<After, End> {
-        // Whoever needs the room of a client that was wrong may have it.
-        let state = if (400..500).contains(&answer.status) {
-            State::Paced
-        } else {
-            State::Answering
-        };
-        if !self.entry().enter(state) {
+        let waits_before = self.answers == 0 || !is_probe && answer.status >= 400;
+        if waits_before && !is_probe {
+            self.hold_back()?;
+        } else if !self.entry().enter(State::Answering) {
             return Err(End::Closed);
+        } else if waits_before {
+            // A client that half-closes behind its question gets its answer all the same.
+            let pacer = &self.listener.pace.first_probe;
+            sys::sleep(self.listener.slot_for_answer(pacer));
         }
-        self.pace_before(is_probe)?;
         let after = self.answer(asked, &answer)?;
-        if after == After::Continue && self.answers > 1 {
+        if after == After::Continue && !waits_before {
             // It owes nobody anything meanwhile, so it may be closed in favour of a fresh one.
             let later = &self.listener.pace.later;
             let wait = self.listener.slot_for_answer(later);
@@ -309,23 +313,26 @@ impl Connection<'_> {
         Ok(after)
     }
 
-    /// The first answer of a connection waits for its slot before it is written, so that a probe on
-    /// a fresh connection never stands behind floods on kept ones.
-    fn pace_before(&self, is_probe: bool) -> Result<(), End> {
-        if self.answers == 0 {
-            let pace = &self.listener.pace;
-            let pacer = if is_probe {
-                &pace.first_probe
-            } else {
-                &pace.first_other
-            };
-            let wait = self.listener.slot_for_answer(pacer);
-            if is_probe {
-                // A client that half-closes behind its question gets its answer all the same.
-                sys::sleep(wait);
-            } else if !wait.is_zero() && self.waits_in_vain(wait) {
-                return Err(End::Closed);
-            }
+    /// Waits for the slot of an answer that is no probe's; less, where somebody needs the room.
+    fn hold_back(&mut self) -> Result<(), End> {
+        let pace = &self.listener.pace;
+        let pacer = if self.answers == 0 {
+            &pace.first_other
+        } else {
+            &pace.later
+        };
+        let wait = self.listener.slot_for_answer(pacer);
+        if wait.is_zero() {
+            return Ok(());
+        }
+        let _owed = Owed::new(&self.listener.http.context.vitals.answers_owed);
+        if !self.entry().enter(State::Held) {
+            return Err(End::Closed);
+        }
+        let in_vain = self.waits_in_vain(wait);
+        self.makes_room = !self.entry().is(State::Held);
+        if in_vain && !self.makes_room {
+            return Err(End::Closed);
         }
         Ok(())
     }
@@ -338,7 +345,7 @@ impl Connection<'_> {
     /// Writes an answer and settles what becomes of the connection.
     fn answer(&mut self, asked: &Asked, answer: &Answer) -> Result<After, End> {
         let draining = self.listener.http.context.vitals.phase() >= Phase::Draining;
-        let persistence = if asked.unread || draining || !asked.head.keep_alive {
+        let persistence = if asked.unread || draining || self.makes_room || !asked.head.keep_alive {
             Persistence::Close
         } else if self.listener.takes_turns() {
             self.listener.clients().evicted.increment();

@@ -116,14 +116,15 @@ impl Listener {
         http: Arc<HttpContext>,
         relief: Option<&Listener>,
     ) -> io::Result<Self> {
-        let limits = &http.context.config.limits;
+        let config = &http.context.config;
+        let limits = &config.limits;
         let (cap, spare, pace) = match kind {
             ListenerKind::Main => (
                 limits.max_connections,
                 (SPARE_MIN, SPARE_MAX),
                 Pace::new(
                     limits.pace_first,
-                    limits.pace_later,
+                    config.pace_later,
                     limits.pace_bodies,
                     PROBE_WAIT,
                 ),

@@ -24,18 +24,21 @@ pub(crate) enum State {
     Paced = 1,
     /// Answered and about to be closed; what its client still sends is discarded.
     Lingering = 2,
+    /// Held back by the listener's pace with its answer ready: told to make room, its client has that
+    /// at once, and is closed then.
+    Held = 3,
     /// Reading a request.
-    Reading = 3,
+    Reading = 4,
     /// Owing its client a prediction, or asking for one.
-    Owing = 4,
+    Owing = 5,
     /// Owing its client another answer, which will not be long.
-    Answering = 5,
+    Answering = 6,
     /// Writing an answer.
-    Writing = 6,
+    Writing = 7,
     /// Told to close by somebody else.
-    Closing = 7,
+    Closing = 8,
     /// No connection is there.
-    Vacant = 8,
+    Vacant = 9,
 }
 
 impl State {
@@ -44,11 +47,12 @@ impl State {
             0 => State::Idle,
             1 => State::Paced,
             2 => State::Lingering,
-            3 => State::Reading,
-            4 => State::Owing,
-            5 => State::Answering,
-            6 => State::Writing,
-            7 => State::Closing,
+            3 => State::Held,
+            4 => State::Reading,
+            5 => State::Owing,
+            6 => State::Answering,
+            7 => State::Writing,
+            8 => State::Closing,
             _ => State::Vacant,
         }
     }
@@ -161,13 +165,21 @@ impl Entry {
         self.slot().progress.store(share, Ordering::Relaxed);
     }
 
+    /// Whether the connection is in this state.
+    pub(crate) fn is(&self, state: State) -> bool {
+        State::of(self.slot().state.load(Ordering::Acquire)) == state
+    }
+
     /// Closes the connection if its state is still `seen`, and no request has arrived on an idle one
-    /// that its thread has not seen yet.
+    /// that its thread has not seen yet. One that is held back with its answer has its thread give that
+    /// at once, and close.
     fn close(&self, seen: u64) -> bool {
-        if State::of(seen) == State::Idle && sys::has_input(&self.socket) {
-            return false;
-        }
-        let closing = self.pack(State::Closing);
+        let (end, next) = match State::of(seen) {
+            State::Idle if sys::has_input(&self.socket) => return false,
+            State::Held => (Shutdown::Read, State::Answering),
+            _ => (Shutdown::Both, State::Closing),
+        };
+        let closing = self.pack(next);
         let closed = self
             .slot()
             .state
@@ -175,7 +187,7 @@ impl Entry {
             .is_ok();
         if closed {
             // Its thread sees the end of the stream; a client that has gone already is no error.
-            let _ = self.socket.shutdown(Shutdown::Both);
+            let _ = self.socket.shutdown(end);
         }
         closed
     }
@@ -360,7 +372,7 @@ impl Table {
         };
         match State::of(seen) {
             State::Idle => from(self.young, Claim::Idle(age)),
-            State::Paced | State::Lingering => Ok(Claim::HeldBack(age)),
+            State::Paced | State::Lingering | State::Held => Ok(Claim::HeldBack(age)),
             State::Reading => {
                 let spent = age.saturating_mul(1000) / slot.allowed.load(Ordering::Relaxed).max(1);
                 let behind = spent.saturating_sub(slot.progress.load(Ordering::Relaxed));
@@ -372,14 +384,15 @@ impl Table {
         }
     }
 
-    /// Closes every connection that is idle, with no request under way, or only lingers.
+    /// Closes every connection that is idle, with no request under way, or only lingers, and has those
+    /// answered that are held back.
     pub(crate) fn close_idle(&self) {
         let entries: Vec<Arc<Entry>> = self.lock().open.iter().flatten().cloned().collect();
         for entry in entries {
             let seen = entry.slot().state.load(Ordering::Acquire);
             let closes = match State::of(seen) {
                 State::Idle => !sys::has_input(&entry.socket),
-                State::Paced | State::Lingering => true,
+                State::Paced | State::Lingering | State::Held => true,
                 _ => false,
             };
             if closes {
@@ -392,7 +405,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
     fn pair(listener: &TcpListener) -> (TcpStream, Socket) {
@@ -475,8 +488,23 @@ mod tests {
     }
 
     #[test]
+    fn who_is_held_back_with_an_answer_makes_room_by_giving_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let table = aged(Duration::from_secs(100));
+        let open = AtomicUsize::new(0);
+        let (_client, socket) = pair(&listener);
+        let place = table.enter(socket, None, &open).unwrap();
+        assert!(place.entry.enter(State::Held));
+        assert_eq!(table.make_room(1), Eviction::Done);
+        let woken = sys::leaves_within(&place.entry.socket, Duration::from_secs(5));
+        assert!(woken && !place.entry.is(State::Held));
+        assert_eq!(table.make_room(1), Eviction::Soon, "it is not asked twice");
+        assert!(place.entry.enter(State::Writing));
+        assert_eq!((&place.entry.socket).write(b"503").unwrap(), 3);
+    }
+
+    #[test]
     fn an_idle_connection_whose_request_has_arrived_is_not_idle() {
-        use std::io::Write;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let table = aged(Duration::from_secs(100));
         let open = AtomicUsize::new(0);

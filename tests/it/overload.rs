@@ -68,6 +68,65 @@ fn who_would_wait_for_too_long_is_refused_at_once_and_unread() {
 }
 
 #[test]
+fn a_refusal_that_waits_for_its_turn_makes_room_by_being_given_at_once() {
+    // A refusal a second, after a burst of eight.
+    let mut server = Server::fixture(
+        "scripted",
+        &[
+            "--predict-workers=1",
+            "--predict-queue=1",
+            "--max-wait=none",
+            "--pace-later=1",
+            "--max-connections=18",
+        ],
+    );
+    server.wait_ready();
+    let mut running = server.begin(&instance(action::BLOCK, 1.0));
+    eventually("the worker is busy", || has_hung(&server));
+    let mut queued = server.begin(&instance(action::ANSWER, 1.0));
+    eventually("the queue is full", || server.queued() == 1);
+    let body = instance(action::ANSWER, 1.0);
+    let ask = |connection: &mut Connection| {
+        connection.send(predict_request(&body, "").as_bytes());
+    };
+    let is_refused = |connection: &mut Connection| {
+        let response = connection.read();
+        assert_eq!((response.status, &*response.code()), (503, "queue_full"));
+        response
+    };
+    let mut first = send(&server, &body, "");
+    for _ in 0..8 {
+        is_refused(&mut first);
+        ask(&mut first);
+    }
+    is_refused(&mut first);
+    drop(first);
+    let made_room = (0..5).any(|_| {
+        eventually("the others have gone", || {
+            server.status()["connections"]["main"] == 2
+        });
+        // All that there may be, so that one of them has to go for another.
+        let mut refused: Vec<Connection> = (0..16).map(|_| send(&server, &body, "")).collect();
+        for connection in &mut refused {
+            is_refused(connection);
+        }
+        for connection in &mut refused {
+            // A second answer has to wait: for a second at most, which this thread may lose.
+            ask(connection);
+        }
+        assert_eq!(server.get("/livez").status, 200);
+        let closed = refused.iter_mut().filter_map(|connection| {
+            let closes = is_refused(connection).field("connection") == "close";
+            closes.then(|| assert!(connection.is_closed()))
+        });
+        closed.count() == 1
+    });
+    assert!(made_room);
+    server.tell("release");
+    assert_eq!((running.read().status, queued.read().status), (200, 200));
+}
+
+#[test]
 fn a_prediction_is_not_computed_beyond_the_deadline_its_client_gave() {
     let mut server = Server::fixture("scripted", &["--predict-workers", "1"]);
     server.wait_ready();
