@@ -16,9 +16,9 @@ use crate::support::{BenchResult, Model, Server, phase};
 /// A thousand probes and some, for a p99.
 const IDLE_PHASE: Duration = Duration::from_millis(10_500);
 
-/// More than wait at once where the lane admits to a wait of 100 ms, or nobody would ever be refused,
-/// and fewer than the listener takes. Where answers are paced or quick, this is what bounds the rate.
-const CONNECTIONS_MAX: usize = 960;
+/// More than the queue has places, or nobody would ever be refused, and fewer than the listener takes.
+/// Where refusals are paced, this is what bounds the rate.
+const CONNECTIONS_MAX: usize = 300;
 
 const HEAVY: Duration = Duration::from_millis(200);
 

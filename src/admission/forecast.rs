@@ -21,6 +21,10 @@ const RATIO_GAIN: f32 = 1.0 / 16.0;
 pub(super) const SERVICE_DEVIATIONS: f32 = 4.0;
 const WAIT_DEVIATIONS: f32 = 3.0;
 
+/// What is kept clear at least, as a part of the forecast: what connections take before and after a
+/// wait is not in it, however well the last ones turned out.
+const WAIT_MARGIN: f32 = 0.1;
+
 /// The longest turn of a job that is computed in slices.
 pub const TURN: Duration = Duration::from_millis(5);
 
@@ -121,16 +125,19 @@ pub(super) struct Wait {
     pub(super) expected: Duration,
     /// What it will be, as likely as not.
     pub(super) usual: Duration,
+    /// The same, with what connections take before and after it.
+    pub(super) with_margin: Duration,
     /// What hardly any will be longer than.
     pub(super) safe: Duration,
 }
 
 pub(super) fn corrected(lane: &LaneVitals, expected: Duration) -> Wait {
     let ratio = lane.wait_ratio.load().unwrap_or(NEUTRAL);
-    let safe = ratio.mean + WAIT_DEVIATIONS * ratio.deviation;
+    let safe = ratio.mean + (WAIT_DEVIATIONS * ratio.deviation).max(WAIT_MARGIN);
     Wait {
         expected,
         usual: expected.mul_f32(ratio.mean),
+        with_margin: expected.mul_f32(ratio.mean + WAIT_MARGIN),
         safe: expected.mul_f32(safe),
     }
 }

@@ -192,26 +192,26 @@ impl Admission {
         let by_deadline = left.saturating_sub(needed);
         let limit = self.wait_max(lane, judgement.service);
         let wait = judgement.wait;
-        // A limit that was set is held by the look at dequeue too, which comes after a wait for nothing.
+        // A limit that was set is held by the look at dequeue too, which comes after a wait for nothing;
+        // where service times vary, to stay as clear of the other would leave workers idle.
         let against_limit = match self.max_wait {
             MaxWait::Fixed(_) => wait.safe,
-            MaxWait::Auto | MaxWait::Unlimited => wait.usual,
+            MaxWait::Auto | MaxWait::Unlimited => wait.with_margin,
         };
         if wait.safe <= by_deadline && against_limit <= limit {
             return Ok(());
         }
-        let about = whole_millis(wait.usual);
         let text = if wait.safe > by_deadline {
             format!(
-                "the prediction would wait {} and take {}, too long for its deadline in {}; send the request again later",
-                format_duration(about),
+                "the prediction would wait up to {} and take {}, too long for its deadline in {}; send the request again later",
+                format_duration(whole_millis(wait.safe)),
                 format_duration(whole_millis(needed)),
                 format_duration(whole_millis(left)),
             )
         } else {
             format!(
-                "the prediction would wait {}, longer than --max-wait ({}, now {}); send the request again later",
-                format_duration(about),
+                "the prediction would wait up to {}, longer than --max-wait ({}, now {}); send the request again later",
+                format_duration(whole_millis(against_limit)),
                 self.max_wait,
                 format_duration(whole_millis(limit)),
             )

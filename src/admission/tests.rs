@@ -75,7 +75,7 @@ fn the_queue_is_as_long_as_the_wait_that_is_allowed() {
     let long = Duration::from_secs(30);
     #[rustfmt::skip]
     let table = [
-        ("ten service times of each worker", MaxWait::Auto, 50, long, 2 * 9..=2 * 11, Code::Overloaded),
+        ("ten service times of each worker, less a tenth", MaxWait::Auto, 50, long, 2 * 8..=2 * 10, Code::Overloaded),
         ("at most 2 s", MaxWait::Auto, 500, long, 2 * 2..=2 * 4, Code::Overloaded),
         ("at least 100 ms, then by count", MaxWait::Auto, 0, long, 256..=256, Code::QueueFull),
         ("as long as was asked for", MaxWait::Fixed(MILLI * 100), 50, long, 2..=4, Code::Overloaded),

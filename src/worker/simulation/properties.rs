@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::lane::{Setup, run};
-use super::{Arrival, Outcome, Random, Spread, Stream, merged, seen};
+use super::{Arrival, Outcome, Random, Seen, Spread, Stream, merged, seen};
 use crate::config::MaxWait;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -106,37 +106,48 @@ fn goodput_stays_at_capacity_however_much_is_offered() {
         for (millis, spread, least) in table {
             for factor in [2.0, 10.0] {
                 let service = MILLI.mul_f64(millis);
-                let rate = factor * workers as f64 / service.as_secs_f64();
-                let end = service * 600 + Duration::from_secs(10);
-                let stream = Stream {
-                    spread,
-                    ..Stream::steady(rate, service, end)
-                };
-                let arrivals = merged(&[stream], 1);
-                let outcomes = run(&setup(workers), &arrivals);
-                let window = (Duration::from_secs(5), end);
-                let seen = seen(&arrivals, &outcomes, workers, window);
-                let name =
-                    format!("{workers} workers, {millis} ms, {spread:?}, {factor}x: {seen:?}");
-                assert!(seen.goodput >= least, "{name}");
-                assert!(seen.in_vain * 1000 <= seen.served, "{name}");
+                let (mut expired, mut served) = (0, 0);
+                // How many expire is a matter of luck where service times vary.
+                for seed in 1..=if spread == Spread::Constant { 1 } else { 4 } {
+                    let seen = overloaded(workers, service, spread, factor, seed);
+                    let name =
+                        format!("{workers} workers, {millis} ms, {spread:?}, {factor}x: {seen:?}");
+                    assert!(seen.goodput >= least, "{name}");
+                    assert!(seen.in_vain * 1000 <= seen.served, "{name}");
+                    let most = Duration::from_secs(2)
+                        .max(service * 2)
+                        .min((service * 10).max(MILLI * 100));
+                    // Where predictions are as unlike as can be, a wait may be twice what was expected,
+                    // and a prediction several times the mean.
+                    let most = if spread == Spread::Constant {
+                        most + service * 5 / 4
+                    } else {
+                        most * 2 + service * 10
+                    };
+                    assert!(seen.p99 <= most, "{name}");
+                    expired += seen.expired;
+                    served += seen.served;
+                }
                 // Those who are admitted and then not computed have waited for nothing.
                 let few = if spread == Spread::Constant { 1000 } else { 40 };
-                assert!(seen.expired * few <= seen.served, "{name}");
-                let most = Duration::from_secs(2)
-                    .max(service * 2)
-                    .min((service * 10).max(MILLI * 100));
-                // Where predictions are as unlike as can be, a wait may be twice what was expected, and a
-                // prediction several times the mean.
-                let most = if spread == Spread::Constant {
-                    most + service * 5
-                } else {
-                    most * 2 + service * 10
-                };
-                assert!(seen.p99 <= most, "{name}");
+                let name = format!("{workers} workers, {millis} ms, {spread:?}, {factor}x");
+                assert!(expired * few <= served, "{name}: {expired} of {served}");
             }
         }
     }
+}
+
+/// A steady load of `factor` times what the workers can do, once it stands.
+fn overloaded(workers: usize, service: Duration, spread: Spread, factor: f64, seed: u64) -> Seen {
+    let rate = factor * workers as f64 / service.as_secs_f64();
+    let end = service * 600 + Duration::from_secs(10);
+    let stream = Stream {
+        spread,
+        ..Stream::steady(rate, service, end)
+    };
+    let arrivals = merged(&[stream], seed);
+    let outcomes = run(&setup(workers), &arrivals);
+    seen(&arrivals, &outcomes, workers, (Duration::from_secs(5), end))
 }
 
 #[test]
