@@ -32,6 +32,9 @@ const CLIENT_CHECK_LAST: Duration = Duration::from_millis(250);
 /// The part of the expected wait after which the first look is.
 const CLIENT_CHECK_PART: f32 = 0.75;
 
+/// A reply that is expected within this is waited for without going to sleep first.
+const SOON: Duration = Duration::from_micros(100);
+
 /// How long a probe may be on its way to a worker and back before its connection looks why.
 const PROBE_PATIENCE: Duration = Duration::from_millis(30);
 
@@ -57,6 +60,11 @@ pub(crate) fn ask(
     let (job, pending) = Job::prediction(body, dialect, request_id, arrived, ticket);
     match http.acceptor.try_send(job) {
         Ok(()) => {
+            if expected_wait + vitals.predict.service_time() <= SOON
+                && let Some(reply) = pending.recv_soon()
+            {
+                return Ok(Ok(reply));
+            }
             let first_look = expected_wait.mul_f32(CLIENT_CHECK_PART);
             await_reply(http, entry, &pending, deadline, first_look).inspect_err(|_| {
                 vitals.counts.clients.abandoned.increment();
@@ -101,6 +109,11 @@ pub(crate) fn ask_probe(
     let (job, pending) = Job::probe(probe.clone(), Arc::clone(request_id), arrived);
     if http.acceptor.try_send(job).is_err() {
         return answer_here(&probe);
+    }
+    if !context.vitals.predict.is_occupied()
+        && let Some(reply) = pending.recv_soon()
+    {
+        return Ok(Ok(reply));
     }
     let deadline = arrived + context.config.request_timeout;
     let mut patience = PROBE_PATIENCE;
