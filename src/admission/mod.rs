@@ -250,8 +250,14 @@ impl Admission {
             MaxWait::Fixed(limit) => limit,
             MaxWait::Unlimited => Duration::MAX,
             MaxWait::Auto => {
-                // By the lane's mean too, so that a short prediction may wait behind the usual ones.
-                let usual = service.mean.max(lane.service_time());
+                // By the lane's mean too, so that a short prediction may wait behind the usual ones; and
+                // all that are computed in slices wait in one line, where the largest would else shut
+                // the others out: it may wait for longest, and would keep the line that long.
+                let mut usual = service.mean.max(lane.service_time());
+                let cost = forecast::cost(lane, service.mean);
+                if cost.whole > cost.turn {
+                    usual = usual.max(lane.service.longest_batch());
+                }
                 let most = WAIT_MAX.max(usual.saturating_mul(2));
                 usual.saturating_mul(SERVICE_TIMES).clamp(WAIT_MIN, most)
             }

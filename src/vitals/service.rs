@@ -91,6 +91,8 @@ pub struct ServiceTimes {
     trial_nanos: AtomicU64,
     /// Time for one row, in nanoseconds.
     row: AtomicEstimate,
+    /// What the longest of the last batches took.
+    batch_nanos: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -122,6 +124,20 @@ impl ServiceTimes {
     pub fn record_rows(&self, rows: usize, sample: Duration) {
         let row = sample.as_nanos() as f32 / rows.max(1) as f32;
         self.row.record(row, MEAN_GAIN, DEVIATION_GAIN);
+    }
+
+    /// Takes in how long a batch took that was computed in slices.
+    pub fn record_batch(&self, sample: Duration) {
+        let sample = u64::try_from(sample.as_nanos()).unwrap_or(u64::MAX);
+        let longest = self.batch_nanos.load(Ordering::Relaxed);
+        // Where they have become shorter, it is half of that after some ninety.
+        let next = sample.max(longest - longest / 128);
+        self.batch_nanos.store(next, Ordering::Relaxed);
+    }
+
+    /// What the longest of the last batches took; zero before the first.
+    pub fn longest_batch(&self) -> Duration {
+        Duration::from_nanos(self.batch_nanos.load(Ordering::Relaxed))
     }
 
     /// How many rows the model computes in `time`; `None` before its first.
@@ -186,6 +202,22 @@ mod tests {
 
     fn millis(duration: Duration) -> u128 {
         (duration + Duration::from_micros(10)).as_millis()
+    }
+
+    #[test]
+    fn the_longest_batch_is_forgotten_after_some_shorter_ones() {
+        let times = ServiceTimes::default();
+        assert_eq!(times.longest_batch(), Duration::ZERO);
+        let millis = Duration::from_millis;
+        for (sample, rounds, expected) in
+            [(20, 1, 20..=20), (200, 1, 200..=200), (20, 88, 90..=110)]
+        {
+            (0..rounds).for_each(|_| times.record_batch(millis(sample)));
+            let found = times.longest_batch().as_millis();
+            assert!(expected.contains(&found), "{found}");
+        }
+        (0..300).for_each(|_| times.record_batch(millis(20)));
+        assert_eq!(times.longest_batch(), millis(20));
     }
 
     #[test]

@@ -51,8 +51,9 @@ pub(super) struct Batch {
     /// Rows that are computed, and what the model said of them.
     done: usize,
     output: Option<Output>,
-    /// Rows of the next slice.
+    /// Rows of the next slice, and whether one has not been enough.
     slice: usize,
+    in_slices: bool,
     waiting_time: Duration,
     /// Time with workers so far, and that of the model's own.
     service_time: Duration,
@@ -107,6 +108,7 @@ impl Batch {
                 .rows_within(TURN)
                 .unwrap_or(0)
                 .max(SLICE_ROWS_MIN),
+            in_slices: false,
             waiting_time,
             service_time: Duration::ZERO,
             model_time: Duration::ZERO,
@@ -195,6 +197,7 @@ impl Batch {
             None => self.output = Some(output),
         }
         if self.done < rows.len() {
+            self.in_slices = true;
             return Ok(None);
         }
         if rows.len() >= SLICE_ROWS_MIN {
@@ -231,6 +234,9 @@ impl Batch {
                 let generation = self.served.generation;
                 lane.service
                     .record(self.bytes, self.service_time, generation);
+                if self.in_slices {
+                    lane.service.record_batch(self.service_time);
+                }
             }
             Err(error) => {
                 // What an answer had grown to that came to nothing.

@@ -289,6 +289,9 @@ impl Simulation<'_> {
             if arrival.rows >= SLICE_ROWS_MIN {
                 lane.service.record_rows(arrival.rows, arrival.service);
             }
+            if turn < arrival.service {
+                lane.service.record_batch(arrival.service);
+            }
             let after = self.now() - arrival.at;
             let in_time = after < arrival.patience;
             let outcome = if in_time {

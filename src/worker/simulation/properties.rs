@@ -330,6 +330,34 @@ fn single_rows_are_no_hostages_of_large_batches() {
 }
 
 #[test]
+fn smaller_batches_are_not_shut_out_by_larger_ones() {
+    let end = Duration::from_secs(60);
+    let batches = |client, rows, rate| Stream {
+        rows,
+        client,
+        ..Stream::steady(rate, MILLI.mul_f64(0.02) * rows as u32, end)
+    };
+    let singles = Stream::steady(100.0, MILLI.mul_f64(0.02), end);
+    let arrivals = merged(
+        &[batches(0, 1_000, 5.0), batches(1, 10_000, 9.5), singles],
+        43,
+    );
+    let outcomes = run(&setup(1), &arrivals);
+    let (mut came, mut served) = ([0.0; 2], [0.0; 2]);
+    for (arrival, outcome) in arrivals.iter().zip(&outcomes) {
+        if arrival.rows > 1 {
+            came[arrival.client] += 1.0;
+            served[arrival.client] += f64::from(u8::from(matches!(outcome, Outcome::Served(_))));
+        }
+    }
+    let shares = [served[0] / came[0], served[1] / came[1]];
+    assert!(
+        shares[1] > 0.4 && shares[0] > shares[1] * 0.8,
+        "{shares:.2?}"
+    );
+}
+
+#[test]
 fn batches_and_singles_each_get_their_half_when_both_want_all() {
     let end = Duration::from_secs(60);
     let singles = Stream::steady(20_000.0, MILLI.mul_f64(0.2), end);
