@@ -227,9 +227,10 @@ impl LaneVitals {
         self.workers.iter().filter(left).count()
     }
 
-    /// Whether a job waits or is in service.
+    /// Whether a job waits or is in service, or is on its way: where connections leave the acceptor no
+    /// time, that is where predictions wait.
     pub fn is_occupied(&self) -> bool {
-        self.queue_length.load(Ordering::Relaxed) > 0 || self.busy() > 0
+        self.queue_length.load(Ordering::Relaxed) > 0 || self.work.admitted() > 0 || self.busy() > 0
     }
 
     /// Mean service time, following changes over about eight jobs; zero before the first.

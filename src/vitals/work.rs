@@ -227,7 +227,9 @@ mod tests {
     fn what_is_claimed_is_given_back_once_whatever_becomes_of_the_job() {
         let vitals = vitals();
         let work = &vitals.predict.work;
+        assert!(!vitals.predict.is_occupied());
         let first = Claim::new(&vitals, COST, 2).unwrap();
+        assert!(vitals.predict.is_occupied(), "it is on its way");
         let second = Claim::new(&vitals, COST, 2).unwrap();
         assert!(
             Claim::new(&vitals, COST, 2).is_none(),
