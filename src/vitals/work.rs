@@ -20,7 +20,7 @@ pub struct Work {
     waiting: AtomicU64,
     /// What they may be expected to take at their first turn, in nanoseconds.
     turns: AtomicU64,
-    /// What is left of jobs that have had a turn and wait for another, in nanoseconds.
+    /// What is left of jobs that have begun, beyond their present turns, in nanoseconds.
     begun: AtomicU64,
     /// What jobs may be expected to take whose bodies are being read.
     coming: [Coming; 4],
@@ -176,7 +176,7 @@ impl Drop for Announced {
     }
 }
 
-/// What is left of a job between two of its turns.
+/// What is left of a job that has begun, beyond the turn that it may have just now.
 #[derive(Debug)]
 pub struct Left {
     vitals: Arc<Vitals>,
@@ -192,6 +192,14 @@ impl Left {
             vitals: Arc::clone(vitals),
             nanos,
         }
+    }
+
+    /// It has a turn of that length now.
+    pub fn take(&mut self, turn: Duration) {
+        let less = nanos(turn).min(self.nanos);
+        self.nanos -= less;
+        let work = &self.vitals.predict.work;
+        work.begun.fetch_sub(less, Ordering::AcqRel);
     }
 }
 
@@ -264,8 +272,12 @@ mod tests {
         );
         drop(third);
         assert_eq!(work.coming(at(2000)), Duration::ZERO);
-        let left = Left::new(&vitals, COST.whole);
+        let mut left = Left::new(&vitals, COST.whole);
         assert_eq!(work.begun(), COST.whole);
+        left.take(COST.turn);
+        assert_eq!(work.begun(), COST.whole - COST.turn);
+        left.take(COST.whole);
+        assert_eq!(work.begun(), Duration::ZERO);
         drop(left);
         assert_eq!(work.begun(), Duration::ZERO);
     }

@@ -62,7 +62,7 @@ pub(super) struct Batch {
     working: Charge,
     /// What the answer holds.
     charge: Charge,
-    /// While it waits for its next turn.
+    /// What is to be done after its present turn.
     left: Option<Left>,
 }
 
@@ -93,6 +93,11 @@ impl Batch {
             pledge.refuse(admission::loading(), started);
             return None;
         };
+        let rest = pledge.ticket().map(|ticket| {
+            let cost = ticket.claim.cost();
+            cost.whole.saturating_sub(cost.turn)
+        });
+        let left = rest.filter(|rest| !rest.is_zero());
         Some(Batch {
             pledge,
             dialect,
@@ -114,7 +119,7 @@ impl Batch {
             model_time: Duration::ZERO,
             working: Charge::new(&place.context.budget),
             charge: Charge::new(&place.context.budget),
-            left: None,
+            left: left.map(|left| Left::new(&place.context.vitals, left)),
         })
     }
 
@@ -128,9 +133,13 @@ impl Batch {
 
     /// Works on it for one turn, from `began` on; gives it back where more is to be done.
     pub(super) fn turn(mut self, place: Place<'_>, began: Stamp) -> Option<Self> {
-        self.left = None;
         if !self.pledge.is_wanted() {
             return None;
+        }
+        if self.done > 0
+            && let Some(left) = &mut self.left
+        {
+            left.take(TURN);
         }
         let started = clock::instant();
         let advanced = panic::catch(|| self.advance(place)).unwrap_or_else(|message| {
@@ -154,11 +163,18 @@ impl Batch {
         None
     }
 
-    /// Has it wait for its next turn, and says what that may be expected to take.
+    /// Has it wait for its next turn, and says what the rest may be expected to take: as long as others
+    /// of its size took, or by its own rows so far, whichever is more. Rows that come sorted are not
+    /// all alike, and what looks short is kept waiting behind what was admitted for that.
     pub(super) fn wait(&mut self, vitals: &Arc<Vitals>) {
         let rows = self.rows.as_ref().map_or(0, Rows::len);
         let left = rows.saturating_sub(self.done) as f64 / self.done.max(1) as f64;
-        self.left = Some(Left::new(vitals, self.model_time.mul_f64(left)));
+        let expected = self.pledge.ticket().map(|ticket| ticket.claim.cost().whole);
+        let by_others = expected
+            .unwrap_or_default()
+            .saturating_sub(self.service_time);
+        let left = self.model_time.mul_f64(left).max(by_others);
+        self.left = Some(Left::new(vitals, left));
     }
 
     /// Decodes, where that is still to be done, computes a slice, and encodes after the last.

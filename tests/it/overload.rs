@@ -127,6 +127,26 @@ fn a_refusal_that_waits_for_its_turn_makes_room_by_being_given_at_once() {
 }
 
 #[test]
+fn what_is_left_of_a_batch_counts_by_what_such_batches_take() {
+    let args = ["--predict-workers=1", "--max-wait=200ms"];
+    let mut server = Server::fixture("scripted", &args);
+    server.wait_ready();
+    // Rows that come sorted: the first slice says nothing of the others, which take 0.7 s (as many
+    // milliseconds each as its place in the batch).
+    let rows = |others: &[f64]| batch(&[&[action::ANSWER; 16][..], others].concat());
+    let long = rows(&[action::SLEEP; 24]);
+    assert_eq!(server.predict(&long).status, 200);
+    let stops = [&[action::BLOCK][..], &[action::ANSWER; 23]].concat();
+    let mut running = server.begin(&rows(&stops));
+    eventually("it is past its first slice", || has_hung(&server));
+    let refusal = server.predict(&long);
+    assert_eq!((refusal.status, &*refusal.code()), (503, "overloaded"));
+    server.tell("release");
+    assert_eq!(running.read().status, 200);
+    assert_eq!(server.predict(&long).status, 200);
+}
+
+#[test]
 fn a_prediction_is_not_computed_beyond_the_deadline_its_client_gave() {
     let mut server = Server::fixture("scripted", &["--predict-workers", "1"]);
     server.wait_ready();

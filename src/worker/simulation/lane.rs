@@ -35,7 +35,7 @@ struct Begun {
     index: usize,
     done: Duration,
     _ticket: Ticket,
-    _left: Option<Left>,
+    left: Left,
 }
 
 /// What ends a worker's turn.
@@ -216,16 +216,20 @@ impl Simulation<'_> {
             waited <= ticket.wait_max,
             "what waited too long is not computed"
         );
+        let cost = ticket.claim.cost();
+        let rest = cost.whole.saturating_sub(cost.turn);
         Some(Begun {
             index,
             done: Duration::ZERO,
             _ticket: ticket,
-            _left: None,
+            left: Left::new(&self.vitals, rest),
         })
     }
 
     fn work(&mut self, worker: usize, class: Class, mut job: Begun) {
-        job._left = None;
+        if !job.done.is_zero() {
+            job.left.take(TURN);
+        }
         let left = self.arrivals[job.index].service - job.done;
         let rows = self.arrivals[job.index].rows;
         let row = self.arrivals[job.index].service / u32::try_from(rows).unwrap();
@@ -277,7 +281,7 @@ impl Simulation<'_> {
         let time = self.now() - began;
         self.turns[worker].had(class, time, other_has_work);
         if unfinished {
-            job._left = Some(Left::new(&self.vitals, arrival.service - job.done));
+            job.left = Left::new(&self.vitals, arrival.service - job.done);
             match class {
                 Class::Begun => self.current[worker] = Some(job),
                 Class::Queued => self.begun.push_back(job),
