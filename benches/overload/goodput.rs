@@ -159,6 +159,9 @@ fn case(
         let seen = load.run(&server)?;
         let mut row = vec![told.clone(), contender.name.to_owned()];
         row.extend(load.cells(&seen));
+        if load.factor > 1.0 {
+            run.tell_in_short(load.in_short(&told, contender.name, &seen));
+        }
         row.extend(probe_cells(&seen.probes, at_rest));
         row.extend([seen.generator(), seen.others.clone()]);
         // The table comes when all of it is there; until then, this is what there is to see.
@@ -236,6 +239,21 @@ impl Load {
             format!("{:.1}", late_per_thousand(&tally)),
             millis(tally.latencies.quantile(0.5)),
             p99_millis(&tally.latencies),
+        ]
+    }
+
+    fn in_short(&self, service: &str, contender: &str, seen: &Seen) -> [String; 8] {
+        let tally = self.all(seen);
+        let probes = &seen.probes;
+        [
+            service.to_owned(),
+            contender.to_owned(),
+            format!("{}x", self.factor),
+            share(self.goodput(seen), self.possible(seen)),
+            format!("{:.0}", late_per_thousand(&tally)),
+            p99_millis(&tally.latencies),
+            format!("{} of {}", probes.failed(), probes.requests()),
+            p99_millis(&probes.latencies),
         ]
     }
 

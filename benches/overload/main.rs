@@ -48,6 +48,7 @@ fn main() -> ExitCode {
             cores: Cores::pick(),
             peers: Peers::find(),
             verdicts: Vec::new(),
+            in_short: Vec::new(),
             others: String::new(),
         };
         println!("{}", machine(&run));
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
             scenario(&mut run).map_err(|error| format!("{name}: {error}"))?;
         }
         println!("## Asked and found\n\n{}", run.judged());
+        println!("## In short\n\n{}", run.told_in_short());
         Ok(())
     })
 }
@@ -81,6 +83,8 @@ pub(crate) struct Run {
     cores: Option<Cores>,
     peers: Peers,
     verdicts: Vec<Verdict>,
+    /// What README tells of steady loads, by line.
+    in_short: Vec<[String; 8]>,
     /// Cores that others used while that was measured which is judged next.
     others: String,
 }
@@ -131,6 +135,26 @@ impl Run {
             holds: found.is_some_and(|found| found <= most),
             others: self.others.clone(),
         });
+    }
+
+    /// Notes a line of what README tells of steady loads.
+    pub(crate) fn tell_in_short(&mut self, line: [String; 8]) {
+        self.in_short.push(line);
+    }
+
+    fn told_in_short(&self) -> String {
+        let mut table = Table::new(&[
+            "service time",
+            "contender",
+            "load",
+            "goodput of capacity",
+            "late, of 1,000 admitted",
+            "p99 of the admitted, ms",
+            "probes failed",
+            "probe p99, ms",
+        ]);
+        self.in_short.iter().for_each(|line| table.row(line));
+        table.markdown()
     }
 
     fn judged(&self) -> String {
