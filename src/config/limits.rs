@@ -93,7 +93,7 @@ pub struct LimitArgs {
     )]
     pub pace_first: u32,
 
-    /// Later answers a second that cost no prediction, while predictions run; 0 is no limit [default: 1000 for each CPU]
+    /// Later answers a second that cost no prediction, while predictions run; 0 is no limit [default: 750 for each CPU]
     #[arg(long, env = "LANEKEEPER_PACE_LATER", value_name = "N")]
     pub pace_later: Option<u32>,
 

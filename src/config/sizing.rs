@@ -10,8 +10,8 @@ use bytesize::ByteSize;
 
 use crate::cgroup::Reading;
 
-/// `--pace-later` for each CPU: at some 30 µs each, 3 % of it go to those who are refused.
-const PACE_LATER_PER_CPU: u32 = 1000;
+/// `--pace-later` for each CPU: at some 30 µs each, 2 % of it go to those who are refused.
+const PACE_LATER_PER_CPU: u32 = 750;
 
 /// `--max-buffered` where memory is not short.
 const MAX_BUFFERED: usize = 256 << 20;

@@ -18,7 +18,7 @@ use crate::drill::measure::Tally;
 use crate::sys;
 
 /// How late an arrival may be sent, as the clients' threads share cores; later it is not sent.
-const LATENESS_MAX: Duration = Duration::from_millis(5);
+const LATENESS_MAX: Duration = Duration::from_millis(2);
 
 /// The most arrivals of one run; each has a record of 56 bytes.
 const ARRIVALS_MAX: u64 = 4_000_000;
