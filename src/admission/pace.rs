@@ -8,9 +8,9 @@ use std::time::Duration;
 /// A token bucket that hands out slots at a fixed rate, with a small burst.
 ///
 /// The generic cell rate algorithm in one atomic: it holds the time at which the bucket would be
-/// full again (ITU-T I.371, "theoretical arrival time"). Nobody waits longer than `wait_max`, and
-/// slots beyond that are given out without being counted (but for what is left of a tick): a flood leaves no debt behind that those
-/// who come later would have to wait off.
+/// full again (ITU-T I.371, "theoretical arrival time"). Nobody waits longer than `wait_max` and
+/// what is left of a tick then, and slots beyond that are given out without being counted: a flood
+/// leaves no debt behind that those who come later would have to wait off.
 #[derive(Debug)]
 pub struct Pacer {
     /// Nanoseconds between slots; 0 is no pacing.

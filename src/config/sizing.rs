@@ -264,6 +264,22 @@ mod tests {
     }
 
     #[test]
+    fn refusals_are_paced_by_the_cpus_that_there_are_however_many_workers_were_asked_for() {
+        for (cpus, quota, expected) in [
+            (1, None, 750),
+            (2, None, 1500),
+            (8, Some(3.0), 2250),
+            (64, Some(0.25), 750),
+        ] {
+            let sizing = Sizing {
+                predict_workers: Some(5),
+                ..sizing(cpus, quota, None)
+            };
+            assert_eq!(sizing.pace_later(), expected, "{cpus} CPUs, {quota:?}");
+        }
+    }
+
+    #[test]
     fn only_what_was_asked_for_and_goes_beyond_the_limits_is_a_warning() {
         let none = sizing(8, Some(1.5), Some(16));
         assert_eq!(none.warnings(), [""; 0]);

@@ -165,7 +165,7 @@ impl Batch {
 
     /// Has it wait for its next turn, and says what the rest may be expected to take: as long as others
     /// of its size took, or by its own rows so far, whichever is more. Rows that come sorted are not
-    /// all alike, and what looks short is kept waiting behind what was admitted for that.
+    /// all alike, and a rest that looks too short lets in more than can be done in time.
     pub(super) fn wait(&mut self, vitals: &Arc<Vitals>) {
         let rows = self.rows.as_ref().map_or(0, Rows::len);
         let left = rows.saturating_sub(self.done) as f64 / self.done.max(1) as f64;
