@@ -5,15 +5,19 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 
 use crate::budget::Budget;
+use crate::clock::ProcessClock;
 use crate::config::Config;
 use crate::fault::Faults;
 use crate::lifecycle::Waker;
 use crate::logging::FailureLog;
 use crate::model::slot::Slot;
 use crate::vitals::Vitals;
+
+/// Room in the probe lane beyond one job for each connection: probes that their clients left behind.
+const PROBE_QUEUE_SPARE: usize = 16;
 
 /// What all threads share.
 pub struct Context {
@@ -36,6 +40,34 @@ pub struct Context {
 }
 
 impl Context {
+    /// Makes what all threads share, and what wakes the canary.
+    pub fn new(config: Config, faults: Arc<dyn Faults>, waker: Waker) -> (Arc<Self>, Receiver<()>) {
+        let limits = &config.limits;
+        let probe_queue = limits.max_connections + limits.max_probe_connections + PROBE_QUEUE_SPARE;
+        let vitals = Arc::new(Vitals::new(
+            ProcessClock::new(config.tick()),
+            (config.predict_queue, config.predict_workers),
+            (probe_queue, config.probe_workers),
+        ));
+        let budget = Budget::new(
+            config.max_buffered,
+            // Each worker may have a substitute.
+            limits.max_connections + 2 * config.predict_workers,
+        );
+        let (trial_wanted, wanted) = crossbeam_channel::bounded(1);
+        let context = Arc::new(Context {
+            budget: Arc::new(budget),
+            config,
+            vitals,
+            model: Slot::default(),
+            failure_log: FailureLog::new("predictions failed"),
+            trial_wanted,
+            waker,
+            faults,
+        });
+        (context, wanted)
+    }
+
     /// Notes that a prediction has failed through no fault of its client's, and has the canary look
     /// whether a trial is due.
     pub fn prediction_failed(&self) {

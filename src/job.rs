@@ -227,7 +227,8 @@ impl Job {
 
     /// Gives the reply of a job that no worker takes up.
     pub fn refuse(self, error: RequestError, now: Instant) {
-        self.pledge.refuse(error, now);
+        let reply = self.pledge.refusal(error, now);
+        self.pledge.answer(reply);
     }
 }
 
@@ -253,16 +254,15 @@ impl Pledge {
         let _ = self.reply.send(reply);
     }
 
-    /// Gives the reply of a job that no worker takes up.
-    pub fn refuse(self, error: RequestError, now: Instant) {
-        let waiting_time = now.saturating_duration_since(self.arrived);
-        self.answer(Reply {
+    /// The reply of a job that is not worked on.
+    pub fn refusal(&self, error: RequestError, now: Instant) -> Reply {
+        Reply {
             result: Err(error),
             charge: None,
             rows: None,
-            waiting_time,
+            waiting_time: now.saturating_duration_since(self.arrived),
             service_time: Duration::ZERO,
-        });
+        }
     }
 }
 

@@ -121,27 +121,12 @@ impl<T> Intake<T> {
         self.kind
     }
 
-    /// Waits for the next job, or for something else that comes meanwhile; a job goes first. `None`
-    /// once nobody can send any more and nothing else is there.
-    pub fn take_or<U>(&self, other: &Receiver<U>) -> Option<Next<T, U>> {
-        loop {
-            match self.receiver.try_recv() {
-                Ok(job) => {
-                    self.taken();
-                    return Some(Next::Job(job));
-                }
-                Err(TryRecvError::Disconnected) => return other.try_recv().ok().map(Next::Other),
-                Err(TryRecvError::Empty) => {}
-            }
-            if let Ok(other) = other.try_recv() {
-                return Some(Next::Other(other));
-            }
-            // Neither had any: whichever comes first wakes this thread, and the turn is as before.
-            let mut either = Select::new();
-            either.recv(&self.receiver);
-            either.recv(other);
-            either.ready();
-        }
+    /// Waits until a job waits, or something else does in `other`, or nobody can send any more.
+    pub fn wait_or<U>(&self, other: &Receiver<U>) {
+        let mut either = Select::new();
+        either.recv(&self.receiver);
+        either.recv(other);
+        either.ready();
     }
 
     /// Whether none waits.
@@ -150,8 +135,11 @@ impl<T> Intake<T> {
     }
 
     /// Takes a job if one waits.
-    pub fn take_now(&self) -> Option<T> {
-        self.receiver.try_recv().ok().inspect(|_| self.taken())
+    ///
+    /// # Errors
+    /// `Empty` where none waits, `Disconnected` where nobody can send any more either.
+    pub fn take_now(&self) -> Result<T, TryRecvError> {
+        self.receiver.try_recv().inspect(|_| self.taken())
     }
 
     fn taken(&self) {
@@ -176,17 +164,21 @@ mod tests {
         assert!(lane.offer('b').is_ok());
         assert_eq!(lane.offer('c').unwrap_err().0, 'c');
         assert_eq!(vitals.predict.queue_length.load(Ordering::Relaxed), 2);
-        let (sender, other) = crossbeam_channel::bounded(1);
-        sender.send(7).unwrap();
-        assert_eq!(intake.take_or(&other), Some(Next::Job('a')));
-        assert_eq!(intake.take_now(), Some('b'));
-        assert_eq!(intake.take_or(&other), Some(Next::Other(7)));
-        assert_eq!(intake.take_now(), None);
+        assert_eq!(intake.take_now(), Ok('a'));
+        assert_eq!(intake.take_now(), Ok('b'));
+        assert_eq!(intake.take_now(), Err(TryRecvError::Empty));
         assert_eq!(vitals.predict.queue_length.load(Ordering::Relaxed), 0);
         assert!(vitals.predict.taken_at.load() >= vitals.predict.filled_at.load());
+        // What ends each of these waits is there before.
+        let (sender, other) = crossbeam_channel::bounded(1);
+        sender.send(7).unwrap();
+        intake.wait_or(&other);
+        assert_eq!(other.recv(), Ok(7));
+        assert!(lane.offer('d').is_ok());
+        intake.wait_or(&other);
+        assert_eq!(intake.take_now(), Ok('d'));
         drop(lane);
-        sender.send(8).unwrap();
-        assert_eq!(intake.take_or(&other), Some(Next::Other(8)));
-        assert_eq!(intake.take_or(&other), None);
+        intake.wait_or(&other);
+        assert_eq!(intake.take_now(), Err(TryRecvError::Disconnected));
     }
 }

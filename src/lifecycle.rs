@@ -139,6 +139,13 @@ pub fn abort() -> ! {
 pub struct Waker(Arc<UnixStream>);
 
 impl Waker {
+    /// Wakes nobody.
+    #[cfg(test)]
+    pub(crate) fn idle() -> Self {
+        let (waker, _) = UnixStream::pair().unwrap();
+        Waker(Arc::new(waker))
+    }
+
     /// Wakes it up.
     pub fn wake(&self) {
         // A full pipe has woken it already.

@@ -34,7 +34,7 @@ impl From<&Config> for Limits {
 /// A prediction worker that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Worker {
-    /// Since when it has been on its present prediction; `None` if it is idle.
+    /// Since when it has been on its present slice, or on a prediction of one; `None` if it is idle.
     pub busy_since: Option<Stamp>,
     /// Whether another has taken its place, or will at once: the main thread wakes up when a worker
     /// becomes stuck that may have a substitute.
@@ -118,7 +118,7 @@ impl Snapshot {
                 let since = seat.busy_since.load();
                 Worker {
                     busy_since: known(since),
-                    substituted: seat.substituted.load(Ordering::Acquire) || gets_substitute(since),
+                    substituted: seat.is_substituted() || gets_substitute(since),
                 }
             })
             .collect();
@@ -180,7 +180,8 @@ impl Snapshot {
         }
     }
 
-    /// Whether a worker has been on its present prediction for `stall_timeout`.
+    /// Whether a worker has made no progress for `stall_timeout`: it has finished no slice and no
+    /// prediction for as long.
     pub fn is_stuck(&self, worker: &Worker) -> bool {
         worker
             .busy_since

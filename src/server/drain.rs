@@ -149,7 +149,7 @@ impl Server {
     fn refuse_what_is_left(&mut self, deadline: Instant) {
         let vitals = Arc::clone(&self.context.vitals);
         loop {
-            while let Some(job) = self.left_over.take_now() {
+            while let Ok(job) = self.left_over.take_now() {
                 job.refuse(admission::draining(), clock::instant());
             }
             if vitals.answers_owed.load(Ordering::Acquire) == 0 || clock::instant() >= deadline {

@@ -18,10 +18,9 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::acceptor::{self, Lanes};
 use crate::admission::Admission;
-use crate::budget::Budget;
 use crate::canary;
 use crate::cgroup::Cgroup;
-use crate::clock::{self, ProcessClock};
+use crate::clock;
 use crate::config::{Config, Yielding};
 use crate::context::Context;
 use crate::error::StartError;
@@ -32,10 +31,9 @@ use crate::http::page;
 use crate::http::socket::SocketFile;
 use crate::job::Job;
 use crate::lane::{self, Intake, LaneKind};
-use crate::lifecycle::{Signals, Waker};
-use crate::logging::{AccessLog, ClientLog, FailureLog, Logging};
+use crate::lifecycle::Signals;
+use crate::logging::{AccessLog, ClientLog, Logging};
 use crate::metrics::Exporter;
-use crate::model::slot::Slot;
 use crate::model::{LoadError, Model, ModelSource};
 use crate::route::ListenerKind;
 use crate::supervise::notify::Notifications;
@@ -43,15 +41,11 @@ use crate::supervise::watchdog::{SelfProbe, Watchdog};
 use crate::supervise::{Crew, Watch};
 use crate::sys::{self, Slice};
 use crate::systemd::ServiceManager;
-use crate::vitals::Vitals;
-use crate::worker::{self, Begun};
+use crate::worker::{self, Suspended};
 
 use self::drain::DRAIN_TICK;
 use self::loader::{Loader, News};
 use self::sockets::Sockets;
-
-/// Room for jobs beyond one for each connection: probes whose client left them behind.
-const PROBE_QUEUE_SPARE: usize = 16;
 
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +101,7 @@ impl Server {
         let waker = signals
             .waker()
             .map_err(|error| failed("open a pipe", &error))?;
-        let (context, trial_wanted) = new_context(config, Arc::clone(&faults), waker);
+        let (context, trial_wanted) = Context::new(config, Arc::clone(&faults), waker);
         context.vitals.cgroup.store(&cgroup.read());
         let (mut crew, acceptor_sender, left_over) =
             start_crew(&context, trial_wanted, logging, faults)
@@ -276,38 +270,6 @@ impl Server {
     }
 }
 
-/// Makes what all threads share, and what wakes the canary.
-fn new_context(
-    config: Config,
-    faults: Arc<dyn Faults>,
-    waker: Waker,
-) -> (Arc<Context>, Receiver<()>) {
-    let limits = &config.limits;
-    let probe_queue = limits.max_connections + limits.max_probe_connections + PROBE_QUEUE_SPARE;
-    let vitals = Arc::new(Vitals::new(
-        ProcessClock::new(config.tick()),
-        (config.predict_queue, config.predict_workers),
-        (probe_queue, config.probe_workers),
-    ));
-    let budget = Budget::new(
-        config.max_buffered,
-        // Each worker may have a substitute.
-        limits.max_connections + 2 * config.predict_workers,
-    );
-    let (trial_wanted, wanted) = crossbeam_channel::bounded(1);
-    let context = Arc::new(Context {
-        budget: Arc::new(budget),
-        config,
-        vitals,
-        model: Slot::default(),
-        failure_log: FailureLog::new("predictions failed"),
-        trial_wanted,
-        waker,
-        faults,
-    });
-    (context, wanted)
-}
-
 /// Starts the log, the acceptor, both lanes' workers and the canary.
 fn start_crew(
     context: &Arc<Context>,
@@ -318,8 +280,9 @@ fn start_crew(
     let (predict, predict_intake) = lane::lane(LaneKind::Predict, &context.vitals);
     let (probe, probe_intake) = lane::lane(LaneKind::Probe, &context.vitals);
     let worker = |intake: &Intake<Job>| {
-        let (context, intake, begun) = (Arc::clone(context), intake.clone(), Begun::new());
-        move |seat| worker::run(&context, seat, &intake, &begun)
+        let (context, intake) = (Arc::clone(context), intake.clone());
+        let suspended = Suspended::new();
+        move |seat| worker::run(&context, seat, &intake, &suspended)
     };
     let mut crew = Crew::new(Arc::clone(context), worker(&predict_intake));
     crew.start("log".to_owned(), logging.runner(faults))?;

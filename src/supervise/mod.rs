@@ -114,9 +114,7 @@ impl Crew {
         self.members.retain_mut(|member| {
             let how = member.reap();
             if let (Some(how), Some(seat)) = (&how, member.seat)
-                && context.vitals.predict.workers[seat]
-                    .substituted
-                    .swap(false, Ordering::AcqRel)
+                && context.vitals.predict.workers[seat].vacate()
             {
                 let name = &member.name;
                 log::info!("thread {name} has come to its end ({how}); it had been substituted");
@@ -159,15 +157,21 @@ impl Crew {
         for (seat, worker) in lane.workers.iter().enumerate() {
             let since = worker.busy_since.load();
             let stuck = since != Stamp::NEVER && now.since(since) >= limit;
-            if !stuck || evidence <= since || worker.substituted.load(Ordering::Acquire) {
+            if !stuck || evidence <= since || worker.is_substituted() {
                 continue;
             }
             let taken = |seat: &usize| self.members.iter().any(|other| other.seat == Some(*seat));
             let Some(free) = (0..lane.workers.len()).find(|seat| !taken(seat)) else {
                 return Ok(());
             };
-            self.start_predictor(free)?;
-            worker.substituted.store(true, Ordering::Release);
+            if !worker.substitute(since) {
+                continue;
+            }
+            if let Err(error) = self.start_predictor(free) {
+                // Where it retires already, it is replaced like any other that has ended.
+                worker.vacate();
+                return Err(error);
+            }
             log::warn!(
                 "thread {} has been on its prediction for {}, and others come to an end: {} takes its place",
                 worker::thread_name(LaneKind::Predict, seat),

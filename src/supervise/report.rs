@@ -134,7 +134,7 @@ fn lines(context: &Context, failure: &Failure, snapshot: &Snapshot) -> Vec<Strin
                 },
             ),
         };
-        if seat.substituted.load(Ordering::Acquire) {
+        if seat.is_substituted() {
             line.push_str(", substituted");
         }
         let _ = write!(line, "; {}", kernel_state(thread_id));

@@ -1,6 +1,6 @@
 //! The stamps of a lane: its queue, its workers, and the job each of them is on.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +18,18 @@ pub struct Task {
     pub rows: Option<usize>,
 }
 
+/// Whose a worker's place in the lane is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Place {
+    /// Its own.
+    Own = 0,
+    /// A substitute's: it retires when its job comes to an end.
+    Substituted = 1,
+    /// A substitute's, and it knows: it takes up no new job.
+    Retiring = 2,
+}
+
 /// The seat of one worker thread of a lane.
 #[derive(Debug, Default)]
 pub struct WorkerVitals {
@@ -29,28 +41,19 @@ pub struct WorkerVitals {
     pub busy_since: AtomicStamp,
     /// What it may be expected to take from then on, in nanoseconds.
     expected: AtomicU64,
-    /// Another thread has taken its place: it retires when its job comes to an end.
-    pub substituted: AtomicBool,
+    /// How far another thread has taken its place, see [`Place`].
+    place: AtomicU8,
     /// The thread's id in the kernel (gettid(2)).
     pub thread_id: AtomicU32,
     task: Mutex<Option<Task>>,
 }
 
-/// Stands for the expected service time of a job that is as good as done.
-const ENDS: u64 = u64::MAX;
-
 impl WorkerVitals {
     /// Notes that the thread is on a job from `now` on, and what that may be expected to take.
     pub fn begin(&self, now: Stamp, expected: Duration) {
-        let nanos = u64::try_from(expected.as_nanos()).unwrap_or(ENDS);
-        self.expected.store(nanos.min(ENDS - 1), Ordering::Relaxed);
+        let nanos = u64::try_from(expected.as_nanos()).unwrap_or(u64::MAX);
+        self.expected.store(nanos, Ordering::Relaxed);
         self.busy_since.store(now);
-    }
-
-    /// Notes that the job is as good as done: its client has the answer before the thread is idle, and
-    /// may have asked the next thing by then.
-    pub fn ends(&self) {
-        self.expected.store(ENDS, Ordering::Relaxed);
     }
 
     /// For how long it may still be expected to be on its present job; `None` where nobody is to wait
@@ -59,18 +62,14 @@ impl WorkerVitals {
     /// A job that takes longer than was expected is taken to be about to end, until it has been going
     /// on for `overdue`: then as much again is the better guess.
     pub fn residual(&self, now: Stamp, overdue: Duration) -> Option<Duration> {
-        if !self.alive.load(Ordering::Acquire) || self.substituted.load(Ordering::Acquire) {
+        if !self.alive.load(Ordering::Acquire) || self.is_substituted() {
             return None;
         }
         let since = self.busy_since.load();
         if since == Stamp::NEVER {
             return Some(Duration::ZERO);
         }
-        let expected = self.expected.load(Ordering::Relaxed);
-        if expected == ENDS {
-            return Some(Duration::from_nanos(1));
-        }
-        let expected = Duration::from_nanos(expected);
+        let expected = Duration::from_nanos(self.expected.load(Ordering::Relaxed));
         let elapsed = now.since(since);
         if elapsed >= expected && elapsed >= overdue {
             return Some(elapsed);
@@ -81,6 +80,46 @@ impl WorkerVitals {
                 .saturating_sub(elapsed)
                 .max(Duration::from_nanos(1)),
         )
+    }
+
+    /// Whether another thread has its place.
+    pub fn is_substituted(&self) -> bool {
+        self.place.load(Ordering::Acquire) != Place::Own as u8
+    }
+
+    /// Gives its place to a substitute that is about to be started, if it is still on the job it has
+    /// been on since `since`; says whether that is so.
+    ///
+    /// The worker clears its stamp before it looks whether it retires, and the stamp is read here after
+    /// the place was given away, all in one order: so a worker that comes to an end meanwhile either
+    /// retires or keeps its place.
+    pub fn substitute(&self, since: Stamp) -> bool {
+        self.place.store(Place::Substituted as u8, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        self.busy_since.load() == since || !self.take_back()
+    }
+
+    /// Takes its place back for it; `false` where it is too late for that, as it retires.
+    pub fn take_back(&self) -> bool {
+        self.moves(Place::Substituted, Place::Own)
+    }
+
+    /// Whether the thread, which has come to the end of a job, is to take up no other.
+    pub fn retires(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.is_substituted() && self.moves(Place::Substituted, Place::Retiring)
+    }
+
+    /// Frees the seat of a thread that has ended; says whether it had been substituted.
+    pub fn vacate(&self) -> bool {
+        self.place.swap(Place::Own as u8, Ordering::AcqRel) != Place::Own as u8
+    }
+
+    fn moves(&self, from: Place, to: Place) -> bool {
+        let (from, to) = (from as u8, to as u8);
+        self.place
+            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
     }
 
     /// Notes what the thread is on.
@@ -213,8 +252,7 @@ impl LaneVitals {
     /// Number of workers on a job now.
     pub fn busy(&self) -> usize {
         let busy = |worker: &&WorkerVitals| {
-            let substituted = worker.substituted.load(Ordering::Acquire);
-            worker.busy_since.load() != Stamp::NEVER && !substituted
+            worker.busy_since.load() != Stamp::NEVER && !worker.is_substituted()
         };
         self.workers.iter().filter(busy).count()
     }
@@ -222,7 +260,7 @@ impl LaneVitals {
     /// Number of substitutes that run.
     pub fn substitutes(&self) -> usize {
         let left = |worker: &&WorkerVitals| {
-            worker.alive.load(Ordering::Acquire) && worker.substituted.load(Ordering::Acquire)
+            worker.alive.load(Ordering::Acquire) && worker.is_substituted()
         };
         self.workers.iter().filter(left).count()
     }
@@ -267,6 +305,24 @@ mod tests {
             lane.record_service_time(Duration::from_millis(8));
         }
         assert!(lane.service_time() < Duration::from_millis(9));
+    }
+
+    #[test]
+    fn a_worker_that_moves_as_it_gets_a_substitute_retires_or_keeps_its_place() {
+        let seat = WorkerVitals::default();
+        seat.begin(Stamp(5), Duration::ZERO);
+        assert!(seat.substitute(Stamp(5)), "it is stuck");
+        assert!(seat.is_substituted() && seat.retires());
+        assert!(!seat.take_back(), "it retires");
+        assert!(seat.vacate() && !seat.is_substituted());
+        // It came to its end before the place was given away, and did not see that.
+        seat.busy_since.store(Stamp::NEVER);
+        assert!(!seat.retires());
+        assert!(!seat.substitute(Stamp(5)), "it moves");
+        assert!(!seat.is_substituted() && !seat.retires());
+        seat.begin(Stamp(9), Duration::ZERO);
+        assert!(!seat.substitute(Stamp(5)), "it is on another job");
+        assert!(!seat.vacate());
     }
 
     #[test]

@@ -37,6 +37,17 @@ pub(super) struct Place<'a> {
     pub(super) seat: &'a WorkerVitals,
 }
 
+/// What a turn came to.
+pub(super) enum Progress {
+    /// More is to be computed.
+    Suspended(Batch),
+    /// This is the reply. The request holds nothing of the lane any more, nor of the budget but for
+    /// what the reply itself takes.
+    Replied(Pledge, Reply),
+    /// Nobody waits for it.
+    Dropped,
+}
+
 /// A prediction that has begun.
 pub(super) struct Batch {
     pledge: Pledge,
@@ -67,15 +78,19 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Takes a prediction up; `None` where it is not worth computing, and has been answered or has
-    /// nobody who waits for one.
+    /// Takes a prediction up and, where it is worth computing, works on it for one turn from `began` on.
     pub(super) fn begin(
         place: Place<'_>,
         pledge: Pledge,
         body: Body,
         dialect: Dialect,
-    ) -> Option<Self> {
+        began: Stamp,
+    ) -> Progress {
         let started = clock::instant();
+        let refuse = |pledge: Pledge, refusal: RequestError| {
+            let reply = pledge.refusal(refusal, started);
+            Progress::Replied(pledge, reply)
+        };
         let waiting_time = started.saturating_duration_since(pledge.arrived);
         let at_dequeue = pledge.ticket().map(|ticket| {
             ticket.claim.take_up();
@@ -83,22 +98,20 @@ impl Batch {
         });
         if !pledge.is_wanted() {
             // Its connection has counted it: the client left, or was answered 504.
-            return None;
+            return Progress::Dropped;
         }
         if let Some(AtDequeue::Refuse(refusal)) = at_dequeue {
-            pledge.refuse(refusal, started);
-            return None;
+            return refuse(pledge, refusal);
         }
         let Some(served) = place.context.model.get() else {
-            pledge.refuse(admission::loading(), started);
-            return None;
+            return refuse(pledge, admission::loading());
         };
         let rest = pledge.ticket().map(|ticket| {
             let cost = ticket.claim.cost();
             cost.whole.saturating_sub(cost.turn)
         });
         let left = rest.filter(|rest| !rest.is_zero());
-        Some(Batch {
+        let batch = Batch {
             pledge,
             dialect,
             served,
@@ -120,7 +133,8 @@ impl Batch {
             working: Charge::new(&place.context.budget),
             charge: Charge::new(&place.context.budget),
             left: left.map(|left| Left::new(&place.context.vitals, left)),
-        })
+        };
+        batch.turn(place, began)
     }
 
     /// What the log calls it.
@@ -131,10 +145,10 @@ impl Batch {
         }
     }
 
-    /// Works on it for one turn, from `began` on; gives it back where more is to be done.
-    pub(super) fn turn(mut self, place: Place<'_>, began: Stamp) -> Option<Self> {
+    /// Works on it for one turn, from `began` on.
+    pub(super) fn turn(mut self, place: Place<'_>, began: Stamp) -> Progress {
         if !self.pledge.is_wanted() {
-            return None;
+            return Progress::Dropped;
         }
         if self.done > 0
             && let Some(left) = &mut self.left
@@ -154,13 +168,12 @@ impl Batch {
         let result = match advanced {
             Ok(None) => {
                 place.lane.finished_from.advance(began);
-                return Some(self);
+                return Progress::Suspended(self);
             }
             Ok(Some(payload)) => Ok(payload),
             Err(error) => Err(error),
         };
-        self.finish(place, began, result);
-        None
+        self.finish(place, began, result)
     }
 
     /// Has it wait for its next turn, and says what the rest may be expected to take: as long as others
@@ -236,11 +249,13 @@ impl Batch {
         })
     }
 
-    /// Counts how it ended, and answers.
-    fn finish(self, place: Place<'_>, began: Stamp, result: Result<Payload, RequestError>) {
-        let Batch {
-            pledge, mut charge, ..
-        } = self;
+    /// Counts how it ended, gives back what it holds, and makes the reply.
+    fn finish(
+        self,
+        place: Place<'_>,
+        began: Stamp,
+        result: Result<Payload, RequestError>,
+    ) -> Progress {
         let lane = place.lane;
         match &result {
             Ok(_) => {
@@ -255,22 +270,34 @@ impl Batch {
                 }
             }
             Err(error) => {
-                // What an answer had grown to that came to nothing.
-                charge.clear();
                 if error.code == Code::PredictionFailed {
                     lane.finished_from.advance(began);
                     place.context.prediction_failed();
                 }
             }
         }
-        place.seat.ends();
-        pledge.answer(Reply {
+        // The fields that are not named here are dropped with this function: instances, output,
+        // working memory and what was left to do.
+        let Batch {
+            pledge,
+            mut charge,
+            rows,
+            waiting_time,
+            service_time,
+            ..
+        } = self;
+        if result.is_err() {
+            // What an answer had grown to that came to nothing.
+            charge.clear();
+        }
+        let reply = Reply {
             result,
             charge: Some(charge),
-            rows: self.rows.as_ref().map(Rows::len),
-            waiting_time: self.waiting_time,
-            service_time: self.service_time,
-        });
+            rows: rows.as_ref().map(Rows::len),
+            waiting_time,
+            service_time,
+        };
+        Progress::Replied(pledge, reply)
     }
 }
 

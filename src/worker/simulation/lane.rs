@@ -1,4 +1,4 @@
-//! The lane itself: arrivals meet the server's own admission, and workers its own queue and turns.
+//! The lane itself: arrivals meet the server's own admission, and workers its own queue and scheduler.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::super::turns::{Class, Turns};
+use super::super::scheduler::{Scheduler, SuspendedQueue};
 use super::{Arrival, Outcome};
 use crate::admission::{self, Admission, Ask, AtDequeue, SLICE_ROWS_MIN, TURN};
 use crate::clock::{self, ProcessClock};
 use crate::config::{FairBy, MaxWait};
 use crate::error::Code;
 use crate::job::Ticket;
-use crate::lane::{Intake, Lane, LaneKind, lane};
+use crate::lane::{Intake, Lane, LaneKind, Next, lane};
 use crate::vitals::{Left, Phase, Vitals};
 
 /// How the lane is set up.
@@ -21,6 +21,8 @@ use crate::vitals::{Left, Phase, Vitals};
 pub(super) struct Setup {
     pub(super) workers: usize,
     pub(super) queue: usize,
+    /// Executions that may be suspended.
+    pub(super) suspended: usize,
     pub(super) max_wait: MaxWait,
     pub(super) is_fair: bool,
 }
@@ -40,7 +42,6 @@ struct Begun {
 
 /// What ends a worker's turn.
 struct Busy {
-    class: Class,
     began: Duration,
     job: Begun,
     turn: Duration,
@@ -55,9 +56,8 @@ pub(super) struct Simulation<'a> {
     admission: Admission,
     lane: Lane<Queued>,
     intake: Intake<Queued>,
-    begun: std::collections::VecDeque<Begun>,
-    current: Vec<Option<Begun>>,
-    turns: Vec<Turns>,
+    suspended: SuspendedQueue<Begun>,
+    schedulers: Vec<Scheduler<Queued, Begun>>,
     busy: Vec<Option<Busy>>,
     ends: BinaryHeap<Reverse<(Duration, usize)>>,
 }
@@ -73,6 +73,8 @@ pub(super) fn run(setup: &Setup, arrivals: &[Arrival]) -> Vec<Outcome> {
         seat.alive.store(true, Ordering::Release);
     }
     let (lane, intake) = lane(LaneKind::Predict, &vitals);
+    let suspended = SuspendedQueue::new(setup.suspended);
+    let scheduler = || Scheduler::new(intake.clone(), suspended.clone());
     let mut simulation = Simulation {
         arrivals,
         outcomes: vec![None; arrivals.len()],
@@ -84,10 +86,9 @@ pub(super) fn run(setup: &Setup, arrivals: &[Arrival]) -> Vec<Outcome> {
         ),
         vitals,
         lane,
+        schedulers: (0..setup.workers).map(|_| scheduler()).collect(),
         intake,
-        begun: std::collections::VecDeque::new(),
-        current: (0..setup.workers).map(|_| None).collect(),
-        turns: (0..setup.workers).map(|_| Turns::default()).collect(),
+        suspended,
         busy: (0..setup.workers).map(|_| None).collect(),
         ends: BinaryHeap::new(),
     };
@@ -164,36 +165,31 @@ impl Simulation<'_> {
         };
         let offered = self.lane.offer(Queued { index, ticket });
         assert!(offered.is_ok(), "whoever is admitted has a place");
-        if let Some(idle) = self.busy.iter().position(Option::is_none) {
-            self.begin_turn(idle);
+        self.begin_turns();
+    }
+
+    /// Has every idle worker do what is next, if anything is.
+    fn begin_turns(&mut self) {
+        for worker in 0..self.busy.len() {
+            if self.busy[worker].is_none() {
+                self.begin_turn(worker);
+            }
         }
     }
 
-    /// Has a worker do what is next, if anything is.
     fn begin_turn(&mut self, worker: usize) {
-        loop {
-            if self.turns[worker].next() == Class::Begun
-                && let Some(job) = self.next_begun(worker)
-            {
-                return self.work(worker, Class::Begun, job);
-            }
-            if let Some(queued) = self.intake.take_now() {
-                if let Some(job) = self.take_up(queued) {
-                    return self.work(worker, Class::Queued, job);
+        while let Ok(next) = self.schedulers[worker].next_now() {
+            match next {
+                Next::Other(job) => return self.work(worker, TURN, job),
+                Next::Job(queued) => {
+                    let turn = queued.ticket.claim.cost().turn;
+                    if let Some(job) = self.take_up(queued) {
+                        return self.work(worker, turn, job);
+                    }
+                    self.schedulers[worker].end(Duration::ZERO, None);
                 }
-                continue;
             }
-            if let Some(job) = self.next_begun(worker) {
-                return self.work(worker, Class::Begun, job);
-            }
-            return;
         }
-    }
-
-    fn next_begun(&mut self, worker: usize) -> Option<Begun> {
-        self.current[worker]
-            .take()
-            .or_else(|| self.begun.pop_front())
     }
 
     /// Decides what becomes of a job that has been taken from the queue.
@@ -226,7 +222,7 @@ impl Simulation<'_> {
         })
     }
 
-    fn work(&mut self, worker: usize, class: Class, mut job: Begun) {
+    fn work(&mut self, worker: usize, expected: Duration, mut job: Begun) {
         if !job.done.is_zero() {
             job.left.take(TURN);
         }
@@ -238,26 +234,16 @@ impl Simulation<'_> {
         } else {
             left.min(TURN.max(row * u32::try_from(SLICE_ROWS_MIN).unwrap()))
         };
-        let expected = match class {
-            Class::Queued => job._ticket.claim.cost().turn,
-            Class::Begun => TURN,
-        };
         let seat = &self.vitals.predict.workers[worker];
         seat.begin(self.vitals.clock.now(), expected);
         let began = self.now();
         self.ends.push(Reverse((began + turn, worker)));
-        self.busy[worker] = Some(Busy {
-            class,
-            began,
-            job,
-            turn,
-        });
+        self.busy[worker] = Some(Busy { began, job, turn });
     }
 
     fn end_turn(&mut self) {
         let Reverse((_, worker)) = self.ends.pop().unwrap();
         let Busy {
-            class,
             began,
             mut job,
             turn,
@@ -268,25 +254,12 @@ impl Simulation<'_> {
         job.done += turn;
         let arrival = self.arrivals[job.index];
         let unfinished = job.done < arrival.service;
-        let others = self.current[worker].is_some() || !self.begun.is_empty();
-        let class = if unfinished && !others {
-            Class::Begun
-        } else {
-            class
-        };
-        let other_has_work = match class {
-            Class::Queued => unfinished || others,
-            Class::Begun => !self.intake.is_empty(),
-        };
         let time = self.now() - began;
-        self.turns[worker].had(class, time, other_has_work);
         if unfinished {
             job.left = Left::new(&self.vitals, arrival.service - job.done);
-            match class {
-                Class::Begun => self.current[worker] = Some(job),
-                Class::Queued => self.begun.push_back(job),
-            }
+            self.schedulers[worker].end(time, Some(job));
         } else {
+            self.schedulers[worker].end(time, None);
             let lane = &self.vitals.predict;
             lane.record_service_time(arrival.service);
             lane.service.record(40 * arrival.rows, arrival.service, 1);
@@ -305,13 +278,13 @@ impl Simulation<'_> {
             };
             self.settle(job.index, outcome);
         }
-        self.begin_turn(worker);
+        self.begin_turns();
     }
 
     /// Nobody's part of the work may stay behind, or it would weigh on admission for ever.
     fn check_nothing_is_left(&self) {
         let work = &self.vitals.predict.work;
-        assert!(self.intake.is_empty() && self.begun.is_empty());
+        assert!(self.intake.is_empty() && self.suspended.is_empty());
         assert_eq!(work.admitted(), 0);
         assert_eq!(
             (work.waiting(), work.turns(), work.begun()),

@@ -41,6 +41,7 @@ fn outcomes(policy: Policy, workers: usize, arrivals: &[Arrival]) -> Vec<Outcome
         let setup = Setup {
             workers,
             queue: QUEUE,
+            suspended: 1024,
             max_wait: MaxWait::Auto,
             is_fair: false,
         };

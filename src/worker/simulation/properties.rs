@@ -13,6 +13,7 @@ fn setup(workers: usize) -> Setup {
     Setup {
         workers,
         queue: 256,
+        suspended: 1024,
         max_wait: MaxWait::Auto,
         is_fair: false,
     }
@@ -30,6 +31,7 @@ fn random_run(seed: u64) -> (Setup, Vec<Arrival>) {
     let setup = Setup {
         workers,
         queue: 1 + (random.next() % 300) as usize,
+        suspended: [1, 2, 8, 1024][(random.next() % 4) as usize],
         max_wait,
         is_fair: random.next().is_multiple_of(2),
     };
