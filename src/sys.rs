@@ -6,6 +6,8 @@
 //! for descriptors that are inherited by number. Everything about scheduling is a wish: where the kernel
 //! or a seccomp filter refuses, that is logged once at debug and the server goes on.
 
+mod peer;
+
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +19,8 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
 use crate::clock;
+
+pub use self::peer::{Peer, has_ended, has_input, has_waiting, is_gone_within, peer};
 
 /// Starts a named thread; the name shows in `ps -L` and `top -H` (15 bytes at most).
 ///
@@ -282,36 +286,6 @@ pub fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::R
     }
 }
 
-/// Looks, without waiting, whether the peer of a socket has closed or shut down its sending half.
-pub fn peer_has_left(socket: impl AsFd) -> bool {
-    leaves_within(socket, Duration::ZERO)
-}
-
-/// Waits for `patience`, or until the peer of a socket has left or somebody has shut it down; says
-/// which.
-pub fn leaves_within(socket: impl AsFd, patience: Duration) -> bool {
-    #[cfg(target_os = "linux")]
-    let flags = PollFlags::RDHUP;
-    #[cfg(not(target_os = "linux"))]
-    let flags = PollFlags::HUP;
-    let mut set = [PollFd::new(&socket, flags)];
-    let looked = rustix::event::poll(&mut set, Some(&timespec(patience)));
-    let gone = PollFlags::HUP | PollFlags::ERR | flags;
-    looked.is_ok_and(|ready| ready > 0) && set[0].revents().intersects(gone)
-}
-
-/// Looks, without waiting, whether a socket has bytes to read and its peer is still there.
-pub fn has_input(socket: impl AsFd) -> bool {
-    #[cfg(target_os = "linux")]
-    let flags = PollFlags::IN | PollFlags::RDHUP;
-    #[cfg(not(target_os = "linux"))]
-    let flags = PollFlags::IN;
-    let mut set = [PollFd::new(&socket, flags)];
-    let looked = rustix::event::poll(&mut set, Some(&timespec(Duration::ZERO)));
-    let came = set[0].revents();
-    looked.is_ok_and(|ready| ready > 0) && came == PollFlags::IN
-}
-
 /// Takes over a descriptor that whoever started this process has left open for it by number, and has
 /// it closed in programs that this one starts.
 ///
@@ -414,14 +388,6 @@ mod defer {
     }
 }
 
-/// Looks, without waiting, whether a socket has come to its end with nothing left to read.
-pub fn has_ended(socket: impl AsFd) -> bool {
-    match rustix::net::recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-        Ok((_, count)) => count == 0,
-        Err(error) => !matches!(error, Errno::AGAIN | Errno::INTR),
-    }
-}
-
 /// Takes off a socket what has arrived, up to some KiB, and drops it; never waits.
 pub fn discard_now(socket: impl AsFd) {
     // An error is the client's leaving, and then there is nothing to take.
@@ -507,14 +473,16 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
-        assert!(!peer_has_left(&server));
+        assert_eq!(peer(&server, Duration::ZERO), Peer::Open);
         client.shutdown(Shutdown::Write).unwrap();
         let deadline = clock::instant() + Duration::from_secs(5);
         assert_eq!(
             wait_readable(&[server.as_fd()], Some(deadline)).unwrap(),
             Wait::Ready(0)
         );
-        assert!(peer_has_left(&server));
+        assert_eq!(peer(&server, Duration::ZERO), Peer::Finished);
+        assert!(!is_gone_within(&server, Duration::ZERO));
+        drop(client);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::error::{Code, RequestError};
 use crate::http::answer::{self, Answer, Persistence};
+use crate::http::client_watch::ClientWatch;
 use crate::http::context::ListenerContext;
 use crate::http::exchange;
 use crate::http::head::Head;
@@ -106,6 +107,7 @@ pub(crate) fn serve(listener: &ListenerContext, client: Peer, buffers: &mut Buff
         input: Input::new(place, input, listener),
         output,
         priority,
+        watch: ClientWatch::new(clock::instant()),
         answers: 0,
         makes_room: false,
         probed: None,
@@ -135,6 +137,8 @@ struct Connection<'a> {
     /// An answer's head, as it is written.
     output: &'a mut Vec<u8>,
     priority: &'a mut Priority,
+    /// Whether the client of the present request is still there.
+    watch: ClientWatch,
     /// Answers given on this connection.
     answers: u64,
     /// Somebody needs its room: it is closed after the answer that is ready.
@@ -164,7 +168,9 @@ impl Connection<'_> {
 
     /// Reads one request and answers it.
     fn exchange(&mut self) -> Result<After, End> {
-        let head = match self.input.read_head(self.answers > 0)? {
+        let head = self.input.read_head(self.answers > 0)?;
+        self.watch = ClientWatch::new(clock::instant());
+        let head = match head {
             Ok(head) => head,
             Err(error) => return self.answer_unreadable(&error),
         };
@@ -247,7 +253,13 @@ impl Connection<'_> {
         {
             Err(too_many_statuses())
         } else {
-            exchange::ask_probe(http, self.entry(), probe, &asked.request_id)?
+            exchange::ask_probe(
+                http,
+                &self.input.place.entry,
+                &mut self.watch,
+                probe,
+                &asked.request_id,
+            )?
         };
         let answer = match reply.map(|reply| reply.result) {
             Ok(Ok(payload)) => Answer::from(payload),
@@ -306,8 +318,8 @@ impl Connection<'_> {
             // It owes nobody anything meanwhile, so it may be closed in favour of a fresh one.
             let later = &self.listener.pace.later;
             let wait = self.listener.slot_for_answer(later);
-            if !wait.is_zero() && (!self.entry().enter(State::Paced) || self.waits_in_vain(wait)) {
-                return Err(End::Closed);
+            if !wait.is_zero() {
+                self.wait_for_next(wait)?;
             }
         }
         Ok(after)
@@ -329,17 +341,30 @@ impl Connection<'_> {
         if !self.entry().enter(State::Held) {
             return Err(End::Closed);
         }
-        let in_vain = self.waits_in_vain(wait);
-        self.makes_room = !self.entry().is(State::Held);
-        if in_vain && !self.makes_room {
+        let entry = &self.input.place.entry;
+        let has_departed = self.watch.departs_within(entry, State::Held, wait);
+        self.makes_room = !entry.is(State::Held);
+        if has_departed {
             return Err(End::Closed);
         }
         Ok(())
     }
 
-    /// Waits for a slot, unless the client leaves or somebody closes the connection before.
-    fn waits_in_vain(&self, wait: Duration) -> bool {
-        sys::leaves_within(self.socket(), wait)
+    /// Waits for a slot before the next request is read, unless there will be none or somebody closes
+    /// the connection before.
+    fn wait_for_next(&mut self, wait: Duration) -> Result<(), End> {
+        let entry = &self.input.place.entry;
+        if !entry.enter(State::Paced) {
+            return Err(End::Closed);
+        }
+        if self.watch.departs_within(entry, State::Paced, wait) {
+            if !self.input.has_more() {
+                return Err(End::Closed);
+            }
+            // It has sent its last requests, and half-closed behind them.
+            sys::sleep(wait);
+        }
+        Ok(())
     }
 
     /// Writes an answer and settles what becomes of the connection.

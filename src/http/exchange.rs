@@ -15,12 +15,12 @@ use crate::admission;
 use crate::clock::{self, Stamp};
 use crate::context::Context;
 use crate::error::{Code, RequestError};
+use crate::http::client_watch::ClientWatch;
 use crate::http::context::HttpContext;
 use crate::http::input::End;
 use crate::http::table::{Entry, State};
 use crate::job::{Body, Dialect, Job, Pending, Probe, ProbeKind, Reply, Ticket};
 use crate::probe;
-use crate::sys;
 use crate::vitals::{Outcome, Owed, Phase};
 
 /// When a waiting connection looks whether its client is still there: first shortly before a worker is
@@ -44,7 +44,7 @@ const NO_STATUS: &str = "no probe worker could answer; /livez?verbose may say wh
 /// without one.
 pub(crate) fn ask(
     http: &HttpContext,
-    entry: &Entry,
+    (entry, watch): (&Entry, &mut ClientWatch),
     (body, dialect): (Body, Dialect),
     request_id: &Arc<str>,
     ticket: Ticket,
@@ -66,10 +66,7 @@ pub(crate) fn ask(
                 return Ok(Ok(reply));
             }
             let first_look = expected_wait.mul_f32(CLIENT_CHECK_PART);
-            await_reply(http, entry, &pending, deadline, first_look).inspect_err(|_| {
-                vitals.counts.clients.abandoned.increment();
-                vitals.outcomes.ended(Outcome::Abandoned, arrived);
-            })
+            await_reply(http, (entry, watch), &pending, deadline, first_look)
         }
         Err(TrySendError::Full(_)) => Ok(Err(admission::queue_full(&vitals.predict))),
         Err(TrySendError::Disconnected(_)) => {
@@ -88,6 +85,7 @@ pub(crate) fn ask(
 pub(crate) fn ask_probe(
     http: &HttpContext,
     entry: &Entry,
+    watch: &mut ClientWatch,
     probe: Probe,
     request_id: &Arc<str>,
 ) -> Result<Result<Reply, RequestError>, End> {
@@ -131,11 +129,11 @@ pub(crate) fn ask_probe(
             pending.abandon();
             return answer_here(&probe);
         }
-        // A client that half-closes behind its question gets its answer all the same, if soon.
-        let has_left = patience > PROBE_PATIENCE && sys::peer_has_left(&entry.socket);
-        let late = clock::instant() >= deadline;
+        let now = clock::instant();
+        let has_departed = watch.has_departed(entry, now);
+        let late = now >= deadline;
         // As in `await_reply`, a job that nobody has received keeps its connection here.
-        if late || has_left && pending.is_received() {
+        if late || has_departed && pending.is_received() {
             pending.abandon();
             return if late {
                 Ok(Err(deadline_exceeded(arrived)))
@@ -171,20 +169,28 @@ fn deadline_exceeded(arrived: Instant) -> RequestError {
     RequestError::new(Code::DeadlineExceeded, text)
 }
 
+/// Waits for the reply to an admitted prediction, and looks meanwhile whether its client is still
+/// there. A client that departs is counted, and nothing that comes after that is told or counted.
 fn await_reply(
     http: &HttpContext,
-    entry: &Entry,
+    (entry, watch): (&Entry, &mut ClientWatch),
     pending: &Pending,
     deadline: Instant,
     first_look: Duration,
 ) -> Result<Result<Reply, RequestError>, End> {
-    let context = &http.context;
+    let vitals = &http.context.vitals;
     let arrived = clock::instant();
     let mut patience = first_look.clamp(CLIENT_CHECK_FIRST, CLIENT_CHECK_LAST);
+    let mut has_departed = false;
     loop {
-        let look = deadline.min(clock::instant() + patience);
+        let now = clock::instant();
+        let look = deadline.min(now + patience);
+        let look = watch.decides_at(now).map_or(look, |at| at.min(look));
         patience = (patience * 2).min(CLIENT_CHECK_LAST);
         match pending.reply.recv_deadline(look) {
+            Ok(_) | Err(RecvTimeoutError::Disconnected) if has_departed => {
+                return Err(End::Closed);
+            }
             Ok(reply) => return Ok(Ok(reply)),
             Err(RecvTimeoutError::Disconnected) => {
                 let text =
@@ -193,21 +199,27 @@ fn await_reply(
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
-        if sys::peer_has_left(&entry.socket) {
+        let now = clock::instant();
+        if !has_departed && watch.has_departed(entry, now) {
+            has_departed = true;
             pending.abandon();
-            if !pending.is_received() && clock::instant() < deadline {
-                // The acceptor's intake has one place for each connection: no other connection may
-                // take this one's while its job is in there, or a probe would find none.
-                patience = CLIENT_CHECK_FIRST;
-                continue;
-            }
-            return Err(End::Closed);
+            vitals.counts.clients.abandoned.increment();
+            vitals.outcomes.ended(Outcome::Abandoned, arrived);
         }
-        if context.vitals.phase() == Phase::Stopped {
+        if has_departed {
+            if pending.is_received() || now >= deadline {
+                return Err(End::Closed);
+            }
+            // The acceptor's intake has one place for each connection: no other connection may
+            // take this one's while its job is in there, or a probe would find none.
+            patience = CLIENT_CHECK_FIRST;
+            continue;
+        }
+        if vitals.phase() == Phase::Stopped {
             pending.abandon();
             return Ok(Err(admission::draining()));
         }
-        if clock::instant() >= deadline {
+        if now >= deadline {
             pending.abandon();
             return Ok(Err(deadline_exceeded(arrived)));
         }

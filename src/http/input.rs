@@ -209,7 +209,8 @@ impl<'a> Input<'a> {
                 continue;
             };
             self.pieces += 1;
-            if !wait.is_zero() && sys::leaves_within(&self.place.entry.socket, wait) {
+            // A client that half-closes behind its body is to be read to the end.
+            if !wait.is_zero() && sys::is_gone_within(&self.place.entry.socket, wait) {
                 return Err(End::Closed);
             }
             waited += wait;
@@ -230,6 +231,11 @@ impl<'a> Input<'a> {
     pub(crate) fn consume(&mut self, count: usize) {
         self.buffer.copy_within(count..self.filled, 0);
         self.filled -= count;
+    }
+
+    /// Whether something the client has sent is still to be read.
+    pub(crate) fn has_more(&self) -> bool {
+        self.filled > 0 || sys::has_input(&self.place.entry.socket)
     }
 
     /// Size of the request's body, where the whole of it has arrived with the head.

@@ -195,7 +195,7 @@ impl Listener {
 
     /// Whether a connection waits to be accepted.
     pub fn has_waiting(&self) -> bool {
-        sys::has_input(&self.socket)
+        sys::has_waiting(&self.socket)
     }
 
     /// When it last took a connection.

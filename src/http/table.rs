@@ -496,8 +496,9 @@ mod tests {
         let place = table.enter(socket, None, &open).unwrap();
         assert!(place.entry.enter(State::Held));
         assert_eq!(table.make_room(1), Eviction::Done);
-        let woken = sys::leaves_within(&place.entry.socket, Duration::from_secs(5));
-        assert!(woken && !place.entry.is(State::Held));
+        let seen = sys::peer(&place.entry.socket, Duration::from_secs(5));
+        assert_eq!(seen, sys::Peer::Finished, "it is woken");
+        assert!(!place.entry.is(State::Held));
         assert_eq!(table.make_room(1), Eviction::Soon, "it is not asked twice");
         assert!(place.entry.enter(State::Writing));
         assert_eq!((&place.entry.socket).write(b"503").unwrap(), 3);
@@ -519,6 +520,12 @@ mod tests {
         )
         .unwrap();
         assert_eq!(table.make_room(1), Eviction::Soon);
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(
+            table.make_room(1),
+            Eviction::Soon,
+            "nor if its client half-closes"
+        );
         drop(place);
     }
 

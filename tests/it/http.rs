@@ -510,7 +510,7 @@ fn work_for_a_client_that_has_left_is_dropped_before_it_is_computed() {
     eventually("the worker is busy", || server.busy() == 1);
     let left = server.begin(&instance(action::PANIC, 2.0));
     eventually("one waits", || server.queued() == 1);
-    drop(left);
+    left.reset();
     eventually("its leaving is counted", || {
         server.status()["predictions"]["abandoned"] == 1
     });

@@ -15,6 +15,7 @@ mod clients;
 mod drill;
 mod exhaustion;
 mod faults;
+mod half_close;
 mod http;
 mod lifecycle;
 mod limits;

@@ -353,7 +353,7 @@ fn a_scrape_is_answered_while_every_worker_hangs_and_the_queue_is_full() {
     eprintln!("scraped while both cores compute: {times:?}");
     assert!(times[10] < Duration::from_millis(50), "{times:?}");
     // One of those that wait leaves, and is dropped.
-    drop(queued.pop());
+    queued.pop().unwrap().reset();
     let abandoned = "lanekeeper_predictions_total{outcome=\"abandoned\"}";
     eventually("it is counted", || {
         grown(abandoned, &full, &scrape(&server)) == 1.0

@@ -228,7 +228,7 @@ fn a_batch_whose_client_has_left_is_not_computed_to_its_end() {
     (actions[0], actions[40]) = (action::BLOCK, action::PANIC);
     let large = server.begin(&batch(&actions));
     eventually("the batch has begun", || has_hung(&server));
-    drop(large);
+    large.reset();
     eventually("its client's leaving is known", || {
         server.status()["predictions"]["abandoned"] == 1
     });

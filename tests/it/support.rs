@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -22,6 +22,9 @@ use self::script::{Commands, Source};
 /// Longest wait for anything that should happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Where nobody listens.
+const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
 const ARGS: &str = "LANEKEEPER_TEST_ARGS";
 const SOURCE: &str = "LANEKEEPER_TEST_SOURCE";
 
@@ -30,7 +33,7 @@ pub struct Server {
     child: Child,
     /// Lines of stderr so far.
     pub log: Arc<Mutex<Vec<String>>>,
-    /// Main listener.
+    /// Main listener; [`NO_ADDRESS`] where that is a Unix socket.
     pub main: SocketAddr,
     /// Probe listener, if there is one.
     pub probe: Option<SocketAddr>,
@@ -132,7 +135,13 @@ impl Server {
             "--nocapture",
             "--test-threads=1",
         ]);
-        let args = [&["lanekeeper", "--listen", "127.0.0.1:0"], args].concat();
+        let listens = args.iter().any(|arg| arg.starts_with("--listen="));
+        let listen: &[&str] = if listens {
+            &[]
+        } else {
+            &["--listen=127.0.0.1:0"]
+        };
+        let args = [&["lanekeeper"], listen, args].concat();
         command
             .env(ARGS, args.join("\x1f"))
             .env(SOURCE, source)
@@ -159,7 +168,7 @@ impl Server {
         Server {
             child,
             log,
-            main: address(line, "listening on ").unwrap(),
+            main: address(line, "listening on ").unwrap_or(NO_ADDRESS),
             probe: address(line, "probes on "),
         }
     }
@@ -366,6 +375,17 @@ impl Connection {
 
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Half-closes the connection: nothing more will be sent, the answer is waited for.
+    pub fn finish_sending(&self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Leaves with a reset, which no server can take for a half-close.
+    pub fn reset(self) {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Reads one answer; `None` where the connection ends or times out first.

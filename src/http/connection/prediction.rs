@@ -10,6 +10,7 @@ use crate::config::FairBy;
 use crate::error::{Code, RequestError};
 use crate::http::answer::Answer;
 use crate::http::body::BodyDecoder;
+use crate::http::client_watch::ClientWatch;
 use crate::http::exchange;
 use crate::http::head::{Framing, Head};
 use crate::http::input::{BodyFailure, End};
@@ -40,9 +41,11 @@ impl Connection<'_> {
             asked.head.accept.as_deref(),
         );
         let asked_at = clock::instant();
+        // The body has come since.
+        self.watch = ClientWatch::new(asked_at);
         let reply = match exchange::ask(
             &self.listener.http,
-            self.entry(),
+            (&self.input.place.entry, &mut self.watch),
             (body, dialect),
             &asked.request_id,
             ticket,

@@ -1,0 +1,260 @@
+//! Tells whether the client of a request is still there: a half-close is no departure.
+//!
+//! Used by the connection's thread. A client may shut down its sending half behind its request and
+//! wait for the answer (RFC 9112 section 9.6 calls it a half-close). On TCP the FIN of such a client
+//! and that of one that has closed its socket look the same, so the time decides: a FIN soon after the
+//! request's last byte is a half-close, a later one a departure.
+
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::http::table::{Entry, State};
+use crate::sys::{self, Peer};
+
+/// A FIN that has come within this after the request's last byte is a half-close.
+const HALF_CLOSE_WITHIN: Duration = Duration::from_millis(250);
+
+/// How often a wait looks to its connection's state where the socket cannot wake it.
+const STATE_CHECK: Duration = Duration::from_millis(10);
+
+/// What is known of the client of one request.
+#[derive(Debug)]
+pub(crate) struct ClientWatch {
+    /// A FIN that is there by then is a half-close.
+    decides_at: Instant,
+    seen: Seen,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// Neither of the two below.
+    Undecided,
+    /// A FIN behind its request: it waits for the answer, and only a reset or a full close counts.
+    HalfClose,
+    /// It was still open after [`HALF_CLOSE_WITHIN`]: any FIN is a departure.
+    Open,
+}
+
+impl ClientWatch {
+    /// Watches the client of a request whose last byte came at `last_byte`.
+    pub(crate) fn new(last_byte: Instant) -> Self {
+        ClientWatch {
+            decides_at: last_byte + HALF_CLOSE_WITHIN,
+            seen: Seen::Undecided,
+        }
+    }
+
+    /// When to look next so that half-closes and departures are told apart, where that is still open
+    /// at `now`.
+    pub(crate) fn decides_at(&self, now: Instant) -> Option<Instant> {
+        (self.seen == Seen::Undecided && self.decides_at > now).then_some(self.decides_at)
+    }
+
+    /// Looks at `now`, without waiting, whether the client has departed.
+    ///
+    /// The first look after the time for half-closes decides: where it comes late, a FIN may have been
+    /// there in time, and an answer too many is better than one too few.
+    pub(crate) fn has_departed(&mut self, entry: &Entry, now: Instant) -> bool {
+        match sys::peer(&entry.socket, Duration::ZERO) {
+            Peer::Open => {
+                if self.seen == Seen::Undecided && now >= self.decides_at {
+                    self.seen = Seen::Open;
+                }
+                false
+            }
+            Peer::Finished if self.seen == Seen::Open => true,
+            Peer::Finished => {
+                self.seen = Seen::HalfClose;
+                false
+            }
+            Peer::Gone => true,
+        }
+    }
+
+    /// Waits for `patience` in `state`; returns at once with `true` where the client departs, and with
+    /// `false` where somebody moves the connection to another state.
+    pub(crate) fn departs_within(
+        &mut self,
+        entry: &Entry,
+        state: State,
+        patience: Duration,
+    ) -> bool {
+        let end = clock::instant() + patience;
+        loop {
+            let now = clock::instant();
+            if !entry.is(state) || self.has_departed(entry, now) {
+                return entry.is(state);
+            }
+            if now >= end {
+                return false;
+            }
+            if self.seen == Seen::HalfClose {
+                // A shutdown of the reading half here no longer wakes whoever waits.
+                sys::is_gone_within(&entry.socket, STATE_CHECK.min(end - now));
+            } else {
+                let until = self.decides_at(now).map_or(end, |at| at.min(end));
+                sys::peer(&entry.socket, until - now);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::os::unix::net::UnixStream;
+    use std::sync::atomic::AtomicUsize;
+
+    use socket2::{SockRef, Socket};
+
+    use super::*;
+    use crate::http::table::Table;
+
+    /// What a client does, and when in milliseconds after its request's last byte it is looked at.
+    enum Step {
+        FinishesSending,
+        Closes,
+        Resets,
+        Look(u64, bool),
+    }
+    use Step::{Closes, FinishesSending, Look, Resets};
+
+    trait Client {
+        fn finish_sending(&self);
+        fn reset(&self);
+    }
+
+    impl Client for TcpStream {
+        fn finish_sending(&self) {
+            self.shutdown(Shutdown::Write).unwrap();
+        }
+        fn reset(&self) {
+            SockRef::from(self)
+                .set_linger(Some(Duration::ZERO))
+                .unwrap();
+        }
+    }
+
+    impl Client for UnixStream {
+        fn finish_sending(&self) {
+            self.shutdown(Shutdown::Write).unwrap();
+        }
+        fn reset(&self) {}
+    }
+
+    fn check(name: &str, client: impl Client, server: Socket, steps: &[Step]) {
+        let (table, open) = (Table::new(1, Duration::ZERO), AtomicUsize::new(0));
+        let place = table.enter(server, None, &open).unwrap();
+        let start = clock::instant();
+        let mut watch = ClientWatch::new(start);
+        let mut client = Some(client);
+        for step in steps {
+            // What a loopback peer does is there when its call returns.
+            match step {
+                FinishesSending => client.as_ref().unwrap().finish_sending(),
+                Closes => drop(client.take()),
+                Resets => {
+                    client.as_ref().unwrap().reset();
+                    drop(client.take());
+                }
+                Look(millis, expected) => {
+                    let now = start + Duration::from_millis(*millis);
+                    let departed = watch.has_departed(&place.entry, now);
+                    assert_eq!(departed, *expected, "{name}, after {millis} ms");
+                }
+            }
+        }
+    }
+
+    fn tcp() -> (TcpStream, Socket) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0.into())
+    }
+
+    #[test]
+    fn a_fin_soon_after_the_request_is_a_half_close_and_a_later_one_a_departure() {
+        let table: [(&str, Vec<Step>); 6] = [
+            (
+                "a half-close, however long the answer takes",
+                vec![
+                    FinishesSending,
+                    Look(0, false),
+                    Look(240, false),
+                    Look(60_000, false),
+                ],
+            ),
+            (
+                "a half-close that is first looked for late",
+                vec![
+                    Look(100, false),
+                    FinishesSending,
+                    Look(900, false),
+                    Look(9000, false),
+                ],
+            ),
+            (
+                "a departure after the time for half-closes",
+                vec![
+                    Look(16, false),
+                    Look(250, false),
+                    FinishesSending,
+                    Look(260, true),
+                ],
+            ),
+            (
+                "a close after that",
+                vec![Look(250, false), Closes, Look(251, true), Look(900, true)],
+            ),
+            ("a reset at once", vec![Resets, Look(1, true)]),
+            (
+                "a reset after a half-close",
+                vec![FinishesSending, Look(16, false), Resets, Look(300, true)],
+            ),
+        ];
+        for (name, steps) in &table {
+            let (client, server) = tcp();
+            check(name, client, server, steps);
+        }
+    }
+
+    #[test]
+    fn on_unix_sockets_a_close_is_seen_at_once_and_a_half_close_is_none() {
+        let table: [(&str, Vec<Step>); 4] = [
+            ("a close at once", vec![Closes, Look(1, true)]),
+            (
+                "a half-close",
+                vec![FinishesSending, Look(16, false), Look(900, false)],
+            ),
+            (
+                "a close after a half-close",
+                vec![FinishesSending, Look(16, false), Closes, Look(17, true)],
+            ),
+            (
+                "a late half-close",
+                vec![Look(250, false), FinishesSending, Look(260, true)],
+            ),
+        ];
+        for (name, steps) in &table {
+            let (client, server) = UnixStream::pair().unwrap();
+            let server = Socket::from(std::os::fd::OwnedFd::from(server));
+            check(name, client, server, steps);
+        }
+    }
+
+    #[test]
+    fn a_wait_ends_where_a_half_closed_connection_has_to_make_room() {
+        let (client, server) = tcp();
+        client.shutdown(Shutdown::Write).unwrap();
+        let (table, open) = (Table::new(1, Duration::ZERO), AtomicUsize::new(0));
+        let place = table.enter(server, None, &open).unwrap();
+        assert!(place.entry.enter(State::Held));
+        let mut watch = ClientWatch::new(clock::instant());
+        assert!(!watch.departs_within(&place.entry, State::Held, Duration::from_millis(1)));
+        assert_eq!(watch.seen, Seen::HalfClose);
+        // No other client is there: this one is asked to make room.
+        let hour = Duration::from_secs(3600);
+        assert!(place.entry.enter(State::Answering));
+        assert!(!watch.departs_within(&place.entry, State::Held, hour));
+    }
+}

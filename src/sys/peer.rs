@@ -1,0 +1,75 @@
+//! How the other end of a socket stands, looked at without reading from it.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+
+use super::timespec;
+
+/// What is known of the peer of a connected socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// It may still send.
+    Open,
+    /// It has shut down its sending half, or closed a TCP connection: the two look the same.
+    Finished,
+    /// It has reset the connection or closed both halves, or somebody here has shut them down.
+    Gone,
+}
+
+/// Waits for `patience`, or until the peer of a socket is no longer open; says how it stands.
+///
+/// Only Linux tells of a peer that has finished.
+pub fn peer(socket: impl AsFd, patience: Duration) -> Peer {
+    #[cfg(target_os = "linux")]
+    let finished = PollFlags::RDHUP;
+    #[cfg(not(target_os = "linux"))]
+    let finished = PollFlags::empty();
+    let seen = poll_one(socket, finished, patience);
+    if seen.intersects(PollFlags::HUP | PollFlags::ERR) {
+        Peer::Gone
+    } else if seen.intersects(finished) {
+        Peer::Finished
+    } else {
+        Peer::Open
+    }
+}
+
+/// Waits for `patience`, or until the peer of a socket is [`Peer::Gone`]; says which. What has arrived
+/// before a half-close can still be read.
+pub fn is_gone_within(socket: impl AsFd, patience: Duration) -> bool {
+    let seen = poll_one(socket, PollFlags::empty(), patience);
+    seen.intersects(PollFlags::HUP | PollFlags::ERR)
+}
+
+/// Looks, without waiting, whether a listening socket has a connection to accept.
+pub fn has_waiting(listener: impl AsFd) -> bool {
+    poll_one(listener, PollFlags::IN, Duration::ZERO) == PollFlags::IN
+}
+
+/// Looks, without waiting, whether a connected socket has bytes to read.
+pub fn has_input(socket: impl AsFd) -> bool {
+    let looked = rustix::net::recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    looked.is_ok_and(|(_, count)| count > 0)
+}
+
+/// Waits for `patience`, or until one of `flags`, an error or a hang-up shows on a descriptor; returns
+/// what shows.
+fn poll_one(descriptor: impl AsFd, flags: PollFlags, patience: Duration) -> PollFlags {
+    let mut set = [PollFd::new(&descriptor, flags)];
+    match rustix::event::poll(&mut set, Some(&timespec(patience))) {
+        Ok(ready) if ready > 0 => set[0].revents(),
+        Ok(_) | Err(_) => PollFlags::empty(),
+    }
+}
+
+/// Looks, without waiting, whether a socket has come to its end with nothing left to read.
+pub fn has_ended(socket: impl AsFd) -> bool {
+    match rustix::net::recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((_, count)) => count == 0,
+        Err(error) => !matches!(error, Errno::AGAIN | Errno::INTR),
+    }
+}
