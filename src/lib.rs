@@ -28,8 +28,8 @@
 //! A *lane* is one bounded queue and the workers reserved to it (in papers: a bulkhead). *Waiting
 //! time* is spent in the queue, *service time* with a worker, *sojourn time* is both. A *trial* is a
 //! prediction on the model's own row with a known answer; the *canary* makes it. A worker is *stuck*
-//! when it has been on its present prediction for `--stall-timeout`; a *substitute* is a worker that
-//! takes the place of a stuck one.
+//! when nothing it works on has made progress (a slice or a prediction finished) for
+//! `--stall-timeout`; a *substitute* is a worker that takes the place of a stuck one.
 
 use std::ffi::OsString;
 use std::io::Write as _;

@@ -161,7 +161,7 @@ pub struct ServeArgs {
     #[arg(long, env = "LANEKEEPER_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub request_timeout: Duration,
 
-    /// A worker on one prediction for this long is stuck; /livez fails when all are
+    /// A worker that has made no progress (a slice or a prediction finished) for this long is stuck; /livez fails when all are
     #[arg(long, env = "LANEKEEPER_STALL_TIMEOUT", value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub stall_timeout: Duration,
 

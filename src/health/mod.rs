@@ -127,8 +127,8 @@ impl Check {
 
 /// Makes the checks of a probe and returns the first that fails.
 ///
-/// Liveness compares time stamps alone: it fails where a worker has been on its present prediction
-/// for `stall_timeout` and none of the others moves or is idle; where predictions wait and none was
+/// Liveness compares time stamps alone: it fails where a worker has made no progress for
+/// `stall_timeout` and none of the others moves or is idle; where predictions wait and none was
 /// taken up for as long; where the acceptor is gone or has been on one job for as long; or where a
 /// model that had passed its trial has failed every one for as long and nothing else succeeded.
 /// Readiness also says whether a prediction made now would work; load alone never turns it. The
@@ -147,7 +147,7 @@ pub fn degradation(snapshot: &Snapshot) -> Option<String> {
     }
     let replaced = snapshot.stuck().filter(|worker| worker.substituted).count();
     Some(format!(
-        "{stuck} of {} prediction workers have been on their present prediction for --stall-timeout ({}) or longer, {replaced} of them replaced",
+        "{stuck} of {} prediction workers have made no progress for --stall-timeout ({}) or longer, {replaced} of them replaced",
         snapshot.workers.len(),
         format_duration(snapshot.limits.stall_timeout),
     ))
@@ -198,7 +198,7 @@ fn workers_move(snapshot: &Snapshot) -> Outcome {
     let limit = format_duration(snapshot.limits.stall_timeout);
     if snapshot.limits.any_stuck_is_fatal && snapshot.stuck().next().is_some() {
         return Err(format!(
-            "{} of {} prediction workers have been on their present prediction for --stall-timeout ({limit}) or longer, and --stall-policy is any",
+            "{} of {} prediction workers have made no progress for --stall-timeout ({limit}) or longer, and --stall-policy is any",
             snapshot.stuck().count(),
             snapshot.workers.len(),
         ));
@@ -216,7 +216,7 @@ fn workers_move(snapshot: &Snapshot) -> Outcome {
         return Ok(());
     }
     Err(format!(
-        "all {counted} prediction workers have been on their present prediction for --stall-timeout ({limit}) or longer",
+        "all {counted} prediction workers have made no progress for --stall-timeout ({limit}) or longer",
     ))
 }
 

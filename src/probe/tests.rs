@@ -54,7 +54,7 @@ fn a_probe_is_plain_ok_or_the_text_and_verbose_lists_the_checks() {
         &stuck,
         &verbose,
         500,
-        "Service has stopped completing predictions\n[+]acceptor ok\n[+]predictions ok\n[-]workers failed: all 1 prediction workers have been on their present prediction for --stall-timeout (1m) or longer\n[+]inference ok\nlivez check failed\n",
+        "Service has stopped completing predictions\n[+]acceptor ok\n[+]predictions ok\n[-]workers failed: all 1 prediction workers have made no progress for --stall-timeout (1m) or longer\n[+]inference ok\nlivez check failed\n",
     );
 }
 
@@ -95,7 +95,7 @@ fn one_check_alone_may_be_asked_for() {
         &stuck,
         &only("workers"),
         500,
-        "Service has stopped completing predictions\n[-]workers failed: all 1 prediction workers have been on their present prediction for --stall-timeout (1m) or longer\n",
+        "Service has stopped completing predictions\n[-]workers failed: all 1 prediction workers have made no progress for --stall-timeout (1m) or longer\n",
     );
     let verbose = Probe {
         verbose: true,

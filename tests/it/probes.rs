@@ -290,7 +290,7 @@ fn a_verdict_that_changes_is_one_log_line_and_a_lost_one_a_report_where_kubelet_
         told.contains("predictions wait")
     });
     for part in [
-        "/livez fails: all 2 prediction workers have been on their present prediction",
+        "/livez fails: all 2 prediction workers have made no progress",
         "predict-0 (thread ",
         "predict-1 (thread ",
         " has been on request first-1 for ",

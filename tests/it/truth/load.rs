@@ -2,6 +2,7 @@
 
 use super::judge::Truth;
 use super::matrix::{ROW, Row, STEP, Step};
+use super::stage::until;
 use crate::support::action::{ANSWER, BLOCK, COMPUTE, SLEEP};
 
 pub const ROWS: &[Row] = &[
@@ -82,6 +83,29 @@ pub const ROWS: &[Row] = &[
             Step {
                 does: "they end too",
                 act: |stage| stage.release(),
+                hold: 300,
+                ..STEP
+            },
+        ],
+        ..ROW
+    },
+    Row {
+        name: "every worker is on one batch for more than twice the limit, slice by slice",
+        args: &["--request-timeout=20s"],
+        steps: &[
+            Step {
+                does: "two batches of 150 rows begin, of which 16 take a third of the limit",
+                act: |stage| {
+                    stage.batches(2, 150, SLEEP, 20.0);
+                    until("both workers are on one", || stage.server.busy() == 2);
+                },
+                hold: 1_900,
+                check: |stage| assert_eq!(stage.server.busy(), 2, "they are still at it"),
+                ..STEP
+            },
+            Step {
+                does: "they end",
+                act: |stage| stage.await_batches(),
                 hold: 300,
                 ..STEP
             },

@@ -179,6 +179,21 @@ impl Stage {
         }
     }
 
+    /// Sends batches, each of so many rows that all do the same.
+    pub fn batches(&mut self, count: usize, rows: usize, what: f64, value: f64) {
+        let body = serde_json::json!({"instances": vec![[what, value]; rows]}).to_string();
+        for _ in 0..count {
+            self.held.push(self.server.begin(&body));
+        }
+    }
+
+    /// Waits for the answers to all that were sent.
+    pub fn await_batches(&mut self) {
+        for mut held in self.held.drain(..) {
+            assert_eq!(held.read().status, 200);
+        }
+    }
+
     /// Gives a command after which so many hang, and waits until they do.
     pub fn hang_by(&mut self, command: &str, count: usize) {
         let before = self.marks("fixture: hangs");

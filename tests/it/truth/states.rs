@@ -81,6 +81,15 @@ const STATES: &[State] = &[
         systemd: NOTHING,
     },
     State {
+        name: "a large batch that makes progress, however long it takes",
+        proofs: &[(
+            "every worker is on one batch for more than twice the limit, slice by slice",
+            1,
+        )],
+        kubernetes: NOTHING,
+        systemd: NOTHING,
+    },
+    State {
         name: "little CPU: other processes or a quota take it",
         proofs: &[
             ("other processes take every core", 1),
