@@ -61,6 +61,32 @@ pub enum Code {
 }
 
 impl Code {
+    /// All there are, in the order of their declaration.
+    pub const ALL: [Code; 22] = [
+        Code::MalformedRequest,
+        Code::InvalidJson,
+        Code::InvalidInput,
+        Code::NotFound,
+        Code::MethodNotAllowed,
+        Code::RequestTimeout,
+        Code::ContentTooLarge,
+        Code::UnsupportedMediaType,
+        Code::ExpectationFailed,
+        Code::HeadTooLarge,
+        Code::NotImplemented,
+        Code::VersionNotSupported,
+        Code::PredictionFailed,
+        Code::Internal,
+        Code::Overloaded,
+        Code::QueueFull,
+        Code::Expired,
+        Code::Loading,
+        Code::Draining,
+        Code::TooManyConnections,
+        Code::OverBudget,
+        Code::DeadlineExceeded,
+    ];
+
     /// Returns the `snake_case` name that clients may match on.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -132,6 +158,16 @@ impl Code {
         }
     }
 }
+
+// A kind that is not listed has no place to be counted at.
+const _: () = {
+    let mut place = 0;
+    while place < Code::ALL.len() {
+        assert!(Code::ALL[place] as usize == place);
+        place += 1;
+    }
+    assert!(Code::ALL.len() == Code::DeadlineExceeded as usize + 1);
+};
 
 /// The status code of a refusal for overload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

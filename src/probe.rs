@@ -5,6 +5,7 @@
 //! `?verbose` one line a check.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
@@ -202,6 +203,12 @@ fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
             "accepted": counts.connections.value(),
         },
         "clients": clients,
+        "malformed": counts.clients.malformed_reasons.latest().map(|most| json!({
+            "reason": one_line(&most.text),
+            "count": most.count,
+            "client": most.client,
+        })),
+        "responses": responses_json(context),
         "buffered": {"bytes": context.budget.bytes(), "bytes_max": context.budget.bytes_max()},
         "cgroup": cgroup_json(&vitals.cgroup.load()),
         "predictions": {
@@ -222,6 +229,19 @@ fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
     let mut json = body.to_string().into_bytes();
     json.push(b'\n');
     Payload::json(OK, json)
+}
+
+/// Answers by status code, and those that have one by `code`.
+fn responses_json(context: &Context) -> serde_json::Value {
+    let (mut by_status, mut by_code) = (BTreeMap::new(), BTreeMap::new());
+    let overload = context.config.overload.overload_status;
+    for (status, code, count) in context.vitals.responses.by_code(overload) {
+        *by_status.entry(status).or_insert(0) += count;
+        if let Some(code) = code {
+            by_code.insert(code.as_str(), count);
+        }
+    }
+    json!({"status": by_status, "code": by_code})
 }
 
 fn lane_json(lane: &LaneVitals, now: Stamp) -> serde_json::Value {

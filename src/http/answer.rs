@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use tiny_http::{HTTPVersion, Header, Response, StatusCode};
 
-use crate::error::{OverloadStatus, RequestError};
+use crate::error::{Code, OverloadStatus, RequestError};
 use crate::job::Payload;
 
 /// What a client gets.
@@ -22,6 +22,8 @@ use crate::job::Payload;
 pub struct Answer {
     /// Status code.
     pub status: u16,
+    /// The `code` of an error.
+    pub code: Option<Code>,
     /// Media type.
     pub content_type: &'static str,
     /// Content.
@@ -36,6 +38,7 @@ impl From<Payload> for Answer {
     fn from(payload: Payload) -> Self {
         Answer {
             status: payload.status,
+            code: None,
             content_type: payload.content_type,
             body: payload.body,
             retry_after: payload.retry_after,
@@ -53,6 +56,7 @@ impl Answer {
     /// An error in the one shape that errors have.
     pub fn error(error: &RequestError, request_id: &str, overload: OverloadStatus) -> Self {
         Answer {
+            code: Some(error.code),
             retry_after: error.retry_after,
             allow: error.allow,
             ..Answer::from(Payload::json(
@@ -221,7 +225,6 @@ pub fn send(writer: &mut impl Write, mut head: &[u8], mut body: &[u8]) -> io::Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Code;
 
     fn print(answer: &Answer, id: &str, persistence: Persistence) -> String {
         let mut head = b"left over".to_vec();

@@ -29,6 +29,7 @@ use crate::http::output::SocketWriter;
 use crate::http::page;
 use crate::http::refusal;
 use crate::http::table::{Entry, State};
+use crate::http::trace;
 use crate::job::{self, Probe, ProbeKind};
 use crate::priority::{Priority, Work};
 use crate::route::{self, Route};
@@ -203,14 +204,14 @@ impl Connection<'_> {
                     &self.reached_at(),
                     http.probe_address.as_ref(),
                 );
-                self.answer_free(&asked, Answer::text(200, page), false)
+                self.answer_other(&asked, Answer::text(200, page), None, false)
             }
             Ok(Route::Probe(probe)) => self.answer_probe(&asked, probe),
             Ok(Route::Metrics) => self.answer_scrape(&asked),
             Ok(Route::Predict) => self.answer_prediction(&mut asked),
             Err(error) => {
                 let answer = self.error(&error, &asked.request_id);
-                self.answer_free(&asked, answer, false)
+                self.answer_other(&asked, answer, Some(&error), false)
             }
         }
     }
@@ -229,10 +230,11 @@ impl Connection<'_> {
             Code::RequestTimeout => clients.head_timeout.increment(),
             Code::HeadTooLarge => clients.head_too_large.increment(),
             Code::OverBudget => clients.over_budget.increment(),
-            _ => clients.malformed.increment(),
+            _ => clients.not_sound(&error.text, trace::client(self.socket())),
         }
         let request_id = job::new_request_id();
         let answer = self.error(error, &request_id);
+        trace::other(self.socket(), None, &request_id, &answer, Some(error));
         self.hold_back()?;
         self.write(&answer, &request_id, Persistence::Close, true)?;
         Ok(After::Linger)
@@ -261,18 +263,12 @@ impl Connection<'_> {
                 &asked.request_id,
             )?
         };
-        let answer = match reply.map(|reply| reply.result) {
-            Ok(Ok(payload)) => Answer::from(payload),
-            Ok(Err(error)) | Err(error) => self.error(&error, &asked.request_id),
+        let (answer, error) = match reply.and_then(|reply| reply.result) {
+            Ok(payload) => (Answer::from(payload), None),
+            Err(error) => (self.error(&error, &asked.request_id), Some(error)),
         };
         vitals.probes.count(place, answer.status);
-        log::debug!(
-            "probe {} {} status {}",
-            asked.request_id,
-            asked.head.path,
-            answer.status
-        );
-        self.answer_free(asked, answer, true)
+        self.answer_other(asked, answer, error.as_ref(), true)
     }
 
     fn answer_scrape(&mut self, asked: &Asked) -> Result<After, End> {
@@ -280,14 +276,30 @@ impl Connection<'_> {
         let scrape = Owed::new(&http.exporter.scrapes);
         let accept = asked.head.accept.as_deref();
         // Whoever is refused is in nobody's way while it waits for its turn.
-        let (answer, _scrape) = match http.exporter.scrape(&http.context, accept) {
-            Ok(payload) => (Answer::from(payload), Some(scrape)),
+        match http.exporter.scrape(&http.context, accept) {
+            Ok(payload) => {
+                let _scrape = scrape;
+                self.answer_other(asked, Answer::from(payload), None, false)
+            }
             Err(error) => {
                 drop(scrape);
-                (self.error(&error, &asked.request_id), None)
+                let answer = self.error(&error, &asked.request_id);
+                self.answer_other(asked, answer, Some(&error), false)
             }
-        };
-        self.answer_free(asked, answer, false)
+        }
+    }
+
+    /// Gives an answer to what is no prediction, and has it in the log at `debug`.
+    fn answer_other(
+        &mut self,
+        asked: &Asked,
+        answer: Answer,
+        error: Option<&RequestError>,
+        is_probe: bool,
+    ) -> Result<After, End> {
+        let (head, request_id) = (Some(&asked.head), &asked.request_id);
+        trace::other(self.socket(), head, request_id, &answer, error);
+        self.answer_free(asked, answer, is_probe)
     }
 
     /// An error as this server answers it.
@@ -403,6 +415,9 @@ impl Connection<'_> {
         if !self.input.place.entry.enter(State::Writing) {
             return Err(End::Closed);
         }
+        // Whoever has its answer finds it counted.
+        let vitals = &self.listener.http.context.vitals;
+        vitals.responses.count(answer.status, answer.code);
         answer::print_head(answer, request_id, persistence, self.output);
         let body: &[u8] = if with_body { &answer.body } else { &[] };
         let patience = self.listener.http.context.config.limits.write_timeout;

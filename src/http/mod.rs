@@ -16,6 +16,7 @@ pub(crate) mod output;
 pub(crate) mod page;
 pub(crate) mod refusal;
 pub(crate) mod table;
+pub(crate) mod trace;
 
 pub mod answer;
 pub mod body;

@@ -9,6 +9,7 @@ use crate::admission;
 use crate::error::{Code, RequestError};
 use crate::http::answer::{self, Answer, Persistence};
 use crate::http::context::ListenerContext;
+use crate::http::trace;
 use crate::job;
 use crate::sys;
 
@@ -22,13 +23,14 @@ pub(crate) const TOO_MANY_OF_ONE: &str = "your address has as many connections o
 /// Answers 503 on a connection that is not served, without waiting for its client.
 pub(crate) fn refuse(listener: &ListenerContext, socket: &Socket, why: &str) {
     let refusal = RequestError::new(Code::TooManyConnections, why);
-    listener.http.context.vitals.refusals.count(refusal.code);
-    let refusal = refusal.retry_after(admission::retry_after(
-        &listener.http.context.vitals.predict,
-    ));
+    let vitals = &listener.http.context.vitals;
+    vitals.refusals.count(refusal.code);
+    let refusal = refusal.retry_after(admission::retry_after(&vitals.predict));
     let request_id = job::new_request_id();
     let overload = listener.http.context.config.overload.overload_status;
     let answer = Answer::error(&refusal, &request_id, overload);
+    trace::other(socket, None, &request_id, &answer, Some(&refusal));
+    vitals.responses.count(answer.status, answer.code);
     let mut bytes = Vec::with_capacity(1024);
     answer::print_head(&answer, &request_id, Persistence::Close, &mut bytes);
     bytes.extend_from_slice(&answer.body);

@@ -9,6 +9,7 @@ use super::Moment;
 use super::text::{Kind, Writer};
 use crate::budget::Budget;
 use crate::context::Context;
+use crate::error::Code;
 use crate::health::{self, Limits, Snapshot};
 use crate::job::ProbeKind;
 use crate::logging;
@@ -25,6 +26,7 @@ const LISTENERS: [&str; 2] = ["main", "probe"];
 pub(super) fn write(writer: &mut Writer, context: &Context, moment: &Moment) {
     let vitals = &*context.vitals;
     let snapshot = Snapshot::of(vitals, Limits::from(&context.config));
+    responses(writer, context);
     predictions(writer, vitals);
     times(writer, &vitals.outcomes);
     lanes(writer, vitals, moment);
@@ -35,6 +37,21 @@ pub(super) fn write(writer: &mut Writer, context: &Context, moment: &Moment) {
     pacing(writer, vitals);
     machine(writer, vitals);
     build(writer);
+}
+
+fn responses(writer: &mut Writer, context: &Context) {
+    let help = "Answers of any kind, by status code and, where the answer has one, its code.";
+    let mut family = writer.family(Counter, "lanekeeper_responses", help);
+    let overload = context.config.overload.overload_status;
+    for (status, code, count) in context.vitals.responses.by_code(overload) {
+        let status = status.to_string();
+        let labels = [
+            ("status", status.as_str()),
+            ("code", code.map_or("", Code::as_str)),
+        ];
+        let named = if code.is_some() { 2 } else { 1 };
+        family.sample(&labels[..named], count);
+    }
 }
 
 fn predictions(writer: &mut Writer, vitals: &Vitals) {

@@ -1,6 +1,8 @@
 //! How many requests ended how, and what clients did.
 
-use super::Counter;
+use std::net::IpAddr;
+
+use super::{Counter, Reasons};
 
 /// How many requests ended how.
 #[derive(Debug, Default)]
@@ -42,6 +44,8 @@ pub struct ClientCounts {
     pub per_address: Counter,
     /// Requests that were not sound HTTP, answered 400, 417, 501 or 505.
     pub malformed: Counter,
+    /// What was wrong with those.
+    pub malformed_reasons: Reasons,
     /// Request heads over a limit, answered 431.
     pub head_too_large: Counter,
     /// Request heads that did not arrive in time, answered 408.
@@ -59,6 +63,12 @@ pub struct ClientCounts {
 }
 
 impl ClientCounts {
+    /// Counts a request that was not sound HTTP.
+    pub fn not_sound(&self, reason: &str, client: Option<IpAddr>) {
+        self.malformed.increment();
+        self.malformed_reasons.note(reason, client);
+    }
+
     /// Every reason: its name, what happened in words, and its count.
     pub fn by_reason(&self) -> [(&'static str, &'static str, &Counter); 11] {
         [

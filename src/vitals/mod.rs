@@ -11,7 +11,9 @@ mod histogram;
 mod lane;
 mod outcomes;
 mod probes;
+mod reasons;
 mod reloads;
+mod responses;
 mod service;
 mod trials;
 mod work;
@@ -27,7 +29,9 @@ pub use self::histogram::{BOUNDS, Histogram, HistogramSnapshot, Timer};
 pub use self::lane::{LaneVitals, Task, WorkerVitals};
 pub use self::outcomes::{Outcome, Outcomes, Refusals};
 pub use self::probes::{ProbeVitals, Waits};
+pub use self::reasons::{Reason, Reasons};
 pub use self::reloads::Reloads;
+pub use self::responses::Responses;
 pub use self::service::{AtomicEstimate, Estimate, ServiceTime, ServiceTimes};
 pub use self::trials::{Failures, TrialVerdict, Trials};
 pub use self::work::{Announced, Claim, Cost, Left, Work};
@@ -186,6 +190,8 @@ pub struct Vitals {
     pub outcomes: Outcomes,
     /// What was refused, by `code`.
     pub refusals: Refusals,
+    /// Every answer, by status code and `code`.
+    pub responses: Responses,
     /// What probes were told, and how long they took.
     pub probes: ProbeVitals,
     /// Waits for the pace, on the main and on the probe listener.
@@ -230,6 +236,7 @@ impl Vitals {
             counts: Counts::default(),
             outcomes: Outcomes::default(),
             refusals: Refusals::default(),
+            responses: Responses::default(),
             probes: ProbeVitals::default(),
             paced: Default::default(),
             cgroup: CgroupVitals::default(),

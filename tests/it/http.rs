@@ -61,7 +61,7 @@ fn predictions_take_rows_or_objects_and_give_labels_and_vote_shares() {
         let id = response.field("x-request-id");
         server
             .logged()
-            .contains(&format!("request {id} status 200 rows 2 waiting"))
+            .contains(&format!("request request_id={id} client=127.0.0.1 "))
     });
 }
 

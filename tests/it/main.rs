@@ -31,5 +31,6 @@ mod sockets;
 mod structure;
 mod support;
 mod systemd;
+mod traces;
 mod train;
 mod truth;

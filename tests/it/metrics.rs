@@ -12,7 +12,7 @@ mod readme;
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
 /// Asks for metrics on the probe listener.
-fn scrape_as(server: &Server, method: &str, accept: &str) -> Response {
+pub fn scrape_as(server: &Server, method: &str, accept: &str) -> Response {
     let fields = format!("Host: a\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
     let request = format!("{method} /metrics HTTP/1.1\r\n{fields}");
     exchange(server.probe.unwrap(), &request)
@@ -80,14 +80,14 @@ fn check_histograms(text: &str, samples: &BTreeMap<String, f64>) {
     assert!(checked > 10, "only {checked} histograms");
 }
 
-fn scrape(server: &Server) -> BTreeMap<String, f64> {
+pub fn scrape(server: &Server) -> BTreeMap<String, f64> {
     let answer = scrape_as(server, "GET", "*/*");
     assert_eq!(answer.status, 200, "{answer:?}");
     parse(&answer.body)
 }
 
 /// What a series has grown by; both have to be there.
-fn grown(name: &str, before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) -> f64 {
+pub fn grown(name: &str, before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) -> f64 {
     let value = |samples: &BTreeMap<String, f64>| {
         *samples
             .get(name)
@@ -144,7 +144,9 @@ fn the_main_listener_has_metrics_only_where_there_is_no_other() {
 }
 
 /// Series that must be there before anything has happened, but for those of histograms.
-const FROM_THE_START: [&str; 24] = [
+const FROM_THE_START: [&str; 26] = [
+    "lanekeeper_responses_total{status=\"405\",code=\"method_not_allowed\"}",
+    "lanekeeper_responses_total{status=\"503\"}",
     "lanekeeper_predictions_total{outcome=\"ok\"}",
     "lanekeeper_predictions_total{outcome=\"rejected\"}",
     "lanekeeper_predictions_total{outcome=\"failed\"}",

@@ -16,7 +16,7 @@ fn experienced(args: &[&str]) -> Server {
 }
 
 /// Whether the model has begun with a row that blocks.
-fn has_hung(server: &Server) -> bool {
+pub fn has_hung(server: &Server) -> bool {
     server.logged().contains("fixture: hangs")
 }
 

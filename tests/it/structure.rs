@@ -75,3 +75,20 @@ fn files_stay_under_500_lines_without_their_tests() {
         assert!(lines < 500, "{} has {lines} lines", path.display());
     }
 }
+
+#[test]
+fn no_lock_is_taken_for_a_line_in_the_log() {
+    let files = [
+        "logging.rs",
+        "logging/access.rs",
+        "logging/failures.rs",
+        "logging/rate.rs",
+        "http/trace.rs",
+    ];
+    for file in files {
+        let text = fs::read_to_string(format!("{SRC}/{file}")).unwrap();
+        for lock in ["Mutex", "RwLock", ".lock()"] {
+            assert!(!text.contains(lock), "{file} has a {lock}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! A prediction on its connection: admission, the body, the job, the answer, and what is counted.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{After, Asked, Connection};
 use crate::admission::{self, Ask};
@@ -14,8 +14,9 @@ use crate::http::client_watch::ClientWatch;
 use crate::http::exchange;
 use crate::http::head::{Framing, Head};
 use crate::http::input::{BodyFailure, End};
+use crate::http::trace;
 use crate::job::{Body, Ticket};
-use crate::logging::Access;
+use crate::logging::Prediction;
 use crate::route;
 use crate::vitals::{Outcome, Owed, Phase};
 
@@ -60,24 +61,26 @@ impl Connection<'_> {
         outcomes.replied(code, waiting_time, service_time, asked_at);
         // Given back once the answer is written.
         let _held = reply.charge;
-        let answer = match reply.result {
+        let (answer, error) = match reply.result {
             Ok(payload) => {
                 counts.predicted.increment();
                 self.input.was_of_use();
-                Answer::from(payload)
+                (Answer::from(payload), None)
             }
             Err(error) => {
                 self.count(&error);
-                self.error(&error, &asked.request_id)
+                (self.error(&error, &asked.request_id), Some(error))
             }
         };
-        http.access_log.record(&Access {
-            request_id: &asked.request_id,
-            status: answer.status,
+        // What the lane refused was never in its queue.
+        let was_queued = code.is_none_or(|code| Outcome::of(code) != Outcome::Refused);
+        let told = Prediction {
+            model: None,
             rows,
-            waiting_time,
-            service_time,
-        });
+            times: was_queued.then_some((waiting_time, service_time)),
+            sojourn_time: arrived.elapsed(),
+        };
+        self.trace(asked, &answer, error.as_ref(), told);
         if service_time.is_zero() || (400..500).contains(&answer.status) {
             self.answer_free(asked, answer, false)
         } else {
@@ -96,14 +99,27 @@ impl Connection<'_> {
         let outcomes = &self.listener.http.context.vitals.outcomes;
         outcomes.ended(Outcome::of(error.code), arrived);
         let answer = self.error(error, &asked.request_id);
-        self.listener.http.access_log.record(&Access {
-            request_id: &asked.request_id,
-            status: answer.status,
+        let told = Prediction {
+            model: None,
             rows: None,
-            waiting_time: arrived.elapsed(),
-            service_time: Duration::ZERO,
-        });
+            times: None,
+            sojourn_time: arrived.elapsed(),
+        };
+        self.trace(asked, &answer, Some(error), told);
         self.answer_free(asked, answer, false)
+    }
+
+    /// Has a prediction in the log.
+    fn trace(
+        &self,
+        asked: &Asked,
+        answer: &Answer,
+        error: Option<&RequestError>,
+        told: Prediction<'_>,
+    ) {
+        let request = (&asked.head, &*asked.request_id);
+        let (http, socket) = (&self.listener.http, self.socket());
+        trace::prediction(http, socket, request, (answer, error), told);
     }
 
     /// Counts a prediction that ended in an error, by what the error is.
@@ -115,7 +131,9 @@ impl Connection<'_> {
         match error.code {
             Code::RequestTimeout => clients.body_timeout.increment(),
             Code::ContentTooLarge => clients.content_too_large.increment(),
-            Code::MalformedRequest => clients.malformed.increment(),
+            Code::MalformedRequest => {
+                clients.not_sound(&error.text, trace::client(self.socket()));
+            }
             Code::OverBudget => clients.over_budget.increment(),
             _ => {}
         }

@@ -1,0 +1,83 @@
+//! What an answered request leaves behind: a count, and its line in the access log.
+//!
+//! Runs on connection threads, once for each answer; whatever is only for the line is asked for once it
+//! is known that the line is written.
+
+use std::net::IpAddr;
+
+use log::Level;
+use socket2::Socket;
+use tiny_http::Method;
+
+use crate::error::RequestError;
+use crate::http::answer::Answer;
+use crate::http::context::HttpContext;
+use crate::http::head::Head;
+use crate::logging::{Access, Prediction};
+
+/// A client's address; `None` over a Unix socket, and where the client has reset its connection.
+pub(crate) fn client(socket: &Socket) -> Option<IpAddr> {
+    let peer = socket.peer_addr().ok()?.as_socket()?;
+    Some(peer.ip().to_canonical())
+}
+
+/// Writes the line of an answer that is no prediction's, at `debug`; `head` is `None` where none could
+/// be read.
+pub(crate) fn other(
+    socket: &Socket,
+    head: Option<&Head>,
+    request_id: &str,
+    answer: &Answer,
+    error: Option<&RequestError>,
+) {
+    if log::log_enabled!(Level::Debug) {
+        access(socket, head, request_id, answer, error).write(Level::Debug);
+    }
+}
+
+/// Writes the line of a prediction's answer, as far as the rate of lines allows; `told` is what is
+/// known of it but for the model's name.
+pub(crate) fn prediction(
+    http: &HttpContext,
+    socket: &Socket,
+    (head, request_id): (&Head, &str),
+    (answer, error): (&Answer, Option<&RequestError>),
+    told: Prediction<'_>,
+) {
+    let Some(level) = http.access_log.admit(answer.status >= 400) else {
+        return;
+    };
+    let served = http.context.model.get();
+    let model = served
+        .as_ref()
+        .map(|served| served.model.schema().name.as_str());
+    let access = Access {
+        prediction: Some(Prediction { model, ..told }),
+        ..access(socket, Some(head), request_id, answer, error)
+    };
+    access.write(level);
+}
+
+fn access<'a>(
+    socket: &Socket,
+    head: Option<&'a Head>,
+    request_id: &'a str,
+    answer: &Answer,
+    error: Option<&'a RequestError>,
+) -> Access<'a> {
+    let without_content = head.is_some_and(|head| head.method == Method::Head);
+    Access {
+        request_id,
+        client: client(socket),
+        target: head.map(|head| (head.method.as_str(), head.path.as_str())),
+        status: answer.status,
+        code: answer.code,
+        bytes: if without_content {
+            0
+        } else {
+            answer.body.len()
+        },
+        prediction: None,
+        error,
+    }
+}

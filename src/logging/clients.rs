@@ -1,0 +1,110 @@
+//! What clients do that costs them their connection or their answer: one line for each reason and
+//! minute, however often it happens.
+
+use std::time::{Duration, Instant};
+
+use crate::vitals::{ClientCounts, Reason};
+
+/// How often each thing that clients do is told of, at most.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Tells what clients do, once a minute for each reason.
+#[derive(Debug, Default)]
+pub struct ClientLog {
+    told: [Told; 11],
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Told {
+    count: u64,
+    at: Option<Instant>,
+}
+
+impl ClientLog {
+    /// Looks at the counts and returns the lines that are due at `now`; called at every tick.
+    pub fn due(&mut self, counts: &ClientCounts, now: Instant) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (told, (reason, text, counter)) in self.told.iter_mut().zip(counts.by_reason()) {
+            let count = counter.value();
+            let recent = told
+                .at
+                .is_some_and(|at| now.saturating_duration_since(at) < INTERVAL);
+            if count > told.count && !recent {
+                let new = count - told.count;
+                let most = if std::ptr::eq(counter, &raw const counts.malformed) {
+                    counts.malformed_reasons.take()
+                } else {
+                    None
+                };
+                let most = most.map_or_else(String::new, |most| mostly(&most));
+                lines.push(format!("clients: {new} {text}{most} [{reason}]"));
+                *told = Told {
+                    count,
+                    at: Some(now),
+                };
+            }
+        }
+        lines
+    }
+}
+
+fn mostly(reason: &Reason) -> String {
+    let client = reason
+        .client
+        .map_or_else(|| "a Unix socket".to_owned(), |client| client.to_string());
+    let Reason { text, count, .. } = reason;
+    format!(", most often: {text} ({count}, the last from {client})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn what_clients_do_is_told_once_a_minute_for_each_reason() {
+        let counts = ClientCounts::default();
+        let mut log = ClientLog::default();
+        let start = clock::instant();
+        let mut due = |seconds| log.due(&counts, start + Duration::from_secs(seconds));
+        assert!(due(0).is_empty());
+        counts.evicted.increment();
+        let first = due(1);
+        assert_eq!(first.len(), 1);
+        assert!(
+            first[0].starts_with("clients: 1 connections were closed")
+                && first[0].ends_with("[evicted]"),
+            "{first:?}"
+        );
+        (0..1000).for_each(|_| counts.evicted.increment());
+        counts.malformed.increment();
+        assert_eq!(due(2).len(), 1, "another reason is told at once");
+        assert!(due(60).is_empty());
+        assert!(due(61)[0].starts_with("clients: 1000 connections"));
+        assert!(due(200).is_empty(), "nothing new is no line");
+    }
+
+    #[test]
+    fn what_was_no_sound_http_is_told_with_its_commonest_reason_and_a_client() {
+        let counts = ClientCounts::default();
+        let mut log = ClientLog::default();
+        let start = clock::instant();
+        let mut due = |seconds| log.due(&counts, start + Duration::from_secs(seconds));
+        let client = "10.1.2.3".parse().ok();
+        counts.not_sound("no Host", client);
+        counts.not_sound("a bare LF", client);
+        counts.not_sound("a bare LF", client);
+        let expected = "clients: 3 requests were not sound HTTP, most often: a bare LF \
+                        (2, the last from 10.1.2.3) [malformed]";
+        assert_eq!(due(0), [expected]);
+        counts.not_sound("no Host", None);
+        assert!(due(59).is_empty());
+        let expected = "clients: 1 requests were not sound HTTP, most often: no Host \
+                        (1, the last from a Unix socket) [malformed]";
+        assert_eq!(
+            due(60),
+            [expected],
+            "what was told before is not told again"
+        );
+    }
+}

@@ -1,0 +1,49 @@
+//! Failures, a few a second: any client may have poison by the thousand, and other lines must stay
+//! readable beside it.
+
+use std::fmt::Arguments;
+
+use super::rate::{LeftOut, RateLimit};
+use crate::clock;
+
+/// Tells of failures, a few a second.
+#[derive(Debug)]
+pub struct FailureLog {
+    what: &'static str,
+    limit: RateLimit,
+}
+
+impl FailureLog {
+    /// Lines a second.
+    const RATE: u32 = 10;
+
+    /// Makes a log of `what` failed, in the plural, for what is not written line by line.
+    pub fn new(what: &'static str) -> Self {
+        FailureLog {
+            what,
+            limit: RateLimit::new(Self::RATE),
+        }
+    }
+
+    /// Writes the line, or counts it.
+    pub fn record(&self, line: Arguments<'_>) {
+        let turn = self.limit.take(clock::instant());
+        self.tell(turn.before);
+        if turn.is_written {
+            log::error!("{line}");
+        } else {
+            self.limit.leave_out(true);
+        }
+    }
+
+    /// Tells what was not written, where the last second is over; called once a second.
+    pub fn tick(&self) {
+        self.tell(self.limit.tick(clock::instant()));
+    }
+
+    fn tell(&self, left_out: LeftOut) {
+        if left_out.count > 0 {
+            log::error!("{} more {}", left_out.count, self.what);
+        }
+    }
+}

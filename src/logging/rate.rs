@@ -1,0 +1,182 @@
+//! A limit on lines a second, in atomics: whoever logs waits for nobody.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::clock;
+
+/// So many lines a second; the others are counted.
+///
+/// Lines that two threads count at the turn of a second may be told with the next one's.
+#[derive(Debug)]
+pub(super) struct RateLimit {
+    rate: u32,
+    origin: Instant,
+    /// The present second since `origin` in the upper half, the lines written in it in the lower one.
+    window: AtomicU64,
+    left_out: AtomicU64,
+    left_out_failed: AtomicU64,
+}
+
+/// Lines that were not written.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    pub(super) count: u64,
+    /// Those of them that told of a failure.
+    pub(super) failed: u64,
+}
+
+/// What becomes of a line.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Turn {
+    pub(super) is_written: bool,
+    /// What was left out before, where this is the first line of a second.
+    pub(super) before: LeftOut,
+}
+
+impl RateLimit {
+    /// Makes a limit of `rate` lines a second.
+    pub(super) fn new(rate: u32) -> Self {
+        RateLimit {
+            rate,
+            origin: clock::instant(),
+            window: AtomicU64::new(0),
+            left_out: AtomicU64::new(0),
+            left_out_failed: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes the turn of a line at `now`.
+    pub(super) fn take(&self, now: Instant) -> Turn {
+        let second = self.second(now);
+        let first = second << 32 | u64::from(self.rate > 0);
+        let next = |window: u64| {
+            if window >> 32 < second {
+                Some(first)
+            } else {
+                let written = window & u64::from(u32::MAX);
+                (written < u64::from(self.rate)).then_some(window + 1)
+            }
+        };
+        let taken = self
+            .window
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let is_first = taken.is_ok_and(|window| window >> 32 < second);
+        Turn {
+            is_written: taken.is_ok() && self.rate > 0,
+            before: if is_first {
+                self.take_left_out()
+            } else {
+                LeftOut::default()
+            },
+        }
+    }
+
+    /// Counts a line that is not written.
+    pub(super) fn leave_out(&self, failed: bool) {
+        self.left_out.fetch_add(1, Ordering::Relaxed);
+        if failed {
+            self.left_out_failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns what was left out, where its second is over at `now`.
+    pub(super) fn tick(&self, now: Instant) -> LeftOut {
+        let second = self.second(now);
+        let next = |window: u64| (window >> 32 < second).then_some(second << 32);
+        let turned = self
+            .window
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        match turned {
+            Ok(_) => self.take_left_out(),
+            Err(_) => LeftOut::default(),
+        }
+    }
+
+    fn take_left_out(&self) -> LeftOut {
+        LeftOut {
+            count: self.left_out.swap(0, Ordering::Relaxed),
+            failed: self.left_out_failed.swap(0, Ordering::Relaxed),
+        }
+    }
+
+    /// The second at `now`, from 0: 136 years fit into the upper half.
+    fn second(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.origin);
+        since.as_secs().min(u64::from(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn left_out(count: u64, failed: u64) -> LeftOut {
+        LeftOut { count, failed }
+    }
+
+    #[test]
+    fn lines_beyond_the_rate_are_counted_and_told_when_their_second_is_over() {
+        let limit = RateLimit::new(3);
+        let at = |millis: u64| limit.origin + Duration::from_millis(millis);
+        let written = |millis: u64| {
+            let turn = limit.take(at(millis));
+            if !turn.is_written {
+                limit.leave_out(millis.is_multiple_of(2));
+            }
+            turn.is_written
+        };
+        assert_eq!(
+            [0, 1, 2, 3, 4, 999].map(written),
+            [true, true, true, false, false, false]
+        );
+        assert_eq!(limit.tick(at(999)), left_out(0, 0), "the second goes on");
+        let turn = limit.take(at(1000));
+        assert_eq!((turn.is_written, turn.before), (true, left_out(3, 1)));
+        assert_eq!([1001, 1002, 1004].map(written), [true, true, false]);
+        assert_eq!(limit.tick(at(2000)), left_out(1, 1));
+        assert_eq!(limit.tick(at(2500)), left_out(0, 0), "once");
+        assert_eq!(
+            limit.take(at(1500)).before,
+            left_out(0, 0),
+            "a late thread turns nothing back"
+        );
+    }
+
+    #[test]
+    fn a_rate_of_none_writes_none() {
+        let limit = RateLimit::new(0);
+        let turn = limit.take(limit.origin + Duration::from_secs(1));
+        assert!(!turn.is_written);
+        limit.leave_out(false);
+        let turn = limit.take(limit.origin + Duration::from_secs(2));
+        assert_eq!((turn.is_written, turn.before), (false, left_out(1, 0)));
+    }
+
+    #[test]
+    fn no_line_is_lost_between_threads() {
+        let limit = RateLimit::new(1000);
+        let (written, told) = (AtomicU64::new(0), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for thread in 0..4u64 {
+                let (limit, written, told) = (&limit, &written, &told);
+                scope.spawn(move || {
+                    for line in 0..10_000 {
+                        let now = limit.origin + Duration::from_millis((line + thread) / 4);
+                        let turn = limit.take(now);
+                        told.fetch_add(turn.before.count, Ordering::Relaxed);
+                        match turn.is_written {
+                            true => drop(written.fetch_add(1, Ordering::Relaxed)),
+                            false => limit.leave_out(false),
+                        }
+                    }
+                });
+            }
+        });
+        let rest = limit.tick(limit.origin + Duration::from_secs(60)).count;
+        let [written, told] = [written, told].map(AtomicU64::into_inner);
+        assert_eq!(written + told + rest, 40_000);
+        assert_eq!(written, 3000, "1,000 in each of 2.5 seconds");
+    }
+}
