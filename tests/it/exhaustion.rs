@@ -1,17 +1,16 @@
 //! Descriptors, threads and memory run out, and the probe listener does not notice.
 //!
-//! The limits are set with `prlimit` and `setpriv` of util-linux. Where those are missing nothing
-//! here is tested: that is said on stderr, and is a failure in CI.
+//! The limits are set with `prlimit` and `setpriv` of util-linux; where those are missing nothing here
+//! is tested.
 
 use std::fs;
-use std::io::{Write, stderr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::attacks::{self, Attack, PREDICTION, SMALL, Seen, Usage, observe};
 use crate::clients::{PLAN, check_unharmed, idle_usage, subject, turn};
-use crate::support::{Server, eventually};
+use crate::support::{Server, eventually, has_programs, skip};
 
 /// Descriptors beyond what the idle server has: few, for 300 clients.
 const ROOM: u64 = 40;
@@ -22,29 +21,6 @@ const THREADS: u64 = 120;
 
 /// A user without rights, as `nobody` is on every Linux.
 const NOBODY: &str = "65534";
-
-/// Says that something cannot be tested here, past the capture of test output.
-fn not_tested(what: &str) {
-    let _ = writeln!(stderr(), "\nNOT TESTED: {what}\n");
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "CI must test this: {what}"
-    );
-}
-
-/// Whether a command of util-linux is there.
-fn has(command: &str) -> bool {
-    let found = Command::new(command)
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if !found {
-        not_tested(&format!(
-            "{command} (util-linux) is missing, so no limit can be set"
-        ));
-    }
-    found
-}
 
 fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_lanekeeper"))
@@ -84,7 +60,7 @@ fn survive(server: &Server, attack: &Attack, idle: Usage) -> Seen {
 
 #[test]
 fn probes_pass_while_a_server_started_with_few_descriptors_has_none_left() {
-    if !has("prlimit") {
+    if !has_programs(&["prlimit"]) {
         return;
     }
     let _turn = turn();
@@ -103,7 +79,7 @@ fn probes_pass_while_a_server_started_with_few_descriptors_has_none_left() {
 
 #[test]
 fn probes_pass_when_the_descriptor_limit_of_a_running_server_is_lowered() {
-    if !has("prlimit") {
+    if !has_programs(&["prlimit"]) {
         return;
     }
     let _turn = turn();
@@ -146,11 +122,11 @@ impl Drop for Open {
 
 #[test]
 fn probes_pass_while_the_system_gives_no_more_threads() {
-    if !(has("prlimit") && has("setpriv")) {
+    if !has_programs(&["prlimit", "setpriv"]) {
         return;
     }
     if !rustix::process::geteuid().is_root() {
-        return not_tested("the limit on a user's threads needs a user of its own, and so root");
+        return skip("the limit on a user's threads needs a user of its own, and so root");
     }
     let _turn = turn();
     let open = Open::with_binary();
@@ -196,7 +172,7 @@ fn threads_of(user: &str) -> u64 {
 fn a_server_without_room_for_more_memory_lives() {
     const BUFFERED_KIB: u64 = 256 << 10;
     const MARGIN_KIB: u64 = 64 << 10;
-    if !has("prlimit") {
+    if !has_programs(&["prlimit"]) {
         return;
     }
     let _turn = turn();

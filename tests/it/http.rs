@@ -4,7 +4,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::{
-    Connection, Response, Server, action, eventually, exchange, instance, predict_request,
+    Connection, Response, Server, action, eventually, exchange, has_programs, instance,
+    predict_request,
 };
 
 const ROW: &str = r#"{"instances": [[5.1,3.5,1.4,0.2]]}"#;
@@ -164,6 +165,9 @@ fn json_by_any_likely_name_is_read() {
 
 #[test]
 fn the_curl_line_of_the_log_works_when_pasted() {
+    if !has_programs(&["sh", "curl"]) {
+        return;
+    }
     let server = Server::real(&[]);
     let mut line = String::new();
     eventually("the log has a curl line", || {

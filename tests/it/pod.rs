@@ -14,7 +14,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use self::kubelet::{Kubelet, Seen};
-use crate::support::{Server, action, eventually, exchange, instance, predict_request};
+use crate::support::{
+    Server, action, eventually, exchange, has_programs, instance, predict_request, skip,
+};
 
 const ROW: &str = r#"{"instances": [[6.0, 2.7, 5.1, 1.6]]}"#;
 
@@ -272,13 +274,16 @@ fn a_rolling_update_fails_no_request_of_clients_that_are_three_seconds_behind() 
 
 #[test]
 fn as_the_first_process_of_a_container_it_obeys_signals_and_leaves_nobody_defunct() {
+    if !has_programs(&["unshare", "sh", "sleep", "true"]) {
+        return;
+    }
     let unshare = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
     let able = Command::new("unshare")
         .args(&unshare[1..])
         .arg("true")
         .status();
     if !able.is_ok_and(|status| status.success()) {
-        eprintln!("not tested: no process namespace can be made on this machine");
+        skip("no process namespace can be made on this machine");
         return;
     }
     // A process that ends after its parent did is the first one's child.

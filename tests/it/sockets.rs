@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{PATIENCE, Server, eventually};
+use crate::support::{PATIENCE, Server, eventually, has_programs};
 
 /// A folder of its own for each test; removed at the end.
 struct Folder(PathBuf);
@@ -71,7 +71,7 @@ fn get(path: &Path, target: &str) -> String {
 }
 
 #[test]
-fn both_listeners_may_be_unix_sockets_and_curl_reaches_them() {
+fn both_listeners_may_be_unix_sockets() {
     let folder = Folder::new("unix");
     let main = folder.path("predict.sock");
     let server = UnixServer::start(&main, &["--socket-mode", "660"]);
@@ -89,7 +89,20 @@ fn both_listeners_may_be_unix_sockets_and_curl_reaches_them() {
         elsewhere.starts_with("HTTP/1.1 404") && elsewhere.contains("main listener's socket"),
         "{elsewhere}"
     );
-    // The page's own curl line, pasted.
+    drop(server);
+}
+
+#[test]
+fn the_curl_line_of_the_page_works_over_a_unix_socket_when_pasted() {
+    if !has_programs(&["sh", "curl"]) {
+        return;
+    }
+    let folder = Folder::new("pasted");
+    let main = folder.path("main.sock");
+    let server = UnixServer::start(&main, &[]);
+    eventually("the server is ready", || {
+        get(&main, "/readyz").starts_with("HTTP/1.1 200 OK")
+    });
     let page = get(&main, "/");
     let line = page
         .lines()

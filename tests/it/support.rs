@@ -14,8 +14,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+mod programs;
 mod script;
 
+pub use self::programs::{has_programs, skip};
 pub use self::script::action;
 use self::script::{Commands, Source};
 

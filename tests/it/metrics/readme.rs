@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 use super::{OPEN_METRICS, scrape_as};
-use crate::support::{Server, instance};
+use crate::support::{Server, has_programs, instance};
 use crate::train::Folder;
 
 /// README's section on metrics.
@@ -119,20 +119,16 @@ fn queries_and_alerts_are_about_series_that_there_are() {
 
 /// Runs promtool; `None` where there is none.
 fn promtool(args: &[&str], input: &str) -> Option<(bool, String)> {
-    let child = Command::new("promtool")
+    if !has_programs(&["promtool"]) {
+        return None;
+    }
+    let mut child = Command::new("promtool")
         .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn();
-    let mut child = match child {
-        Ok(child) => child,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            eprintln!("skipped: there is no promtool");
-            return None;
-        }
-        Err(error) => panic!("{error}"),
-    };
+        .spawn()
+        .unwrap();
     child
         .stdin
         .take()

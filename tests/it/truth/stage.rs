@@ -11,7 +11,7 @@ use lanekeeper::client::{Client, Request};
 use rustix::process::{Pid, Resource, Rlimit};
 
 use super::prober::Prober;
-use crate::support::{Connection, Server, action, instance};
+use crate::support::{Connection, Server, action, has_programs, instance};
 
 /// Longest wait for what a step needs: short, as every row has steps and some are to fail.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -272,6 +272,10 @@ impl Stage {
 
     /// Starts what takes the CPU beside the server: two busy loops a core.
     pub fn crowd(&mut self) {
+        if !has_programs(&["sh"]) {
+            self.not_tested = Some("there is no sh to run busy loops".to_owned());
+            return;
+        }
         let cores = thread::available_parallelism().map_or(1, usize::from);
         for _ in 0..2 * cores {
             // Bounded by itself, should nobody be left to end it.
