@@ -7,6 +7,7 @@
 //! or a seccomp filter refuses, that is logged once at debug and the server goes on.
 
 mod peer;
+mod stat;
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,6 +22,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use crate::clock;
 
 pub use self::peer::{Peer, has_ended, has_input, has_waiting, is_gone_within, peer};
+pub use self::stat::{clock_ticks_per_second, thread_state};
 
 /// Starts a named thread; the name shows in `ps -L` and `top -H` (15 bytes at most).
 ///
@@ -57,27 +59,6 @@ pub fn reap_orphans() {
     if std::process::id() == 1 {
         while matches!(wait(WaitOptions::NOHANG), Ok(Some(_))) {}
     }
-}
-
-/// Returns a thread's state and its CPU time so far in clock ticks, user and system (proc(5)); `None`
-/// where there is no such thread of this process, or no `/proc`.
-pub fn thread_state(thread_id: u32) -> Option<(char, u64)> {
-    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread_id}/stat")).ok()?;
-    parse_stat(&stat)
-}
-
-fn parse_stat(stat: &str) -> Option<(char, u64)> {
-    // The name comes second, in parentheses, and may hold anything.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let state = fields.first()?.chars().next()?;
-    let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
-    Some((state, ticks(11)? + ticks(12)?))
-}
-
-/// Returns the unit of CPU times in `/proc` (proc(5)).
-pub fn clock_ticks_per_second() -> u64 {
-    rustix::param::clock_ticks_per_second()
 }
 
 /// Sleeps, for pacing and for backing off after a refused system call; never to wait for an event.
@@ -286,11 +267,12 @@ pub fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::R
     }
 }
 
-/// Takes over a descriptor that whoever started this process has left open for it by number, and has
-/// it closed in programs that this one starts.
+/// Takes over a descriptor that whoever started this process has passed to it by number, and has it
+/// closed in programs that this one starts.
 ///
 /// # Errors
-/// Where no descriptor of that number is open.
+/// Where the environment announces none of that number to this process (`LISTEN_PID`, `LISTEN_FDS`; see
+/// sd_listen_fds(3)), where it is not open, or was taken before.
 pub fn take_descriptor(number: i32) -> io::Result<OwnedFd> {
     use rustix::io::{FdFlags, fcntl_setfd};
     let descriptor = descriptor::take(number)?;
@@ -305,12 +287,28 @@ mod descriptor {
 
     use super::io;
 
+    /// The first that is passed (SD_LISTEN_FDS_START); those below are stdin, stdout and stderr.
+    const FIRST: i32 = 3;
+
     static TAKEN: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+    /// Whether the environment says that this one was passed to this process.
+    fn is_announced(number: i32) -> bool {
+        let variable = |name: &str| std::env::var(name).ok();
+        let is_ours = variable("LISTEN_PID").is_some_and(|pid| {
+            let pid: Result<u32, _> = pid.parse();
+            pid == Ok(std::process::id())
+        });
+        let count: i32 = variable("LISTEN_FDS")
+            .and_then(|count| count.parse().ok())
+            .unwrap_or(0);
+        is_ours && (FIRST..FIRST.saturating_add(count)).contains(&number)
+    }
 
     #[allow(unsafe_code)] // a descriptor that is known by its number has no owner that Rust knows
     pub(super) fn take(number: i32) -> io::Result<OwnedFd> {
         let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-        if number < 3 || taken.contains(&number) {
+        if !is_announced(number) || taken.contains(&number) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         // SAFETY: the number is borrowed for one call alone, which fails where it is not open.
@@ -318,7 +316,8 @@ mod descriptor {
         rustix::io::fcntl_getfd(borrowed)?;
         taken.insert(number);
         // SAFETY: it is open, was opened by whoever started this process and passed to it for this
-        // one to own (sd_listen_fds(3)), and is given out here once.
+        // one to own, as the environment says, which only unsafe code can change; and it is given out
+        // here once.
         Ok(unsafe { OwnedFd::from_raw_fd(number) })
     }
 }
@@ -461,11 +460,14 @@ mod tests {
     use std::net::{Shutdown, TcpListener, TcpStream};
 
     #[test]
-    fn a_threads_state_is_read_past_any_name() {
-        let stat = "12 (predict) 3 S x) R 1 1 1 0 -1 4194304 1 0 0 0 250 50 0 0 20 0 6 0";
-        assert_eq!(parse_stat(stat), Some(('R', 300)));
-        assert_eq!(parse_stat("12 (x) S 1"), None);
-        assert_eq!(parse_stat(""), None);
+    fn a_descriptor_that_nobody_passed_is_nobodys_to_take() {
+        use std::os::fd::AsRawFd;
+        let own = TcpListener::bind("127.0.0.1:0").unwrap();
+        for number in [own.as_raw_fd(), -1, 0, 2, i32::MAX] {
+            let error = take_descriptor(number).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{number}");
+        }
+        assert!(own.local_addr().is_ok());
     }
 
     #[test]

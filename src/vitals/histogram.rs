@@ -181,23 +181,4 @@ mod tests {
         drop(timer);
         assert_eq!(histogram.count(), 1);
     }
-
-    #[test]
-    fn observing_costs_well_below_a_microsecond() {
-        let histogram = Histogram::default();
-        let rounds = 100_000u32;
-        // The best of a few: whatever else the machine does only adds.
-        let best = (0..5)
-            .map(|_| {
-                let began = clock::instant();
-                for nanos in 0..u64::from(rounds) {
-                    histogram.observe(Duration::from_nanos(nanos * 1000));
-                }
-                began.elapsed() / rounds
-            })
-            .min()
-            .unwrap();
-        eprintln!("{best:?} each");
-        assert!(best < Duration::from_micros(1), "{best:?}");
-    }
 }
