@@ -2,7 +2,6 @@
 //! an answer when nothing else has one.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use crate::support::{Connection, Response, Server, action, eventually, exchange, instance};
 use crate::train::Folder;
@@ -340,20 +339,9 @@ fn a_scrape_is_answered_while_every_worker_hangs_and_the_queue_is_full() {
         "{}",
         full[oldest]
     );
-    // What is being worked on counts before it has come to an end, and ten scrapes a second are
-    // nothing to notice.
+    // What is being worked on counts before it has come to an end.
     let busy = "lanekeeper_worker_busy_seconds_total{lane=\"predict\"}";
     assert!(grown(busy, &idle, &full) > 0.0);
-    let mut times: Vec<Duration> = (0..20)
-        .map(|_| {
-            let began = Instant::now();
-            scrape(&server);
-            began.elapsed()
-        })
-        .collect();
-    times.sort();
-    eprintln!("scraped while both cores compute: {times:?}");
-    assert!(times[10] < Duration::from_millis(50), "{times:?}");
     // One of those that wait leaves, and is dropped.
     queued.pop().unwrap().reset();
     let abandoned = "lanekeeper_predictions_total{outcome=\"abandoned\"}";

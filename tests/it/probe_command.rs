@@ -15,7 +15,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::support::{PATIENCE, Server, action, eventually, instance};
 
 /// What a probe with `--timeout 200ms` may take on a machine that is busy with other tests.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = PATIENCE;
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lanekeeper"));
