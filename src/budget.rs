@@ -60,19 +60,41 @@ impl Budget {
     /// 503 where it would.
     pub fn check(&self, size: usize) -> Result<(), RequestError> {
         if self.bytes().saturating_add(size) > self.limit(size) {
-            return Err(over_budget(self));
+            return Err(self.spent());
         }
         Ok(())
     }
-}
 
-/// The refusal where the budget is spent.
-pub fn over_budget(budget: &Budget) -> RequestError {
-    let text = format!(
-        "the server holds as much for its clients as it may (--max-buffered, {} bytes); send the request again later",
-        budget.bytes_max
-    );
-    RequestError::new(Code::OverBudget, text).retry_after(1)
+    /// Says whether a request that comes to `size` bytes could be held if no other were.
+    ///
+    /// # Errors
+    /// 413 where it could not.
+    pub fn check_alone(&self, size: usize) -> Result<(), RequestError> {
+        let limit = self.limit(size);
+        if size > limit {
+            return Err(self.too_small_for(size, limit));
+        }
+        Ok(())
+    }
+
+    /// The refusal where others hold what a request needs.
+    fn spent(&self) -> RequestError {
+        let text = format!(
+            "the server holds as much for its clients as it may (--max-buffered, {} bytes); send the request again later",
+            self.bytes_max
+        );
+        RequestError::new(Code::OverBudget, text).retry_after(1)
+    }
+
+    /// The refusal of a request that would be refused on an idle server too, so that nobody comes back
+    /// with it.
+    fn too_small_for(&self, size: usize, limit: usize) -> RequestError {
+        let text = format!(
+            "the request would take {size} bytes of memory, but one may take {limit} (of --max-buffered, {} bytes); send fewer instances at a time, or raise --max-buffered",
+            self.bytes_max
+        );
+        RequestError::new(Code::ContentTooLarge, text)
+    }
 }
 
 /// One request's part of the budget; dropping it gives it back.
@@ -80,6 +102,8 @@ pub fn over_budget(budget: &Budget) -> RequestError {
 pub struct Charge {
     budget: Arc<Budget>,
     bytes: usize,
+    /// What the same request holds by other charges.
+    beside: usize,
 }
 
 impl Charge {
@@ -88,30 +112,57 @@ impl Charge {
         Charge {
             budget: Arc::clone(budget),
             bytes: 0,
+            beside: 0,
         }
+    }
+
+    /// Says how many bytes the same request holds by other charges: what it could never have beside
+    /// those is refused for good.
+    pub fn set_beside(&mut self, bytes: usize) {
+        self.beside = bytes;
+    }
+
+    /// What the request holds by its other charges.
+    pub fn beside(&self) -> usize {
+        self.beside
+    }
+
+    /// What the request holds, by this charge and its others.
+    pub fn total(&self) -> usize {
+        self.bytes.saturating_add(self.beside)
     }
 
     /// Charges `more` bytes on top, all of them or none.
     ///
     /// # Errors
-    /// 503 where the budget does not allow it.
+    /// 503 where the budget does not allow it now, 413 where it would not if no other request were
+    /// there.
     pub fn grow(&mut self, more: usize) -> Result<(), RequestError> {
         let limit = self.budget.limit(self.bytes.saturating_add(more));
         let next = |held: usize| held.checked_add(more).filter(|held| *held <= limit);
-        self.budget
+        let charged = self
+            .budget
             .bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
-            .map_err(|_| over_budget(&self.budget))?;
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        if charged.is_err() {
+            let alone = self.total().saturating_add(more);
+            return Err(if alone > limit {
+                self.budget.too_small_for(alone, limit)
+            } else {
+                self.budget.spent()
+            });
+        }
         self.bytes += more;
         Ok(())
     }
 
     /// Makes room in `vec` for `more` elements beyond its length, charging what it grows by.
     ///
-    /// It grows to twice its size, but not beyond `len_max` elements unless they are needed.
+    /// It grows to twice its size, but not beyond `len_max` elements unless they are needed; by an
+    /// eighth where twice is not to be had.
     ///
     /// # Errors
-    /// 503 where the budget, or the system, has no memory to give; `vec` is as it was.
+    /// As [`grow`](Self::grow), and 503 where the system has no memory to give; `vec` is as it was.
     pub fn reserve<T>(
         &mut self,
         vec: &mut Vec<T>,
@@ -122,10 +173,16 @@ impl Charge {
         if needed <= vec.capacity() {
             return Ok(());
         }
-        let capacity = needed.max(vec.capacity().saturating_mul(2).min(len_max));
-        self.grow((capacity - vec.capacity()).saturating_mul(size_of::<T>()))?;
+        let before = vec.capacity();
+        let at_least = |capacity: usize| needed.max(capacity.min(len_max));
+        let mut capacity = at_least(before.saturating_mul(2));
+        let bytes = |capacity: usize| (capacity - before).saturating_mul(size_of::<T>());
+        if self.grow(bytes(capacity)).is_err() {
+            capacity = at_least(before.saturating_add(before / 8));
+            self.grow(bytes(capacity))?;
+        }
         vec.try_reserve_exact(capacity - vec.len())
-            .map_err(|_| over_budget(&self.budget))
+            .map_err(|_| self.budget.spent())
     }
 
     /// Gives back what is charged.
@@ -158,11 +215,59 @@ mod tests {
         assert_eq!(budget.bytes(), 60 * KIB, "a refused charge holds nothing");
         second.grow(40 * KIB).unwrap();
         assert!(budget.check(1).is_err());
+        assert!(budget.check_alone(100 * KIB).is_ok());
         drop(first);
         assert_eq!(budget.bytes(), 40 * KIB);
         second.clear();
         drop(second);
         assert_eq!(budget.bytes(), 0);
+    }
+
+    #[test]
+    fn what_would_not_fit_on_an_idle_server_is_refused_for_good() {
+        let budget = Arc::new(Budget::new(100 * KIB, 0));
+        let mut others = Charge::new(&budget);
+        others.grow(30 * KIB).unwrap();
+        let refusal = |beside: usize, more: usize| {
+            let mut charge = Charge::new(&budget);
+            charge.set_beside(beside);
+            let error = charge.grow(more).unwrap_err();
+            (error.code, error.retry_after)
+        };
+        let table = [
+            ("with others there", 0, 71 * KIB, Code::OverBudget, Some(1)),
+            ("all there is", 0, 100 * KIB, Code::OverBudget, Some(1)),
+            ("a byte more", 0, 100 * KIB + 1, Code::ContentTooLarge, None),
+            (
+                "beside its own",
+                20 * KIB,
+                80 * KIB,
+                Code::OverBudget,
+                Some(1),
+            ),
+            (
+                "a byte beside",
+                20 * KIB,
+                80 * KIB + 1,
+                Code::ContentTooLarge,
+                None,
+            ),
+            (
+                "without end",
+                20 * KIB,
+                usize::MAX,
+                Code::ContentTooLarge,
+                None,
+            ),
+        ];
+        for (name, beside, more, code, retry_after) in table {
+            assert_eq!(refusal(beside, more), (code, retry_after), "{name}");
+        }
+        let text = budget.check_alone(100 * KIB + 1).unwrap_err().text;
+        assert!(
+            text.contains("102401 bytes") && text.contains("--max-buffered, 102400"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -193,5 +298,11 @@ mod tests {
         assert_eq!((vec.capacity(), budget.bytes()), (50, 400));
         assert!(charge.reserve(&mut vec, 76, 60).is_err());
         assert_eq!((vec.len(), vec.capacity(), budget.bytes()), (50, 50, 400));
+        charge.reserve(&mut vec, 25, 200).unwrap();
+        vec.extend([7; 25]);
+        assert_eq!(vec.capacity(), 100);
+        vec.extend([7; 25]);
+        charge.reserve(&mut vec, 1, 200).unwrap();
+        assert_eq!(vec.capacity(), 112, "twice as much is not to be had");
     }
 }

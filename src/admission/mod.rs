@@ -40,6 +40,10 @@ const SERVICE_TIMES: u32 = 10;
 const WAIT_MIN: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// What it may take to hand a prediction to an idle worker, whatever the limit: with none at all, no
+/// prediction would ever be computed.
+const HAND_OVER: Duration = Duration::from_millis(10);
+
 /// The part of the longest wait from which the lane counts as contended: who has had more than its
 /// share finds the rest kept for others.
 const CONTENDED: u32 = 8;
@@ -97,7 +101,7 @@ impl Admission {
     ///
     /// # Errors
     /// The refusal it would get: the server is draining or its model loading; the queue has no place;
-    /// its deadline has passed (504); it would wait for longer than it may, or its client has had its
+    /// its deadline has passed, or is sooner than it could be done (504); it would wait for longer than it may, or its client has had its
     /// share of a contended lane.
     pub fn check(&self, vitals: &Arc<Vitals>, ask: &Ask) -> Result<Announced, RequestError> {
         // Those whose bodies are coming have been told the same, and will be there first.
@@ -201,6 +205,10 @@ impl Admission {
         if wait.safe <= by_deadline && against_limit <= limit {
             return Ok(());
         }
+        if mean > left {
+            // Whoever came back with it would be no better off, however idle the server.
+            return Err(too_short(mean, left));
+        }
         let text = if wait.safe > by_deadline {
             format!(
                 "the prediction would wait up to {} and take {}, too long for its deadline in {}; send the request again later",
@@ -270,7 +278,8 @@ impl Admission {
     fn last_word(&self, lane: &LaneVitals, service: ServiceTime) -> Duration {
         match self.max_wait {
             MaxWait::Auto => (self.wait_max(lane, service) * 2).max(WAIT_MAX),
-            MaxWait::Fixed(_) | MaxWait::Unlimited => self.wait_max(lane, service),
+            MaxWait::Fixed(limit) => limit.max(HAND_OVER),
+            MaxWait::Unlimited => Duration::MAX,
         }
     }
 
@@ -321,6 +330,8 @@ pub fn at_dequeue(lane: &LaneVitals, ticket: &Ticket, waited: Duration, now: Ins
     let others_wait = lane.work.admitted() > 0;
     if left.is_zero() {
         AtDequeue::Refuse(too_late())
+    } else if others_wait && left.saturating_add(waited) < cost.whole {
+        AtDequeue::Refuse(too_short(cost.whole, left.saturating_add(waited)))
     } else if waited > ticket.wait_max || others_wait && left < cost.whole {
         AtDequeue::Refuse(expired(lane, waited, ticket.wait_max))
     } else {
@@ -381,6 +392,16 @@ pub fn queue_full(lane: &LaneVitals) -> RequestError {
 /// The answer to a prediction whose deadline passed before a worker had it.
 fn too_late() -> RequestError {
     let text = "the deadline has passed (X-Request-Timeout, or --request-timeout), and nothing was computed";
+    RequestError::new(Code::DeadlineExceeded, text)
+}
+
+/// The answer to a prediction that takes longer than its client has, without any wait.
+fn too_short(needed: Duration, left: Duration) -> RequestError {
+    let text = format!(
+        "the prediction takes about {}, longer than its deadline in {} (X-Request-Timeout, or --request-timeout), and was not computed; give it more time, or send fewer instances",
+        format_duration(whole_millis(needed)),
+        format_duration(whole_millis(left)),
+    );
     RequestError::new(Code::DeadlineExceeded, text)
 }
 

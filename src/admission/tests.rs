@@ -107,7 +107,7 @@ fn an_idle_worker_tries_whatever_is_expected() {
     let admission = admission(MaxWait::Fixed(Duration::ZERO));
     assert!(admission.check(&vitals, &ask(MILLI * 10)).is_ok());
     let vitals = lane(MILLI * 900, 2);
-    let refusal = admission.check(&vitals, &ask(MILLI * 10)).unwrap_err();
+    let refusal = admission.check(&vitals, &ask(MILLI * 1000)).unwrap_err();
     assert_eq!(refusal.code, Code::Overloaded);
     assert!(refusal.retry_after.is_some());
     let refusal = admission.check(&vitals, &ask(Duration::ZERO)).unwrap_err();
@@ -157,7 +157,40 @@ fn what_is_taken_up_too_late_is_not_computed() {
     assert_eq!(decide(MILLI * 20, second), Some(Code::DeadlineExceeded));
     assert_eq!(decide(MILLI * 20, MILLI * 990), None, "nobody else waits");
     let _other = admission.admit(&vitals, &ask).unwrap();
-    assert_eq!(decide(MILLI * 20, MILLI * 990), Some(Code::Expired));
+    assert_eq!(decide(MILLI * 280, MILLI * 990), Some(Code::Expired));
+    let too_short = Some(Code::DeadlineExceeded);
+    assert_eq!(decide(MILLI * 20, MILLI * 990), too_short, "from the start");
+}
+
+#[test]
+fn a_deadline_that_no_server_could_hold_is_no_matter_of_coming_back() {
+    let vitals = lane(MILLI * 900, 2);
+    for max_wait in [
+        MaxWait::Auto,
+        MaxWait::Unlimited,
+        MaxWait::Fixed(Duration::ZERO),
+    ] {
+        let admission = admission(max_wait);
+        let refusal = admission.check(&vitals, &ask(MILLI * 500)).unwrap_err();
+        assert_eq!(refusal.code, Code::DeadlineExceeded, "{max_wait}");
+        assert_eq!(refusal.retry_after, None, "{max_wait}");
+        assert!(refusal.text.contains("about 900ms"), "{}", refusal.text);
+        // One that an idle server would hold is told to come back.
+        let refusal = admission.check(&vitals, &ask(MILLI * 950)).unwrap_err();
+        assert_eq!(refusal.code, Code::Overloaded, "{max_wait}");
+        assert!(refusal.retry_after.is_some(), "{max_wait}");
+    }
+}
+
+#[test]
+fn what_an_idle_worker_takes_is_computed_with_no_wait_allowed_at_all() {
+    let vitals = lane(MILLI * 50, 0);
+    let admission = admission(MaxWait::Fixed(Duration::ZERO));
+    let ask = ask(Duration::from_secs(30));
+    let ticket = admission.admit(&vitals, &ask).unwrap();
+    ticket.claim.take_up();
+    let decision = at_dequeue(&vitals.predict, &ticket, MILLI, ask.now + MILLI);
+    assert!(matches!(decision, AtDequeue::Compute), "{decision:?}");
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl BodyDecoder {
     /// they come.
     ///
     /// # Errors
-    /// 413 where the declared length is over it, 503 where the budget has no room for its start.
+    /// 413 where the declared length is over it, 503 where the budget has no room for its start now.
     pub fn new(
         framing: Framing,
         bytes_max: usize,
@@ -89,7 +89,7 @@ impl BodyDecoder {
     /// Takes bytes and returns how many belonged to the body, never one beyond its end.
     ///
     /// # Errors
-    /// 400 where the framing is broken, 413 over the limit, 503 where the memory budget is spent. The
+    /// 400 where the framing is broken, 413 over a limit, 503 where the memory budget is spent. The
     /// connection must be closed then.
     pub fn push(&mut self, bytes: &[u8]) -> Result<usize, RequestError> {
         let mut used = 0;
@@ -103,6 +103,11 @@ impl BodyDecoder {
             ));
         }
         Ok(used)
+    }
+
+    /// Says how many bytes of the budget the same request holds elsewhere.
+    pub fn set_beside(&mut self, bytes: usize) {
+        self.charge.set_beside(bytes);
     }
 
     /// Whether the whole body has come.
@@ -386,7 +391,11 @@ mod tests {
                 decoder.push(b"1388\r\n")?;
                 decoder.push(&[b'x'; 4990])
             });
-            assert_eq!(pushed.unwrap_err().code, Code::OverBudget, "{framing:?}");
+            assert_eq!(
+                pushed.unwrap_err().code,
+                Code::ContentTooLarge,
+                "{framing:?}"
+            );
             assert_eq!(budget.bytes(), 0, "{framing:?}: all is given back");
         }
     }

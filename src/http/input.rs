@@ -159,8 +159,12 @@ impl<'a> Input<'a> {
                 return Ok(Err(RequestError::new(Code::HeadTooLarge, text)));
             }
             if self.filled == self.buffer.len()
-                && let Err(refusal) = self.widen(self.limits.max_head)
+                && let Err(mut refusal) = self.widen(self.limits.max_head)
             {
+                if refusal.code == Code::ContentTooLarge {
+                    // No body is too large, but the head.
+                    refusal.code = Code::HeadTooLarge;
+                }
                 return Ok(Err(refusal));
             }
             if self.wait_readable(deadline)? == Wait::TimedOut {
@@ -169,6 +173,13 @@ impl<'a> Input<'a> {
             }
             deadline += self.read_more()?;
         }
+    }
+
+    /// Whether a body would fit into the budget beside a wider buffer; it comes first.
+    fn has_room_to_widen(&self, body: u64) -> bool {
+        let budget = &self.listener.http.context.budget;
+        let body = usize::try_from(body).unwrap_or(usize::MAX);
+        budget.check_alone(body.saturating_add(WIDE_BYTES)).is_ok()
     }
 
     /// Gives the buffer room for `bytes`, at the budget's expense.
@@ -268,9 +279,13 @@ impl<'a> Input<'a> {
                 .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
                 .map_err(|_| BodyFailure::Ended(End::Closed))?;
         }
-        if matches!(head.framing, Framing::Length(length) if length > NARROW_BYTES as u64) {
+        if let Framing::Length(length) = head.framing
+            && length > NARROW_BYTES as u64
+            && self.has_room_to_widen(length)
+        {
             self.widen(WIDE_BYTES).map_err(BodyFailure::Refused)?;
         }
+        decoder.set_beside(self.charge.total());
         loop {
             if self.filled > 0 && !decoder.is_complete() {
                 let framing = decoder.framing();

@@ -30,7 +30,7 @@ const CELL_BYTES: usize = 2 * size_of::<usize>();
 ///
 /// # Errors
 /// 400 with line and column for what is no table of these features, 413 for more than `rows_max`
-/// rows, 503 where the memory budget is spent.
+/// rows, 503 where others hold the memory budget, 413 where it is too small.
 pub fn decode_csv(
     body: &[u8],
     schema: &Schema,
@@ -311,16 +311,16 @@ mod tests {
         let body = format!("x,y\n{}", "1,2\n".repeat(100_000));
         let mut charge = Charge::new(&budget);
         let error = decode_csv(body.as_bytes(), &schema(&[]), 1 << 20, &mut charge).unwrap_err();
-        assert_eq!(error.code, Code::OverBudget);
+        assert_eq!(error.code, Code::ContentTooLarge);
         let long = format!("x,y\n1,{}\n", "2".repeat(300_000));
         let error = decode_csv(long.as_bytes(), &schema(&[]), 9, &mut charge).unwrap_err();
-        assert_eq!(error.code, Code::OverBudget);
+        assert_eq!(error.code, Code::ContentTooLarge);
         for wide in [
             ",".repeat(20_000),
             format!("\"\n\"{}", ",\n".repeat(20_000)),
         ] {
             let error = decode_csv(wide.as_bytes(), &schema(&[]), 9, &mut charge).unwrap_err();
-            assert_eq!(error.code, Code::OverBudget);
+            assert_eq!(error.code, Code::ContentTooLarge);
         }
     }
 }

@@ -27,7 +27,7 @@ const LONG_TOKEN_BYTES: usize = 64 << 10;
 ///
 /// # Errors
 /// 400 for what is not JSON (line and column) or not instances of this model (instance, feature),
-/// 413 for more than `rows_max` instances, 503 where the memory budget is spent.
+/// 413 for more than `rows_max` instances, 503 where others hold the memory budget, 413 where it is too small.
 pub fn decode(
     body: &[u8],
     schema: &Schema,
@@ -693,14 +693,18 @@ mod tests {
         let rows = format!("{{\"instances\": [{}[1,2]]}}", "[1,2],".repeat(900));
         assert!(decode_within(1 << 15, rows.as_bytes()).is_ok());
         let error = decode_within(1 << 13, rows.as_bytes()).unwrap_err();
-        assert_eq!(error.code, Code::OverBudget);
+        assert_eq!(error.code, Code::ContentTooLarge);
         let copied = format!("{{\"instances\": [[1, 2]], \"x\\n{long}\": 1}}");
         let error = decode_within(3 << 20, copied.as_bytes()).unwrap_err();
-        assert_eq!(error.code, Code::OverBudget, "the parser's own copy counts");
+        assert_eq!(
+            error.code,
+            Code::ContentTooLarge,
+            "the parser's own copy counts"
+        );
         let digits = format!("{{\"instances\": [[0.{long}, 2]]}}");
         assert_eq!(
             decode_within(3 << 20, digits.as_bytes()).unwrap_err().code,
-            Code::OverBudget
+            Code::ContentTooLarge
         );
         assert_eq!(decode(digits.as_bytes()).unwrap().values().len(), 2);
     }

@@ -173,7 +173,7 @@ mod tests {
         let output = Output::Numbers(vec![1.0 / 3.0; 10_000]);
         assert!(encode_within(1 << 20, &schema(&[]), &output).is_ok());
         let error = encode_within(1 << 16, &schema(&[]), &output).unwrap_err();
-        assert!(matches!(error, EncodeError::Budget(error) if error.code == Code::OverBudget));
+        assert!(matches!(error, EncodeError::Budget(error) if error.code == Code::ContentTooLarge));
         let classes = Output::Classes {
             indices: vec![1; 1000],
             probabilities: Some(vec![0.1 + 0.2; 2000]),

@@ -52,7 +52,7 @@ pub struct ClientCounts {
     pub head_timeout: Counter,
     /// Request bodies that did not arrive in time, answered 408.
     pub body_timeout: Counter,
-    /// Bodies or batches over a limit, answered 413.
+    /// Bodies, batches or answers over a limit, answered 413.
     pub content_too_large: Counter,
     /// Answers that were not taken in time.
     pub write_timeout: Counter,
@@ -105,7 +105,7 @@ impl ClientCounts {
             ),
             (
                 "content_too_large",
-                "requests were too large (--max-body, --max-rows)",
+                "requests were too large (--max-body, --max-rows, --max-buffered)",
                 &self.content_too_large,
             ),
             (

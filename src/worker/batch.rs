@@ -197,7 +197,9 @@ impl Batch {
         let context = place.context;
         if let Some(body) = self.body.take() {
             let rows_max = context.config.limits.max_rows;
+            self.working.set_beside(body.charge.total());
             let rows = decode(&body, self.dialect, schema, rows_max, &mut self.working)?;
+            self.working.set_beside(body.charge.beside());
             drop(body);
             place.seat.set_rows(rows.len());
             self.working.grow(predict::working_bytes(schema, &rows))?;
@@ -234,6 +236,7 @@ impl Batch {
         }
         let count = rows.len();
         let charge = &mut self.charge;
+        charge.set_beside(self.working.total());
         let Some(output) = &self.output else {
             return Err(RequestError::new(Code::Internal, "the output is lost"));
         };

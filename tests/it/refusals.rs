@@ -311,6 +311,68 @@ fn bodies_beyond_the_budget_are_refused_and_small_ones_served() {
     check_unharmed(&server);
 }
 
+/// An obedient client comes back for ever for what is told it may.
+#[test]
+fn what_can_never_be_served_is_413_and_names_the_option() {
+    let server = Server::real(&["--max-buffered", "4MiB", "--max-connections", "400"]);
+    server.wait_ready();
+    let rows = |count: usize| {
+        let rows = vec!["[1,1,1,1]"; count].join(",");
+        format!("{{\"instances\":[{rows}]}}")
+    };
+    let csv = |count: usize| {
+        let header = "sepal_length,sepal_width,petal_length,petal_width\n";
+        format!("{header}{}", "1,1,1,1\n".repeat(count))
+    };
+    let chunked = |body: &str| {
+        format!(
+            "POST /predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        )
+    };
+    let blanks = " ".repeat(5 << 20);
+    let as_csv = "Content-Type: text/csv\r\n";
+    #[rustfmt::skip]
+    let table = [
+        ("a body", predict_request(&blanks, "")),
+        ("a body, expected", predict_request("", "Expect: 100-continue\r\n").replace("Length: 0", "Length: 5000000")),
+        ("a body in chunks", chunked(&blanks)),
+        ("the numbers of a body", predict_request(&rows(90_000), "")),
+        ("the numbers of a body in CSV", predict_request(&csv(90_000), as_csv)),
+        ("an answer", predict_request(&rows(16_000), "")),
+    ];
+    for (name, request) in table {
+        eventually("nothing else is held", || {
+            server.status()["buffered"]["bytes"] == 0
+        });
+        let answer = answer(&server, request.as_bytes());
+        let seen = (answer.status, answer.code());
+        assert_eq!(
+            seen,
+            (413, "content_too_large".to_owned()),
+            "{name}: {answer:?}"
+        );
+        assert_eq!(answer.field("retry-after"), "", "{name}: {answer:?}");
+        let text = answer.json()["error"].to_string();
+        assert!(
+            text.contains("--max-buffered, 4194304 bytes"),
+            "{name}: {text}"
+        );
+    }
+    let status = server.status();
+    assert_eq!(status["clients"]["content_too_large"], 6, "{status}");
+    assert_eq!(status["predictions"]["rejected"], 6, "{status}");
+    assert_eq!(status["clients"]["over_budget"], 0, "{status}");
+    assert_eq!(server.predict(&rows(1000)).status, 200);
+}
+
+#[test]
+fn an_idle_server_predicts_with_no_wait_allowed_at_all() {
+    let server = Server::real(&["--max-wait", "0"]);
+    server.wait_ready();
+    assert_eq!(server.predict(PREDICTION).status, 200);
+}
+
 #[test]
 fn what_clients_did_is_counted() {
     let args = [

@@ -173,6 +173,10 @@ impl Connection<'_> {
         let decoder = BodyDecoder::new(head.framing, context.config.limits.max_body, charge)
             .map_err(BodyFailure::Refused)?;
         let mut ask = self.ask(head, arrived);
+        if let Some(size) = ask.bytes {
+            let alone = context.budget.check_alone(size);
+            alone.map_err(BodyFailure::Refused)?;
+        }
         let (ticket, announced) = if asked.unread {
             let checked = http.admission.check(&context.vitals, &ask);
             (None, Some(checked.map_err(BodyFailure::Refused)?))
