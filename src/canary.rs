@@ -27,7 +27,7 @@ const FAILING_FOR: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_secs(1);
 
 /// Tries the model every `--canary-interval`, unless a recent real success
-/// stands for the trial; and sooner where real predictions fail. `wanted` wakes it up to look again.
+/// stands for the trial; and sooner where real predictions fail, or one had no finite answer. `wanted` wakes it up to look again.
 pub fn run(context: &Context, wanted: &Receiver<()>) {
     let mut priority = Priority::new(context.config.yielding, Work::Computing);
     let interval = context.config.canary_interval;
@@ -69,6 +69,8 @@ struct Moment {
     ended_at: Stamp,
     passed: bool,
     succeeded_at: Stamp,
+    /// When a prediction last had no answer through what its client sent, or the model.
+    doubted_at: Stamp,
     /// Failures in a row, the first and the last.
     failures: Option<(u32, Stamp, Stamp)>,
     /// When failing trials come to be fatal, and that one more must have failed by then.
@@ -85,6 +87,7 @@ impl Moment {
             ended_at: trials.ended_at.load(),
             passed: trials.verdict() == TrialVerdict::Passed,
             succeeded_at: vitals.succeeded_at.load(),
+            doubted_at: trials.doubted_at.load(),
             failures: span.map(|(first, last)| (count, first, last)),
             fatal: trials.failed_since_passed().and_then(|(first, last)| {
                 let from = first.max(vitals.succeeded_at.load());
@@ -110,6 +113,8 @@ impl Moment {
             Some((_, first, _)) => Some(left(first, FAILING_FOR)),
             None => None,
         };
+        let doubted = (self.doubted_at > self.began_at).then_some(Duration::ZERO);
+        let asked = doubted.or(asked);
         let due = asked.map_or(routine, |asked| asked.min(routine));
         // A verdict of life and death is made on the evidence of that moment.
         let due = self
@@ -146,6 +151,7 @@ mod tests {
             ended_at: at(99_000),
             passed: true,
             succeeded_at: Stamp::NEVER,
+            doubted_at: Stamp::NEVER,
             failures: None,
             fatal: None,
         };
@@ -162,6 +168,9 @@ mod tests {
             ("three in a row are one", Moment { failures: Some((3, at(99_990), at(99_999))), ..calm }, 0),
             ("but once a second", Moment { began_at: at(99_700), ended_at: at(99_700), failures: Some((9, at(90_000), at(99_999))), ..calm }, 700),
             ("what would be fatal is looked at then", Moment { passed: false, fatal: Some((at(50_000), Duration::from_secs(55))), ..calm }, 5000),
+            ("a doubt is reason enough", Moment { began_at: at(98_000), ended_at: at(98_000), doubted_at: at(99_500), succeeded_at: at(99_900), ..calm }, 0),
+            ("but once a second too", Moment { doubted_at: at(99_500), ended_at: at(99_400), ..calm }, 400),
+            ("an old one has had its trial", Moment { doubted_at: at(98_999), ..calm }, 9000),
             ("old failures have had theirs", Moment { failures: Some((9, at(90_000), at(98_999))), ..calm }, 9000),
         ];
         for (name, moment, expected) in table {
@@ -178,6 +187,7 @@ mod tests {
             ended_at: at(100_020),
             passed: false,
             succeeded_at: Stamp::NEVER,
+            doubted_at: Stamp::NEVER,
             failures: Some((3, at(100_040), at(100_050))),
             fatal: None,
         };

@@ -72,6 +72,17 @@ impl Context {
     /// whether a trial is due.
     pub fn prediction_failed(&self) {
         self.vitals.failed();
+        self.wake_canary();
+    }
+
+    /// Has the canary look at the model, which may be why a client has no answer, or may not.
+    pub fn doubt_model(&self) {
+        let now = self.vitals.clock.now();
+        self.vitals.trials.doubted_at.advance(now);
+        self.wake_canary();
+    }
+
+    fn wake_canary(&self) {
         // A full channel has woken it already.
         let _ = self.trial_wanted.try_send(());
     }

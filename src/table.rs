@@ -182,8 +182,9 @@ impl<'a> Table<'a> {
                 self.cell(record, column)
             )),
             Ok(_) => Err(format!(
-                "{} is {text}, but must be a finite number",
-                self.cell(record, column)
+                "{} is {}, but must be a finite number",
+                self.cell(record, column),
+                short(text)
             )),
             Err(_) => Err(format!(
                 "{} is {}, but must be a number; encode text as numbers, or choose other columns",
@@ -261,6 +262,17 @@ pub fn echo(text: &str) -> String {
     format!("{short:?}{more}")
 }
 
+/// Repeats a number as it stands there, of whatever many digits.
+fn short(number: &str) -> String {
+    let short: String = number.chars().take(ECHO_MAX).collect();
+    let more = if short.len() < number.len() {
+        "…"
+    } else {
+        ""
+    };
+    format!("{short}{more}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,6 +331,11 @@ mod tests {
             assert!(error.starts_with(expected), "{text:?}: {error}");
             assert_eq!(error.lines().count(), 1);
         }
+        let digits = numbers(&format!("a,b\n1,{}\n", "7".repeat(400))).unwrap_err();
+        assert!(
+            digits.len() < 130 && digits.contains("777…, but"),
+            "{digits}"
+        );
         let wide = ",".repeat(COLUMNS_MAX);
         let error = numbers(&wide).unwrap_err();
         assert!(

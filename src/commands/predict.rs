@@ -15,10 +15,10 @@ use csv::StringRecord;
 use crate::config::PredictArgs;
 use crate::error::StartError;
 use crate::model::file::FileModel;
-use crate::model::{Model, Rows, Schema, default, file};
+use crate::model::{Model, RowFault, Rows, Schema, default, file};
 use crate::panic;
 use crate::predict::csv::{cells, columns, has_probabilities};
-use crate::predict::{self, csv as dialect};
+use crate::predict::{self, Failure, csv as dialect};
 use crate::sys;
 use crate::table::Table;
 
@@ -222,7 +222,10 @@ impl Answering {
         }
         let trial = Rows::new(self.model.trial().row.clone(), self.schema().features.len())
             .ok_or("the model's trial row does not fit it")?;
-        let output = predict::predict(&self.model, &trial).map_err(|error| error.to_string())?;
+        let output = predict::predict(&self.model, &trial).map_err(|failure| match failure {
+            Failure::Input(fault) => predict::told(self.schema(), &trial, &fault),
+            Failure::Model(error) => error.to_string(),
+        })?;
         let mut head = self.kept.clone().unwrap_or_default();
         head.extend(columns(self.schema(), has_probabilities(&output)));
         let mut writer = self.writer();
@@ -242,16 +245,13 @@ impl Answering {
     fn text(&self, batch: &Batch) -> Result<Vec<u8>, String> {
         let width = self.schema().features.len();
         let rows = Rows::new(batch.values.clone(), width).ok_or("a row does not fit the model")?;
-        self.model.check(&rows).map_err(|fault| {
-            format!(
-                "row {}: the feature {:?} must be {}, but is {}",
-                batch.first + fault.row + 1,
-                self.schema().features[fault.feature],
-                fault.must_be,
-                rows.values()[fault.row * width + fault.feature]
-            )
+        self.model
+            .check(&rows)
+            .map_err(|fault| self.unfit(batch, &rows, &fault))?;
+        let output = predict::predict(&self.model, &rows).map_err(|failure| match failure {
+            Failure::Input(fault) => self.unfit(batch, &rows, &fault),
+            Failure::Model(error) => error.to_string(),
         })?;
-        let output = predict::predict(&self.model, &rows).map_err(|error| error.to_string())?;
         let names = dialect::columns(self.schema(), has_probabilities(&output));
         let mut writer = self.writer();
         let mut lines = Vec::new();
@@ -272,6 +272,12 @@ impl Answering {
             return Ok(lines);
         }
         writer.into_inner().map_err(|error| error.to_string())
+    }
+
+    /// Says which row the model cannot take, and why.
+    fn unfit(&self, batch: &Batch, rows: &Rows, fault: &RowFault) -> String {
+        let told = predict::told(self.schema(), rows, fault);
+        format!("row {}: {told}", batch.first + fault.row + 1)
     }
 
     /// Writes one answer as a JSON object; numbers stand there as they do in CSV.

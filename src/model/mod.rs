@@ -97,6 +97,21 @@ impl Rows {
     }
 }
 
+/// A number as texts have it: short, however large or small it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ShortNumber(pub f64);
+
+impl fmt::Display for ShortNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = self.0.abs();
+        if size != 0.0 && size.is_finite() && !(1e-5..1e16).contains(&size) {
+            write!(f, "{:e}", self.0)
+        } else {
+            self.0.fmt(f)
+        }
+    }
+}
+
 /// What a model says of some rows, in their order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
@@ -243,5 +258,28 @@ impl ModelSource for Files {
             None => default::load()?,
         };
         Ok(Arc::new(loaded))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_texts_are_short() {
+        let table = [
+            (0.0, "0"),
+            (5.1, "5.1"),
+            (-3.0, "-3"),
+            (1e15, "1000000000000000"),
+            (1e16, "1e16"),
+            (-1e308, "-1e308"),
+            (f64::MAX, "1.7976931348623157e308"),
+            (5e-324, "5e-324"),
+            (f64::NEG_INFINITY, "-inf"),
+        ];
+        for (number, expected) in table {
+            assert_eq!(ShortNumber(number).to_string(), expected);
+        }
     }
 }

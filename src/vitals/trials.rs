@@ -61,6 +61,8 @@ pub struct Trials {
     pub ended_at: AtomicStamp,
     /// Real predictions that failed since the last that succeeded.
     pub failures: Failures,
+    /// When a prediction last had no answer though the model did not fail.
+    pub doubted_at: AtomicStamp,
     /// Trials that failed since the last that passed.
     failing: Streak,
     /// Whether this model has ever passed one.
@@ -76,6 +78,7 @@ impl Default for Trials {
             began_at: AtomicStamp::default(),
             ended_at: AtomicStamp::default(),
             failures: Failures::default(),
+            doubted_at: AtomicStamp::default(),
             failing: Streak::default(),
             passed: AtomicBool::new(false),
             verdict: Mutex::new((0, TrialVerdict::Untried)),

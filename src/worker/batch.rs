@@ -17,7 +17,7 @@ use crate::model::slot::Served;
 use crate::model::{Output, PredictError, Rows, Schema};
 use crate::panic;
 use crate::predict::csv::{decode_csv, encode_csv};
-use crate::predict::{self, EncodeError};
+use crate::predict::{self, EncodeError, Failure};
 use crate::vitals::{LaneVitals, Left, Task, Vitals, WorkerVitals};
 
 /// What the client is told of a panic; the log has the rest.
@@ -218,7 +218,14 @@ impl Batch {
         } else {
             predict::predict(model, &rows.part(self.done, slice))
         };
-        let output = output.map_err(failed)?;
+        let output = output.map_err(|failure| match failure {
+            Failure::Model(error) => failed(error),
+            Failure::Input(mut fault) => {
+                context.doubt_model();
+                fault.row += self.done;
+                predict::unfit(schema, rows, &fault)
+            }
+        })?;
         let took = started.elapsed();
         self.model_time += took;
         self.done += slice;

@@ -17,6 +17,7 @@ mod exhaustion;
 mod faults;
 mod half_close;
 mod http;
+mod inputs;
 mod lifecycle;
 mod limits;
 mod manifest;

@@ -123,12 +123,39 @@ struct Inner<D> {
 #[derive(Debug)]
 pub struct Gaussian {
     smartcore: Box<SmartGaussian>,
+    /// Of the first class: its prior, and mean and variance of each feature.
+    first_prior: f64,
+    first_normals: Vec<(f64, f64)>,
     shape: Values,
+}
+
+impl Gaussian {
+    /// Whether the first class has a probability that a number can say, by smartcore's own arithmetic.
+    fn may_be_first(&self, row: &[f64]) -> bool {
+        let features = row.iter().zip(&self.first_normals);
+        let likelihood = |(value, (mean, variance)): (&f64, &(f64, f64))| {
+            -((value - mean).powf(2.0) / (2.0 * variance))
+                - (2.0 * std::f64::consts::PI).ln() / 2.0
+                - variance.ln() / 2.0
+        };
+        let log = features.map(likelihood).sum::<f64>() + self.first_prior.ln();
+        log > f64::NEG_INFINITY
+    }
 }
 
 impl Predictor for Gaussian {
     fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
-        labels(self.smartcore.predict(&matrix(rows)?).map_err(failed)?)
+        let indices = self.smartcore.predict(&matrix(rows)?).map_err(failed)?;
+        // Where no class has a probability, smartcore says the first, unless that is so of every row.
+        let fallen_back = rows
+            .iter()
+            .zip(&indices)
+            .position(|(row, index)| *index == 0 && !self.may_be_first(row));
+        if let Some(row) = fallen_back {
+            let text = format!("no class has a finite probability for row {row}");
+            return Err(PredictError(text));
+        }
+        labels(indices)
     }
 
     fn shape(&self) -> Values {
@@ -178,6 +205,13 @@ pub(super) mod gaussian {
         }
         Ok(Estimator::GaussianNaiveBayes(Gaussian {
             smartcore: Box::new(parse(serialised)?),
+            // There are two classes at least, of `features` numbers each.
+            first_prior: tables.classes.class_priors[0],
+            first_normals: tables.theta[0]
+                .iter()
+                .copied()
+                .zip(tables.var[0].iter().copied())
+                .collect(),
             shape: tables.classes.shape(),
         }))
     }

@@ -19,7 +19,7 @@ use super::{
     Estimator, Matrix, Parameter, Predictor, Shape, Training, Values, caught, failed, matrix,
     parameters, parse, store,
 };
-use crate::model::{Output, PredictError, Rows};
+use crate::model::{Output, PredictError, RowFault, Rows};
 use crate::sys;
 
 type SmartClassifier = KNNClassifier<f64, u32, Matrix, Vec<u32>, Distance>;
@@ -152,9 +152,57 @@ fn shape(rows: &Rows, k: usize) -> Values {
         .into()
 }
 
+/// The box around all rows: what is too far from it for a finite distance has no neighbours.
+struct Surroundings {
+    distance: Distance,
+    /// The least and the largest value of each feature.
+    ranges: Vec<(f64, f64)>,
+}
+
+impl Surroundings {
+    fn of(rows: &Rows, distance: Distance) -> Self {
+        let range = |feature: usize| {
+            let column = || rows.iter().map(move |row| row[feature]);
+            let least = column().fold(f64::MAX, f64::min);
+            (least, column().fold(f64::MIN, f64::max))
+        };
+        Surroundings {
+            distance,
+            ranges: (0..rows.width()).map(range).collect(),
+        }
+    }
+
+    /// Finds the first row whose distance to some other could be infinite.
+    fn check(&self, rows: &Rows) -> Result<(), RowFault> {
+        for (row, values) in rows.iter().enumerate() {
+            let part = |(value, (least, most)): (&f64, &(f64, f64))| {
+                let extent = (value - least).abs().max((value - most).abs());
+                match self.distance {
+                    Distance::Euclidian => extent * extent,
+                    Distance::Manhattan => extent,
+                }
+            };
+            let parts = || values.iter().zip(&self.ranges).map(part);
+            if parts().sum::<f64>().is_finite() {
+                continue;
+            }
+            let sizes = values.iter().map(|value| value.abs()).enumerate();
+            let furthest = sizes.max_by(|(_, one), (_, other)| one.total_cmp(other));
+            return Err(RowFault {
+                row,
+                feature: furthest.map_or(0, |(feature, _)| feature),
+                must_be: "so close to the training data that its distance is a finite number"
+                    .to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
 /// Neighbours that vote.
 pub struct Classifier {
     smartcore: SmartClassifier,
+    surroundings: Surroundings,
     shape: Values,
 }
 
@@ -186,6 +234,10 @@ impl Predictor for Classifier {
         })
     }
 
+    fn check(&self, rows: &Rows) -> Result<(), RowFault> {
+        self.surroundings.check(rows)
+    }
+
     fn shape(&self) -> Values {
         self.shape.clone()
     }
@@ -194,6 +246,7 @@ impl Predictor for Classifier {
 /// Neighbours whose mean is taken.
 pub struct Regressor {
     smartcore: SmartRegressor,
+    surroundings: Surroundings,
     shape: Values,
 }
 
@@ -207,6 +260,10 @@ impl Predictor for Regressor {
     fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
         let numbers = self.smartcore.predict(&matrix(rows)?).map_err(failed)?;
         Ok(Output::Numbers(numbers))
+    }
+
+    fn check(&self, rows: &Rows) -> Result<(), RowFault> {
+        self.surroundings.check(rows)
     }
 
     fn shape(&self) -> Values {
@@ -244,15 +301,16 @@ pub(super) mod classifier {
         if let Some(missing) = seen.iter().position(|seen| !seen) {
             return Err(format!("class {missing} has no row"));
         }
-        let k = chosen.k;
+        let (k, distance) = (chosen.k, chosen.distance);
         let parameters = KNNClassifierParameters::default()
-            .with_distance(chosen.distance)
+            .with_distance(distance)
             .with_algorithm(chosen.algorithm)
             .with_weight(chosen.weight)
             .with_k(k);
         let x = matrix(&rows).map_err(|error| error.to_string())?;
         Ok(Estimator::KnnClassifier(Classifier {
             smartcore: build(move || SmartClassifier::fit(&x, &targets, parameters))?,
+            surroundings: Surroundings::of(&rows, distance),
             shape: super::shape(&rows, k),
         }))
     }
@@ -275,15 +333,16 @@ pub(super) mod regressor {
         if !targets.iter().all(|target| target.is_finite()) {
             return Err("its targets must be finite".to_owned());
         }
-        let k = chosen.k;
+        let (k, distance) = (chosen.k, chosen.distance);
         let parameters = KNNRegressorParameters::default()
-            .with_distance(chosen.distance)
+            .with_distance(distance)
             .with_algorithm(chosen.algorithm)
             .with_weight(chosen.weight)
             .with_k(k);
         let x = matrix(&rows).map_err(|error| error.to_string())?;
         Ok(Estimator::KnnRegressor(Regressor {
             smartcore: build(move || SmartRegressor::fit(&x, &targets, parameters))?,
+            surroundings: Surroundings::of(&rows, distance),
             shape: super::shape(&rows, k),
         }))
     }

@@ -1,0 +1,102 @@
+//! What clients send that is not quite what was meant: each is told what it is, and whose fault.
+
+use crate::support::{Response, Server, action, eventually, instance};
+use crate::train::{Folder, train};
+
+fn error(answer: &Response) -> String {
+    let json = answer.json();
+    json["error"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The server's age in seconds at which the last trial began.
+fn trial_began_at(server: &Server) -> f64 {
+    let status = server.status();
+    let seconds = |value: &serde_json::Value| value.as_f64().unwrap();
+    seconds(&status["uptime_seconds"]) - seconds(&status["trial"]["began_age_seconds"])
+}
+
+#[test]
+fn extreme_input_is_the_clients_error_and_asks_for_a_trial() {
+    let folder = Folder::new("extreme");
+    let mut table = "a,b,sum,kind\n".to_owned();
+    for row in 0..60 {
+        let (a, b) = (row % 7, row * row % 11);
+        let kind = if 3 * a + 4 * b > 30 { "large" } else { "small" };
+        table += &format!("{a},{b},{},{kind}\n", 3 * a + 4 * b + 1);
+    }
+    let table = folder.write("table.csv", table.as_bytes());
+    for (algorithm, target) in [
+        ("linear-regression", "sum"),
+        ("ridge-regression", "sum"),
+        ("logistic-regression", "kind"),
+        ("gaussian-naive-bayes", "kind"),
+        ("knn-classifier", "kind"),
+    ] {
+        let out = folder.path(&format!("{algorithm}.json"));
+        let features = ["--folds", "0", "--features", "a,b"];
+        let trained = train(algorithm, &table, target, &out, &features);
+        assert!(trained.status.success(), "{trained:?}");
+        let server = Server::real(&["--model", &out, "--canary-interval", "1h"]);
+        server.wait_ready();
+        let trial = trial_began_at(&server);
+        // Where all that is added up has one sign, a logistic regression has an answer.
+        let far = if algorithm == "logistic-regression" {
+            "[-1.7e308, 1.7e308]"
+        } else {
+            "[1e308, 1.7e308]"
+        };
+        for (body, row) in [
+            (format!("{{\"instances\": [{far}]}}"), 0),
+            (format!("{{\"instances\": [[1, 2], {far}, [3, 4]]}}"), 1),
+        ] {
+            let answer = server.predict(&body);
+            let text = error(&answer);
+            let seen = (answer.status, answer.code());
+            assert_eq!(
+                seen,
+                (400, "invalid_input".to_owned()),
+                "{algorithm}: {answer:?}"
+            );
+            let place = format!("instances[{row}]: the feature \"b\" must be ");
+            assert!(text.starts_with(&place), "{algorithm}: {text}");
+            assert!(text.ends_with("but is 1.7e308"), "{algorithm}: {text}");
+        }
+        let status = server.status();
+        assert_eq!(status["predictions"]["failed"], 0, "{algorithm}: {status}");
+        assert!(
+            status["predictions"]["rejected"].as_u64() >= Some(1),
+            "{status}"
+        );
+        assert_eq!(
+            status["trial"]["failures_in_a_row"], 0,
+            "{algorithm}: {status}"
+        );
+        assert!(
+            !server.logged().contains("ERROR"),
+            "{algorithm}: {}",
+            server.logged()
+        );
+        if algorithm == "linear-regression" {
+            eventually("the model is tried anew", || {
+                trial_began_at(&server) > trial + 0.5
+            });
+        }
+        assert_eq!(server.get("/readyz").status, 200, "{algorithm}");
+    }
+}
+
+#[test]
+fn an_answer_to_ordinary_input_that_is_not_finite_is_the_models_failure() {
+    let server = Server::fixture("scripted", &["--canary-interval", "1h"]);
+    server.wait_ready();
+    let failed = server.predict(&instance(action::INFINITY, 1e100));
+    let seen = (failed.status, failed.code());
+    assert_eq!(seen, (500, "prediction_failed".to_owned()), "{failed:?}");
+    let refused = server.predict(&instance(action::INFINITY, -2e100));
+    let seen = (refused.status, refused.code());
+    assert_eq!(seen, (400, "invalid_input".to_owned()), "{refused:?}");
+    assert!(error(&refused).contains("\"value\"") && error(&refused).contains("-2e100"));
+    let status = server.status();
+    assert_eq!(status["predictions"]["failed"], 1, "{status}");
+    assert_eq!(status["predictions"]["rejected"], 1, "{status}");
+}
