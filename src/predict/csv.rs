@@ -10,6 +10,7 @@ use std::io::{self, Write};
 
 use csv::StringRecord;
 
+use super::blame;
 use super::encode::EncodeError;
 use crate::budget::Charge;
 use crate::error::{Code, RequestError};
@@ -38,6 +39,11 @@ pub fn decode_csv(
     charge: &mut Charge,
 ) -> Result<Rows, RequestError> {
     let invalid = |text: String| RequestError::new(Code::InvalidInput, text);
+    if let Some(what) = blame::emptiness(body) {
+        return Err(invalid(format!(
+            "{what}: the body has no header, and its first line must name the columns"
+        )));
+    }
     charge.grow(copied_bytes(body))?;
     let mut table = Table::new("the body", Box::new(body), b',').map_err(invalid)?;
     let columns = table.find(&schema.features).map_err(invalid)?;
@@ -251,7 +257,9 @@ mod tests {
         assert_eq!(rows.values(), [1.0, 2.0, 3.0, 4.0]);
         #[rustfmt::skip]
         let wrong = [
-            ("", Code::InvalidInput, "the body has no header"),
+            ("", Code::InvalidInput, "the body is empty: the body has no header"),
+            ("\u{feff}\r\n", Code::InvalidInput, "the body holds nothing but blanks"),
+            (",\n", Code::InvalidInput, "the body has no header"),
             ("x,y\n", Code::InvalidInput, "no rows"),
             ("1,2\n3,4\n", Code::InvalidInput, "the body, line 1: there is no column \"x\"; there are 1, 2"),
             ("x,y\n1,\n", Code::InvalidInput, "the body, line 2, column \"y\": the cell is empty"),

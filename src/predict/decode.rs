@@ -3,18 +3,21 @@
 //! Memory is eight bytes for each number that was read, charged to the budget before it is taken.
 //! Every error says which instance and feature.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use super::blame;
+use super::json::{Surplus, Text};
 use crate::budget::Charge;
 use crate::error::{Code, RequestError};
-use crate::model::{Rows, Schema};
+use crate::model::{Rows, Schema, ShortNumber};
 
 /// Feature names that an error lists, and characters of the client's own that it repeats.
 const NAMES_SHOWN: usize = 20;
+const OTHERS_SHOWN: usize = 5;
 const ECHO_MAX: usize = 40;
 
 /// A string or number longer than this may be copied while it is read.
@@ -23,7 +26,8 @@ const LONG_TOKEN_BYTES: usize = 64 << 10;
 /// Decodes a request's body into rows of the schema's width, all of them finite; their memory is
 /// charged to `charge`.
 ///
-/// An instance is an array of numbers in the order of the features, or an object by their names.
+/// An instance is an array of numbers in the order of the features, or an object by their names, where
+/// other names are left alone, as other columns of a table are.
 ///
 /// # Errors
 /// 400 for what is not JSON (line and column) or not instances of this model (instance, feature),
@@ -34,8 +38,15 @@ pub fn decode(
     rows_max: usize,
     charge: &mut Charge,
 ) -> Result<Rows, RequestError> {
+    if let Some(what) = blame::emptiness(body) {
+        let text =
+            format!("{what}, but must be JSON with the field \"instances\" (line 1 column 0)");
+        return Err(RequestError::new(Code::InvalidJson, text));
+    }
+    let body = blame::without_mark(body);
     charge.grow(copied_bytes(body))?;
     let decoding = Decoding {
+        body,
         schema,
         indices: schema
             .features
@@ -46,6 +57,8 @@ pub fn decode(
         rows_max,
         charge: RefCell::new(charge),
         refusal: RefCell::new(None),
+        reading: Cell::new(None),
+        others: RefCell::default(),
     };
     let mut json = serde_json::Deserializer::from_slice(body);
     let decoded = Body(&decoding)
@@ -71,12 +84,39 @@ fn copied_bytes(body: &[u8]) -> usize {
 }
 
 struct Decoding<'a> {
+    body: &'a [u8],
     schema: &'a Schema,
     indices: HashMap<&'a str, usize>,
     rows_max: usize,
     charge: RefCell<&'a mut Charge>,
     /// Why decoding was given up, where that is not for the parser to say.
     refusal: RefCell<Option<RequestError>>,
+    /// The instance and the feature whose number is being read.
+    reading: Cell<Option<(usize, usize)>>,
+    /// What else the present instance has, for an error.
+    others: RefCell<Others>,
+}
+
+/// Names that are no features: the first few, each cut short, and how many there are.
+#[derive(Default)]
+struct Others {
+    shown: Vec<String>,
+    count: usize,
+}
+
+impl Others {
+    fn clear(&mut self) {
+        self.shown.clear();
+        self.count = 0;
+    }
+
+    fn add(&mut self, name: &str) {
+        self.count += 1;
+        if self.shown.len() < OTHERS_SHOWN {
+            let short: String = name.chars().take(ECHO_MAX).collect();
+            self.shown.push(short.escape_debug().to_string());
+        }
+    }
 }
 
 impl Decoding<'_> {
@@ -99,17 +139,30 @@ impl Decoding<'_> {
     }
 
     fn names(&self) -> String {
-        let shown = self
-            .schema
-            .features
-            .iter()
-            .take(NAMES_SHOWN)
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(", ");
-        match self.width().checked_sub(NAMES_SHOWN) {
-            None | Some(0) => shown,
-            Some(more) => format!("{shown} and {more} more"),
+        let names = self.schema.features.iter().map(String::as_str);
+        listed(names.take(NAMES_SHOWN), self.width())
+    }
+
+    /// The names that an instance has, whose values are NaN where it has none.
+    fn found(&self, values: &[f64]) -> String {
+        let others = self.others.borrow();
+        let features = self.schema.features.iter().zip(values);
+        let features = features.filter(|(_, value)| !value.is_nan());
+        let count = features.clone().count() + others.count;
+        let names = features.map(|(name, _)| name.as_str());
+        let others = others.shown.iter().map(String::as_str);
+        match count {
+            0 => "nothing".to_owned(),
+            _ => listed(names.take(NAMES_SHOWN).chain(others), count),
+        }
+    }
+
+    /// What reads a number, which errors call by instance and feature.
+    fn number(&self, row: usize, feature: usize) -> Number<'_> {
+        self.reading.set(Some((row, feature)));
+        Number {
+            row,
+            name: &self.schema.features[feature],
         }
     }
 
@@ -125,7 +178,20 @@ impl Decoding<'_> {
             let text = format!("the body is nested too deeply to be instances: {text}");
             return RequestError::new(Code::InvalidInput, text);
         }
-        RequestError::new(Code::InvalidJson, format!("the body is not JSON: {text}"))
+        let place = self.reading.get().map(|(row, feature)| {
+            let name = &self.schema.features[feature];
+            format!("{name:?} of instances[{row}]")
+        });
+        blame::not_json(self.body, error, place)
+    }
+}
+
+/// Lists the first names of so many.
+fn listed<'a>(shown: impl Iterator<Item = &'a str>, count: usize) -> String {
+    let shown: Vec<&str> = shown.collect();
+    match count.saturating_sub(shown.len()) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 
@@ -141,6 +207,15 @@ fn unexpected<E: Error>(text: &str, expected: &impl serde::de::Expected) -> E {
     E::custom(format!(
         "invalid type: string {}, expected {}",
         echo(text),
+        expected as &dyn serde::de::Expected
+    ))
+}
+
+/// What is told of a number where something else should be: serde would write out 309 digits.
+fn unexpected_number<E: Error>(number: f64, expected: &impl serde::de::Expected) -> E {
+    E::custom(format!(
+        "invalid type: number {}, expected {}",
+        ShortNumber(number),
         expected as &dyn serde::de::Expected
     ))
 }
@@ -166,6 +241,10 @@ impl<'de> Visitor<'de> for Body<'_> {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Vec<f64>, E> {
         Err(unexpected(text, &self))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Vec<f64>, E> {
+        Err(unexpected_number(number, &self))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<f64>, A::Error> {
@@ -195,31 +274,6 @@ impl<'de> Visitor<'de> for Body<'_> {
     }
 }
 
-/// A string, borrowed where it can be.
-struct Text<'de>(std::borrow::Cow<'de, str>);
-
-impl<'de> serde::Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Borrow;
-        impl<'de> Visitor<'de> for Borrow {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(text.into()))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(text.to_owned().into()))
-            }
-        }
-        deserializer.deserialize_str(Borrow)
-    }
-}
-
 /// The array of instances.
 struct Instances<'a>(&'a Decoding<'a>);
 
@@ -240,6 +294,10 @@ impl<'de> Visitor<'de> for Instances<'_> {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Vec<f64>, E> {
         Err(unexpected(text, &self))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Vec<f64>, E> {
+        Err(unexpected_number(number, &self))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<f64>, A::Error> {
@@ -287,17 +345,22 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
         Err(unexpected(text, &self))
     }
 
+    fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
+        Err(unexpected_number(number, &self))
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let Instance(decoding, row, values) = self;
         decoding.reserve(values)?;
         let mut count = 0;
-        for name in &decoding.schema.features {
-            let Some(value) = seq.next_element_seed(Number { row, name })? else {
+        for feature in 0..decoding.width() {
+            let Some(value) = seq.next_element_seed(decoding.number(row, feature))? else {
                 break;
             };
             values.push(value);
             count += 1;
         }
+        decoding.reading.set(None);
         while seq.next_element::<Surplus>()?.is_some() {
             count += 1;
         }
@@ -317,6 +380,7 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
         let start = values.len();
         // NaN stands for "not there yet"; JSON has none, so no client can send it.
         values.resize(start + decoding.width(), f64::NAN);
+        decoding.others.borrow_mut().clear();
         let mut expected = 0;
         while let Some(key) = map.next_key::<Text>()? {
             // Most clients send the features in order.
@@ -326,84 +390,30 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
                 .get(expected)
                 .filter(|name| **name == *key.0)
                 .map(|_| expected);
-            let index = in_order
-                .or_else(|| decoding.indices.get(&*key.0).copied())
-                .ok_or_else(|| {
-                    A::Error::custom(format!(
-                        "instances[{row}] has an unknown feature {}; the model takes {}",
-                        echo(&key.0),
-                        decoding.names()
-                    ))
-                })?;
+            let Some(index) = in_order.or_else(|| decoding.indices.get(&*key.0).copied()) else {
+                decoding.others.borrow_mut().add(&key.0);
+                map.next_value::<Surplus>()?;
+                continue;
+            };
             let name = &decoding.schema.features[index];
             if !values[start + index].is_nan() {
                 return Err(A::Error::custom(format!(
                     "instances[{row}] has the feature {name:?} twice"
                 )));
             }
-            values[start + index] = map.next_value_seed(Number { row, name })?;
+            values[start + index] = map.next_value_seed(decoding.number(row, index))?;
+            decoding.reading.set(None);
             expected = index + 1;
         }
         if let Some(missing) = values[start..].iter().position(|value| value.is_nan()) {
             let name = &decoding.schema.features[missing];
             return Err(A::Error::custom(format!(
-                "instances[{row}] lacks the feature {name:?}; the model takes {}",
+                "instances[{row}] lacks the feature {name:?}: it has {}; the model takes {}",
+                decoding.found(&values[start..]),
                 decoding.names()
             )));
         }
         Ok(())
-    }
-}
-
-/// A value that no feature takes; read over within the parser's limit on nesting, which
-/// `serde::de::IgnoredAny` evades at the price of memory.
-struct Surplus;
-
-impl<'de> serde::Deserialize<'de> for Surplus {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Surplus)
-    }
-}
-
-impl<'de> Visitor<'de> for Surplus {
-    type Value = Surplus;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Surplus, E> {
-        Ok(Surplus)
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Surplus, E> {
-        Ok(Surplus)
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Surplus, E> {
-        Ok(Surplus)
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Surplus, E> {
-        Ok(Surplus)
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<Surplus, E> {
-        Ok(Surplus)
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Surplus, E> {
-        Ok(Surplus)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Surplus, A::Error> {
-        while seq.next_element::<Surplus>()?.is_some() {}
-        Ok(Surplus)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Surplus, A::Error> {
-        while map.next_entry::<Surplus, Surplus>()?.is_some() {}
-        Ok(Surplus)
     }
 }
 
@@ -503,6 +513,11 @@ mod tests {
                 vec![1.0, 2.0, 3.0, 4.0],
             ),
             (
+                r#"{"instances": [{"note": {"a": ["b"]}, "width": 2, "id": 7, "length": 1, "id": null}]}"#,
+                vec![1.0, 2.0],
+            ),
+            ("\u{feff}{\"instances\": [[1, 2]]}", vec![1.0, 2.0]),
+            (
                 r#" {"instances":[[18446744073709551615,-9223372036854775808]]} "#,
                 vec![18446744073709551615.0, -9223372036854775808.0],
             ),
@@ -523,8 +538,10 @@ mod tests {
             (
                 "",
                 InvalidJson,
-                "the body is not JSON: EOF while parsing a value at line 1 column 0",
+                "the body is empty, but must be JSON with the field \"instances\"",
             ),
+            ("\u{feff}", InvalidJson, "the body is empty"),
+            (" \r\n\t", InvalidJson, "the body holds nothing but blanks"),
             (
                 "{\"instances\": [[1,\n2,,]]}",
                 InvalidJson,
@@ -533,12 +550,53 @@ mod tests {
             (
                 r#"{"instances": [[NaN, 1]]}"#,
                 InvalidJson,
-                "line 1 column 17",
+                "the body is not JSON: \"length\" of instances[0] is NaN, which JSON cannot say: send a finite number (line 1 column 17)",
+            ),
+            (
+                "{\"instances\": [[1, 2],\n\n [3, -Infinity]]}",
+                InvalidJson,
+                "\"width\" of instances[1] is -Infinity, which JSON cannot say",
+            ),
+            (
+                r#"{"instances": [[1, 2], {"width": nan}]}"#,
+                InvalidJson,
+                "\"width\" of instances[1] is nan, which JSON cannot say",
+            ),
+            (
+                r#"{"instances": [[1, inf]]}"#,
+                InvalidJson,
+                "\"width\" of instances[0] is inf, which JSON cannot say",
+            ),
+            (
+                r#"{"instances": [{"length": 1, "note": NaN}]}"#,
+                InvalidJson,
+                "a value is NaN, which JSON cannot say",
+            ),
+            (
+                r#"{"instances": [[1, None]]}"#,
+                InvalidJson,
+                "the body is not JSON: expected value at line 1 column 20",
             ),
             (
                 r#"{"instances": [[1e999, 1]]}"#,
-                InvalidJson,
-                "number out of range",
+                InvalidInput,
+                "\"length\" of instances[0] is 1e999, out of range, as it is too large for a double: send a finite number",
+            ),
+            (
+                r#"{"instances": [{"width": -1e400}]}"#,
+                InvalidInput,
+                "\"width\" of instances[0] is -1e400, out of range, as it is too large for a double",
+            ),
+            (
+                r#"{"instances": 1e308}"#,
+                InvalidInput,
+                "number 1e308, expected an array of instances",
+            ),
+            (r#"1e308"#, InvalidInput, "number 1e308, expected an object"),
+            (
+                r#"{"instances": [-1e308]}"#,
+                InvalidInput,
+                "number -1e308, expected an array of 2 numbers",
             ),
             (
                 r#"{"instances": [[1, 2]]} x"#,
@@ -606,12 +664,22 @@ mod tests {
             (
                 r#"{"instances": [{"length": 1}]}"#,
                 InvalidInput,
-                "instances[0] lacks the feature \"width\"",
+                "instances[0] lacks the feature \"width\": it has length; the model takes length, width",
             ),
             (
-                r#"{"instances": [{"length": 1, "width": 2, "depth": 3}]}"#,
+                r#"{"instances": [{}]}"#,
                 InvalidInput,
-                "unknown feature \"depth\"; the model takes length, width",
+                "lacks the feature \"length\": it has nothing; the model takes",
+            ),
+            (
+                r#"{"instances": [{"a": 1, "length": 1, "width": 1}, {"Width": 2, "depth\n": [3], "length": 3}]}"#,
+                InvalidInput,
+                "instances[1] lacks the feature \"width\": it has length, Width, depth\\n; the model takes",
+            ),
+            (
+                r#"{"instances": [{"a": 1, "b": 1, "c": 1, "d": 1, "e": 1, "f": 1, "g": 1}]}"#,
+                InvalidInput,
+                "it has a, b, c, d, e and 2 more; the model takes",
             ),
             (
                 r#"{"instances": [{"length": 1, "length": 1}]}"#,

@@ -3,10 +3,13 @@
 //! Prediction workers, the canary and the commands call the same functions. Each dialect has files
 //! of its own.
 
+mod blame;
 pub mod csv;
 mod decode;
 mod encode;
+mod json;
 
+pub use blame::without_mark;
 pub use decode::decode;
 pub use encode::{EncodeError, encode};
 

@@ -356,7 +356,8 @@ fn model_failed(error: &PredictError, request_id: &str, failures: &FailureLog) -
 ///
 /// curl calls everything form data: who pasted a curl line and mistyped the JSON wants to know where.
 fn blame_form(error: RequestError, called_form: bool, body: &[u8]) -> RequestError {
-    let looks_like_json = matches!(body.trim_ascii_start().first(), None | Some(b'{' | b'['));
+    let body = predict::without_mark(body).trim_ascii_start();
+    let looks_like_json = matches!(body.first(), None | Some(b'{' | b'['));
     if called_form && error.code == Code::InvalidJson && !looks_like_json {
         let text = "form data is not read: the body must be JSON, with Content-Type: application/json, or CSV, with text/csv";
         return RequestError::new(Code::UnsupportedMediaType, text);

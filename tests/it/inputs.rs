@@ -1,6 +1,7 @@
 //! What clients send that is not quite what was meant: each is told what it is, and whose fault.
 
-use crate::support::{Response, Server, action, eventually, instance};
+use crate::attacks::PREDICTION;
+use crate::support::{Response, Server, action, eventually, exchange, instance, predict_request};
 use crate::train::{Folder, train};
 
 fn error(answer: &Response) -> String {
@@ -99,4 +100,50 @@ fn an_answer_to_ordinary_input_that_is_not_finite_is_the_models_failure() {
     let status = server.status();
     assert_eq!(status["predictions"]["failed"], 1, "{status}");
     assert_eq!(status["predictions"]["rejected"], 1, "{status}");
+}
+
+#[test]
+fn json_that_users_really_send_is_read_or_told_what_it_is() {
+    let server = Server::real(&[]);
+    server.wait_ready();
+    let row = |first: &str| format!("{{\"instances\": [[{first}, 3.5, 1.4, 0.2]]}}");
+    let object = r#""sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4"#;
+    let plain = server.predict(PREDICTION).body;
+    for body in [
+        format!("\u{feff}{PREDICTION}"),
+        format!(
+            r#"{{"instances": [{{"id": "a", "petal_width": 0.2, {object}, "more": [{{}}, null]}}]}}"#
+        ),
+    ] {
+        let answer = server.predict(&body);
+        assert_eq!((answer.status, answer.body), (200, plain.clone()), "{body}");
+    }
+    #[rustfmt::skip]
+    let table = [
+        (row("NaN"), "invalid_json", "\"sepal_length\" of instances[0] is NaN"),
+        (row("-Infinity"), "invalid_json", "\"sepal_length\" of instances[0] is -Infinity"),
+        (row("1e400"), "invalid_input", "\"sepal_length\" of instances[0] is 1e400"),
+        (String::new(), "invalid_json", "the body is empty"),
+        ("\u{feff}".to_owned(), "invalid_json", "the body is empty"),
+        (format!(r#"{{"instances": [{{{object}, "width": 0.2}}]}}"#), "invalid_input", "lacks the feature \"petal_width\": it has sepal_length, sepal_width, petal_length, width; the model takes"),
+    ];
+    for (body, code, expected) in table {
+        for form in ["", "Content-Type: application/x-www-form-urlencoded\r\n"] {
+            let answer = exchange(server.main, &predict_request(&body, form));
+            let seen = (answer.status, answer.code());
+            assert_eq!(seen, (400, code.to_owned()), "{body}: {answer:?}");
+            assert!(
+                error(&answer).contains(expected),
+                "{body}: {}",
+                error(&answer)
+            );
+        }
+    }
+    let csv = predict_request("", "Content-Type: text/csv\r\n");
+    let answer = exchange(server.main, &csv);
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (400, "invalid_input")
+    );
+    assert!(error(&answer).contains("the body is empty"), "{answer:?}");
 }

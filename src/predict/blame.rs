@@ -1,0 +1,81 @@
+//! What is wrong with a body that is no JSON, in words that a person can act on.
+//!
+//! The parser says where it stopped. What stands there, and which feature it was to be, says more: not
+//! a few clients send NaN, and numbers that no double can hold.
+
+use crate::error::{Code, RequestError};
+
+/// Characters of a number that are repeated.
+const SHOWN_MAX: usize = 40;
+
+/// What Windows puts before a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// Takes a byte order mark off a body.
+pub fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)
+}
+
+/// Says that a body is empty, where it is.
+pub(super) fn emptiness(body: &[u8]) -> Option<&'static str> {
+    match without_mark(body) {
+        [] => Some("the body is empty"),
+        body if body.trim_ascii().is_empty() => Some("the body holds nothing but blanks"),
+        _ => None,
+    }
+}
+
+/// Tells of a body that the parser took for no JSON; `place` is the feature it was reading, if any.
+pub(super) fn not_json(
+    body: &[u8],
+    error: &serde_json::Error,
+    place: Option<String>,
+) -> RequestError {
+    let text = error.to_string();
+    let (line, column) = (error.line(), error.column());
+    let token = token(body, line, column);
+    let what = place.unwrap_or_else(|| "a value".to_owned());
+    if text.starts_with("number out of range") {
+        let text = format!(
+            "{what} is {}, out of range, as it is too large for a double: send a finite number (line {line} column {column})",
+            short(token)
+        );
+        return RequestError::new(Code::InvalidInput, text);
+    }
+    let word = token.trim_start_matches(['+', '-']);
+    let is_no_json = ["nan", "inf", "infinity"]
+        .iter()
+        .any(|known| word.eq_ignore_ascii_case(known));
+    let text = if is_no_json {
+        format!(
+            "the body is not JSON: {what} is {}, which JSON cannot say: send a finite number (line {line} column {column})",
+            short(token)
+        )
+    } else {
+        format!("the body is not JSON: {text}")
+    };
+    RequestError::new(Code::InvalidJson, text)
+}
+
+/// The word or number in which the parser stopped, or behind which.
+fn token(body: &[u8], line: usize, column: usize) -> &str {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-._".contains(byte);
+    let ends = body.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    let start = match line.checked_sub(2) {
+        None => 0,
+        Some(before) => ends.map(|(at, _)| at + 1).nth(before).unwrap_or(0),
+    };
+    let at = start.saturating_add(column).min(body.len());
+    let (before, after) = body.split_at(at);
+    let back = before.iter().rev().take_while(|byte| is_part(byte)).count();
+    let on = after.iter().take_while(|byte| is_part(byte)).count();
+    // Only ASCII is part of one.
+    std::str::from_utf8(&body[at - back..at + on]).unwrap_or_default()
+}
+
+fn short(token: &str) -> String {
+    match token.get(..SHOWN_MAX) {
+        Some(start) if token.len() > SHOWN_MAX => format!("{start}…"),
+        _ => token.to_owned(),
+    }
+}
