@@ -47,8 +47,28 @@ fn ours(bytes: &[u8]) -> Option<Message> {
     })
 }
 
+/// Names 1.1 where a later minor version stands, which the other does not know and which is read as
+/// that (RFC 9110 section 2.5).
+fn in_known_version(bytes: &[u8]) -> Vec<u8> {
+    let mut known = bytes.to_vec();
+    let line = bytes
+        .split(|byte| *byte == b'\r')
+        .find(|line| line.len() > 1);
+    let line = line.unwrap_or_default();
+    // Of a request line with nothing before it but a CRLF, this is where its last byte stands.
+    let last = bytes
+        .len()
+        .min(line.len() + bytes.starts_with(b"\r\n") as usize)
+        .saturating_sub(1);
+    if line.len() > 8 && line[line.len() - 8..].starts_with(b"HTTP/1.") && known[last] > b'1' {
+        known[last] = b'1';
+    }
+    known
+}
+
 /// What the other makes of them.
 fn theirs(bytes: &[u8]) -> Option<Message> {
+    let bytes = &in_known_version(bytes)[..];
     let body = OtherBodyDecoder::new(RemainingBytesDecoder::new());
     let mut decoder = RequestDecoder::new(body);
     let mut used = 0;

@@ -15,6 +15,9 @@ use crate::error::{Code, RequestError};
 
 const METHOD_BYTES_MAX: usize = 32;
 
+/// Characters of a bad `X-Request-Timeout` that are repeated.
+const TIMEOUT_SHOWN: usize = 40;
+
 /// How a client begins that speaks HTTP/2 without asking (RFC 9113 section 3.4).
 const HTTP_2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
@@ -38,7 +41,7 @@ pub struct Head {
     pub path: String,
     /// What follows the first `?` of the target.
     pub query: Option<String>,
-    /// HTTP/1.1 or HTTP/1.0.
+    /// HTTP/1.1, also for a later minor version, or HTTP/1.0.
     pub version: HTTPVersion,
     /// How the body is delimited.
     pub framing: Framing,
@@ -55,6 +58,8 @@ pub struct Head {
     /// How long the client waits for its answer: the shortest of `X-Request-Timeout` (a duration with
     /// its unit, or seconds) and `X-Envoy-Expected-Rq-Timeout-Ms`, which Envoy sends unasked.
     pub timeout: Option<Duration>,
+    /// Why `X-Request-Timeout` says no time, where it came and does not.
+    pub timeout_fault: Option<String>,
     /// The field by which clients are told apart, where one is.
     pub client: Option<String>,
     /// `X-Request-Id`, if it is 1 to 128 of `[A-Za-z0-9._:-]`.
@@ -128,6 +133,7 @@ pub fn read(
     let head = &head[leading_crlf(head)..];
     let mut fields = [EMPTY_HEADER; FIELDS_CEILING];
     let mut request = httparse::Request::new(&mut fields[..fields_max.min(FIELDS_CEILING)]);
+    let head = &*as_known_version(head);
     match request.parse(head) {
         Ok(Status::Complete(length)) if length == head.len() => {}
         Ok(_) => return Err(malformed("the request head is not well-formed")),
@@ -167,6 +173,7 @@ pub fn read(
         content_encoding: reading.content_encoding,
         accept: reading.accept,
         timeout: reading.timeout,
+        timeout_fault: reading.timeout_fault,
         client: reading.client,
         request_id: reading.request_id,
     })
@@ -183,6 +190,31 @@ fn has_bare_line_feed(bytes: &[u8], start: bool) -> bool {
     (start && bytes.first() == Some(&b'\n')) || bytes.windows(2).any(bare)
 }
 
+/// Puts 1.1 in the place of a later minor version, which the parser does not know: such a client takes
+/// an answer of 1.1 (RFC 9110 section 2.5).
+fn as_known_version(head: &[u8]) -> Cow<'_, [u8]> {
+    let end = head.iter().position(|byte| *byte == b'\r').unwrap_or(0);
+    match head[..end] {
+        [
+            ..,
+            b' ',
+            b'H',
+            b'T',
+            b'T',
+            b'P',
+            b'/',
+            b'1',
+            b'.',
+            b'2'..=b'9',
+        ] => {
+            let mut known = head.to_vec();
+            known[end - 1] = b'1';
+            Cow::Owned(known)
+        }
+        _ => Cow::Borrowed(head),
+    }
+}
+
 fn malformed(text: impl Into<String>) -> RequestError {
     RequestError::new(Code::MalformedRequest, text)
 }
@@ -195,7 +227,7 @@ fn unparsable(error: ParseError, head: &[u8]) -> RequestError {
     match error {
         ParseError::Version if names_a_version => {
             let text =
-                "this server speaks HTTP/1.1 and HTTP/1.0, but the request names another version";
+                "this server speaks HTTP/1.0 and HTTP/1.1, but the request names another version";
             RequestError::new(Code::VersionNotSupported, text)
         }
         ParseError::Version => malformed("a request line is METHOD TARGET HTTP/1.1"),
@@ -280,6 +312,7 @@ struct Fields {
     content_encoding: Option<String>,
     accept: Option<String>,
     timeout: Option<Duration>,
+    timeout_fault: Option<String>,
     client: Option<String>,
     request_id: Option<String>,
 }
@@ -289,10 +322,13 @@ impl Fields {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         if is("host") {
             self.hosts += 1;
-            if self.hosts > 1 || !is_authority(value) {
-                return Err(malformed(
-                    "a request has one Host field, with a host and at most a port",
-                ));
+            if self.hosts > 1 {
+                return Err(malformed("a request has one Host field, but two came"));
+            }
+            if let Some(wrong) = not_of_authority(value) {
+                return Err(malformed(format!(
+                    "a Host field holds a host and at most a port, but this one holds {wrong}"
+                )));
             }
         } else if is("content-length") {
             if self.content_length.is_some() {
@@ -335,7 +371,11 @@ impl Fields {
         } else if is("x-request-id") {
             self.request_id = sane_id(value);
         } else if is("x-request-timeout") {
-            self.note_timeout(timeout(value)?);
+            // Which requests it is of no matter to is not known yet.
+            match timeout(value) {
+                Ok(timeout) => self.note_timeout(timeout),
+                Err(fault) => self.timeout_fault = Some(fault),
+            }
         } else if is("x-envoy-expected-rq-timeout-ms") {
             // A proxy's own word, and none of the client's: what it cannot mean is passed over. 0 is
             // no limit.
@@ -387,7 +427,10 @@ fn content_length(value: &[u8]) -> Result<u64, RequestError> {
 }
 
 /// Seconds, as `1.5`, or a number with its unit, as `1500ms`.
-fn timeout(value: &[u8]) -> Result<Duration, RequestError> {
+///
+/// # Errors
+/// What it must be, and what it is.
+fn timeout(value: &[u8]) -> Result<Duration, String> {
     let value = text(value);
     let seconds = value.parse().ok().filter(|seconds: &f64| *seconds >= 0.0);
     let timeout = match seconds {
@@ -397,16 +440,27 @@ fn timeout(value: &[u8]) -> Result<Duration, RequestError> {
     let limit = Duration::from_secs(366 * 86_400);
     let timeout = timeout.filter(|timeout| !timeout.is_zero() && *timeout <= limit);
     timeout.ok_or_else(|| {
-        malformed(
-            "X-Request-Timeout is a number of seconds over 0, or one with its unit, as in 1500ms",
+        let short: String = value.chars().take(TIMEOUT_SHOWN).collect();
+        let more = if short.len() < value.len() { "…" } else { "" };
+        let is = match value.trim() {
+            "" => "empty".to_owned(),
+            _ => format!("{short:?}{more}"),
+        };
+        format!(
+            "X-Request-Timeout must be a number of seconds over 0 and at most a year, or one with its unit, as in 1500ms, but is {is}; leave it out for the server's own limit"
         )
     })
 }
 
-fn is_authority(value: &[u8]) -> bool {
-    value
-        .iter()
-        .all(|byte| byte.is_ascii_graphic() && !b",/?#@\\\"<>{}|^`".contains(byte))
+/// Names the first character that no host and no port has (RFC 3986 section 3.2).
+fn not_of_authority(value: &[u8]) -> Option<String> {
+    let is_wrong = |byte: &&u8| !byte.is_ascii_graphic() || b",/?#@\\\"<>{}|^`".contains(byte);
+    let wrong = *value.iter().find(is_wrong)?;
+    Some(match wrong {
+        b' ' => "a blank".to_owned(),
+        0x21..=0x7e => format!("the character {}", char::from(wrong)),
+        _ => format!("the byte 0x{wrong:02X}"),
+    })
 }
 
 fn sane_id(value: &[u8]) -> Option<String> {
@@ -578,9 +632,34 @@ mod tests {
             ),
             ("HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\n".to_owned(), 505),
             (
-                "HTTP/1.2",
+                "a later minor version",
                 "GET / HTTP/1.2\r\nHost: a\r\n\r\n".to_owned(),
+                200,
+            ),
+            (
+                "a later minor version after a CRLF",
+                "\r\nGET / HTTP/1.9\r\nHost: a\r\n\r\n".to_owned(),
+                200,
+            ),
+            (
+                "a later minor version without a Host",
+                "GET / HTTP/1.2\r\n\r\n".to_owned(),
+                400,
+            ),
+            (
+                "a minor version of two digits",
+                "GET / HTTP/1.12\r\nHost: a\r\n\r\n".to_owned(),
+                400,
+            ),
+            (
+                "a later major version",
+                "GET / HTTP/2.1\r\nHost: a\r\n\r\n".to_owned(),
                 505,
+            ),
+            (
+                "both framings in a later minor version",
+                "POST / HTTP/1.2\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
+                400,
             ),
             ("HTTP/0.9", "GET /\r\n\r\n".to_owned(), 400),
             ("a hundred fields", ask(&"A: b\r\n".repeat(99)), 200),
@@ -589,6 +668,67 @@ mod tests {
         for (name, head, expected) in table {
             assert_eq!(status(&head), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_host_is_named() {
+        let table = [
+            ("outbound|8080||name", "the character |"),
+            ("a/b", "the character /"),
+            ("user@a", "the character @"),
+            ("a b", "a blank"),
+            ("b\u{fc}cher.test", "the byte 0xC3"),
+        ];
+        for (host, expected) in table {
+            let head = format!("GET /livez HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            let error = read(head.as_bytes(), 100, None).unwrap_err();
+            assert_eq!(error.code, Code::MalformedRequest, "{host}");
+            assert!(error.text.ends_with(expected), "{host}: {}", error.text);
+        }
+        for host in ["", "a", "a.test:8080", "[::1]:80", "127.0.0.1", "a_b"] {
+            let head = format!("GET /livez HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            assert!(read(head.as_bytes(), 100, None).is_ok(), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_later_minor_version_is_read_as_1_1() {
+        for version in ["1.1", "1.2", "1.9"] {
+            let text = format!("GET /livez?a=HTTP/1.3 HTTP/{version}\r\nHost: a\r\n\r\n");
+            let head = read(text.as_bytes(), 100, None).unwrap();
+            assert_eq!(head.version, HTTPVersion(1, 1), "{version}");
+            assert!(head.keep_alive, "{version}");
+            assert_eq!(head.query.as_deref(), Some("a=HTTP/1.3"));
+        }
+    }
+
+    #[test]
+    fn a_timeout_that_is_none_is_no_fault_of_the_head() {
+        let seen = |fields: &str| {
+            let head = read(ask(fields).as_bytes(), 100, None).unwrap();
+            (head.timeout, head.timeout_fault)
+        };
+        let second = Some(Duration::from_secs(1));
+        assert_eq!(seen("X-Request-Timeout: 1\r\n"), (second, None));
+        assert_eq!(seen("X-Request-Timeout: 1000ms\r\n"), (second, None));
+        let table = [
+            ("", "but is empty"),
+            ("0", "but is \"0\""),
+            ("-1", "but is \"-1\""),
+            ("NaN", "but is \"NaN\""),
+            ("soon", "but is \"soon\""),
+            ("1e400", "but is \"1e400\""),
+            (&"9".repeat(100), "9…;"),
+        ];
+        for (value, expected) in table {
+            let (timeout, fault) = seen(&format!("X-Request-Timeout: {value}\r\n"));
+            let fault = fault.unwrap_or_default();
+            let expected = expected.replace("9…;", "99\"…;");
+            assert_eq!(timeout, None, "{value}");
+            assert!(fault.contains(&expected), "{value}: {fault}");
+        }
+        let both = "X-Request-Timeout: soon\r\nX-Envoy-Expected-Rq-Timeout-Ms: 1000\r\n";
+        assert_eq!(seen(both).0, second);
     }
 
     #[test]

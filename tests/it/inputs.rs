@@ -1,7 +1,9 @@
 //! What clients send that is not quite what was meant: each is told what it is, and whose fault.
 
 use crate::attacks::PREDICTION;
-use crate::support::{Response, Server, action, eventually, exchange, instance, predict_request};
+use crate::support::{
+    Connection, Response, Server, action, eventually, exchange, instance, predict_request,
+};
 use crate::train::{Folder, train};
 
 fn error(answer: &Response) -> String {
@@ -146,4 +148,73 @@ fn json_that_users_really_send_is_read_or_told_what_it_is() {
         (400, "invalid_input")
     );
     assert!(error(&answer).contains("the body is empty"), "{answer:?}");
+}
+
+#[test]
+fn a_host_that_is_none_is_told_which_character_and_a_later_version_is_served() {
+    let server = Server::real(&[]);
+    let ask = |line: &str, host: &str| {
+        let request = format!("{line}\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        exchange(server.main, &request)
+    };
+    let refused = ask("GET /livez HTTP/1.1", "outbound|8080||name");
+    let seen = (refused.status, refused.code());
+    assert_eq!(seen, (400, "malformed_request".to_owned()), "{refused:?}");
+    assert!(error(&refused).contains("the character |"), "{refused:?}");
+    for version in ["1.2", "1.9"] {
+        let answer = ask(&format!("GET /livez HTTP/{version}"), "a");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(answer.head.starts_with("HTTP/1.1 200"), "{answer:?}");
+    }
+    assert_eq!(ask("GET /livez HTTP/2.0", "a").status, 505);
+    assert_eq!(server.status()["clients"]["malformed"], 2);
+    // A later minor version keeps its connection, as 1.1 does.
+    let mut connection = Connection::open(server.main);
+    for _ in 0..2 {
+        connection.send(b"GET /livez HTTP/1.2\r\nHost: a\r\n\r\n");
+        assert_eq!(connection.read().status, 200);
+    }
+}
+
+#[test]
+fn a_timeout_that_is_none_is_the_matter_of_predictions_alone() {
+    let server = Server::real(&[]);
+    server.wait_ready();
+    for (value, is) in [("0", "\"0\""), ("", "empty"), ("soon", "\"soon\"")] {
+        let field = format!("X-Request-Timeout: {value}\r\n");
+        let mut connection = Connection::open(server.main);
+        for path in ["/livez", "/readyz", "/statusz", "/"] {
+            connection.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n{field}\r\n").as_bytes());
+            let answer = connection.read();
+            assert_eq!(answer.status, 200, "{value}: {answer:?}");
+        }
+        let request = predict_request(PREDICTION, &field);
+        let (head, body) = request.split_at(request.find("\r\n\r\n").unwrap() + 4);
+        let check = |answer: Response| {
+            let seen = (answer.status, answer.code());
+            assert_eq!(
+                seen,
+                (400, "invalid_input".to_owned()),
+                "{value}: {answer:?}"
+            );
+            let expected = format!("but is {is}");
+            assert!(error(&answer).contains(&expected), "{value}: {answer:?}");
+            assert_eq!(answer.field("connection"), "", "{value}: {answer:?}");
+        };
+        connection.send(request.as_bytes());
+        check(connection.read());
+        // Also where the body comes after the head.
+        connection.send(head.as_bytes());
+        let soon = std::time::Duration::from_millis(20);
+        assert!(connection.answered_within(soon).is_none(), "{value}");
+        connection.send(body.as_bytes());
+        check(connection.read());
+        connection.send(predict_request(PREDICTION, "").as_bytes());
+        assert_eq!(connection.read().status, 200, "{value}");
+        let probe = format!("GET /livez HTTP/1.1\r\nHost: a\r\n{field}Connection: close\r\n\r\n");
+        assert_eq!(exchange(server.probe.unwrap(), &probe).status, 200);
+    }
+    let status = server.status();
+    assert_eq!(status["clients"]["malformed"], 0, "{status}");
+    assert_eq!(status["predictions"]["rejected"], 6, "{status}");
 }

@@ -169,6 +169,16 @@ impl Connection<'_> {
             head.content_encoding.as_deref(),
         )
         .map_err(BodyFailure::Refused)?;
+        let wrong_timeout = head.timeout_fault.as_ref().map(|fault| {
+            let error = RequestError::new(Code::InvalidInput, fault.clone());
+            BodyFailure::Refused(error)
+        });
+        let awaits_continue = asked.unread && head.expect_continue;
+        let wrong_timeout = match wrong_timeout {
+            Some(failure) if !asked.unread || awaits_continue => return Err(failure),
+            // The connection can go on once the body has been read.
+            later => later,
+        };
         let charge = Charge::new(&context.budget);
         let decoder = BodyDecoder::new(head.framing, context.config.limits.max_body, charge)
             .map_err(BodyFailure::Refused)?;
@@ -192,6 +202,9 @@ impl Connection<'_> {
         let body = self.input.read_body(head, decoder)?;
         asked.unread = false;
         drop(announced);
+        if let Some(failure) = wrong_timeout {
+            return Err(failure);
+        }
         let ticket = match ticket {
             Some(ticket) => ticket,
             None => {
