@@ -191,6 +191,7 @@ fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
             "succeeded": vitals.reloads.succeeded.value(),
             "failed": vitals.reloads.failed.value(),
             "error": vitals.reloads.error().map(|error| one_line(&error)),
+            "signature_change": vitals.reloads.signature_change().map(|change| one_line(&change)),
             "loaded_age_seconds": age(vitals.reloads.loaded_at.load()),
         },
         "lanes": {"predict": predict, "probe": lane_json(&vitals.probe, snapshot.now)},

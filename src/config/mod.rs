@@ -33,7 +33,7 @@ pub use self::offline::{InspectArgs, PredictArgs, TrainArgs};
 pub use self::overload::{FairBy, MaxWait, OverloadArgs};
 pub use self::probe::{ProbeArgs, ProbeCheck, ProbeConfig, ProbeListen};
 pub use self::sizing::{Resources, Sizing};
-pub use self::verdicts::{StallPolicy, VerdictArgs};
+pub use self::verdicts::{ReloadSignature, StallPolicy, VerdictArgs};
 
 /// Connections on the main listener that waiting predictions leave to others.
 const SPARE_CONNECTIONS: usize = 16;

@@ -16,7 +16,17 @@ pub enum StallPolicy {
     Any,
 }
 
-/// What a stuck or failing prediction means, and what is done about it.
+/// What becomes of a reload whose model has another signature than the one that serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReloadSignature {
+    /// It is refused
+    Same,
+    /// It is accepted, and told
+    Any,
+}
+
+/// What a stuck or failing prediction means, and what is done about it; and which model may take the
+/// place of another.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Verdicts")]
 pub struct VerdictArgs {
@@ -44,6 +54,15 @@ pub struct VerdictArgs {
     /// Longest time for a trial prediction while no real one succeeds; then /readyz fails [default: --request-timeout]
     #[arg(long, env = "LANEKEEPER_CANARY_TIMEOUT", value_name = "DURATION", value_parser = duration)]
     pub canary_timeout: Option<Duration>,
+
+    /// Whether a reload may change the model's signature: its features and their order, its classes, what it answers with
+    #[arg(
+        long,
+        env = "LANEKEEPER_RELOAD_SIGNATURE",
+        value_name = "WHICH",
+        default_value = "same"
+    )]
+    pub reload_signature: ReloadSignature,
 
     /// File that gets the stall report when /livez comes to fail, where it exists (Kubernetes' terminationMessagePath)
     #[arg(

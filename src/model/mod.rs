@@ -7,6 +7,7 @@
 pub mod default;
 pub mod estimator;
 pub mod file;
+pub mod signature;
 pub mod slot;
 
 use std::fmt;

@@ -13,8 +13,9 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, TryRecvError};
 
 use crate::canary;
+use crate::config::ReloadSignature;
 use crate::context::Context;
-use crate::model::{LoadError, Model, ModelSource};
+use crate::model::{LoadError, Model, ModelSource, signature};
 use crate::panic;
 use crate::priority::{Priority, Work};
 use crate::sys;
@@ -166,14 +167,26 @@ impl Loader {
 /// Loads a model, tries it, and only then puts it in its place.
 ///
 /// The first one is put there whatever its trial says: `/readyz` tells. A later one that fails its
-/// trial would be worse than the one that serves.
+/// trial would be worse than the one that serves, and one with another signature would answer what was
+/// meant for that one.
 fn load(context: &Context, source: &dyn ModelSource) -> Loaded {
     let file = context.config.model.as_deref();
     let loaded = panic::catch(|| source.load(file))
         .unwrap_or_else(|panic| Err(LoadError(format!("loading the model panicked: {panic}"))));
     let model = loaded?;
     let vitals = &context.vitals;
-    let is_first = context.model.get().is_none();
+    let place = || file.map_or_else(|| "the embedded model".into(), Path::to_string_lossy);
+    let before = context.model.get();
+    let is_first = before.is_none();
+    let change = before.and_then(|before| signature::change(before.model.schema(), model.schema()));
+    if let Some(change) = &change
+        && context.config.verdicts.reload_signature == ReloadSignature::Same
+    {
+        return Err(LoadError(format!(
+            "{} has another signature: {change}; --reload-signature any accepts it",
+            place()
+        )));
+    }
     if is_first {
         vitals.trials.begin(vitals.clock.now());
     }
@@ -181,10 +194,13 @@ fn load(context: &Context, source: &dyn ModelSource) -> Loaded {
     let verdict = canary::try_model(model.as_ref());
     let took = vitals.clock.now().since(began);
     if let (false, TrialVerdict::Failed(reason)) = (is_first, &verdict) {
-        let place = file.map_or_else(|| "the embedded model".into(), Path::to_string_lossy);
-        return Err(LoadError(format!("{place} fails its trial: {reason}")));
+        return Err(LoadError(format!("{} fails its trial: {reason}", place())));
     }
     vitals.predict.service.record_trial(took);
+    if let Some(change) = &change {
+        log::warn!("another signature is served from now on: {change}");
+    }
+    vitals.reloads.note_signature(change.map(Arc::from));
     // This thread alone puts a model there.
     let generation = context.model.put(Arc::clone(&model));
     vitals.loaded.store(true, Ordering::Release);

@@ -159,8 +159,14 @@ impl Notifications {
                 let reload = if vitals.reloads.running.load(Ordering::Acquire) {
                     "; reloading".to_owned()
                 } else {
+                    let change = vitals.reloads.signature_change();
+                    let changed =
+                        |change| format!("; another signature since the reload: {change}");
                     let error = vitals.reloads.error();
-                    error.map_or_else(String::new, |error| format!("; not reloaded: {error}"))
+                    error
+                        .map(|error| format!("; not reloaded: {error}"))
+                        .or_else(|| change.map(changed))
+                        .unwrap_or_default()
                 };
                 format!("{trouble}serving {name}, {}{reload}", work())
             }

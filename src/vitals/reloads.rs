@@ -17,6 +17,7 @@ pub struct Reloads {
     /// When the served model was put in its place.
     pub loaded_at: AtomicStamp,
     error: Mutex<Option<Arc<str>>>,
+    signature_change: Mutex<Option<Arc<str>>>,
 }
 
 impl Reloads {
@@ -28,6 +29,18 @@ impl Reloads {
         }
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = error;
         self.running.store(false, Ordering::Release);
+    }
+
+    /// Notes how the signature of the model that serves from now on differs from that of the one before.
+    pub fn note_signature(&self, change: Option<Arc<str>>) {
+        let noted = self.signature_change.lock();
+        *noted.unwrap_or_else(PoisonError::into_inner) = change;
+    }
+
+    /// How the signature of the model that serves differs from that of the one before it, where it does.
+    pub fn signature_change(&self) -> Option<Arc<str>> {
+        let change = self.signature_change.lock();
+        change.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Why the last one failed; `None` where it did not, or there was none.

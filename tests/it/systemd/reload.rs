@@ -24,6 +24,10 @@ impl Models {
     }
 
     fn train(&self, file: &str, algorithm: &str) -> PathBuf {
+        self.train_with(file, algorithm, "species", &[])
+    }
+
+    fn train_with(&self, file: &str, algorithm: &str, target: &str, more: &[&str]) -> PathBuf {
         let path = self.0.join(file);
         let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/iris.csv");
         let status = std::process::Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
@@ -32,10 +36,11 @@ impl Models {
                 "--folds",
                 "0",
                 "--target",
-                "species",
+                target,
                 "--algorithm",
                 algorithm,
             ])
+            .args(more)
             .arg("--data")
             .arg(table)
             .arg("--out")
@@ -120,6 +125,115 @@ fn a_signal_reloads_the_model_and_a_bad_file_keeps_the_one_that_serves() {
         log.contains("[ERROR] main: not reloaded, the model before goes on: "),
         "{log}"
     );
+}
+
+/// The features of the iris data in another order.
+const TURNED: &[&str] = &[
+    "--features",
+    "petal_width,petal_length,sepal_width,sepal_length",
+];
+
+#[test]
+fn a_reload_that_changes_the_signature_is_refused_with_a_line_that_says_what_changed() {
+    let models = Models::new("signature");
+    let tree = "decision-tree-classifier";
+    let others = [
+        (
+            models.train_with("turned.json", tree, "species", TURNED),
+            "its features stand in another order: feature 1 is \"petal_width\", and was \"sepal_length\"",
+        ),
+        (
+            models.train_with(
+                "fewer.json",
+                tree,
+                "species",
+                &["--features", "sepal_length"],
+            ),
+            "its features lack \"sepal_width\", \"petal_length\", \"petal_width\"",
+        ),
+        (
+            models.train_with(
+                "numbers.json",
+                "linear-regression",
+                "petal_width",
+                &["--features", "sepal_length,sepal_width,petal_length"],
+            ),
+            "it answers with numbers instead of classes",
+        ),
+        (
+            models.train("bayes.json", "gaussian-naive-bayes"),
+            "its answers have no probabilities any more",
+        ),
+    ];
+    let served = models.train("served.json", tree);
+    let manager = Manager::at_path();
+    let environment = [("NOTIFY_SOCKET", manager.address.as_str())];
+    let server = Server::real_in(&environment, &["--model", served.to_str().unwrap()]);
+    server.wait_ready();
+    let before = server.predict(ROW).body;
+    for (count, (other, expected)) in (1..).zip(others) {
+        fs::rename(other, &served).unwrap();
+        server.signal(Signal::HUP);
+        eventually("it is refused", || {
+            server.status()["reload"]["failed"] == count
+        });
+        let status = server.status();
+        let why = status["reload"]["error"].as_str().unwrap();
+        assert!(why.contains(expected), "{why}");
+        assert!(
+            why.ends_with("; --reload-signature any accepts it"),
+            "{why}"
+        );
+        eventually("the manager and the log are told", || {
+            let told = manager.lines("STATUS=").pop().unwrap_or_default();
+            let line = "not reloaded, the model before goes on: ";
+            let log = server.logged();
+            let logged = log
+                .lines()
+                .any(|log| log.contains(line) && log.contains(expected));
+            told.contains("; not reloaded: ") && told.contains(expected) && logged
+        });
+        assert_eq!(status["model"]["generation"], 1, "{status}");
+        assert_eq!(server.predict(ROW).body, before);
+    }
+    // The same signature, from another algorithm, is no change.
+    fs::rename(models.train("knn.json", "knn-classifier"), &served).unwrap();
+    server.signal(Signal::HUP);
+    eventually("the other model serves", || {
+        algorithm(&server) == "knn-classifier"
+    });
+}
+
+#[test]
+fn a_reload_may_change_the_signature_where_that_is_accepted() {
+    let models = Models::new("any-signature");
+    let served = models.train("served.json", "decision-tree-classifier");
+    let manager = Manager::at_path();
+    let environment = [
+        ("NOTIFY_SOCKET", manager.address.as_str()),
+        ("LANEKEEPER_RELOAD_SIGNATURE", "any"),
+    ];
+    let server = Server::real_in(&environment, &["--model", served.to_str().unwrap()]);
+    server.wait_ready();
+    assert!(server.status()["reload"]["signature_change"].is_null());
+    let turned = models.train_with("turned.json", "decision-tree-classifier", "species", TURNED);
+    fs::rename(turned, &served).unwrap();
+    server.signal(Signal::HUP);
+    eventually("the other model serves", || {
+        server.status()["model"]["generation"] == 2
+    });
+    let status = server.status();
+    let expected = "its features stand in another order";
+    let change = status["reload"]["signature_change"].as_str().unwrap();
+    assert!(change.starts_with(expected), "{change}");
+    assert_eq!(status["reload"]["failed"], 0);
+    eventually("the manager and the log are told", || {
+        let told = manager.lines("STATUS=").pop().unwrap_or_default();
+        let log = server.logged();
+        let line = format!("another signature is served from now on: {expected}");
+        told.contains(&format!("another signature since the reload: {expected}"))
+            && log.contains(&line)
+    });
 }
 
 #[test]
