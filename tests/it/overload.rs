@@ -183,6 +183,27 @@ fn a_prediction_is_not_computed_beyond_the_deadline_its_client_gave() {
 }
 
 #[test]
+fn a_deadline_shorter_than_the_prediction_is_no_matter_of_coming_back() {
+    let mut server = experienced(&[]);
+    let mut running = server.begin(&instance(action::BLOCK, 1.0));
+    eventually("the worker is busy", || has_hung(&server));
+    let mut refusal = None;
+    eventually("the wait is longer than nothing", || {
+        let fields = "X-Request-Timeout: 20ms\r\n";
+        let response = send(&server, &instance(action::ANSWER, 2.0), fields).read();
+        assert_eq!(response.status, 504, "{response:?}");
+        let is_told = response.body.contains("the prediction takes about");
+        refusal = Some(response);
+        is_told
+    });
+    let refusal = refusal.unwrap();
+    assert_eq!(refusal.code(), "deadline_exceeded");
+    assert_eq!(refusal.field("retry-after"), "", "{refusal:?}");
+    server.tell("release");
+    assert_eq!(running.read().status, 200);
+}
+
+#[test]
 fn a_deadline_that_cannot_be_read_is_an_error_and_no_limit_is_none() {
     let server = Server::fixture("scripted", &[]);
     server.wait_ready();
