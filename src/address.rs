@@ -81,6 +81,14 @@ impl Address {
         }
     }
 
+    /// Whether it is a TCP address that only this machine can reach.
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Address::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Address::Unix(_) => false,
+        }
+    }
+
     /// The address a client on this machine can use, where the listener is on all of them.
     pub fn reachable(&self) -> Self {
         match self {

@@ -15,6 +15,7 @@ use crate::client::{ClientError, Connection, Request};
 use crate::clock;
 use crate::config::{ProbeArgs, ProbeConfig};
 use crate::error::StartError;
+use crate::http::answer::MAIN_PORT;
 use crate::sys;
 
 const OK: u16 = 200;
@@ -49,7 +50,7 @@ fn ask(config: &ProbeConfig, deadline: Instant) -> Result<(), String> {
         Destination::Known(address) => address.reachable().to_string(),
         named => named.to_string(),
     };
-    match exchange(path, &config.destination, deadline) {
+    match exchange(path, config, deadline) {
         Ok((OK, _)) => Ok(()),
         Ok((status, body)) => Err(told(path, &place, status, &body)),
         Err(why) => Err(bounded_to_told(format!(
@@ -61,19 +62,31 @@ fn ask(config: &ProbeConfig, deadline: Instant) -> Result<(), String> {
 }
 
 /// Asks once and returns status code and body of the answer.
-fn exchange(
-    path: &str,
-    destination: &Destination,
-    deadline: Instant,
-) -> Result<(u16, Vec<u8>), String> {
-    let addresses = resolve(destination, deadline)?;
+fn exchange(path: &str, config: &ProbeConfig, deadline: Instant) -> Result<(u16, Vec<u8>), String> {
+    let addresses = resolve(&config.destination, deadline)?;
     let (address, connection) = connect(&addresses, deadline)?;
     let mut connection = connection.with_answer_bytes_max(ANSWER_BYTES_MAX);
-    let asked = request(path, address).and_then(|request| {
-        let response = connection.exchange(&request, deadline)?;
-        Ok((response.status, response.body.to_vec()))
-    });
-    asked.map_err(|error| error.to_string())
+    let told = |error: ClientError| error.to_string();
+    let request = request(path, address).map_err(told)?;
+    let response = connection.exchange(&request, deadline).map_err(told)?;
+    if let Some(port) = config.main_port
+        && address.is_loopback()
+    {
+        check_identity(port, response.field(MAIN_PORT))?;
+    }
+    Ok((response.status, response.body.to_vec()))
+}
+
+/// Checks that the server whose main listener has `port` has answered, and not somebody else beside it.
+fn check_identity(port: u16, told: Option<&str>) -> Result<(), String> {
+    let who = match told {
+        Some(told) if told == port.to_string() => return Ok(()),
+        Some(told) => format!("the probe listener of a server on port {told}"),
+        None => "somebody who is no probe listener of lanekeeper".to_owned(),
+    };
+    Err(format!(
+        "the server on port {port} must answer there, but {who} did; name the right address with --addr"
+    ))
 }
 
 /// Resolves a name until `deadline`; an address takes no time.

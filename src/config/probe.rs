@@ -55,9 +55,9 @@ impl ProbeCheck {
 pub enum ProbeListen {
     /// Nowhere: probes are answered on the main listener alone.
     Off,
-    /// Beside the main listener ([`Address::beside`]); a taken address is a warning.
+    /// Beside the main listener ([`Address::beside`]).
     Beside,
-    /// Where the operator asked for it; a taken address is an error.
+    /// Where the operator asked for it.
     At(Address),
 }
 
@@ -84,6 +84,9 @@ pub struct ProbeConfig {
     pub check: ProbeCheck,
     /// Whom to ask; a TCP port is not 0.
     pub destination: Destination,
+    /// The TCP port of the main listener beside which `destination` was looked for; `None` where an
+    /// address was named.
+    pub main_port: Option<u16>,
     /// From the start to the last byte of the answer; at least 1 ms.
     pub timeout: Duration,
 }
@@ -100,34 +103,38 @@ impl ProbeArgs {
                 humantime::format_duration(self.timeout)
             ));
         }
-        let destination = match self.addr {
-            Some(address) => read("--addr", &address)?,
+        let (destination, main_port) = match self.addr {
+            Some(address) => (read("--addr", &address)?, None),
             None => derived(std::env::var_os(PROBE_LISTEN), std::env::var_os(LISTEN))?,
         };
         Ok(ProbeConfig {
             check: self.check,
             destination,
+            main_port,
             timeout: self.timeout,
         })
     }
 }
 
-/// Where a server with these variables answers probes.
+/// Where a server with these variables answers probes; and its main port, where that is the place
+/// beside it.
 fn derived(
     probe_listen: Option<OsString>,
     listen: Option<OsString>,
-) -> Result<Destination, StartError> {
+) -> Result<(Destination, Option<u16>), StartError> {
     let listen = listen.unwrap_or_else(|| LISTEN_DEFAULT.into());
     let main = || read(LISTEN, &text(LISTEN, &listen)?);
     let Some(probe_listen) = probe_listen else {
         let main = main()?;
-        // Without a neighbour it has no probe listener, and answers on the main one.
-        return Ok(main.beside().unwrap_or(main));
+        let port = main.port();
+        // Without a neighbour it can only have been told to answer on the main one.
+        return Ok(main.beside().map_or((main, None), |beside| (beside, port)));
     };
-    match text(PROBE_LISTEN, &probe_listen)?.as_str() {
-        "none" => main(),
-        address => read(PROBE_LISTEN, address),
-    }
+    let destination = match text(PROBE_LISTEN, &probe_listen)?.as_str() {
+        "none" => main()?,
+        address => read(PROBE_LISTEN, address)?,
+    };
+    Ok((destination, None))
 }
 
 fn text(name: &str, value: &OsString) -> Result<String, StartError> {
@@ -152,16 +159,27 @@ mod tests {
 
     fn place(probe_listen: Option<&str>, listen: Option<&str>) -> Result<String, String> {
         derived(probe_listen.map(Into::into), listen.map(Into::into))
-            .map(|destination| destination.to_string())
+            .map(|(destination, main_port)| match main_port {
+                Some(port) => format!("{destination} beside {port}"),
+                None => destination.to_string(),
+            })
             .map_err(|error| error.to_string())
     }
 
     #[test]
     fn the_server_is_found_where_its_environment_puts_it() {
         let table = [
-            (None, None, "http://127.0.0.1:8081"),
-            (None, Some("0.0.0.0:9000"), "http://0.0.0.0:9001"),
-            (None, Some("localhost:9000"), "http://localhost:9001"),
+            (None, None, "http://127.0.0.1:8081 beside 8080"),
+            (
+                None,
+                Some("0.0.0.0:9000"),
+                "http://0.0.0.0:9001 beside 9000",
+            ),
+            (
+                None,
+                Some("localhost:9000"),
+                "http://localhost:9001 beside 9000",
+            ),
             (None, Some("127.0.0.1:65535"), "http://127.0.0.1:65535"),
             (None, Some("unix:/run/a"), "unix:/run/a.probe"),
             (Some("none"), None, "http://127.0.0.1:8080"),

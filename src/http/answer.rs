@@ -78,8 +78,18 @@ pub enum Persistence {
     Close,
 }
 
-/// Prints an answer's head into `out`, which is cleared first.
-pub fn print_head(answer: &Answer, request_id: &str, persistence: Persistence, out: &mut Vec<u8>) {
+/// The field by which whoever asks the probe listener knows whose it is.
+pub const MAIN_PORT: &str = "X-Lanekeeper-Main-Port";
+
+/// Prints an answer's head into `out`, which is cleared first; answers of the probe listener name the
+/// main listener's TCP port.
+pub fn print_head(
+    answer: &Answer,
+    request_id: &str,
+    persistence: Persistence,
+    main_port: Option<u16>,
+    out: &mut Vec<u8>,
+) {
     out.clear();
     out.extend_from_slice(&printed(answer.status, answer.content_type));
     let mut put = |name: &str, value: fmt::Arguments<'_>| {
@@ -96,6 +106,9 @@ pub fn print_head(answer: &Answer, request_id: &str, persistence: Persistence, o
     }
     if let Some(methods) = answer.allow {
         put("Allow", format_args!("{methods}"));
+    }
+    if let Some(port) = main_port {
+        put(MAIN_PORT, format_args!("{port}"));
     }
     put("Content-Length", format_args!("{}", answer.body.len()));
     let option: &[u8] = match persistence {
@@ -228,7 +241,7 @@ mod tests {
 
     fn print(answer: &Answer, id: &str, persistence: Persistence) -> String {
         let mut head = b"left over".to_vec();
-        print_head(answer, id, persistence, &mut head);
+        print_head(answer, id, persistence, None, &mut head);
         String::from_utf8(head).unwrap()
     }
 

@@ -418,7 +418,8 @@ impl Connection<'_> {
         // Whoever has its answer finds it counted.
         let vitals = &self.listener.http.context.vitals;
         vitals.responses.count(answer.status, answer.code);
-        answer::print_head(answer, request_id, persistence, self.output);
+        let port = self.listener.main_port();
+        answer::print_head(answer, request_id, persistence, port, self.output);
         let body: &[u8] = if with_body { &answer.body } else { &[] };
         let patience = self.listener.http.context.config.limits.write_timeout;
         let mut writer = SocketWriter::new(&self.input.place.entry, patience);

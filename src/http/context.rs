@@ -55,6 +55,14 @@ pub(crate) struct ListenerContext {
 }
 
 impl ListenerContext {
+    /// The main listener's TCP port, which answers of the probe listener name.
+    pub(crate) fn main_port(&self) -> Option<u16> {
+        match self.kind {
+            ListenerKind::Main => None,
+            ListenerKind::Probe => self.http.main_address.port(),
+        }
+    }
+
     /// Its open connections, for another listener.
     pub(crate) fn table(&self) -> Arc<Table> {
         Arc::clone(&self.table)

@@ -32,7 +32,8 @@ pub(crate) fn refuse(listener: &ListenerContext, socket: &Socket, why: &str) {
     trace::other(socket, None, &request_id, &answer, Some(&refusal));
     vitals.responses.count(answer.status, answer.code);
     let mut bytes = Vec::with_capacity(1024);
-    answer::print_head(&answer, &request_id, Persistence::Close, &mut bytes);
+    let port = listener.main_port();
+    answer::print_head(&answer, &request_id, Persistence::Close, port, &mut bytes);
     bytes.extend_from_slice(&answer.body);
     // What has arrived is taken off the socket, or closing it would reset the connection and the
     // client would not see the answer. All three may fail where the client has gone.

@@ -9,6 +9,7 @@ use crate::address::Address;
 use crate::config::{Config, ProbeListen};
 use crate::error::StartError;
 use crate::http::socket::{self, ListeningSocket, SocketFile};
+use crate::route::ListenerKind;
 use crate::sys;
 use crate::systemd::ActivatedSocket;
 
@@ -32,20 +33,24 @@ impl Sockets {
         config: &Config,
         inherited: Vec<ActivatedSocket>,
     ) -> Result<Self, StartError> {
-        let open = |option: &str, address: &Address| {
+        let open = |kind: ListenerKind, address: &Address| {
             socket::open(address, config.socket_mode)
-                .map_err(|error| cannot_listen(option, address, &error))
+                .map_err(|error| cannot_listen(kind, address, &error))
         };
         let [main, probe] = assign(inherited)?;
         let main = match main {
             Some(main) => main,
-            None => open("--listen", &config.listen)?,
+            None => open(ListenerKind::Main, &config.listen)?,
         };
-        let probe = match (probe, &config.probe_listen) {
-            (Some(probe), _) => Some(probe),
-            (None, ProbeListen::Off) => None,
-            (None, ProbeListen::At(address)) => Some(open("--probe-listen", address)?),
-            (None, ProbeListen::Beside) => open_beside(config, &main),
+        let probe_address = match (&probe, &config.probe_listen) {
+            (Some(_), _) | (None, ProbeListen::Off) => None,
+            (None, ProbeListen::At(address)) => Some(address.clone()),
+            (None, ProbeListen::Beside) => Some(beside(config, &main)?),
+        };
+        // Without the one that was asked for, somebody else's might answer this server's probes.
+        let probe = match probe_address {
+            Some(address) => Some(open(ListenerKind::Probe, &address)?),
+            None => probe,
         };
         Ok(Sockets { main, probe })
     }
@@ -102,8 +107,8 @@ fn adopt(inherited: ActivatedSocket, name: &str) -> Result<ListeningSocket, Star
     })
 }
 
-/// Opens the probe listener nobody asked for; where it cannot be, probes stay on the main one.
-fn open_beside(config: &Config, main: &ListeningSocket) -> Option<ListeningSocket> {
+/// Where the probe listener belongs that nobody named.
+fn beside(config: &Config, main: &ListeningSocket) -> Result<Address, StartError> {
     // As it was asked for: beside port 0 stands another free one.
     let address = if main.inherited {
         // Whoever opened the main one could have opened this one; elsewhere nobody would find it.
@@ -113,34 +118,27 @@ fn open_beside(config: &Config, main: &ListeningSocket) -> Option<ListeningSocke
     } else {
         config.listen.beside()
     };
-    let Some(address) = address else {
-        log::warn!(
-            "no probe listener: there is no address beside {}; probes are answered there only; choose one with --probe-listen{}",
-            main.address,
+    address.ok_or_else(|| {
+        StartError::Failed(format!(
+            "cannot open a probe listener: there is no address beside {}; {}choose one with --probe-listen, or leave probes to the main listener with --probe-listen none",
+            main.address.typed(),
             if main.inherited {
-                ", or pass a socket named probe (FileDescriptorName=)"
+                "pass a socket named probe (FileDescriptorName=), or "
             } else {
                 ""
             }
-        );
-        return None;
-    };
-    let opened = socket::open(&address, config.socket_mode);
-    opened
-        .inspect_err(|error| {
-            let place = match address.port() {
-                Some(port) => format!("port {port}"),
-                None => address.to_string(),
-            };
-            log::warn!(
-                "no probe listener on {place}: {error}; probes are answered on {} only; choose another with --probe-listen",
-                main.address,
-            );
-        })
-        .ok()
+        ))
+    })
 }
 
-fn cannot_listen(option: &str, address: &Address, error: &io::Error) -> StartError {
+fn cannot_listen(kind: ListenerKind, address: &Address, error: &io::Error) -> StartError {
+    let (option, none) = match kind {
+        ListenerKind::Main => ("--listen", ""),
+        ListenerKind::Probe => (
+            "--probe-listen",
+            ", or leave probes to the main listener with --probe-listen none",
+        ),
+    };
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!("stop the process that holds it, or choose another with {option}")
@@ -159,7 +157,14 @@ fn cannot_listen(option: &str, address: &Address, error: &io::Error) -> StartErr
         }
         _ => format!("choose an address of this machine with {option}"),
     };
-    let text = format!("cannot listen on {}: {error}; {remedy}", address.typed());
+    let what = match kind {
+        ListenerKind::Main => "",
+        ListenerKind::Probe => " for probes",
+    };
+    let text = format!(
+        "cannot listen on {}{what}: {error}; {remedy}{none}",
+        address.typed()
+    );
     StartError::system(text, error)
 }
 

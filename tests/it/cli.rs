@@ -1,8 +1,9 @@
 //! The command line: options, exit codes, and what goes to which stream.
 
+use std::net::TcpListener;
 use std::process::{Command, Output};
 
-use crate::support::Server;
+use crate::support::{Server, own_ip};
 
 fn run(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
@@ -95,6 +96,40 @@ fn an_address_in_use_is_one_line_with_the_remedy_and_exit_code_1() {
             "{line}"
         );
     }
+}
+
+/// Checks that `args` end `serve` for want of a probe listener, and that both remedies are named.
+fn check_no_probe_listener(args: &[&str], expected: &str) {
+    let output = run(args);
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
+    let line = one_line(&output);
+    for part in [expected, "with --probe-listen", "--probe-listen none"] {
+        assert!(line.contains(part), "{args:?}: {part} in {line}");
+    }
+}
+
+#[test]
+fn a_probe_listener_that_cannot_be_opened_is_exit_code_1_with_both_remedies() {
+    let ip = own_ip();
+    let (main, taken) = (format!("{ip}:7000"), format!("{ip}:7001"));
+    let _next = TcpListener::bind(&taken).unwrap();
+    check_no_probe_listener(&["serve", "--listen", &main], &taken);
+    // As much where it was typed, and where there is no place for it.
+    let typed = ["--listen", "127.0.0.1:0", "--probe-listen", &taken];
+    check_no_probe_listener(&typed, &taken);
+    let last = ["--listen", "127.0.0.1:65535"];
+    check_no_probe_listener(&last, "no address beside 127.0.0.1:65535");
+    let long = format!("/tmp/{}", "x".repeat(100));
+    check_no_probe_listener(&["--listen", &format!("unix:{long}")], "no address beside");
+    let folder = std::env::temp_dir().join(format!("lanekeeper-beside-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join("a.probe")).unwrap();
+    let beside_folder = format!("unix:{}/a", folder.display());
+    check_no_probe_listener(&["--listen", &beside_folder], "a file that is no socket");
+    assert!(!folder.join("a").exists(), "the main socket's file is gone");
+    std::fs::remove_dir_all(folder).unwrap();
+    // What the second remedy says.
+    let server = Server::real(&["--probe-listen", "none"]);
+    assert_eq!(server.get("/livez").status, 200);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::support::{PATIENCE, Server, action, eventually, instance};
+use crate::support::{PATIENCE, Server, action, eventually, instance, own_ip};
 
 /// What a probe with `--timeout 200ms` may take on a machine that is busy with other tests.
 const SOON: Duration = PATIENCE;
@@ -229,6 +229,88 @@ fn the_probe_listener_beside_the_main_one_is_found() {
         probes.typed()
     );
     ask().assert_failed(1, &place);
+}
+
+/// Starts a server with this option, and waits until it answers at `probe`; `None` where it ends.
+fn listening(listen: &str, probe: &str) -> Option<Killed> {
+    let server = Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
+        .args(["serve", &format!("--listen={listen}"), "--log-level=off"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut server = Killed(server);
+    let mut ended = false;
+    eventually("it answers or has ended", || {
+        ended = server.0.try_wait().unwrap().is_some();
+        ended || probe_at(probe.parse().unwrap(), "livez").0 == Some(0)
+    });
+    (!ended).then_some(server)
+}
+
+#[test]
+fn a_server_on_every_address_is_found_over_loopback() {
+    let found = |port: u16| {
+        listening(
+            &format!("0.0.0.0:{port}"),
+            &format!("127.0.0.1:{}", port + 1),
+        )
+    };
+    // Somebody else may have a port on one of all those addresses.
+    let ports = [7100, 7110, 7120, 7130, 7140];
+    let (_server, port) = ports
+        .into_iter()
+        .find_map(|port| Some((found(port)?, port)))
+        .expect("two free ports");
+    probe(&["--addr", &format!("127.0.0.1:{}", port + 1)]).assert_passed();
+    for listen in ["127.0.0.1", "0.0.0.0", "localhost", "[::]"] {
+        let listen = format!("{listen}:{port}");
+        ended(command(&[]).env("LANEKEEPER_LISTEN", listen)).assert_passed();
+    }
+    // On the default ports the environment need not say anything.
+    match found(8080) {
+        Some(_server) => ended(command(&[]).env_clear()).assert_passed(),
+        None => eprintln!("not tested: somebody has port 8080 or 8081 of this machine"),
+    }
+}
+
+#[test]
+fn a_stranger_beside_the_main_port_does_not_pass_for_the_server() {
+    let ip = own_ip();
+    let at = |port: u16| format!("{ip}:{port}");
+    let ask = |port: u16| ended(command(&["livez"]).env("LANEKEEPER_LISTEN", at(port)));
+    let fails = |port: u16, who: &str| {
+        let place = at(port + 1);
+        let beginning = format!(
+            "cannot probe /livez at http://{place}: the server on port {port} must answer there, but {who}"
+        );
+        ask(port).assert_failed(1, &beginning);
+        // Whoever names the address knows whom it asks.
+        probe(&["--addr", &place]).assert_passed();
+    };
+    let _server = listening(&at(7000), &at(7001)).unwrap();
+    ask(7000).assert_passed();
+    // Of servers that are stopped, the places of their probe listeners are another's …
+    fails(6999, "somebody who is no probe listener of lanekeeper");
+    // … whose main or probe listener is there, or somebody else altogether.
+    let other = Server::real(&["--probe-listen", &at(7101)]);
+    let who = format!(
+        "the probe listener of a server on port {}",
+        other.main.port()
+    );
+    fails(7100, &who);
+    answering(TcpListener::bind(at(7201)).unwrap());
+    fails(7200, "somebody who is no probe listener of lanekeeper");
+}
+
+#[test]
+fn answers_of_the_probe_listener_alone_name_the_main_port() {
+    let server = Server::real(&[]);
+    let field = "x-lanekeeper-main-port";
+    let port = server.main.port().to_string();
+    for path in ["/livez", "/statusz", "/metrics", "/nowhere"] {
+        assert_eq!(server.probe(path).field(field), port, "{path}");
+        assert_eq!(server.get(path).field(field), "", "{path}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -319,6 +320,13 @@ pub fn predict_request(body: &str, fields: &str) -> String {
         "POST /predict HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
+}
+
+/// A loopback address that nobody else uses, on which every port is free.
+pub fn own_ip() -> Ipv4Addr {
+    static NUMBER: AtomicU8 = AtomicU8::new(0);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 100 + NUMBER.fetch_add(1, Ordering::Relaxed), high, low)
 }
 
 /// Instances that tell the fixture's model what to do.
