@@ -40,11 +40,21 @@ pub struct Reading {
     pub memory_bytes_max: Option<u64>,
 }
 
+/// Processes and threads, which the kernel counts alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pids {
+    /// As many as there may be.
+    pub max: u64,
+    /// As many as there are.
+    pub current: u64,
+}
+
 /// The control groups of this process.
 #[derive(Debug, Default)]
 pub struct Cgroup {
     cpu: Option<Controller>,
     memory: Option<Controller>,
+    pids: Option<Controller>,
     read_at: Option<Instant>,
 }
 
@@ -64,6 +74,7 @@ impl Cgroup {
         Cgroup {
             cpu: find("cpu"),
             memory: find("memory"),
+            pids: find("pids"),
             read_at: None,
         }
     }
@@ -82,6 +93,16 @@ impl Cgroup {
             reading.memory_bytes = memory.memory_bytes(directory);
         }
         reading
+    }
+
+    /// Reads how many processes and threads there may be (`pids.max`), and how many there are.
+    pub fn pids(&self) -> Option<Pids> {
+        let pids = self.pids.as_ref()?;
+        let (directory, max) = pids.tightest(|_, directory| number(directory, "pids.max"));
+        Some(Pids {
+            max: max?,
+            current: number(directory, "pids.current")?,
+        })
     }
 
     /// Reads, unless it did so less than a second ago.
@@ -156,6 +177,12 @@ impl Controller {
         };
         text.trim().parse().ok()
     }
+}
+
+/// Reads a file that holds one number, or a word where there is no limit; both versions have
+/// `pids.max` so.
+fn number(directory: &Path, name: &str) -> Option<u64> {
+    text(directory, name)?.trim().parse().ok()
 }
 
 fn text(directory: &Path, name: &str) -> Option<String> {
@@ -317,6 +344,28 @@ mod tests {
     const V2_CPU_STAT: &str = "usage_usec 89765432\nuser_usec 80000000\nsystem_usec 9765432\n\
         core_sched.force_idle_usec 0\nnr_periods 5123\nnr_throttled 42\nthrottled_usec 1500000\n\
         nr_bursts 0\nburst_usec 0\n";
+
+    #[test]
+    fn the_tightest_limit_on_threads_is_read_with_what_is_taken_of_it() {
+        let tree = Tree::new(
+            "pids",
+            &[
+                ("proc/self/cgroup", "0::/a/b\n"),
+                ("proc/self/mountinfo", V2_MOUNT),
+                ("sys/fs/cgroup/a/b/pids.max", "max\n"),
+                ("sys/fs/cgroup/a/b/pids.current", "7\n"),
+            ],
+        );
+        assert_eq!(Cgroup::find(&tree.0).pids(), None);
+        tree.write("sys/fs/cgroup/a/pids.max", "64\n");
+        tree.write("sys/fs/cgroup/a/pids.current", "60\n");
+        let pids = Pids {
+            max: 64,
+            current: 60,
+        };
+        assert_eq!(Cgroup::find(&tree.0).pids(), Some(pids));
+        assert_eq!(Cgroup::find(Path::new("/nowhere")).pids(), None);
+    }
 
     #[test]
     fn cpu_limits_are_read_in_both_versions() {

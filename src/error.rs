@@ -5,9 +5,14 @@
 //! alone knows the JSON shape of an error.
 
 use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use clap::ValueEnum;
 use serde::Serialize;
+
+use crate::cgroup::{Cgroup, Pids};
+use crate::sys;
 
 /// The stable, machine-readable kind of an error answer (`code` in its JSON).
 ///
@@ -249,6 +254,8 @@ pub enum StartError {
     System(String, i32),
     /// The server that was asked did not say 200, or could not be asked in time (exit code 1).
     NotPassed(String),
+    /// A signal of this number ended it at once (exit code 128 + that).
+    Interrupted(i32),
 }
 
 impl StartError {
@@ -257,15 +264,32 @@ impl StartError {
         match self {
             StartError::Usage(_) => 2,
             StartError::Failed(_) | StartError::System(..) | StartError::NotPassed(_) => 1,
+            StartError::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
         }
     }
 
     /// Makes an error of the system's.
-    pub fn system(text: String, error: &std::io::Error) -> Self {
+    pub fn system(text: String, error: &io::Error) -> Self {
         match error.raw_os_error() {
             Some(number) => StartError::System(text, number),
             None => StartError::Failed(text),
         }
+    }
+
+    /// Makes an error of the system's refusal to start one of the `needed` threads, with the limits
+    /// on them; `remedy` is what helps beside raising those, if anything does.
+    pub fn no_threads(remedy: &str, needed: usize, error: &io::Error) -> Self {
+        let mut text = format!("cannot start a thread: {error}");
+        // Want of descriptors, say, has another remedy.
+        if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::OutOfMemory) {
+            let pids = Cgroup::find(Path::new("/")).pids();
+            text.push_str(&thread_limits(needed, sys::thread_limit(), pids));
+            if !remedy.is_empty() {
+                text.push_str(", or ");
+                text.push_str(remedy);
+            }
+        }
+        Self::system(text, error)
     }
 
     /// Returns the number by which a service manager is told of it (errno(3)).
@@ -275,8 +299,24 @@ impl StartError {
             StartError::System(_, number) => *number,
             StartError::Usage(_) => Errno::INVAL.raw_os_error(),
             StartError::Failed(_) | StartError::NotPassed(_) => Errno::BADMSG.raw_os_error(),
+            StartError::Interrupted(_) => Errno::INTR.raw_os_error(),
         }
     }
+}
+
+/// What is needed, and what there may be.
+fn thread_limits(needed: usize, by_user: Option<u64>, by_group: Option<Pids>) -> String {
+    let by_user = match by_user {
+        Some(limit) => format!("{limit}, for all processes of this user"),
+        None => "unlimited".to_owned(),
+    };
+    let by_group = match by_group {
+        Some(Pids { max, current }) => format!("{max}, of which {current} are taken"),
+        None => "unlimited".to_owned(),
+    };
+    format!(
+        "; {needed} threads are needed at the start, but `ulimit -u` is {by_user}, and pids.max of the cgroup is {by_group}; raise the one that is too low"
+    )
 }
 
 impl fmt::Display for StartError {
@@ -286,8 +326,50 @@ impl fmt::Display for StartError {
             | StartError::Failed(text)
             | StartError::System(text, _)
             | StartError::NotPassed(text) => f.write_str(text),
+            StartError::Interrupted(signal) => {
+                let name = signal_hook::low_level::signal_name(*signal).unwrap_or("a signal");
+                write!(f, "ended at once by {name}, with what was in flight")
+            }
         }
     }
 }
 
 impl std::error::Error for StartError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_threads_names_both_limits_and_what_is_needed() {
+        let pids = Pids {
+            max: 64,
+            current: 61,
+        };
+        for (by_user, by_group, expected) in [
+            (
+                Some(60),
+                None,
+                "`ulimit -u` is 60, for all processes of this user, and pids.max of the cgroup is unlimited",
+            ),
+            (
+                None,
+                Some(pids),
+                "`ulimit -u` is unlimited, and pids.max of the cgroup is 64, of which 61 are taken",
+            ),
+        ] {
+            let text = thread_limits(77, by_user, by_group);
+            assert!(text.contains("77 threads are needed"), "{text}");
+            assert!(text.contains(expected), "{text}");
+        }
+        let refused = io::Error::from(rustix::io::Errno::AGAIN);
+        let text = StartError::no_threads("close one", 2, &refused).to_string();
+        assert!(
+            text.contains("pids.max") && text.ends_with("or close one"),
+            "{text}"
+        );
+        let other = io::Error::from(rustix::io::Errno::MFILE);
+        let text = StartError::no_threads("close one", 2, &other).to_string();
+        assert!(!text.contains("pids.max"), "{text}");
+    }
+}

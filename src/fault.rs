@@ -18,6 +18,8 @@ pub enum Role {
     Canary,
     /// Writes the log to stderr.
     Log,
+    /// Supervises the others, and ends the process.
+    Main,
 }
 
 /// What a test does to a thread; the default does nothing.

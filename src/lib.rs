@@ -138,6 +138,7 @@ pub fn run_with_faults(
     source: Arc<dyn ModelSource>,
     faults: Arc<dyn Faults>,
 ) -> ExitCode {
+    lifecycle::survive_stray_signals();
     let result = match config::parse(args) {
         Ok(Command::Serve(serve)) => commands::serve::run(*serve, source, faults),
         Ok(Command::Check(check)) => commands::check::run(*check, &source),

@@ -8,6 +8,7 @@
 //! ```
 //! Probes are answered to the last. Where the listeners are inherited, a successor will have them: the
 //! server stops accepting at once, without a grace, serves what it has accepted, and refuses nobody.
+//! Another SIGTERM changes nothing; a later SIGINT, or SIGQUIT, ends the process at once.
 //! The timelines themselves are pure functions of the time.
 
 use std::io;
@@ -16,8 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGABRT, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGABRT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 
+use crate::sys::StopSignals;
 use crate::vitals::Phase;
 
 /// The grace where `--drain-grace` names none and somebody has asked `/readyz`.
@@ -49,10 +51,22 @@ pub fn phase_at(since: Duration, grace: Duration, timeout: Duration, work_left: 
     }
 }
 
+/// Has signals leave this process alone that would end it and mean nothing to it: those that tools
+/// send to have logs rotated (SIGUSR1, SIGUSR2), and what comes where a file may not grow (SIGXFSZ), so
+/// that the write fails instead.
+///
+/// Handlers rather than SIG_IGN, which the programs that this one starts would inherit.
+pub fn survive_stray_signals() {
+    for signal in [SIGUSR1, SIGUSR2, SIGXFSZ] {
+        // A system that refuses it leaves everything as it was.
+        let _ = signal_hook::flag::register(signal, Arc::default());
+    }
+}
+
 /// The signals that end the server or have it reload its model, and what wakes the main thread up.
 #[derive(Debug)]
 pub struct Signals {
-    told: Arc<AtomicBool>,
+    stop: Arc<StopSignals>,
     aborted: Arc<AtomicBool>,
     reload: Arc<AtomicBool>,
     wake: UnixStream,
@@ -60,34 +74,27 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Installs handlers for SIGTERM and SIGINT, of which a second one ends the process at once with
-    /// 128 + its number; for SIGHUP, which asks for a reload; and for SIGABRT, by which a service
-    /// manager's watchdog ends the process, so that there is a report first.
+    /// Installs handlers for those that stop the server ([`StopSignals`]); for SIGHUP, which asks for a
+    /// reload; and for SIGABRT, by which a service manager's watchdog ends the process, so that there
+    /// is a report first.
     ///
     /// # Errors
     /// Where the system refuses a handler or a socket pair.
     pub fn install() -> io::Result<Self> {
-        let told = Arc::new(AtomicBool::new(false));
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         waker.set_nonblocking(true)?;
-        for signal in [SIGTERM, SIGINT] {
-            // In this order: the first signal finds the flag down and raises it.
-            signal_hook::flag::register_conditional_shutdown(
-                signal,
-                128 + signal,
-                Arc::clone(&told),
-            )?;
-            signal_hook::flag::register(signal, Arc::clone(&told))?;
-            signal_hook::low_level::pipe::register(signal, waker.try_clone()?)?;
-        }
+        // Before what wakes the main thread up, which then finds them noted.
+        let stop = StopSignals::install()?;
         let (aborted, reload) = (Arc::default(), Arc::default());
         for (signal, flag) in [(SIGABRT, &aborted), (SIGHUP, &reload)] {
             signal_hook::flag::register(signal, Arc::clone(flag))?;
+        }
+        for signal in [SIGTERM, SIGINT, SIGQUIT, SIGABRT, SIGHUP] {
             signal_hook::low_level::pipe::register(signal, waker.try_clone()?)?;
         }
         Ok(Signals {
-            told,
+            stop,
             aborted,
             reload,
             wake,
@@ -95,9 +102,9 @@ impl Signals {
         })
     }
 
-    /// Whether the server was told to end.
-    pub fn told(&self) -> bool {
-        self.told.load(Ordering::Acquire)
+    /// Which stop signals came.
+    pub fn stop(&self) -> &StopSignals {
+        &self.stop
     }
 
     /// Whether the process is to end as by abort(3).

@@ -2,12 +2,13 @@
 //! limits, and waiting for a socket with a time limit.
 //!
 //! A leaf. The only file with `unsafe`, for the calls that no safe crate covers (`sched_setattr(2)`,
-//! `ioctl(SIOCOUTQ)`, `setsockopt(TCP_DEFER_ACCEPT)`, `getsockopt(SO_NETNS_COOKIE)`, `mallopt(3)`, `malloc_trim(3)`) and
-//! for descriptors that are inherited by number. Everything about scheduling is a wish: where the kernel
+//! `ioctl(SIOCOUTQ)`, `setsockopt(TCP_DEFER_ACCEPT)`, `getsockopt(SO_NETNS_COOKIE)`, `mallopt(3)`, `malloc_trim(3)`,
+//! `alarm(2)` and signal handlers) and for descriptors that are inherited by number. Everything about scheduling is a wish: where the kernel
 //! or a seccomp filter refuses, that is logged once at debug and the server goes on.
 
 mod peer;
 mod stat;
+mod stop;
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,6 +24,7 @@ use crate::clock;
 
 pub use self::peer::{Peer, has_ended, has_input, has_waiting, is_gone_within, peer};
 pub use self::stat::{clock_ticks_per_second, thread_state};
+pub use self::stop::StopSignals;
 
 /// Starts a named thread; the name shows in `ps -L` and `top -H` (15 bytes at most).
 ///
@@ -120,6 +122,11 @@ mod malloc {
             unsafe { libc::mallopt(parameter, THRESHOLD_BYTES) };
         }
     }
+}
+
+/// The soft limit on processes and threads of this process's user, `ulimit -u` (RLIMIT_NPROC).
+pub fn thread_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nproc).current
 }
 
 /// The soft limit on open descriptors now; another process may change it (prlimit(2)).
@@ -278,6 +285,25 @@ pub fn take_descriptor(number: i32) -> io::Result<OwnedFd> {
     let descriptor = descriptor::take(number)?;
     fcntl_setfd(&descriptor, FdFlags::CLOEXEC)?;
     Ok(descriptor)
+}
+
+/// Has `action` run when `signal` comes, on whichever thread that is. It is for this module's parts
+/// alone: an action may do nothing but what a signal handler may (signal-safety(7)).
+#[allow(unsafe_code)] // the safe actions of signal-hook look at no clock
+fn on_signal(signal: i32, action: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
+    // SAFETY: the actions that this module passes read a clock, use atomics, set an alarm and end the
+    // process, all of which a signal handler may.
+    unsafe { signal_hook::low_level::register(signal, action) }.map(|_| ())
+}
+
+/// Has SIGALRM come in a second; a signal handler may call it (alarm(2)).
+#[allow(unsafe_code)] // no safe crate offers it
+fn alarm_in_a_second() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: it takes a number by value and returns one; POSIX lets signal handlers call it.
+    unsafe {
+        libc::alarm(1)
+    };
 }
 
 mod descriptor {

@@ -37,10 +37,11 @@ pub fn run(
     if let Err(error) = &result {
         notify::failing(&Notifier::from_environment(), error);
     }
-    if result? == End::Aborted {
-        lifecycle::abort();
+    match result? {
+        End::Stopped => Ok(()),
+        End::Aborted => lifecycle::abort(),
+        End::Interrupted(signal) => Err(StartError::Interrupted(signal)),
     }
-    Ok(())
 }
 
 fn serve(

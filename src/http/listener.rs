@@ -104,6 +104,14 @@ enum Accepted {
     Nothing,
 }
 
+/// Connection threads that a listener with this cap starts with.
+pub(crate) fn threads_at_start(kind: ListenerKind, cap: usize) -> usize {
+    match kind {
+        ListenerKind::Main => cap.min(SPARE_MAX),
+        ListenerKind::Probe => cap,
+    }
+}
+
 impl Listener {
     /// Takes a listening socket, without threads yet; `relief` is the table that gives up a
     /// connection where this listener finds no descriptor left.

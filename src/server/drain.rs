@@ -22,18 +22,25 @@ const LAST_REQUESTS: Duration = Duration::from_secs(1);
 impl Server {
     /// Ends the server as its listeners and its life so far ask for.
     pub(super) fn drain(&mut self) -> End {
+        if let Some(end) = self.ends_at_once() {
+            return end;
+        }
         self.notifications.stopping();
         let end = if self.listeners[0].is_inherited() {
             self.hand_over()
         } else {
             self.drain_own()
         };
-        if end == End::Stopped {
-            self.leave_inherited_listeners();
-            self.refuse_what_is_left(clock::instant() + LAST_ANSWERS);
-            log::info!("stopped");
+        if end != End::Stopped {
+            return end;
         }
-        end
+        self.leave_inherited_listeners();
+        self.refuse_what_is_left(clock::instant() + LAST_ANSWERS);
+        if let Some(end) = self.ends_at_once() {
+            return end;
+        }
+        log::info!("stopped");
+        End::Stopped
     }
 
     /// Drains behind listeners that end with the process.
@@ -81,8 +88,8 @@ impl Server {
             if phase == Phase::Stopped {
                 return End::Stopped;
             }
-            if self.drain_tick(since < grace) == End::Aborted {
-                return End::Aborted;
+            if let Some(end) = self.drain_tick(since < grace) {
+                return end;
             }
         }
     }
@@ -108,8 +115,8 @@ impl Server {
                 vitals.advance(Phase::Stopped);
                 return End::Stopped;
             }
-            if self.drain_tick(false) == End::Aborted {
-                return End::Aborted;
+            if let Some(end) = self.drain_tick(false) {
+                return end;
             }
         }
     }
@@ -127,6 +134,7 @@ impl Server {
         }
         while inherited.iter().any(|listener| !listener.is_deserted())
             && clock::instant() < deadline
+            && self.ends_at_once().is_none()
         {
             inherited.iter().for_each(|listener| listener.close_idle());
             self.wait(DRAIN_TICK);
@@ -134,16 +142,13 @@ impl Server {
         }
     }
 
-    /// Waits a little, and asks the service manager for time where there is progress.
-    fn drain_tick(&mut self, in_grace: bool) -> End {
+    /// Waits a little, and asks the service manager for time where there is progress; says how the
+    /// server is to end without more ado, if it is.
+    fn drain_tick(&mut self, in_grace: bool) -> Option<End> {
         self.wait(DRAIN_TICK);
         self.tick();
         self.notifications.progress_of_drain(in_grace);
-        if self.signals.aborted() {
-            End::Aborted
-        } else {
-            End::Stopped
-        }
+        self.ends_at_once()
     }
 
     fn refuse_what_is_left(&mut self, deadline: Instant) {
@@ -152,7 +157,10 @@ impl Server {
             while let Ok(job) = self.left_over.take_now() {
                 job.refuse(admission::draining(), clock::instant());
             }
-            if vitals.answers_owed.load(Ordering::Acquire) == 0 || clock::instant() >= deadline {
+            if vitals.answers_owed.load(Ordering::Acquire) == 0
+                || clock::instant() >= deadline
+                || self.ends_at_once().is_some()
+            {
                 return;
             }
             self.wait(DRAIN_TICK);

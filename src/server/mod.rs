@@ -24,9 +24,9 @@ use crate::clock;
 use crate::config::{Config, Yielding};
 use crate::context::Context;
 use crate::error::StartError;
-use crate::fault::Faults;
+use crate::fault::{Faults, Role};
 use crate::http::context::HttpContext;
-use crate::http::listener::Listener;
+use crate::http::listener::{self, Listener};
 use crate::http::page;
 use crate::http::socket::SocketFile;
 use crate::job::Job;
@@ -47,6 +47,9 @@ use self::drain::DRAIN_TICK;
 use self::loader::{Loader, News};
 use self::sockets::Sockets;
 
+/// What helps where the system has too few threads for a server.
+const FEWER_THREADS: &str = "start fewer with --predict-workers and --max-probe-connections";
+
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -54,6 +57,8 @@ pub enum End {
     Stopped,
     /// It was told to abort, and has made its report.
     Aborted,
+    /// A signal of this number ended it at once.
+    Interrupted(i32),
 }
 
 /// The running server, as the main thread holds it.
@@ -72,7 +77,7 @@ pub struct Server {
     loader: Loader,
     notifications: Notifications,
     /// Dropping them takes Unix sockets' files away.
-    _files: Vec<SocketFile>,
+    files: Vec<SocketFile>,
 }
 
 impl Server {
@@ -98,14 +103,15 @@ impl Server {
         }
         let mut sockets = Sockets::open(&config, manager.sockets)?;
         let files = sockets.take_files();
+        let needed = threads_at_start(&config, sockets.probe.is_some(), manager.watchdog.is_some());
+        let no_threads = |error| StartError::no_threads(FEWER_THREADS, needed, &error);
         let waker = signals
             .waker()
             .map_err(|error| failed("open a pipe", &error))?;
         let (context, trial_wanted) = Context::new(config, Arc::clone(&faults), waker);
         context.vitals.cgroup.store(&cgroup.read());
         let (mut crew, acceptor_sender, left_over) =
-            start_crew(&context, trial_wanted, logging, faults)
-                .map_err(|error| failed("start threads", &error))?;
+            start_crew(&context, trial_wanted, logging, faults).map_err(&no_threads)?;
         let http = Arc::new(HttpContext {
             admission: Admission::new(&context.config),
             access_log: AccessLog::new(context.config.access_log_rate),
@@ -116,8 +122,7 @@ impl Server {
             exporter: Exporter::new(&context.vitals),
             statuses: AtomicUsize::new(0),
         });
-        let listeners = start_listeners(sockets, &http, &mut crew)
-            .map_err(|error| failed("start connection threads", &error))?;
+        let listeners = start_listeners(sockets, &http, &mut crew).map_err(&no_threads)?;
         if let Some(interval) = manager.watchdog {
             let watchdog = Watchdog {
                 self_probe: self_probe(&listeners),
@@ -126,12 +131,10 @@ impl Server {
                 interval,
             };
             crew.start("watchdog".to_owned(), move || watchdog.run())
-                .map_err(|error| failed("start a thread", &error))?;
+                .map_err(&no_threads)?;
         }
-        watch_model(&context, &signals, &mut crew)
-            .map_err(|error| failed("start a thread", &error))?;
-        let loader = Loader::start(Arc::clone(&context), source)
-            .map_err(|error| failed("start a thread", &error))?;
+        watch_model(&context, &signals, &mut crew).map_err(&no_threads)?;
+        let loader = Loader::start(Arc::clone(&context), source).map_err(&no_threads)?;
         Ok(Server {
             notifications: Notifications::new(manager.notifier, Arc::clone(&context)),
             watch: Watch::new(Arc::clone(&context)),
@@ -144,7 +147,7 @@ impl Server {
             cgroup,
             left_over,
             loader,
-            _files: files,
+            files,
         })
     }
 
@@ -168,7 +171,7 @@ impl Server {
         for warning in sizing.warnings() {
             log::warn!("{warning}");
         }
-        while !self.signals.told() {
+        while !self.signals.stop().told() {
             if self.signals.aborted() {
                 return Ok(self.abort());
             }
@@ -185,10 +188,22 @@ impl Server {
                 self.notifications.progress_of_loading();
             }
         }
-        match self.drain() {
+        let end = self.drain();
+        // Before anything that may take long: a second after a signal that ends it at once, the
+        // process is gone.
+        self.files.clear();
+        match end {
             End::Aborted => Ok(self.abort()),
-            End::Stopped => Ok(End::Stopped),
+            end => Ok(end),
         }
+    }
+
+    /// How the server is to end without more ado, if it is.
+    fn ends_at_once(&self) -> Option<End> {
+        if let Some(signal) = self.signals.stop().ended_by() {
+            return Some(End::Interrupted(signal));
+        }
+        self.signals.aborted().then_some(End::Aborted)
     }
 
     /// Reports what is known, since the process ends as it is.
@@ -233,6 +248,7 @@ impl Server {
     }
 
     fn tick(&mut self) {
+        self.context.faults.turn(Role::Main);
         self.context.vitals.clock.tick();
         self.http.access_log.tick();
         self.context.failure_log.tick();
@@ -240,6 +256,11 @@ impl Server {
         self.watch.tick();
         self.notifications.tick();
         sys::reap_orphans();
+        for (signal, times) in self.signals.stop().take_repeated() {
+            if times > 0 {
+                log::warn!("{signal} came again: the server drains already, and goes on with it");
+            }
+        }
         if let Some(reading) = self.cgroup.due(clock::instant()) {
             self.context.vitals.cgroup.store(&reading);
         }
@@ -334,6 +355,22 @@ fn start_listeners(
         listeners.push(listener);
     }
     Ok(listeners)
+}
+
+/// How many threads [`Server::start`] starts, the main thread included.
+fn threads_at_start(config: &Config, has_probe_listener: bool, has_watchdog: bool) -> usize {
+    // One more makes room.
+    let conn = |kind, cap: usize| listener::threads_at_start(kind, cap) + 1;
+    let main = conn(ListenerKind::Main, config.limits.max_connections);
+    let probe = conn(ListenerKind::Probe, config.limits.max_probe_connections);
+    let watches = config.watch && config.model.is_some();
+    // Main, log, acceptor, canary, loader.
+    5 + config.predict_workers
+        + config.probe_workers
+        + main
+        + if has_probe_listener { probe } else { 0 }
+        + usize::from(watches)
+        + usize::from(has_watchdog)
 }
 
 fn failed(what: &str, error: &io::Error) -> StartError {

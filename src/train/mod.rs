@@ -12,6 +12,7 @@ use std::thread::available_parallelism;
 
 use csv::StringRecord;
 
+use crate::error::StartError;
 use crate::model::estimator::{Algorithm, Fitted, Targets, Task};
 use crate::model::file::{self, ExpectedDocument, TrainingDocument};
 use crate::model::{Output, Rows};
@@ -304,7 +305,9 @@ pub fn cross_validate(
                 let _ = sender.try_send(scored.unwrap_or_else(Err));
             }
         });
-        started.map_err(|error| format!("cannot start a thread: {error}"))?;
+        started
+            .map_err(|error| StartError::no_threads("", workers + 1, &error))
+            .map_err(|error| error.to_string())?;
     }
     drop(sender);
     let mut scored = Vec::new();

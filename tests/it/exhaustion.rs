@@ -150,6 +150,50 @@ fn probes_pass_while_the_system_gives_no_more_threads() {
     check_unharmed(&server);
 }
 
+#[test]
+fn a_start_that_fails_for_want_of_threads_names_the_limits_and_what_is_needed() {
+    if !has_programs(&["prlimit", "setpriv"]) {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        return skip("the limit on a user's threads needs a user of its own, and so root");
+    }
+    let _turn = turn();
+    let open = Open::with_binary();
+    let most = threads_of(NOBODY) + 20;
+    let run = |args: &[&str]| {
+        let output = Command::new("prlimit")
+            .arg(format!("--nproc={most}:{most}"))
+            .args(["setpriv", &format!("--reuid={NOBODY}")])
+            .args([&format!("--regid={NOBODY}"), "--clear-groups"])
+            .arg(open.binary())
+            .args(args)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        text.lines().last().unwrap_or_default().to_owned()
+    };
+    let line = run(&["serve", "--listen", "127.0.0.1:0", "--predict-workers", "2"]);
+    for part in [
+        format!("`ulimit -u` is {most}").as_str(),
+        "pids.max of the cgroup is ",
+        "--max-probe-connections",
+    ] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    let needed = line.split(" threads are needed").next().unwrap();
+    let needed: usize = needed.rsplit(' ').next().unwrap().parse().unwrap();
+    // As many as there are then, but for the one that loads the model, which ends.
+    let server = Server::real(&["--predict-workers", "2"]);
+    server.wait_ready();
+    let running = server.resources().0;
+    assert!(
+        (running..=running + 2).contains(&needed),
+        "{needed}, {running}"
+    );
+}
+
 /// Threads of a user, those that the kernel counts against `RLIMIT_NPROC`.
 fn threads_of(user: &str) -> u64 {
     let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);

@@ -1,8 +1,14 @@
 //! The beginning and the end of a server.
 
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 
-use crate::support::{Connection, Server, action, eventually, exchange, instance};
+use crate::support::{
+    Connection, Killed, Server, action, eventually, exchange, instance, predict_request,
+};
 
 #[test]
 fn a_signal_ends_an_idle_server_at_once_with_exit_code_0() {
@@ -16,7 +22,7 @@ fn a_signal_ends_an_idle_server_at_once_with_exit_code_0() {
 
 #[test]
 fn during_the_grace_readyz_fails_and_everything_else_goes_on_with_connection_close() {
-    let mut server = Server::fixture("scripted", &["--drain-grace", "60s"]);
+    let server = Server::fixture("scripted", &["--drain-grace", "60s"]);
     server.wait_ready();
     let mut kept = Connection::open(server.main);
     server.signal(Signal::TERM);
@@ -35,12 +41,143 @@ fn during_the_grace_readyz_fails_and_everything_else_goes_on_with_connection_clo
         (200, "close")
     );
     assert!(kept.is_closed());
+}
+
+/// A server with a prediction that blocks, during its drain.
+fn draining(args: &[&str]) -> (Server, Connection) {
+    let args = [
+        &["--drain-grace", "0s", "--drain-timeout", "60s"],
+        &["--predict-workers", "1"][..],
+        args,
+    ];
+    let server = Server::fixture("scripted", &args.concat());
+    server.wait_ready();
+    let running = server.begin(&instance(action::BLOCK, 1.0));
+    eventually("it runs", || server.busy() == 1);
     server.signal(Signal::TERM);
-    assert_eq!(
-        server.wait().code(),
-        Some(128 + 15),
-        "a second signal ends it at once"
-    );
+    eventually("it drains", || server.logged().contains("draining: "));
+    (server, running)
+}
+
+#[test]
+fn another_sigterm_is_logged_and_drops_nothing() {
+    let (mut server, mut running) = draining(&[]);
+    for again in 1..=3 {
+        server.signal(Signal::TERM);
+        let lines = || server.logged().matches("SIGTERM came again").count();
+        eventually("it is logged", || lines() == again);
+    }
+    assert_eq!(server.probe("/livez").status, 200);
+    server.tell("release");
+    assert_eq!(running.read().status, 200, "what is in flight is answered");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+/// Sends `signal` again and again until the process has ended.
+fn signal_until_it_ends(server: &mut Server, signal: Signal) -> Option<i32> {
+    eventually("it ends", || {
+        server.signal(signal);
+        server.has_ended()
+    });
+    server.wait().code()
+}
+
+#[test]
+fn a_later_sigint_ends_the_server_at_once_and_one_that_a_wrapper_doubles_does_not() {
+    let began = Instant::now();
+    let (mut server, _running) = draining(&[]);
+    // By whatever comes within half a second of the first, nothing ends.
+    assert_eq!(signal_until_it_ends(&mut server, Signal::INT), Some(130));
+    assert!(began.elapsed() >= Duration::from_millis(500));
+    eventually("it says so", || {
+        server.logged().contains("ended at once by SIGINT")
+    });
+    // As much where the first was one, too.
+    let mut server = Server::real(&["--drain-grace", "60s"]);
+    server.wait_ready();
+    assert_eq!(signal_until_it_ends(&mut server, Signal::INT), Some(130));
+}
+
+#[test]
+fn sigquit_ends_the_server_at_once() {
+    let mut server = Server::real(&["--drain-grace", "60s"]);
+    server.signal(Signal::QUIT);
+    assert_eq!(server.wait().code(), Some(131));
+    let (mut server, _running) = draining(&[]);
+    server.signal(Signal::QUIT);
+    assert_eq!(server.wait().code(), Some(131));
+}
+
+#[test]
+fn unix_sockets_files_go_with_a_server_that_is_ended_at_once_if_its_main_thread_can() {
+    let name = |what: &str| {
+        std::env::temp_dir().join(format!("lanekeeper-{what}-{}.sock", std::process::id()))
+    };
+    for hangs in [false, true] {
+        let path = name(if hangs { "hangs" } else { "ends" });
+        let probe = format!("unix:{}", path.display());
+        let (mut server, _running) = draining(&["--probe-listen", &probe]);
+        assert!(path.exists());
+        if hangs {
+            server.tell("hang main");
+            // It and the prediction.
+            eventually("the main thread hangs", || {
+                server.logged().matches("fixture: hangs").count() == 2
+            });
+        }
+        let began = Instant::now();
+        server.signal(Signal::QUIT);
+        assert_eq!(server.wait().code(), Some(131), "{hangs}");
+        assert_eq!(path.exists(), hangs);
+        assert!(!hangs || began.elapsed() >= Duration::from_millis(900));
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+#[test]
+fn signals_that_mean_nothing_to_a_server_do_not_end_it() {
+    for signal in [Signal::USR1, Signal::USR2, Signal::XFSZ] {
+        let server = Server::real(&[]);
+        server.wait_ready();
+        server.signal(signal);
+        assert_eq!(server.get("/livez").status, 200, "{signal:?}");
+        assert_eq!(server.probe("/readyz").status, 200, "{signal:?}");
+    }
+}
+
+#[test]
+fn a_log_that_may_not_grow_any_more_ends_nothing() {
+    let path = std::env::temp_dir().join(format!("lanekeeper-grown-{}", std::process::id()));
+    // As much as shells call a block, 512 bytes or 1024, is soon full.
+    let script = r#"ulimit -f 1; exec "$0" serve --listen 127.0.0.1:0 2>"$1""#;
+    let server = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_lanekeeper")])
+        .arg(&path)
+        .spawn();
+    let mut server = Killed(server.unwrap());
+    let log = || std::fs::read_to_string(&path).unwrap_or_default();
+    eventually("it listens", || log().contains("listening on http://"));
+    let told = log();
+    let place = told.split("listening on http://").nth(1).unwrap();
+    let main: SocketAddr = place.split(',').next().unwrap().parse().unwrap();
+    let ready = "GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    eventually("it is ready", || exchange(main, ready).status == 200);
+    let predict = predict_request(r#"{"instances": [[5.1,3.5,1.4,0.2]]}"#, "");
+    let mut connection = Connection::open(main);
+    eventually("the log is full", || {
+        connection.send(predict.as_bytes());
+        assert_eq!(connection.read().status, 200);
+        [512, 1024].contains(&std::fs::metadata(&path).unwrap().len())
+    });
+    for _ in 0..100 {
+        connection.send(predict.as_bytes());
+        assert_eq!(connection.read().status, 200);
+    }
+    assert_eq!(exchange(main, ready).status, 200);
+    let pid = rustix::process::Pid::from_child(&server.0);
+    rustix::process::kill_process(pid, Signal::QUIT).unwrap();
+    assert_eq!(server.0.wait().unwrap().code(), Some(131));
+    std::fs::remove_file(path).unwrap();
 }
 
 #[test]

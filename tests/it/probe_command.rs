@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::support::{PATIENCE, Server, action, eventually, instance, own_ip};
+use crate::support::{Killed, PATIENCE, Server, action, eventually, instance, own_ip};
 
 /// What a probe with `--timeout 200ms` may take on a machine that is busy with other tests.
 const SOON: Duration = PATIENCE;
@@ -101,16 +101,6 @@ impl SocketPath {
 impl Drop for SocketPath {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-/// A process that is killed when dropped.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

@@ -31,6 +31,16 @@ const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED)
 const ARGS: &str = "LANEKEEPER_TEST_ARGS";
 const SOURCE: &str = "LANEKEEPER_TEST_SOURCE";
 
+/// A process that is killed when dropped.
+pub struct Killed(pub Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A running server; ended when dropped.
 pub struct Server {
     child: Child,
@@ -243,6 +253,11 @@ impl Server {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits for the end of the process.
@@ -492,11 +507,8 @@ fn fixture() {
     let source = Arc::new(Source(std::env::var(SOURCE).unwrap()));
     let args = args.split('\x1f').map(OsString::from);
     let code = lanekeeper::run_with_faults(args, source, faults);
-    std::process::exit(if code == std::process::ExitCode::SUCCESS {
-        0
-    } else {
-        1
-    });
+    let number = (0..=u8::MAX).find(|number| std::process::ExitCode::from(*number) == code);
+    std::process::exit(number.unwrap().into());
 }
 
 /// Runs `work` on `count` threads until `stop` and returns what each gave.

@@ -407,6 +407,7 @@ fn role(name: &str) -> Role {
         "probe" => Role::ProbeWorker,
         "canary" => Role::Canary,
         "log" => Role::Log,
+        "main" => Role::Main,
         other => panic!("no role {other}"),
     }
 }
