@@ -149,9 +149,8 @@ pub fn run_with_faults(
         Ok(Command::Drill(drill)) => commands::drill::run(*drill, source),
         Ok(Command::Manifest(manifest)) => commands::manifest::run(manifest),
         Err(error) if error.exit_code() == 0 => {
-            // Help or version, asked for: to stdout, where a closed pipe is no error.
-            let _ = error.print();
-            Ok(())
+            // Help or version, asked for.
+            commands::output::print_help(&error)
         }
         Err(error) => {
             let error = StartError::Usage(config::usage_line(&error));

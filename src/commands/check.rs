@@ -4,7 +4,6 @@
 //! The model is loaded on a thread of its own, while the main thread asks a service manager for time as
 //! long as there is progress, as `serve` does.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,6 +13,7 @@ use crossbeam_channel::RecvTimeoutError;
 
 use crate::canary;
 use crate::cgroup::Cgroup;
+use crate::commands::output;
 use crate::config::{Resources, ServeArgs};
 use crate::error::StartError;
 use crate::model::{Model, ModelSource};
@@ -34,19 +34,19 @@ const LOOK: Duration = Duration::from_secs(1);
 pub fn run(args: ServeArgs, source: &Arc<dyn ModelSource>) -> Result<(), StartError> {
     let config = args.validate(Resources::here(&Cgroup::find(Path::new("/")).read()))?;
     let file = config.model.as_deref();
-    let model = load(source, file.map(Path::to_owned)).map_err(StartError::Failed)?;
-    // The exit code is the answer: a stdout that is closed changes nothing about it.
-    let _ = writeln!(
-        std::io::stdout(),
-        "ok: {} would be served on {}",
+    let model = load(source, file.map(Path::to_owned))?;
+    output::print(&format!(
+        "ok: {} would be served on {}\n",
         model.schema(),
         config.listen.typed(),
-    );
-    Ok(())
+    ))
 }
 
 /// Loads the model and tries it.
-fn load(source: &Arc<dyn ModelSource>, file: Option<PathBuf>) -> Result<Arc<dyn Model>, String> {
+fn load(
+    source: &Arc<dyn ModelSource>,
+    file: Option<PathBuf>,
+) -> Result<Arc<dyn Model>, StartError> {
     let (sender, loaded) = crossbeam_channel::bounded(1);
     let thread_id = Arc::new(AtomicU32::new(0));
     let (own_id, source) = (Arc::clone(&thread_id), Arc::clone(source));
@@ -64,15 +64,16 @@ fn load(source: &Arc<dyn ModelSource>, file: Option<PathBuf>) -> Result<Arc<dyn 
             });
         let _ = sender.try_send(loaded);
     })
-    .map_err(|error| format!("cannot start a thread: {error}"))?;
+    .map_err(|error| StartError::no_threads("", 2, &error))?;
     let notifier = Notifier::from_environment();
     notifier.notify(&systemd::extend_timeout(LOADING_PATIENCE));
     let mut done = None;
     loop {
         match loaded.recv_timeout(LOOK) {
-            Ok(loaded) => return loaded,
+            Ok(loaded) => return loaded.map_err(StartError::Failed),
             Err(RecvTimeoutError::Disconnected) => {
-                return Err("the thread that loads the model ended".to_owned());
+                let text = "the thread that loads the model ended".to_owned();
+                return Err(StartError::Failed(text));
             }
             Err(RecvTimeoutError::Timeout) => {}
         }

@@ -1,11 +1,11 @@
 //! `lanekeeper inspect`: what a model file holds.
 
 use std::fmt::Write as _;
-use std::io::{Write as _, stdout};
 
 use bytesize::ByteSize;
 use serde_json::json;
 
+use crate::commands::output;
 use crate::config::InspectArgs;
 use crate::error::StartError;
 use crate::model::default;
@@ -31,9 +31,7 @@ pub fn run(args: &InspectArgs) -> Result<(), StartError> {
     } else {
         as_text(&name, &document, &model)
     };
-    // A stdout that is closed is no error.
-    let _ = stdout().write_all(text.as_bytes());
-    Ok(())
+    output::print(&text)
 }
 
 fn as_json(document: &Document, model: &FileModel) -> serde_json::Value {

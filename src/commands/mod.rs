@@ -4,6 +4,7 @@ pub mod check;
 pub mod drill;
 pub mod inspect;
 pub mod manifest;
+pub mod output;
 pub mod predict;
 pub mod probe;
 pub mod serve;

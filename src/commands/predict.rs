@@ -12,6 +12,7 @@ use std::thread::available_parallelism;
 use crossbeam_channel::{Receiver, Sender};
 use csv::StringRecord;
 
+use crate::commands::output::Stdout;
 use crate::config::PredictArgs;
 use crate::error::StartError;
 use crate::model::file::FileModel;
@@ -101,13 +102,13 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
     let (order, ordered) = crossbeam_channel::bounded(workers * BATCHES_AHEAD);
     for worker in 0..workers {
         let (answering, taken) = (Arc::clone(&answering), taken.clone());
-        start(&format!("predict-{worker}"), move || {
+        start(&format!("predict-{worker}"), workers, move || {
             answer(&answering, &taken)
         })?;
     }
     let head = answering.head().map_err(Stop::Failed)?;
     let (done, ended) = crossbeam_channel::bounded(1);
-    start("write", move || {
+    start("write", workers, move || {
         // It has room for the one there is.
         let _ = done.try_send(write(&head, &ordered));
     })?;
@@ -151,11 +152,13 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
     failure.map_or(Ok(()), |text| Err(Stop::Failed(text)))
 }
 
-fn start(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Stop> {
+/// Starts one of `workers` threads that predict, or the one that writes.
+fn start(name: &str, workers: usize, body: impl FnOnce() + Send + 'static) -> Result<(), Stop> {
     let started = sys::spawn(name, STACK_BYTES, body);
-    started
-        .map(|_| ())
-        .map_err(|error| Stop::Failed(format!("cannot start a thread: {error}")))
+    started.map(|_| ()).map_err(|error| {
+        let needed = workers + 2; // the main thread is one of them
+        Stop::Failed(StartError::no_threads("", needed, &error).to_string())
+    })
 }
 
 /// Reads one row into a batch; `false` at the end of the table.
@@ -194,7 +197,7 @@ fn write(head: &[u8], ordered: &Receiver<Receiver<Result<Vec<u8>, String>>>) -> 
         io::ErrorKind::BrokenPipe => Stop::NobodyReads,
         _ => Stop::Failed(format!("cannot write the answers: {error}")),
     };
-    let mut stdout = BufWriter::new(io::stdout().lock());
+    let mut stdout = BufWriter::new(Stdout);
     stdout.write_all(head).map_err(stop)?;
     for answer in ordered {
         let text = answer

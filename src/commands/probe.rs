@@ -5,7 +5,6 @@
 //! log; only a host's name is resolved on a thread of its own, since the system's resolver knows no
 //! deadline.
 
-use std::io::Write as _;
 use std::time::Instant;
 
 use crossbeam_channel::bounded;
@@ -13,6 +12,7 @@ use crossbeam_channel::bounded;
 use crate::address::{Address, Destination};
 use crate::client::{ClientError, Connection, Request};
 use crate::clock;
+use crate::commands::output;
 use crate::config::{ProbeArgs, ProbeConfig};
 use crate::error::StartError;
 use crate::http::answer::MAIN_PORT;
@@ -38,9 +38,7 @@ pub fn run(args: ProbeArgs) -> Result<(), StartError> {
     let began = clock::instant();
     let config = args.validate()?;
     ask(&config, began + config.timeout).map_err(StartError::NotPassed)?;
-    // The exit code is the answer: a stdout that is closed changes nothing about it.
-    let _ = writeln!(std::io::stdout(), "ok");
-    Ok(())
+    output::print("ok\n")
 }
 
 /// Asks until `deadline`; the error is for a person, one line or a few.
@@ -101,7 +99,7 @@ fn resolve(destination: &Destination, deadline: Instant) -> Result<Vec<Address>,
     let resolving = sys::spawn("resolve", RESOLVER_STACK_BYTES, move || {
         let _ = sender.send(named.resolve());
     });
-    resolving.map_err(cannot)?;
+    resolving.map_err(|error| StartError::no_threads("", 2, &error).to_string())?;
     match receiver.recv_deadline(deadline) {
         Ok(resolved) => resolved.map_err(cannot),
         Err(_) => Err(ClientError::Timeout("resolving the host's name").to_string()),

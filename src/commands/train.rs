@@ -1,6 +1,6 @@
 //! `lanekeeper train`: from a table to a model file.
 
-use std::io::{IsTerminal as _, Write as _, stderr, stdout};
+use std::io::{IsTerminal as _, Write as _, stderr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +10,7 @@ use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::commands::output;
 use crate::config::TrainArgs;
 use crate::error::StartError;
 use crate::model::estimator::{ALGORITHMS, Algorithm, Probabilities, Task, find};
@@ -59,18 +60,17 @@ pub fn run(args: TrainArgs) -> Result<(), StartError> {
             out.display()
         ))
     })?;
-    report(
+    if interrupted {
+        note_to_stderr("interrupted while it was written; the file is whole");
+    }
+    output::print(&report(
         algorithm,
         &data,
         validation.as_ref(),
         args.folds,
         out,
         bytes.len(),
-    );
-    if interrupted {
-        note_to_stderr("interrupted while it was written; the file is whole");
-    }
-    Ok(())
+    ))
 }
 
 /// Scores and trains, and returns the model file's bytes.
@@ -171,7 +171,7 @@ fn report(
     folds: usize,
     out: &Path,
     bytes: usize,
-) {
+) -> String {
     let mut text = format!(
         "{}: {} rows, {} features",
         algorithm.name,
@@ -203,8 +203,7 @@ fn report(
         out.display(),
         ByteSize::b(bytes as u64)
     ));
-    // A stdout that is closed is no error: the file is written.
-    let _ = stdout().write_all(text.as_bytes());
+    text
 }
 
 /// Lists the algorithms with their parameters.
@@ -231,6 +230,5 @@ fn list() -> Result<(), StartError> {
             ));
         }
     }
-    let _ = stdout().write_all(text.as_bytes());
-    Ok(())
+    output::print(&text)
 }

@@ -1,7 +1,9 @@
 //! The command line: options, exit codes, and what goes to which stream.
 
+use std::fs::File;
+use std::io;
 use std::net::TcpListener;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use crate::support::{Server, own_ip};
 
@@ -95,6 +97,92 @@ fn an_address_in_use_is_one_line_with_the_remedy_and_exit_code_1() {
             line.contains("cannot listen on") && line.contains("choose another with"),
             "{line}"
         );
+    }
+}
+
+const IRIS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/iris.csv");
+
+/// Runs every command that prints, with stdout as `stdout` gives it, and returns what came of each.
+fn print_everything(stdout: impl Fn() -> Stdio) -> Vec<(String, Output)> {
+    let server = Server::real(&[]);
+    let address = server.probe.unwrap().to_string();
+    let model = std::env::temp_dir().join(format!("lanekeeper-print-{}", std::process::id()));
+    let model = model.to_str().unwrap();
+    let learn = format!(
+        "train --algorithm gaussian-naive-bayes --folds 0 --data {IRIS} --target species --out {model}"
+    );
+    let commands = [
+        "--help",
+        "--version",
+        "serve --help",
+        "help probe",
+        "manifest kubernetes",
+        "manifest systemd",
+        "inspect",
+        "inspect --json",
+        "check",
+        "train --algorithm help",
+        &learn,
+        &format!("predict --data {IRIS}"),
+        &format!("predict --json --data {IRIS}"),
+        &format!("probe livez --addr {address}"),
+    ];
+    let run = |command: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
+            .args(command.split(' '))
+            .stdout(stdout())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+            .wait_with_output()
+            .unwrap();
+        (command.to_owned(), output)
+    };
+    let outputs = commands.iter().map(|command| run(command)).collect();
+    std::fs::remove_file(model).unwrap();
+    outputs
+}
+
+#[test]
+fn output_that_cannot_be_written_is_exit_code_1_with_a_line() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    // Open, but not for writing.
+    let closed = || File::open("/dev/null").unwrap();
+    for (why, stdout) in [
+        ("No space left on device", &full as &dyn Fn() -> File),
+        ("Bad file descriptor", &closed),
+    ] {
+        for (command, output) in print_everything(|| stdout().into()) {
+            assert_eq!(output.status.code(), Some(1), "{command}: {output:?}");
+            let line = one_line(&output);
+            assert!(
+                line.starts_with("lanekeeper: cannot write ") && line.contains(why),
+                "{command}: {line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_exit_code_1_with_a_line_too() {
+    let path = std::env::temp_dir().join(format!("lanekeeper-small-{}", std::process::id()));
+    let output = Command::new("sh")
+        .args(["-c", r#"ulimit -f 1; exec "$0" manifest kubernetes >"$1""#])
+        .args([env!("CARGO_BIN_EXE_lanekeeper"), path.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(one_line(&output).contains("cannot write to stdout: File too large"));
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_error() {
+    let without_reader = || io::pipe().unwrap().1.into();
+    for (command, output) in print_everything(without_reader) {
+        assert_eq!(output.status.code(), Some(0), "{command}: {output:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!told.contains("cannot write"), "{command}: {told}");
     }
 }
 

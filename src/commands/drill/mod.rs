@@ -12,7 +12,7 @@ mod stage;
 mod subject;
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _, stderr, stdout};
+use std::io::{self, Read as _, Write as _, stderr};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -30,6 +30,7 @@ use self::stage::{Plan, Stage, Turn};
 use self::subject::{Body, Subject};
 use crate::cgroup::Cgroup;
 use crate::clock;
+use crate::commands::output;
 use crate::config::{DrillArgs, DrillConfig, Drilled, Resources};
 use crate::drill::findings::{Asked, Contender, Findings, Machine, Method};
 use crate::drill::measure::Tally;
@@ -70,10 +71,10 @@ pub fn run(args: DrillArgs, source: Arc<dyn ModelSource>) -> Result<(), StartErr
         true => format!("{}\n", json::render(&findings)),
         false => text::render(&findings),
     };
-    // A stdout that is closed changes nothing about the verdict.
-    let _ = stdout().write_all(told.as_bytes());
+    let printed = output::print(&told);
     match findings.passed() {
-        true => Ok(()),
+        true => printed,
+        // Either way the exit code is 1, and this is what was asked.
         false => Err(StartError::NotPassed(findings.verdict())),
     }
 }
@@ -111,7 +112,7 @@ fn interruptible(
         }));
         let _ = (&waker).write(&[1]);
     })
-    .map_err(failed)?;
+    .map_err(|error| StartError::no_threads("", 2, &error))?;
     let bar = progress::bar();
     loop {
         let signal = signalled.load(Ordering::Acquire);

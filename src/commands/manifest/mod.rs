@@ -10,8 +10,7 @@ mod options;
 mod systemd;
 mod yaml;
 
-use std::io::{Write as _, stdout};
-
+use crate::commands::output;
 use crate::config::{ManifestArgs, ManifestTarget};
 use crate::error::StartError;
 
@@ -24,7 +23,5 @@ pub fn run(args: ManifestArgs) -> Result<(), StartError> {
         ManifestTarget::Kubernetes(args) => kubernetes::manifests(*args)?,
         ManifestTarget::Systemd(args) => systemd::unit(*args)?,
     };
-    // A stdout that is closed is no error.
-    let _ = stdout().write_all(text.as_bytes());
-    Ok(())
+    output::print(&text)
 }
