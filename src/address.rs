@@ -14,6 +14,9 @@ const PATH_BYTES_MAX: usize = 107;
 /// What an address is to look like.
 const FORMS: &str = "HOST:PORT, such as 127.0.0.1:8080 or [::]:8080, or unix:/path";
 
+/// What it is to look like where its port is none.
+const PORT_FORM: &str = "HOST:PORT with a port of at most 65535";
+
 /// Where a listener is, or is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
@@ -35,8 +38,18 @@ impl Address {
             }
             return Ok(Address::Unix(PathBuf::from(path)));
         }
-        let resolved = text.to_socket_addrs().ok().and_then(|mut all| all.next());
-        resolved.map(Address::Tcp).ok_or_else(|| FORMS.to_owned())
+        // Before the resolver, which calls everything an invalid argument.
+        Destination::parse(text)?;
+        let unresolved = |why: &str| {
+            format!(
+                "HOST:PORT with a host that this machine can resolve, or with an IP address ({why})"
+            )
+        };
+        match text.to_socket_addrs().map(|mut all| all.next()) {
+            Ok(Some(address)) => Ok(Address::Tcp(address)),
+            Ok(None) => Err(unresolved("the name has no address")),
+            Err(error) => Err(unresolved(&error.to_string())),
+        }
     }
 
     /// Returns the address of the probe listener beside a main listener here, where none was asked
@@ -121,6 +134,14 @@ impl From<SocketAddr> for Address {
     }
 }
 
+/// Whether an address ends in a number that is too large for a port.
+pub fn has_port_beyond_all(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        !host.is_empty() && is_number && port.parse::<u16>().is_err()
+    })
+}
+
 /// The port after this one, where there is one; free ones stand beside free ones.
 fn port_beside(port: u16) -> Option<u16> {
     match port {
@@ -185,7 +206,12 @@ impl Destination {
             let port = port.parse().ok()?;
             Some(Destination::Named { host, port })
         });
-        named.ok_or_else(|| FORMS.to_owned())
+        let right = if has_port_beyond_all(text) {
+            PORT_FORM
+        } else {
+            FORMS
+        };
+        named.ok_or_else(|| right.to_owned())
     }
 
     /// Returns where the probe listener stands beside a main listener here, as
@@ -292,6 +318,28 @@ mod tests {
         for wrong in ["8080", "unix:", "unix:a\0b", &long] {
             assert!(Address::parse(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_port_beyond_all_and_a_name_without_an_address_are_told_apart() {
+        for (text, right) in [
+            ("127.0.0.1:65536", PORT_FORM),
+            ("[::1]:70000", PORT_FORM),
+            ("localhost:99999999999999999999", PORT_FORM),
+            ("127.0.0.1:", FORMS),
+            ("127.0.0.1:80a", FORMS),
+            (":70000", FORMS),
+            ("70000", FORMS),
+        ] {
+            assert_eq!(Address::parse(text).unwrap_err(), right, "{text}");
+            assert_eq!(Destination::parse(text).unwrap_err(), right, "{text}");
+        }
+        // Reserved so that it never resolves (RFC 6761 section 6.4); no resolver at all is as well.
+        let right = Address::parse("nobody.invalid:80").unwrap_err();
+        assert!(
+            right.contains("a host that this machine can resolve"),
+            "{right}"
+        );
     }
 
     #[test]

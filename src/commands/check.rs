@@ -32,6 +32,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// # Errors
 /// `Usage` for wrong settings; `Failed` for a model that cannot be loaded or fails its trial.
 pub fn run(args: ServeArgs, source: &Arc<dyn ModelSource>) -> Result<(), StartError> {
+    super::warn_of_unknown_variables();
     let config = args.validate(Resources::here(&Cgroup::find(Path::new("/")).read()))?;
     let file = config.model.as_deref();
     let model = load(source, file.map(Path::to_owned))?;

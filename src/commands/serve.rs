@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cgroup::Cgroup;
 use crate::commands::drill;
-use crate::config::{Resources, ServeArgs};
+use crate::config::{self, Resources, ServeArgs};
 use crate::error::StartError;
 use crate::fault::Faults;
 use crate::lifecycle;
@@ -53,27 +53,40 @@ fn serve(
     let cgroup = Cgroup::find(Path::new("/"));
     let mut config = args.validate(Resources::here(&cgroup.read()))?;
     let logging = Logging::install(config.log_level, config.log_format, manager.journal);
+    for line in config::unknown_variables() {
+        log::warn!("{line}");
+    }
+    let variables = config.variables.clone();
+    let named = |option| variables.name(option);
     if manager.journal && config.access_log_rate > JOURNAL_RATE_MAX {
         log::warn!(
-            "--access-log-rate is {JOURNAL_RATE_MAX}, not {}: the journal drops lines beyond 10,000 in 30 s (RateLimitBurst= in journald.conf), whatever they say",
+            "{} is {JOURNAL_RATE_MAX}, not {}: the journal drops lines beyond 10,000 in 30 s (RateLimitBurst= in journald.conf), whatever they say",
+            named("--access-log-rate"),
             config.access_log_rate
         );
         config.access_log_rate = JOURNAL_RATE_MAX;
     }
     if config.watch && config.model.is_none() {
-        log::warn!("--watch changes nothing without --model: the embedded model is never replaced");
+        log::warn!(
+            "{} changes nothing without --model: the embedded model is never replaced",
+            named("--watch")
+        );
     }
     if config.stall_timeout <= config.request_timeout {
         log::warn!(
-            "--stall-timeout ({}) is not longer than --request-timeout ({}): predictions that are still waited for may count as stuck",
+            "{} ({}) is not longer than {} ({}): predictions that are still waited for may count as stuck",
+            named("--stall-timeout"),
             humantime::format_duration(config.stall_timeout),
+            named("--request-timeout"),
             humantime::format_duration(config.request_timeout),
         );
     }
     if config.max_buffered / 2 < config.limits.max_body {
         log::warn!(
-            "--max-buffered ({} bytes) is less than twice --max-body ({} bytes): a large body may find no room even on an idle server",
+            "{} ({} bytes) is less than twice {} ({} bytes): a large body may find no room even on an idle server",
+            named("--max-buffered"),
             config.max_buffered,
+            named("--max-body"),
             config.limits.max_body,
         );
     }

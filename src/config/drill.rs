@@ -14,6 +14,7 @@ use clap::{Args as _, Command, FromArgMatches as _};
 
 use super::limits::duration;
 use super::{Config, Resources, ServeArgs, usage, usage_line};
+use crate::address::has_port_beyond_all;
 use crate::error::StartError;
 
 /// The most loads of one drill.
@@ -231,6 +232,11 @@ fn place(option: &str, url: &str, default_path: &str) -> Result<Place, StartErro
         Some(at) => rest.split_at(at),
         None => (rest, ""),
     };
+    if has_port_beyond_all(host) {
+        return usage(format!(
+            "{option} must have a port of at most 65535, but is {url:?}"
+        ));
+    }
     let address = match host.strip_prefix("localhost:") {
         Some(port) => {
             let port = port.parse().map_err(|_| wrong())?;
@@ -376,6 +382,10 @@ mod tests {
             (&["--client-timeout", "1h"], "--client-timeout must be"),
             (&["--url", "http://127.0.0.1:80"], "--body must name"),
             (&["--probe-url", "http://127.0.0.1:80"], "--url"),
+            (
+                &["--body", "a", "--url", "http://127.0.0.1:70000/predict"],
+                "--url must have a port of at most 65535",
+            ),
             (
                 &[
                     "--url",

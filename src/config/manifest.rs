@@ -112,6 +112,14 @@ pub struct GivenOption {
     pub variable: Option<String>,
 }
 
+impl GivenOption {
+    /// What a person knows it by: its variable, where that gave it.
+    pub fn shown(&self) -> String {
+        let typed = || format!("--{}", self.name);
+        self.variable.clone().unwrap_or_else(typed)
+    }
+}
+
 impl clap::Args for GivenServeArgs {
     fn augment_args(command: Command) -> Command {
         ServeArgs::augment_args(command)

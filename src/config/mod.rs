@@ -4,7 +4,9 @@
 //! a unit, and every option is also `LANEKEEPER_…` in the environment. A wrong option is one clear
 //! line and exit code 2.
 
+mod checks;
 mod drill;
+mod environment;
 mod limits;
 mod manifest;
 mod offline;
@@ -22,9 +24,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::address::Address;
 use crate::error::StartError;
 
+use self::checks::{at_least_one, resolve, usage};
 pub use self::drill::{DrillArgs, DrillConfig, Drilled, PARENT, Place, drill_parent};
+pub use self::environment::{Variables, unknown_variables, usage_line};
 pub use self::limits::LimitArgs;
-use self::limits::{duration, mode};
+use self::limits::{duration, mode, switch};
 pub use self::manifest::{
     GivenOption, GivenServeArgs, KubernetesArgs, ManifestArgs, ManifestTarget, SystemdArgs,
     SystemdUnit,
@@ -115,7 +119,7 @@ pub struct ServeArgs {
     pub model: Option<PathBuf>,
 
     /// Reload the model when its file is replaced, as SIGHUP does
-    #[arg(long, env = "LANEKEEPER_WATCH")]
+    #[arg(long, env = "LANEKEEPER_WATCH", value_parser = switch)]
     pub watch: bool,
 
     /// Address of the main listener, HOST:PORT or unix:/path: predictions and probes; port 0 takes a free one
@@ -178,7 +182,7 @@ pub struct ServeArgs {
     pub drain_timeout: Duration,
 
     /// Put probes behind predictions in one queue: the anti-pattern, to see what the second lane is worth
-    #[arg(long, env = "LANEKEEPER_SHARED_LANE")]
+    #[arg(long, env = "LANEKEEPER_SHARED_LANE", value_parser = switch)]
     pub shared_lane: bool,
 
     /// How prediction workers make way for probes
@@ -186,7 +190,8 @@ pub struct ServeArgs {
         long = "yield",
         env = "LANEKEEPER_YIELD",
         value_name = "HOW",
-        default_value = "auto"
+        default_value = "auto",
+        ignore_case = true
     )]
     pub yielding: Yielding,
 
@@ -203,7 +208,7 @@ pub struct ServeArgs {
     pub verdicts: VerdictArgs,
 
     /// Least severe level that is logged
-    #[arg(long, env = "LANEKEEPER_LOG_LEVEL", value_name = "LEVEL", default_value = "info",
+    #[arg(long, env = "LANEKEEPER_LOG_LEVEL", value_name = "LEVEL", default_value = "info", ignore_case = true,
           value_parser = clap::builder::PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"]))]
     pub log_level: String,
 
@@ -212,7 +217,8 @@ pub struct ServeArgs {
         long,
         env = "LANEKEEPER_LOG_FORMAT",
         value_name = "FORMAT",
-        default_value = "text"
+        default_value = "text",
+        ignore_case = true
     )]
     pub log_format: LogFormat,
 
@@ -224,6 +230,10 @@ pub struct ServeArgs {
         default_value = "100"
     )]
     pub access_log_rate: u32,
+
+    /// Which of them the environment gave.
+    #[arg(skip)]
+    pub variables: Variables,
 }
 
 /// Valid options.
@@ -277,6 +287,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Access-log lines a second.
     pub access_log_rate: u32,
+    /// Which options the environment gave, for errors.
+    pub variables: Variables,
 }
 
 /// Reads the command line and the environment, and returns the command that was asked for.
@@ -284,23 +296,9 @@ pub struct Config {
 /// # Errors
 /// What clap has to say: help and version too come as an error, with exit code 0.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
-    let args = Args::try_parse_from(args)?;
+    let args = environment::parse(&args.into_iter().collect::<Vec<_>>())?;
     let serve = || Command::Serve(Box::new(args.serve));
     Ok(args.command.unwrap_or_else(serve))
-}
-
-/// Makes one line of what clap has to say about wrong options.
-pub fn usage_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let told = text.split("\n\nUsage:").next().unwrap_or(&text);
-    let told = told
-        .split("\n\nFor more information")
-        .next()
-        .unwrap_or(told);
-    let words: Vec<&str> = told.split_whitespace().collect();
-    let line = words.join(" ");
-    let line = line.strip_prefix("error: ").unwrap_or(&line);
-    format!("{line}; see lanekeeper --help")
 }
 
 impl ServeArgs {
@@ -309,28 +307,29 @@ impl ServeArgs {
     /// # Errors
     /// What must hold, what was given, and the remedy, in one line.
     pub fn validate(self, resources: Resources) -> Result<Config, StartError> {
+        let named = |option| self.variables.name(option);
         at_least_one(
-            "--predict-queue",
+            named("--predict-queue"),
             self.predict_queue,
             "use --predict-workers to limit concurrency",
         )?;
         at_least_one(
-            "--probe-workers",
+            named("--probe-workers"),
             self.probe_workers,
             "a probe needs somebody to answer it",
         )?;
         at_least_one(
-            "--max-connections",
+            named("--max-connections"),
             self.limits.max_connections,
             "use --listen to choose who can connect",
         )?;
         at_least_one(
-            "--max-probe-connections",
+            named("--max-probe-connections"),
             self.limits.max_probe_connections,
             "--probe-listen none turns the listener off",
         )?;
         at_least_one(
-            "--max-fields",
+            named("--max-fields"),
             self.limits.max_fields,
             "every request has a Host field",
         )?;
@@ -341,13 +340,13 @@ impl ServeArgs {
         };
         let predict_workers = sizing.predict_workers();
         at_least_one(
-            "--predict-workers",
+            named("--predict-workers"),
             predict_workers,
             "somebody must compute",
         )?;
         for (name, workers) in [
-            ("--predict-workers", predict_workers),
-            ("--probe-workers", self.probe_workers),
+            (named("--predict-workers"), predict_workers),
+            (named("--probe-workers"), self.probe_workers),
         ] {
             if workers > 1024 {
                 return usage(format!(
@@ -356,26 +355,30 @@ impl ServeArgs {
             }
         }
         for (name, value, most) in [
-            ("--max-connections", self.limits.max_connections, 1 << 20),
             (
-                "--max-probe-connections",
+                named("--max-connections"),
+                self.limits.max_connections,
+                1 << 20,
+            ),
+            (
+                named("--max-probe-connections"),
                 self.limits.max_probe_connections,
                 4096,
             ),
-            ("--predict-queue", self.predict_queue, 1 << 20),
+            (named("--predict-queue"), self.predict_queue, 1 << 20),
         ] {
             if value > most {
                 return usage(format!("{name} must be at most {most}, but is {value}"));
             }
         }
         at_least_one(
-            "--max-rows",
+            named("--max-rows"),
             self.limits.max_rows,
             "a request holds at least one instance",
         )?;
         if let Some(max) = self.limits.max_connections_per_address {
             at_least_one(
-                "--max-connections-per-address",
+                named("--max-connections-per-address"),
                 max,
                 "leave it out for no limit",
             )?;
@@ -388,28 +391,32 @@ impl ServeArgs {
                 .saturating_sub(SPARE_CONNECTIONS)
         {
             return usage(format!(
-                "--predict-queue and --predict-workers together must be at most --max-connections less {SPARE_CONNECTIONS}, or predictions alone could hold every connection, but are {admitted} of {}; raise --max-connections or lower --predict-queue",
+                "{} and {} together must be at most {} less {SPARE_CONNECTIONS}, or predictions alone could hold every connection, but are {admitted} of {}; raise --max-connections or lower --predict-queue",
+                named("--predict-queue"),
+                named("--predict-workers"),
+                named("--max-connections"),
                 self.limits.max_connections
             ));
         }
         if self.limits.max_head < 256 {
             return usage(format!(
-                "--max-head must be at least 256 bytes, but is {}; curl's own head takes about 100",
+                "{} must be at least 256 bytes, but is {}; curl's own head takes about 100",
+                named("--max-head"),
                 self.limits.max_head
             ));
         }
         for (name, value) in [
-            ("--stall-timeout", self.stall_timeout),
-            ("--request-timeout", self.request_timeout),
-            ("--canary-interval", self.canary_interval),
+            (named("--stall-timeout"), self.stall_timeout),
+            (named("--request-timeout"), self.request_timeout),
+            (named("--canary-interval"), self.canary_interval),
             (
-                "--canary-timeout",
+                named("--canary-timeout"),
                 self.verdicts.canary_timeout.unwrap_or(self.request_timeout),
             ),
-            ("--head-timeout", self.limits.head_timeout),
-            ("--idle-timeout", self.limits.idle_timeout),
-            ("--body-timeout", self.limits.body_timeout),
-            ("--write-timeout", self.limits.write_timeout),
+            (named("--head-timeout"), self.limits.head_timeout),
+            (named("--idle-timeout"), self.limits.idle_timeout),
+            (named("--body-timeout"), self.limits.body_timeout),
+            (named("--write-timeout"), self.limits.write_timeout),
         ] {
             if value < Duration::from_millis(10) {
                 return usage(format!(
@@ -420,15 +427,16 @@ impl ServeArgs {
         }
         if self.limits.max_fields > FIELDS_CEILING {
             return usage(format!(
-                "--max-fields must be at most {FIELDS_CEILING}, but is {}",
+                "{} must be at most {FIELDS_CEILING}, but is {}",
+                named("--max-fields"),
                 self.limits.max_fields
             ));
         }
-        let listen = resolve("--listen", &self.listen)?;
+        let listen = resolve(named("--listen"), &self.listen)?;
         let probe_listen = match self.probe_listen.as_deref() {
             None => ProbeListen::Beside,
             Some("none") => ProbeListen::Off,
-            Some(address) => ProbeListen::At(resolve("--probe-listen", address)?),
+            Some(address) => ProbeListen::At(resolve(named("--probe-listen"), address)?),
         };
         Ok(Config {
             model: self.model,
@@ -460,6 +468,7 @@ impl ServeArgs {
             log_level: self.log_level.parse().unwrap_or(log::LevelFilter::Info),
             log_format: self.log_format,
             access_log_rate: self.access_log_rate,
+            variables: self.variables,
         })
     }
 }
@@ -475,22 +484,6 @@ impl Config {
     pub fn canary_timeout(&self) -> Duration {
         self.verdicts.canary_timeout.unwrap_or(self.request_timeout)
     }
-}
-
-fn usage<T>(text: String) -> Result<T, StartError> {
-    Err(StartError::Usage(text))
-}
-
-fn at_least_one(name: &str, value: usize, remedy: &str) -> Result<(), StartError> {
-    if value == 0 {
-        return usage(format!("{name} must be at least 1, but is 0; {remedy}"));
-    }
-    Ok(())
-}
-
-fn resolve(option: &str, address: &str) -> Result<Address, StartError> {
-    Address::parse(address)
-        .or_else(|right| usage(format!("{option} must be {right}, but is {address:?}")))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::limits::duration;
-use super::usage;
+use super::{Variables, usage};
 use crate::address::{Address, Destination};
 use crate::error::StartError;
 
@@ -75,6 +75,10 @@ pub struct ProbeArgs {
     /// Time for all of it: resolving a name, connecting, asking and the whole answer
     #[arg(long, env = "LANEKEEPER_PROBE_TIMEOUT", value_name = "DURATION", default_value = "1s", value_parser = duration)]
     pub timeout: Duration,
+
+    /// Which of them the environment gave.
+    #[arg(skip)]
+    pub variables: Variables,
 }
 
 /// Valid options of a probe.
@@ -99,12 +103,13 @@ impl ProbeArgs {
     pub fn validate(self) -> Result<ProbeConfig, StartError> {
         if self.timeout < Duration::from_millis(1) {
             return usage(format!(
-                "--timeout must be at least 1ms, but is {}",
+                "{} must be at least 1ms, but is {}",
+                self.variables.name("--timeout"),
                 humantime::format_duration(self.timeout)
             ));
         }
         let (destination, main_port) = match self.addr {
-            Some(address) => (read("--addr", &address)?, None),
+            Some(address) => (read(self.variables.name("--addr"), &address)?, None),
             None => derived(std::env::var_os(PROBE_LISTEN), std::env::var_os(LISTEN))?,
         };
         Ok(ProbeConfig {
@@ -122,6 +127,8 @@ fn derived(
     probe_listen: Option<OsString>,
     listen: Option<OsString>,
 ) -> Result<(Destination, Option<u16>), StartError> {
+    let set = |value: &OsString| !value.is_empty();
+    let (probe_listen, listen) = (probe_listen.filter(set), listen.filter(set));
     let listen = listen.unwrap_or_else(|| LISTEN_DEFAULT.into());
     let main = || read(LISTEN, &text(LISTEN, &listen)?);
     let Some(probe_listen) = probe_listen else {
@@ -202,10 +209,9 @@ mod tests {
     fn what_cannot_be_probed_is_named_with_the_variable_it_came_from() {
         let table = [
             (None, Some("?"), "LANEKEEPER_LISTEN must be HOST:PORT"),
-            (None, Some(""), "LANEKEEPER_LISTEN must be HOST:PORT"),
+            (None, Some("a:70000"), "a port of at most 65535"),
             (None, Some("127.0.0.1:0"), "a port other than 0"),
             (Some("none"), Some("localhost:0"), "a port other than 0"),
-            (Some(""), None, "LANEKEEPER_PROBE_LISTEN must be HOST:PORT"),
             (
                 Some("unix:"),
                 None,
@@ -224,6 +230,7 @@ mod tests {
             check: ProbeCheck::Livez,
             addr: Some("127.0.0.1:80".to_owned()),
             timeout,
+            variables: Variables::default(),
         };
         let error = args(Duration::ZERO).validate().unwrap_err();
         assert_eq!(error.exit_code(), 2);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::limits::duration;
+use super::limits::{duration, switch};
 
 /// How many stuck workers mean that the service is not alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -35,7 +35,8 @@ pub struct VerdictArgs {
         long,
         env = "LANEKEEPER_STALL_POLICY",
         value_name = "WHICH",
-        default_value = "all"
+        default_value = "all",
+        ignore_case = true
     )]
     pub stall_policy: StallPolicy,
 
@@ -43,7 +44,8 @@ pub struct VerdictArgs {
     #[arg(
         long,
         env = "LANEKEEPER_REPLACE_STUCK_WORKERS",
-        value_name = "BOOL",
+        value_name = "true|false",
+        value_parser = switch,
         num_args = 0..=1,
         default_value = "true",
         default_missing_value = "true",

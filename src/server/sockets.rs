@@ -35,7 +35,7 @@ impl Sockets {
     ) -> Result<Self, StartError> {
         let open = |kind: ListenerKind, address: &Address| {
             socket::open(address, config.socket_mode)
-                .map_err(|error| cannot_listen(kind, address, &error))
+                .map_err(|error| cannot_listen(config, kind, address, &error))
         };
         let [main, probe] = assign(inherited)?;
         let main = match main {
@@ -131,7 +131,12 @@ fn beside(config: &Config, main: &ListeningSocket) -> Result<Address, StartError
     })
 }
 
-fn cannot_listen(kind: ListenerKind, address: &Address, error: &io::Error) -> StartError {
+fn cannot_listen(
+    config: &Config,
+    kind: ListenerKind,
+    address: &Address,
+    error: &io::Error,
+) -> StartError {
     let (option, none) = match kind {
         ListenerKind::Main => ("--listen", ""),
         ListenerKind::Probe => (
@@ -139,6 +144,7 @@ fn cannot_listen(kind: ListenerKind, address: &Address, error: &io::Error) -> St
             ", or leave probes to the main listener with --probe-listen none",
         ),
     };
+    let option = config.variables.name(option);
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!("stop the process that holds it, or choose another with {option}")

@@ -49,16 +49,6 @@ fn wrong_options_are_one_line_on_stderr_and_exit_code_2() {
 }
 
 #[test]
-fn an_option_may_come_from_the_environment() {
-    let output = Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
-        .env("LANEKEEPER_PREDICT_WORKERS", "0")
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(one_line(&output).contains("--predict-workers must be at least 1"));
-}
-
-#[test]
 fn version_names_the_commit_and_help_names_the_limits_with_their_units() {
     let version = String::from_utf8(run(&["--version"]).stdout).unwrap();
     assert!(

@@ -13,6 +13,7 @@ mod attacks;
 mod cli;
 mod clients;
 mod drill;
+mod environment;
 mod exhaustion;
 mod faults;
 mod half_close;

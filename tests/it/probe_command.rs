@@ -363,7 +363,7 @@ fn wrong_options_are_one_line_on_stderr_and_exit_code_2() {
     ended(command(&[]).env("LANEKEEPER_LISTEN", "127.0.0.1:0"))
         .assert_failed(2, "LANEKEEPER_LISTEN must have a port other");
     ended(command(&[]).env("LANEKEEPER_PROBE_TIMEOUT", "soon"))
-        .assert_failed(2, "invalid value 'soon' for '--timeout");
+        .assert_failed(2, "invalid value 'soon' for 'LANEKEEPER_PROBE_TIMEOUT'");
 }
 
 #[test]

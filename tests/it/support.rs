@@ -28,8 +28,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Where nobody listens.
 const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-const ARGS: &str = "LANEKEEPER_TEST_ARGS";
-const SOURCE: &str = "LANEKEEPER_TEST_SOURCE";
+const ARGS: &str = "TEST_LANEKEEPER_ARGS";
+const SOURCE: &str = "TEST_LANEKEEPER_SOURCE";
 
 /// A process that is killed when dropped.
 pub struct Killed(pub Child);

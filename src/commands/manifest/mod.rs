@@ -19,6 +19,7 @@ use crate::error::StartError;
 /// # Errors
 /// Wrong options, or such as cannot be kept where the server is to run.
 pub fn run(args: ManifestArgs) -> Result<(), StartError> {
+    super::warn_of_unknown_variables();
     let text = match args.target {
         ManifestTarget::Kubernetes(args) => kubernetes::manifests(*args)?,
         ManifestTarget::Systemd(args) => systemd::unit(*args)?,

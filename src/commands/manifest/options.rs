@@ -67,7 +67,8 @@ impl PodServer {
     pub(super) fn new(serve: GivenServeArgs) -> Result<Self, StartError> {
         // Not those of this machine: they are no pod's.
         let config = serve.args.validate(Resources::UNKNOWN)?;
-        let listen = InPod::new("--listen", &config.listen)?;
+        let named = |option| config.variables.name(option);
+        let listen = InPod::new(named("--listen"), &config.listen)?;
         let probe_listen = match &config.probe_listen {
             ProbeListen::Off => None,
             ProbeListen::Beside => config
@@ -75,7 +76,7 @@ impl PodServer {
                 .beside()
                 .map(|beside| InPod::new("--probe-listen", &beside))
                 .transpose()?,
-            ProbeListen::At(address) => Some(InPod::new("--probe-listen", address)?),
+            ProbeListen::At(address) => Some(InPod::new(named("--probe-listen"), address)?),
         };
         let (port, probe_port) = (
             listen.address.port(),
@@ -83,10 +84,14 @@ impl PodServer {
         );
         if probe_port == Some(port) {
             return Err(StartError::Usage(format!(
-                "--probe-listen must have a port of its own, but both listeners have {port}; --probe-listen none leaves probes to the main one"
+                "{} must have a port of its own, but both listeners have {port}; --probe-listen none leaves probes to the main one",
+                named("--probe-listen")
             )));
         }
-        let model = config.model.as_deref().map(model_in_pod).transpose()?;
+        let model = config.model.as_deref();
+        let model = model
+            .map(|path| model_in_pod(named("--model"), path))
+            .transpose()?;
         let (model_bytes, model_source) = model_bytes(config.model.as_deref())?;
         let termination_log = serve.given.iter().any(|o| o.name == "termination-log");
         let termination_log = (termination_log && config.verdicts.termination_log.is_absolute())
@@ -265,9 +270,9 @@ fn the_rest(pinned: &[PodArgument], all: &[GivenOption]) -> Result<Vec<PodArgume
     let argument = |option: &GivenOption| {
         let value = option.value.as_deref().map(|value| {
             value.to_str().ok_or_else(|| {
-                let name = &option.name;
+                let name = option.shown();
                 StartError::Usage(format!(
-                    "--{name} must be UTF-8 to stand in a manifest, but is {value:?}"
+                    "{name} must be UTF-8 to stand in a manifest, but is {value:?}"
                 ))
             })
         });
@@ -288,14 +293,14 @@ struct ModelInPod {
 }
 
 /// Says where a pod finds the model file: at its path, where a volume can be mounted for that.
-fn model_in_pod(path: &Path) -> Result<ModelInPod, StartError> {
+fn model_in_pod(option: &str, path: &Path) -> Result<ModelInPod, StartError> {
     let Some(text) = path.to_str() else {
         return usage(format!(
-            "--model must be UTF-8 to stand in a manifest, but is {path:?}"
+            "{option} must be UTF-8 to stand in a manifest, but is {path:?}"
         ));
     };
     let Some(name) = path.file_name() else {
-        return usage(format!("--model must name a file, but is {text:?}"));
+        return usage(format!("{option} must name a file, but is {text:?}"));
     };
     let plain = path
         .components()
@@ -455,7 +460,7 @@ mod tests {
             ("/a/../m.json", "/models/m.json", "/models"),
             ("/a:b/m.json", "/models/m.json", "/models"),
         ] {
-            let model = model_in_pod(Path::new(path)).unwrap();
+            let model = model_in_pod("--model", Path::new(path)).unwrap();
             assert_eq!(
                 (&*model.path, &*model.directory),
                 (in_pod, directory),

@@ -41,6 +41,12 @@ pub(super) fn unit(args: SystemdArgs) -> Result<String, StartError> {
         binary: &args.binary,
     };
     match args.unit {
+        SystemdUnit::Service if has_no_place_for_probes(&config) => {
+            Err(StartError::Usage(format!(
+                "there is no place for a probe listener beside {}; choose one with --probe-listen, or leave probes to the main listener with --probe-listen none",
+                config.listen.typed()
+            )))
+        }
         SystemdUnit::Service => service.print(Network::Whole),
         SystemdUnit::IsolatedService => service.print(Network::None),
         SystemdUnit::Socket => socket(&config.listen, SocketUnit::MAIN),
@@ -55,6 +61,11 @@ pub(super) fn unit(args: SystemdArgs) -> Result<String, StartError> {
             socket(&path, SocketUnit::ISOLATED_PROBE)
         }
     }
+}
+
+/// Whether `serve` would not start for want of an address for its probe listener.
+fn has_no_place_for_probes(config: &Config) -> bool {
+    config.probe_listen == ProbeListen::Beside && config.listen.beside().is_none()
 }
 
 fn probe_address(config: &Config) -> Result<Address, StartError> {
@@ -148,8 +159,8 @@ impl Service<'_> {
             let value = option.value.as_deref().map(|value| {
                 value.to_str().ok_or_else(|| {
                     StartError::Usage(format!(
-                        "--{} must be UTF-8 to stand in a unit, but is {value:?}",
-                        option.name
+                        "{} must be UTF-8 to stand in a unit, but is {value:?}",
+                        option.shown()
                     ))
                 })
             });

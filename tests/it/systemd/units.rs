@@ -135,6 +135,8 @@ fn a_serve_option_changes_what_follows_from_it() {
         ],
         &["--binary", "lanekeeper"],
         &["--predict-queue", "0"],
+        // Such a server would not start.
+        &["--listen", "127.0.0.1:65535"],
     ] {
         assert_eq!(manifest(wrong).status.code(), Some(2), "{wrong:?}");
     }
