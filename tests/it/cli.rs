@@ -1,11 +1,11 @@
 //! The command line: options, exit codes, and what goes to which stream.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
-use crate::support::{Server, own_ip};
+use crate::support::{Killed, Server, eventually, own_ip};
 
 fn run(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
@@ -178,7 +178,27 @@ fn a_reader_that_has_gone_is_no_error() {
 
 /// Checks that `args` end `serve` for want of a probe listener, and that both remedies are named.
 fn check_no_probe_listener(args: &[&str], expected: &str) {
-    let output = run(args);
+    let child = Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    // One that serves instead is ended with its test.
+    let mut child = Killed(child.unwrap());
+    let mut status = None;
+    eventually("the server ends at its start", || {
+        status = child.0.try_wait().unwrap();
+        status.is_some()
+    });
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let pipes = (child.0.stdout.take(), child.0.stderr.take());
+    pipes.0.unwrap().read_to_end(&mut stdout).unwrap();
+    pipes.1.unwrap().read_to_end(&mut stderr).unwrap();
+    let output = Output {
+        status: status.unwrap(),
+        stdout,
+        stderr,
+    };
     assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
     let line = one_line(&output);
     for part in [expected, "with --probe-listen", "--probe-listen none"] {
