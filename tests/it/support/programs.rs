@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::thread;
 
 /// Set where a missing program is a failure, as `.ci/run` does.
-const REQUIRE: &str = "LANEKEEPER_TEST_REQUIRE_PROGRAMS";
+const REQUIRE: &str = "TEST_LANEKEEPER_REQUIRE_PROGRAMS";
 
 /// Whether this machine has all these programs; where it has not, says which are missing, past the
 /// capture of test output.
