@@ -254,7 +254,7 @@ pub enum StartError {
     System(String, i32),
     /// The server that was asked did not say 200, or could not be asked in time (exit code 1).
     NotPassed(String),
-    /// A signal of this number ended it at once (exit code 128 + that).
+    /// A signal of this number ended it at once (exit code 130).
     Interrupted(i32),
 }
 
@@ -264,7 +264,7 @@ impl StartError {
         match self {
             StartError::Usage(_) => 2,
             StartError::Failed(_) | StartError::System(..) | StartError::NotPassed(_) => 1,
-            StartError::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+            StartError::Interrupted(_) => sys::ENDED_AT_ONCE,
         }
     }
 

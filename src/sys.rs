@@ -24,7 +24,7 @@ use crate::clock;
 
 pub use self::peer::{Peer, has_ended, has_input, has_waiting, is_gone_within, peer};
 pub use self::stat::{clock_ticks_per_second, thread_state};
-pub use self::stop::StopSignals;
+pub use self::stop::{ENDED_AT_ONCE, StopSignals};
 
 /// Starts a named thread; the name shows in `ps -L` and `top -H` (15 bytes at most).
 ///

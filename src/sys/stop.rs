@@ -16,6 +16,9 @@ use crate::clock;
 /// A SIGINT this long after the first signal is another one; wrappers double a single Ctrl-C.
 const ANOTHER_AFTER: Duration = Duration::from_millis(500);
 
+/// The exit code of a process that a signal has ended at once, whichever it was.
+pub const ENDED_AT_ONCE: u8 = 130;
+
 /// What a signal does.
 #[derive(Debug, PartialEq, Eq)]
 enum Effect {
@@ -49,8 +52,8 @@ impl StopSignals {
         let signals = Arc::new(Self::new());
         let alarmed = Arc::clone(&signals);
         on_signal(SIGALRM, move || {
-            if let Some(signal) = alarmed.ended_by() {
-                signal_hook::low_level::exit(128 + signal);
+            if alarmed.ended_by().is_some() {
+                signal_hook::low_level::exit(ENDED_AT_ONCE.into());
             }
         })?;
         for signal in [SIGTERM, SIGINT, SIGQUIT] {

@@ -102,10 +102,10 @@ fn a_later_sigint_ends_the_server_at_once_and_one_that_a_wrapper_doubles_does_no
 fn sigquit_ends_the_server_at_once() {
     let mut server = Server::real(&["--drain-grace", "60s"]);
     server.signal(Signal::QUIT);
-    assert_eq!(server.wait().code(), Some(131));
+    assert_eq!(server.wait().code(), Some(130));
     let (mut server, _running) = draining(&[]);
     server.signal(Signal::QUIT);
-    assert_eq!(server.wait().code(), Some(131));
+    assert_eq!(server.wait().code(), Some(130));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn unix_sockets_files_go_with_a_server_that_is_ended_at_once_if_its_main_thread_
         }
         let began = Instant::now();
         server.signal(Signal::QUIT);
-        assert_eq!(server.wait().code(), Some(131), "{hangs}");
+        assert_eq!(server.wait().code(), Some(130), "{hangs}");
         assert_eq!(path.exists(), hangs);
         assert!(!hangs || began.elapsed() >= Duration::from_millis(900));
         let _ = std::fs::remove_file(path);
@@ -176,7 +176,7 @@ fn a_log_that_may_not_grow_any_more_ends_nothing() {
     assert_eq!(exchange(main, ready).status, 200);
     let pid = rustix::process::Pid::from_child(&server.0);
     rustix::process::kill_process(pid, Signal::QUIT).unwrap();
-    assert_eq!(server.0.wait().unwrap().code(), Some(131));
+    assert_eq!(server.0.wait().unwrap().code(), Some(130));
     std::fs::remove_file(path).unwrap();
 }
 

@@ -342,9 +342,7 @@ fn what_can_never_be_served_is_413_and_names_the_option() {
         ("an answer", predict_request(&rows(16_000), "")),
     ];
     for (name, request) in table {
-        eventually("nothing else is held", || {
-            server.status()["buffered"]["bytes"] == 0
-        });
+        // Nothing is held any more of the one before: it was given back before its answer.
         let answer = answer(&server, request.as_bytes());
         let seen = (answer.status, answer.code());
         assert_eq!(

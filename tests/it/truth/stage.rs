@@ -13,8 +13,8 @@ use rustix::process::{Pid, Resource, Rlimit};
 use super::prober::Prober;
 use crate::support::{Connection, Server, action, has_programs, instance};
 
-/// Longest wait for what a step needs: short, as every row has steps and some are to fail.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// Longest wait for what a step needs. No step that holds takes it.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a client waits for its answer: longer than the server lets it.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(3);
