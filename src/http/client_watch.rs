@@ -55,7 +55,12 @@ impl ClientWatch {
     /// The first look after the time for half-closes decides: where it comes late, a FIN may have been
     /// there in time, and an answer too many is better than one too few.
     pub(crate) fn has_departed(&mut self, entry: &Entry, now: Instant) -> bool {
-        match sys::peer(&entry.socket, Duration::ZERO) {
+        self.note(sys::peer(&entry.socket, Duration::ZERO), now)
+    }
+
+    /// Notes how the client stood at `now`; says whether it has departed.
+    fn note(&mut self, peer: Peer, now: Instant) -> bool {
+        match peer {
             Peer::Open => {
                 if self.seen == Seen::Undecided && now >= self.decides_at {
                     self.seen = Seen::Open;
@@ -73,27 +78,38 @@ impl ClientWatch {
 
     /// Waits for `patience` in `state`; returns at once with `true` where the client departs, and with
     /// `false` where somebody moves the connection to another state.
+    ///
+    /// One system call where nothing happens: a refusal is little more than that.
     pub(crate) fn departs_within(
         &mut self,
         entry: &Entry,
         state: State,
         patience: Duration,
     ) -> bool {
-        let end = clock::instant() + patience;
+        let mut now = clock::instant();
+        let end = now + patience;
         loop {
-            let now = clock::instant();
-            if !entry.is(state) || self.has_departed(entry, now) {
-                return entry.is(state);
-            }
-            if now >= end {
+            let until = match self.seen {
+                // A shutdown of the reading half here no longer wakes whoever waits.
+                Seen::HalfClose => end.min(now + STATE_CHECK),
+                Seen::Undecided | Seen::Open => self.decides_at(now).map_or(end, |at| at.min(end)),
+            };
+            let peer = match self.seen {
+                Seen::HalfClose if sys::is_gone_within(&entry.socket, until - now) => Peer::Gone,
+                Seen::HalfClose => Peer::Finished,
+                Seen::Undecided | Seen::Open => sys::peer(&entry.socket, until - now),
+            };
+            now = match peer {
+                // It has waited for the whole time.
+                Peer::Open => until,
+                Peer::Finished | Peer::Gone => clock::instant(),
+            };
+            let has_departed = self.note(peer, now);
+            if !entry.is(state) {
                 return false;
             }
-            if self.seen == Seen::HalfClose {
-                // A shutdown of the reading half here no longer wakes whoever waits.
-                sys::is_gone_within(&entry.socket, STATE_CHECK.min(end - now));
-            } else {
-                let until = self.decides_at(now).map_or(end, |at| at.min(end));
-                sys::peer(&entry.socket, until - now);
+            if has_departed || now >= end {
+                return has_departed;
             }
         }
     }
