@@ -195,11 +195,18 @@ impl Server {
         self.log.lock().unwrap().concat()
     }
 
-    /// Tells the fixture something.
+    /// Tells the fixture something, and waits until it has done it; a release waits by itself until
+    /// somebody hangs.
     pub fn tell(&mut self, command: &str) {
+        let mark = format!("fixture: obeys {command}\n");
+        let obeyed = |server: &Self| server.logged().matches(&mark).count();
+        let before = obeyed(self);
         let stdin = self.child.stdin.as_mut().unwrap();
         writeln!(stdin, "{command}").unwrap();
         stdin.flush().unwrap();
+        if command != "release" {
+            eventually("the fixture obeys", || obeyed(self) > before);
+        }
     }
 
     pub fn get(&self, path: &str) -> Response {

@@ -56,8 +56,8 @@ pub mod action {
 /// How long `late` takes.
 const LATE: Duration = Duration::from_millis(900);
 
-/// How long those who are to meet wait for each other: less than it takes to count as stuck.
-const MEETING: Duration = Duration::from_millis(800);
+/// How long those who are to meet wait for each other: less than the shortest request timeout.
+const MEETING: Duration = Duration::from_millis(250);
 
 /// What is taken at a time by [`action::ALLOCATE`].
 const BLOCK_BYTES: usize = 16 << 20;

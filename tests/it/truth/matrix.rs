@@ -17,10 +17,10 @@ use super::prober::{Prober, QUESTIONS, Question, Record};
 use super::stage::Stage;
 
 /// Runs rows one at a time and holds every probe to 50 ms where the machine is not starved.
-pub const STRICT: &str = "LANEKEEPER_TRUTH_STRICT";
+pub const STRICT: &str = "TEST_LANEKEEPER_TRUTH_STRICT";
 
 /// Runs only the rows whose name holds this.
-const ROWS: &str = "LANEKEEPER_TRUTH_ROWS";
+const ROWS: &str = "TEST_LANEKEEPER_TRUTH_ROWS";
 
 /// The most that a probe may take in strict mode.
 const STRICT_LATENCY: Duration = Duration::from_millis(50);

@@ -101,7 +101,14 @@ impl Stage {
 
     /// Sends a prediction that the model answers at once, and returns the status.
     pub fn answer(&self) -> u16 {
-        self.server.predict(&instance(action::ANSWER, 1.0)).status
+        let answer = self.server.predict(&instance(action::ANSWER, 1.0));
+        if answer.status != 200 {
+            eprintln!(
+                "a prediction was answered {}: {}",
+                answer.status, answer.body
+            );
+        }
+        answer.status
     }
 
     /// Sends a prediction and returns the status of its answer.
