@@ -56,7 +56,7 @@ pub fn print(text: &str) -> Result<(), StartError> {
 /// Prints help or the version, as clap has them.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_help(help: &clap::Error) -> Result<(), StartError> {
     let text = help.render();
     if is_colourful() {
