@@ -225,10 +225,15 @@ impl Job {
         (Job { request, pledge }, pending)
     }
 
-    /// Gives the reply of a job that no worker takes up.
+    /// Gives the reply of a job that no worker takes up, once what it held is given back.
     pub fn refuse(self, error: RequestError, now: Instant) {
-        let reply = self.pledge.refusal(error, now);
-        self.pledge.answer(reply);
+        let Job { request, pledge } = self;
+        drop(request);
+        if let Some(ticket) = pledge.ticket() {
+            ticket.claim.take_up();
+        }
+        let reply = pledge.refusal(error, now);
+        pledge.answer(reply);
     }
 }
 

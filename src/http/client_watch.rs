@@ -44,6 +44,14 @@ impl ClientWatch {
         }
     }
 
+    /// Watches a client that has its answer: any FIN is a departure.
+    pub(crate) fn answered(now: Instant) -> Self {
+        ClientWatch {
+            decides_at: now,
+            seen: Seen::Open,
+        }
+    }
+
     /// When to look next so that half-closes and departures are told apart, where that is still open
     /// at `now`.
     pub(crate) fn decides_at(&self, now: Instant) -> Option<Instant> {
@@ -88,6 +96,10 @@ impl ClientWatch {
     ) -> bool {
         let mut now = clock::instant();
         let end = now + patience;
+        if self.seen == Seen::Undecided && now >= self.decides_at {
+            // Whether a FIN is there already decides; one that comes during the wait is a departure.
+            self.has_departed(entry, now);
+        }
         loop {
             let until = match self.seen {
                 // A shutdown of the reading half here no longer wakes whoever waits.
@@ -256,6 +268,18 @@ mod tests {
             let server = Socket::from(std::os::fd::OwnedFd::from(server));
             check(name, client, server, steps);
         }
+    }
+
+    #[test]
+    fn a_client_that_has_its_answer_departs_with_any_fin() {
+        let (client, server) = tcp();
+        client.shutdown(Shutdown::Write).unwrap();
+        let (table, open) = (Table::new(1, Duration::ZERO), AtomicUsize::new(0));
+        let place = table.enter(server, None, &open).unwrap();
+        assert!(place.entry.enter(State::Paced));
+        let mut watch = ClientWatch::answered(clock::instant());
+        let hour = Duration::from_secs(3600);
+        assert!(watch.departs_within(&place.entry, State::Paced, hour));
     }
 
     #[test]

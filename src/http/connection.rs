@@ -369,7 +369,8 @@ impl Connection<'_> {
         if !entry.enter(State::Paced) {
             return Err(End::Closed);
         }
-        if self.watch.departs_within(entry, State::Paced, wait) {
+        let mut watch = ClientWatch::answered(clock::instant());
+        if watch.departs_within(entry, State::Paced, wait) {
             if !self.input.has_more() {
                 return Err(End::Closed);
             }

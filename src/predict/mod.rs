@@ -20,6 +20,9 @@ use crate::model::{Expected, Model, Output, PredictError, RowFault, Rows, Schema
 /// its client's doing.
 const EXTREME: f64 = 1e100;
 
+/// The most rows that a model which failed is asked again, each alone.
+const BLAMED_MAX: usize = 8;
+
 /// Why there is no answer to some rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
@@ -68,6 +71,7 @@ pub fn told(schema: &Schema, rows: &Rows, fault: &RowFault) -> String {
 pub fn predict(model: &dyn Model, rows: &Rows) -> Result<Output, Failure> {
     let output = model.predict(rows).map_err(|error| {
         let extreme = (0..rows.len()).filter_map(|row| extreme(rows, row));
+        let extreme = extreme.take(BLAMED_MAX);
         let alone = |fault: &RowFault| model.predict(&rows.part(fault.row, 1)).is_err();
         let culprit = extreme.into_iter().find(alone);
         culprit.map_or(Failure::Model(error), Failure::Input)

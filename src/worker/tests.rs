@@ -4,6 +4,7 @@ use super::*;
 use crate::budget::Charge;
 use crate::clock;
 use crate::config::{self, Command, Resources};
+use crate::error::{Code, RequestError};
 use crate::fault::NoFaults;
 use crate::job::{Body, Dialect, Format, Pending, Ticket};
 use crate::lane::{Lane, lane};
@@ -106,4 +107,20 @@ fn a_request_holds_nothing_of_the_lane_once_its_answer_can_be_seen() {
         assert!(pending.recv_soon().is_some());
         assert_eq!(context.budget.bytes(), 0, "{rows} rows");
     }
+}
+
+#[test]
+fn a_refused_job_holds_nothing_once_its_answer_can_be_seen() {
+    let (context, _lane, _intake) = context();
+    let cost = Cost {
+        whole: Duration::from_secs(9),
+        turn: Duration::from_millis(5),
+    };
+    let (job, pending) = prediction(&context, 200, cost);
+    assert!(context.budget.bytes() > 0);
+    job.refuse(RequestError::new(Code::Draining, "x"), clock::instant());
+    let work = &context.vitals.predict.work;
+    assert_eq!((work.admitted(), work.waiting()), (0, Duration::ZERO));
+    assert_eq!(context.budget.bytes(), 0);
+    assert!(pending.recv_soon().is_some());
 }

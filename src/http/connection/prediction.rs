@@ -179,14 +179,16 @@ impl Connection<'_> {
             // The connection can go on once the body has been read.
             later => later,
         };
-        let charge = Charge::new(&context.budget);
-        let decoder = BodyDecoder::new(head.framing, context.config.limits.max_body, charge)
-            .map_err(BodyFailure::Refused)?;
         let mut ask = self.ask(head, arrived);
-        if let Some(size) = ask.bytes {
+        let max_body = context.config.limits.max_body;
+        // What could never be held is refused for good, whatever others hold just now.
+        if let Some(size) = ask.bytes.filter(|size| *size <= max_body) {
             let alone = context.budget.check_alone(size);
             alone.map_err(BodyFailure::Refused)?;
         }
+        let charge = Charge::new(&context.budget);
+        let decoder =
+            BodyDecoder::new(head.framing, max_body, charge).map_err(BodyFailure::Refused)?;
         let (ticket, announced) = if asked.unread {
             let checked = http.admission.check(&context.vitals, &ask);
             (None, Some(checked.map_err(BodyFailure::Refused)?))
