@@ -6,7 +6,7 @@ use std::time::Duration;
 use lanekeeper::drill::load::OpenLoop;
 use lanekeeper::drill::measure::Tally;
 use lanekeeper::drill::report::{Table, millis, outcomes, p99_millis, rate, share};
-use lanekeeper::drill::schedule::{Crowd, Phase};
+use lanekeeper::drill::schedule::{Arrival, Crowd, Outcome, Phase};
 
 use crate::Run;
 use crate::contender::{COUNT_ONLY, CURE, Contender, FAULT, SHARED_LANE, SHIPPED};
@@ -29,6 +29,12 @@ const fn millis_long(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+/// Small predictions are where probes have most to wait for: overload lasts for three thousand of them.
+const SMALL: Loads = &[
+    (0.5, millis_long(6_500)),
+    (2.0, millis_long(31_000)),
+    (10.0, millis_long(31_000)),
+];
 /// Ten times lasts long enough for a thousand probes.
 const LIGHT: Loads = &[
     (0.5, millis_long(6_500)),
@@ -45,9 +51,15 @@ const TWICE_AND_TEN: Loads = &[(2.0, millis_long(11_000)), (10.0, millis_long(11
 const UNBOUNDED: Loads = &[(2.0, millis_long(16_000)), (10.0, millis_long(11_000))];
 const TEN: Loads = &[(10.0, millis_long(11_000))];
 
-const CASES: [(Contender, Duration, Loads); 9] = [
-    (SHIPPED, Duration::from_micros(50), LIGHT),
-    (SHIPPED, Duration::from_micros(200), LIGHT),
+type Case = (Contender, Duration, Loads);
+
+const SMALL_CASES: [Case; 3] = [
+    (SHIPPED, Duration::from_micros(50), SMALL),
+    (SHIPPED, Duration::from_micros(200), SMALL),
+    (SHIPPED, Duration::from_millis(1), SMALL),
+];
+
+const CASES: [Case; 7] = [
     (SHIPPED, Duration::from_millis(5), LIGHT),
     (SHIPPED, HEAVY, WHOLE),
     (SHARED_LANE, HEAVY, TEN),
@@ -62,17 +74,34 @@ fn asked(service: Duration, load: f64) -> Option<f64> {
     match (service.as_micros(), load) {
         (_, load) if load < 1.0 => None,
         (200_000, _) => Some(0.98),
-        (5_000, _) => Some(0.95),
-        (200, load) if load <= 2.0 => Some(0.80),
-        (50 | 200, _) => Some(0.5),
+        (1_000 | 5_000, _) => Some(0.95),
+        (200, _) => Some(0.92),
+        (50, _) => Some(0.85),
         _ => None,
     }
 }
 
-/// The whole scenario.
+/// What a probe's p99 may be in milliseconds, where it is that at rest.
+fn probe_p99_max(at_rest: f64) -> f64 {
+    (5.0 * at_rest).max(3.0)
+}
+
+/// The longest that a refusal may take, from when its request ought to be sent.
+const REFUSAL_MAX_MS: f64 = 50.0;
+
+/// Predictions so small that the server's own work counts.
+pub(crate) fn small(run: &mut Run) -> BenchResult<()> {
+    measure_all(run, "Small predictions", &SMALL_CASES)
+}
+
+/// Predictions of 5 ms to 1 s, with the other contenders.
 pub(crate) fn run(run: &mut Run) -> BenchResult<()> {
+    measure_all(run, "Goodput", &CASES)
+}
+
+fn measure_all(run: &mut Run, title: &str, cases: &[Case]) -> BenchResult<()> {
     println!(
-        "## Goodput\n\nOpen loop, at most {CONNECTIONS_MAX} connections; goodput is counted from {} s after the load's start to its end; a probe every {} ms.\nasked: arrivals a second; offered: what was truly sent of them; share: goodput of capacity, at 0.5x of what was offered;\nlate: of 1,000 admitted, not answered in time; sojourn: of the admitted; ~: from too few to be more than a guess;\ngenerator: its share of its core, * where it may be the limit; others: cores that neither bench nor server used, ! where that disturbs\n",
+        "## {title}\n\nOpen loop, at most {CONNECTIONS_MAX} connections; goodput is counted from {} s after the load's start to its end; a probe every {} ms.\nasked: arrivals a second; offered: what was truly sent of them; share: goodput of capacity, at 0.5x of what was offered;\nlate: of 1,000 admitted, not answered in time; sojourn: of the admitted; ~: from too few to be more than a guess;\ngenerator: its share of its core, * where it may be the limit; others: cores that neither bench nor server used, ! where that disturbs\n",
         PATIENCE.as_secs(),
         measure::PROBE_INTERVAL.as_millis()
     );
@@ -97,17 +126,22 @@ pub(crate) fn run(run: &mut Run) -> BenchResult<()> {
         "p99.9 ms",
         "max ms",
         "p99/idle",
+        "main: failed",
+        "p99 ms",
+        "max ms",
+        "refusal max ms",
         "generator",
         "others",
     ]);
     let mut idle_row = vec!["–".to_owned(), SHIPPED.name.to_owned(), "idle".to_owned()];
     idle_row.resize(12, "–".to_owned());
     idle_row.extend(probe_cells(&at_rest, &at_rest));
+    idle_row.resize(23, "–".to_owned());
     table.row(idle_row);
-    for (contender, service, loads) in CASES {
+    for (contender, service, loads) in cases {
         // What cannot be measured of one says nothing about the others.
-        if let Err(error) = case(run, &contender, service, loads, &at_rest, &mut table) {
-            let told = humantime::format_duration(service).to_string();
+        if let Err(error) = case(run, contender, *service, loads, &at_rest, &mut table) {
+            let told = humantime::format_duration(*service).to_string();
             table.row([told, contender.name.to_owned(), format!("failed: {error}")]);
         }
     }
@@ -163,6 +197,8 @@ fn case(
             run.tell_in_short(load.in_short(&told, contender.name, &seen));
         }
         row.extend(probe_cells(&seen.probes, at_rest));
+        row.extend(main_probe_cells(&seen));
+        row.push(latest_refusal(&seen).map_or("–".to_owned(), |latest| format!("{latest:.1}")));
         row.extend([seen.generator(), seen.others.clone()]);
         // The table comes when all of it is there; until then, this is what there is to see.
         eprintln!("{}", row.join(" | "));
@@ -193,7 +229,11 @@ impl Load {
             }],
             connections: OpenLoop::connections_enough(rate, PATIENCE).min(CONNECTIONS_MAX),
         };
-        measure::run(server, &[crowd])
+        if server.probe.is_some() {
+            measure::run_probed_twice(server, &[crowd])
+        } else {
+            measure::run(server, &[crowd])
+        }
     }
 
     fn goodput(&self, seen: &Seen) -> f64 {
@@ -275,27 +315,54 @@ impl Load {
         let late = Some(late_per_thousand(&tally));
         let what = format!("admitted but late at {factor}x of {service}");
         run.at_most(what, late, 1.0, "of 1,000");
-        if factor < 10.0 {
+        if factor < 2.0 {
             return;
         }
         let p99 = |tally: &Tally| in_millis(tally.latencies.quantile(0.99));
         let what = format!("p99 sojourn of the admitted at {factor}x of {service}");
-        run.at_most(
-            what,
-            p99(&tally),
-            in_millis(Some(self.budget())).unwrap_or(0.0),
-            "ms",
-        );
-        let failed = seen.probes.failed();
-        let what = format!(
-            "failed of {} probes at {factor}x of {service}",
-            seen.probes.requests()
-        );
-        run.at_most(what, Some(failed as f64), 0.0, "");
-        let most = p99(at_rest).map_or(5.0, |idle| (3.0 * idle).max(5.0));
-        let what = format!("probe p99 at {factor}x of {service}");
-        run.at_most(what, p99(&seen.probes), most, "ms");
+        let budget = in_millis(Some(self.budget())).unwrap_or(0.0);
+        run.at_most(what, p99(&tally), budget, "ms");
+        let what = format!("latest refusal at {factor}x of {service}");
+        let latest = Some(latest_refusal(seen).unwrap_or(0.0));
+        run.at_most(what, latest, REFUSAL_MAX_MS, "ms");
+        let most = probe_p99_max(p99(at_rest).unwrap_or(0.0));
+        let listeners = [
+            ("", Some(&seen.probes)),
+            (" on the main listener", seen.main_probes.as_ref()),
+        ];
+        for (listener, probes) in listeners {
+            let Some(probes) = probes else { continue };
+            let what = format!(
+                "failed of {} probes{listener} at {factor}x of {service}",
+                probes.requests()
+            );
+            run.at_most(what, Some(probes.failed() as f64), 0.0, "");
+            let what = format!("probe p99{listener} at {factor}x of {service}");
+            run.at_most(what, p99(probes), most, "ms");
+        }
     }
+}
+
+/// The longest time to a refusal, in milliseconds.
+fn latest_refusal(seen: &Seen) -> Option<f64> {
+    let arrivals = seen.traces[0].due(Duration::ZERO, Duration::MAX);
+    let refused = |arrival: &&Arrival| arrival.outcome == Outcome::Status(503);
+    in_millis(arrivals.iter().filter(refused).map(Arrival::latency).max())
+}
+
+/// Failed probes at the main listener, their p99 and maximum.
+fn main_probe_cells(seen: &Seen) -> [String; 3] {
+    seen.main_probes.as_ref().map_or_else(
+        || ["–"; 3].map(str::to_owned),
+        |probes| {
+            let latencies = &probes.latencies;
+            [
+                probes.failed().to_string(),
+                p99_millis(latencies),
+                millis(latencies.max()),
+            ]
+        },
+    )
 }
 
 /// From the number of probes to their p99 in terms of the idle server's.

@@ -7,8 +7,8 @@
 //! reason shown. Server and generator have a core each; shares are of the capacity that was measured
 //! in the same run with the same server. The tables are Markdown.
 //!
-//! Takes seven to eight minutes; `LANEKEEPER_BENCH_SECONDS` lengthens its phases. `-- NAME…` runs the
-//! scenarios whose names hold one of these: goodput, step, bursts, flood, mixed, scrape. What it finds is
+//! Takes nine to ten minutes; `LANEKEEPER_BENCH_SECONDS` lengthens its phases. `-- NAME…` runs the
+//! scenarios whose names hold one of these: small, goodput, step, bursts, flood, mixed, scrape. What it finds is
 //! compared with what was asked for at the end; only a bench that cannot run is a failure.
 #![allow(clippy::print_stdout)] // the report is the purpose
 
@@ -32,7 +32,8 @@ use support::{BenchResult, Cores, Pinned};
 
 type Scenario = fn(&mut Run) -> BenchResult<()>;
 
-const SCENARIOS: [(&str, Scenario); 6] = [
+const SCENARIOS: [(&str, Scenario); 7] = [
+    ("small", goodput::small),
     ("goodput", goodput::run),
     ("step", storm::step),
     ("bursts", storm::bursts),

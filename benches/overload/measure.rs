@@ -43,6 +43,8 @@ pub(crate) struct Seen {
     pub(crate) traces: Vec<Trace>,
     /// What the probe listener answered meanwhile.
     pub(crate) probes: Tally,
+    /// What the main listener answered to probes meanwhile, where it was asked.
+    pub(crate) main_probes: Option<Tally>,
     /// The share of a core that the generator used.
     generator: f64,
     /// Cores that neither bench nor server used.
@@ -64,25 +66,45 @@ impl Seen {
 /// Loads `server` with all crowds, with a prober at its probe listener (or its only one) for as long
 /// as the longest schedule.
 pub(crate) fn run(server: &Server, crowds: &[Crowd]) -> BenchResult<Seen> {
+    run_probed(server, crowds, false)
+}
+
+/// The same with a second prober, at the main listener.
+pub(crate) fn run_probed_twice(server: &Server, crowds: &[Crowd]) -> BenchResult<Seen> {
+    run_probed(server, crowds, true)
+}
+
+fn run_probed(server: &Server, crowds: &[Crowd], on_main: bool) -> BenchResult<Seen> {
     let lasts = crowds.iter().map(|crowd| length(&crowd.phases)).max();
-    let prober = prober(server, lasts.unwrap_or_default())?;
+    let lasts = lasts.unwrap_or_default();
+    let reserved = prober(probe_address(server), lasts)?;
+    let main = on_main.then(|| prober(server.main, lasts)).transpose()?;
     let (began, cpu_before) = (clock::instant(), own_cpu_time());
     let others = Others::watch(&[server]);
-    let (traces, probes) = thread::scope(|scope| -> BenchResult<_> {
+    let (traces, probes, main_probes) = thread::scope(|scope| -> BenchResult<_> {
         let named = |name: &str| thread::Builder::new().name(name.to_owned());
-        let probes = named("prober").spawn_scoped(scope, || prober.run())?;
+        let started = |prober: Prober| named("prober").spawn_scoped(scope, move || prober.run());
+        let probes = started(reserved)?;
+        let main_probes = main.map(started).transpose()?;
         let load = named("loads").spawn_scoped(scope, || {
             sys::set_nice(LOAD_NICE);
             schedule::run(crowds)
         })?;
         let traces = load.join().map_err(|_| "the load panicked")??;
-        Ok((traces, probes.join().map_err(|_| "the prober panicked")?))
+        let panicked = |_| "the prober panicked";
+        let main_probes = main_probes.map(|main| main.join().map_err(panicked));
+        Ok((
+            traces,
+            probes.join().map_err(panicked)?,
+            main_probes.transpose()?,
+        ))
     })?;
     let busy = own_cpu_time().saturating_sub(cpu_before);
     let took = clock::instant().saturating_duration_since(began);
     Ok(Seen {
         traces,
         probes,
+        main_probes,
         generator: busy.as_secs_f64() / took.as_secs_f64(),
         others: others.cell(&[server]),
     })
@@ -90,12 +112,12 @@ pub(crate) fn run(server: &Server, crowds: &[Crowd]) -> BenchResult<Seen> {
 
 /// What probes see at a server that has nothing to do.
 pub(crate) fn idle(server: &Server, duration: Duration) -> BenchResult<Tally> {
-    Ok(prober(server, duration)?.run())
+    Ok(prober(probe_address(server), duration)?.run())
 }
 
-fn prober(server: &Server, duration: Duration) -> BenchResult<Prober> {
+fn prober(address: SocketAddr, duration: Duration) -> BenchResult<Prober> {
     Ok(Prober {
-        target: Target::probe(probe_address(server), "/livez")?,
+        target: Target::probe(address, "/livez")?,
         interval: PROBE_INTERVAL,
         duration,
     })
