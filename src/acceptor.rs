@@ -13,7 +13,7 @@ use crate::clock::{self, Stamp};
 use crate::context::Context;
 use crate::fault::Role;
 use crate::job::{Job, Request};
-use crate::lane::{Full, Lane, LaneKind};
+use crate::lane::{self, Full, Lane, LaneKind};
 use crate::priority::{Priority, Work};
 use crate::sys;
 use crate::vitals::Vitals;
@@ -32,7 +32,7 @@ pub fn run(context: &Context, intake: &Receiver<Job>, lanes: &Lanes) {
     let mut priority = Priority::new(context.config.yielding, Work::Responding);
     let presence = Presence::enter(context);
     let vitals = &context.vitals.acceptor;
-    while let Ok(job) = intake.recv() {
+    while let Ok(job) = lane::receive(intake, &context.vitals) {
         vitals.busy_since.store(context.vitals.clock.now());
         job.pledge.received();
         priority.adapt(context.vitals.predict.service_time());

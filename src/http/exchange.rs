@@ -24,10 +24,13 @@ use crate::probe;
 use crate::vitals::{Outcome, Owed, Phase};
 
 /// When a waiting connection looks whether its client is still there: first shortly before a worker is
-/// expected to take its job up, within these, and then each time after twice as long. Each look takes
-/// as much as a refusal, so short predictions are to cost none and those that wait one.
+/// expected to take its job up, within these, and then each time after twice as long.
 const CLIENT_CHECK_FIRST: Duration = Duration::from_millis(16);
 const CLIENT_CHECK_LAST: Duration = Duration::from_millis(250);
+
+/// Where predictions are shorter than this, the first look is after [`CLIENT_CHECK_LAST`]: a look costs
+/// some 10 µs, and before then it would find only clients that have reset their connection.
+const WORTH_A_LOOK: Duration = Duration::from_millis(1);
 
 /// The part of the expected wait after which the first look is.
 const CLIENT_CHECK_PART: f32 = 0.75;
@@ -60,12 +63,17 @@ pub(crate) fn ask(
     let (job, pending) = Job::prediction(body, dialect, request_id, arrived, ticket);
     match http.acceptor.try_send(job) {
         Ok(()) => {
-            if expected_wait + vitals.predict.service_time() <= SOON
+            let service_time = vitals.predict.service_time();
+            if expected_wait + service_time <= SOON
                 && let Some(reply) = pending.recv_soon()
             {
                 return Ok(Ok(reply));
             }
-            let first_look = expected_wait.mul_f32(CLIENT_CHECK_PART);
+            let first_look = if service_time < WORTH_A_LOOK {
+                CLIENT_CHECK_LAST
+            } else {
+                expected_wait.mul_f32(CLIENT_CHECK_PART)
+            };
             await_reply(http, (entry, watch), &pending, deadline, first_look)
         }
         Err(TrySendError::Full(_)) => Ok(Err(admission::queue_full(&vitals.predict))),

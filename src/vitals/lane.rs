@@ -143,6 +143,9 @@ impl WorkerVitals {
     }
 }
 
+/// Expected work for each worker from which a lane is backed up.
+const BACKED_UP: Duration = Duration::from_millis(3);
+
 /// One lane: its queue and its workers.
 #[derive(Debug)]
 pub struct LaneVitals {
@@ -271,6 +274,13 @@ impl LaneVitals {
         self.queue_length.load(Ordering::Relaxed) > 0 || self.work.admitted() > 0 || self.busy() > 0
     }
 
+    /// Whether so much is expected to wait that a thread which yields the CPU may lose a whole slice of
+    /// it (some 3 ms on Linux) to predictions.
+    pub fn is_backed_up(&self) -> bool {
+        let workers = u32::try_from(self.workers_wanted).unwrap_or(u32::MAX);
+        self.work.waiting() >= BACKED_UP.saturating_mul(workers)
+    }
+
     /// Mean service time, following changes over about eight jobs; zero before the first.
     pub fn service_time(&self) -> Duration {
         Duration::from_nanos(self.service_nanos.load(Ordering::Relaxed))
@@ -294,6 +304,23 @@ impl LaneVitals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lane_is_backed_up_once_each_worker_has_three_milliseconds_to_do() {
+        let clock = crate::clock::ProcessClock::new(Duration::from_secs(1));
+        let vitals = Arc::new(crate::vitals::Vitals::new(clock, (8, 2), (1, 1)));
+        let claim = |millis| {
+            let whole = Duration::from_millis(millis);
+            let cost = crate::vitals::Cost { whole, turn: whole };
+            crate::vitals::Claim::new(&vitals, cost, 8)
+        };
+        let _first = claim(5);
+        assert!(!vitals.predict.is_backed_up());
+        let second = claim(1);
+        assert!(vitals.predict.is_backed_up());
+        drop(second);
+        assert!(!vitals.predict.is_backed_up());
+    }
 
     #[test]
     fn mean_service_time_starts_at_the_first_sample_and_follows() {

@@ -81,7 +81,15 @@ impl<J, E> Scheduler<J, E> {
             match self.next_now() {
                 Ok(next) => return Some(next),
                 Err(TryRecvError::Disconnected) => return None,
-                Err(TryRecvError::Empty) => self.queue.wait_or(&self.suspended.receiver),
+                Err(TryRecvError::Empty) => {}
+            }
+            match self.queue.wait_for_either(&self.suspended.receiver) {
+                Some(Next::Job(job)) => {
+                    self.class = Class::Queued;
+                    return Some(Next::Job(job));
+                }
+                Some(Next::Other(execution)) => return Some(self.give(execution)),
+                None => {}
             }
         }
     }
