@@ -42,6 +42,10 @@ pub use self::verdicts::{ReloadSignature, StallPolicy, VerdictArgs};
 /// Connections on the main listener that waiting predictions leave to others.
 const SPARE_CONNECTIONS: usize = 16;
 
+/// `--predict-queue` where connections allow as many. Predictions of 200 µs then wait for up to 100 ms,
+/// the least that `--max-wait auto` admits to, so that the wait is what limits them.
+const PREDICT_QUEUE: usize = 512;
+
 /// The most fields that `--max-fields` can allow.
 pub const FIELDS_CEILING: usize = 128;
 
@@ -152,14 +156,9 @@ pub struct ServeArgs {
     )]
     pub probe_workers: usize,
 
-    /// Most predictions that may wait, however short
-    #[arg(
-        long,
-        env = "LANEKEEPER_PREDICT_QUEUE",
-        value_name = "N",
-        default_value = "256"
-    )]
-    pub predict_queue: usize,
+    /// Maximum number of queued predictions [default: 512, or fewer as --max-connections allows]
+    #[arg(long, env = "LANEKEEPER_PREDICT_QUEUE", value_name = "N")]
+    pub predict_queue: Option<usize>,
 
     /// Longest time from a prediction's arrival to its answer, then 504; clients may ask for less (X-Request-Timeout)
     #[arg(long, env = "LANEKEEPER_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
@@ -310,7 +309,7 @@ impl ServeArgs {
         let named = |option| self.variables.name(option);
         at_least_one(
             named("--predict-queue"),
-            self.predict_queue,
+            self.predict_queue.unwrap_or(PREDICT_QUEUE),
             "use --predict-workers to limit concurrency",
         )?;
         at_least_one(
@@ -365,7 +364,11 @@ impl ServeArgs {
                 self.limits.max_probe_connections,
                 4096,
             ),
-            (named("--predict-queue"), self.predict_queue, 1 << 20),
+            (
+                named("--predict-queue"),
+                self.predict_queue.unwrap_or(PREDICT_QUEUE),
+                1 << 20,
+            ),
         ] {
             if value > most {
                 return usage(format!("{name} must be at most {most}, but is {value}"));
@@ -383,13 +386,16 @@ impl ServeArgs {
                 "leave it out for no limit",
             )?;
         }
-        let admitted = self.predict_queue.saturating_add(predict_workers);
-        if admitted
-            > self
-                .limits
-                .max_connections
-                .saturating_sub(SPARE_CONNECTIONS)
-        {
+        let admitted_max = self
+            .limits
+            .max_connections
+            .saturating_sub(SPARE_CONNECTIONS);
+        let predict_queue = self.predict_queue.unwrap_or_else(|| {
+            let most = admitted_max.saturating_sub(predict_workers);
+            PREDICT_QUEUE.min(most).max(1)
+        });
+        let admitted = predict_queue.saturating_add(predict_workers);
+        if admitted > admitted_max {
             return usage(format!(
                 "{} and {} together must be at most {} less {SPARE_CONNECTIONS}, or predictions alone could hold every connection, but are {admitted} of {}; raise --max-connections or lower --predict-queue",
                 named("--predict-queue"),
@@ -446,7 +452,7 @@ impl ServeArgs {
             socket_mode: self.socket_mode,
             predict_workers,
             probe_workers: self.probe_workers,
-            predict_queue: self.predict_queue,
+            predict_queue,
             request_timeout: self.request_timeout,
             stall_timeout: self.stall_timeout,
             canary_interval: self.canary_interval,
@@ -507,13 +513,22 @@ mod tests {
     }
 
     #[test]
+    fn the_queue_is_as_long_as_connections_allow_unless_another_length_is_given() {
+        // 16 connections are spare, and 3 belong to workers.
+        let fewer = config(&["--max-connections", "200"]).unwrap();
+        assert_eq!(fewer.predict_queue, 200 - 16 - 3);
+        let given = config(&["--max-connections", "200", "--predict-queue", "9"]).unwrap();
+        assert_eq!(given.predict_queue, 9);
+    }
+
+    #[test]
     fn plain_lanekeeper_serves_with_the_documented_defaults() {
         let config = config(&[]).unwrap();
         assert_eq!(config.listen.to_string(), "http://127.0.0.1:8080");
         assert_eq!(config.probe_listen, ProbeListen::Beside);
         assert_eq!(config.predict_workers, 3);
         assert_eq!(config.max_buffered, 128 << 20);
-        assert_eq!(config.predict_queue, 256);
+        assert_eq!(config.predict_queue, 512);
         assert_eq!(config.overload.max_wait, MaxWait::Auto);
         assert_eq!(config.request_timeout, Duration::from_secs(30));
         assert_eq!(config.stall_timeout, Duration::from_secs(60));
@@ -547,7 +562,7 @@ mod tests {
             ),
             (&["--log-level", "loud"], "possible values"),
             (
-                &["--max-connections", "200"],
+                &["--max-connections", "17"],
                 "--predict-queue and --predict-workers together must be at most",
             ),
             (

@@ -297,7 +297,7 @@ fn a_verdict_that_changes_is_one_log_line_and_a_lost_one_a_report_where_kubelet_
         " has been on request second-2 for ",
         "model scripted, 1 rows; the kernel has it sleeping",
         "the acceptor (thread ",
-        "0 of at most 256 predictions wait",
+        "0 of at most 512 predictions wait",
     ] {
         assert!(told.contains(part), "{part:?} is not in\n{told}");
     }

@@ -36,7 +36,7 @@ fn readiness_comes_once_the_model_was_tried_and_the_end_is_told_first() {
             .unwrap();
         assert_eq!(
             ready.text,
-            "READY=1\nSTATUS=serving scripted, 0 of 2 workers busy, queue 0/256, 0 predictions/s"
+            "READY=1\nSTATUS=serving scripted, 0 of 2 workers busy, queue 0/512, 0 predictions/s"
         );
         assert!(told.iter().all(|told| told.pid == server.pid()), "{told:?}");
         assert_eq!(server.probe("/startupz").status, 200);
