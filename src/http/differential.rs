@@ -66,9 +66,22 @@ fn in_known_version(bytes: &[u8]) -> Vec<u8> {
     known
 }
 
+/// Writes the transfer coding in lower case: the other knows it in no other, though its name is
+/// case-insensitive (RFC 9110 section 10.1.4).
+fn in_known_case(mut bytes: Vec<u8>) -> Vec<u8> {
+    const CODING: &[u8] = b"chunked";
+    for start in 0..bytes.len().saturating_sub(CODING.len() - 1) {
+        let word = &mut bytes[start..start + CODING.len()];
+        if word.eq_ignore_ascii_case(CODING) {
+            word.copy_from_slice(CODING);
+        }
+    }
+    bytes
+}
+
 /// What the other makes of them.
 fn theirs(bytes: &[u8]) -> Option<Message> {
-    let bytes = &in_known_version(bytes)[..];
+    let bytes = &in_known_case(in_known_version(bytes))[..];
     let body = OtherBodyDecoder::new(RemainingBytesDecoder::new());
     let mut decoder = RequestDecoder::new(body);
     let mut used = 0;
@@ -195,6 +208,7 @@ fn what_is_plain_is_accepted_by_both() {
         ("Content-Length: 3\r\n", "abc"),
         ("Content-Length: 0\r\n", ""),
         ("Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: chunKed\r\n", "3\r\nabc\r\n0\r\n\r\n"),
     ] {
         let message = format!("POST /predict HTTP/1.1\r\nHost: a\r\n{fields}\r\n{body}");
         let expected = ours(message.as_bytes());

@@ -243,7 +243,7 @@ impl Listener {
         }
     }
 
-    /// Closes every idle connection.
+    /// Closes every connection that has been idle for a round trip; see [`Table::close_idle`].
     pub fn close_idle(&self) {
         self.shared.table.close_idle();
     }

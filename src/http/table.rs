@@ -61,8 +61,9 @@ impl State {
 const STATE_SHIFT: u32 = 60;
 const MILLIS_MASK: u64 = (1 << STATE_SHIFT) - 1;
 
-/// How long a connection is left alone that does not take its answer: a round trip across the world.
-const UNWRITTEN_MILLIS: u64 = 250;
+/// A round trip across the world: how long a connection is left alone that does not take its answer,
+/// or whose request may still be on its way while the server ends.
+const ROUND_TRIP_MILLIS: u64 = 250;
 
 /// Connections that may turn out to be busy after all before a search for room is given up.
 const TRIES: usize = 16;
@@ -378,20 +379,24 @@ impl Table {
                 let behind = spent.saturating_sub(slot.progress.load(Ordering::Relaxed));
                 from(self.young, Claim::Late(behind))
             }
-            State::Writing => from(UNWRITTEN_MILLIS, Claim::Unwritten(age)),
+            State::Writing => from(ROUND_TRIP_MILLIS, Claim::Unwritten(age)),
             State::Owing | State::Vacant => Err(Eviction::Nobody),
             State::Answering | State::Closing => Err(Eviction::Soon),
         }
     }
 
-    /// Closes every connection that is idle, with no request under way, or only lingers, and has those
-    /// answered that are held back.
+    /// Closes every connection that has been idle for a round trip, or only lingers, and has those
+    /// answered that are held back. Whoever ends the server calls it again and again.
     pub(crate) fn close_idle(&self) {
+        self.close_idle_at(millis_since(self.origin));
+    }
+
+    fn close_idle_at(&self, now: u64) {
         let entries: Vec<Arc<Entry>> = self.lock().open.iter().flatten().cloned().collect();
         for entry in entries {
             let seen = entry.slot().state.load(Ordering::Acquire);
             let closes = match State::of(seen) {
-                State::Idle => !sys::has_input(&entry.socket),
+                State::Idle => now.saturating_sub(seen & MILLIS_MASK) >= ROUND_TRIP_MILLIS,
                 State::Paced | State::Lingering | State::Held => true,
                 _ => false,
             };
@@ -527,6 +532,24 @@ mod tests {
             "nor if its client half-closes"
         );
         drop(place);
+    }
+
+    #[test]
+    fn closing_the_idle_leaves_alone_whose_request_may_be_on_its_way() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let table = aged(Duration::from_secs(100));
+        let open = AtomicUsize::new(0);
+        let (_clients, places): (Vec<_>, Vec<_>) = (0..2)
+            .map(|_| {
+                let (client, socket) = pair(&listener);
+                (client, table.enter(socket, None, &open).unwrap())
+            })
+            .unzip();
+        let now = millis_since(table.origin);
+        since(&places[1].entry, State::Idle, 60_000);
+        table.close_idle_at(now);
+        assert!(places[0].entry.enter(State::Reading));
+        assert!(!places[1].entry.enter(State::Reading));
     }
 
     #[test]

@@ -71,13 +71,12 @@ impl Server {
             // From the moment the grace is over new predictions are refused, so that what is left
             // can only become less: the phase moves first, then the work is counted.
             let since = clock::instant().saturating_duration_since(began);
-            let last = vitals.phase();
             vitals.advance(if since < grace {
                 Phase::Draining
             } else {
                 Phase::Finishing
             });
-            if last < Phase::Finishing && vitals.phase() == Phase::Finishing {
+            if vitals.phase() == Phase::Finishing {
                 self.listeners
                     .iter()
                     .for_each(|listener| listener.close_idle());
