@@ -8,8 +8,8 @@
 //! - `release`: whoever hangs goes on, once somebody does; `free`: the same at once.
 //!
 //! Whatever hangs says so on stderr with a line `fixture: hangs`, and `fixture: moves` once it goes
-//! on, and a command that is done with `fixture: obeys`, so that a test need not ask the server it is
-//! testing.
+//! on, whoever ends with `fixture: ends`, and a command that is done with `fixture: obeys`, so that a
+//! test need not ask the server it is testing.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -56,8 +56,9 @@ pub mod action {
 /// How long `late` takes.
 const LATE: Duration = Duration::from_millis(900);
 
-/// How long those who are to meet wait for each other: less than the shortest request timeout.
-const MEETING: Duration = Duration::from_millis(250);
+/// How long those who are to meet wait for each other: well within the shortest request timeout (400
+/// ms), as the server refuses whoever has less time left than the last ones took.
+const MEETING: Duration = Duration::from_millis(150);
 
 /// What is taken at a time by [`action::ALLOCATE`].
 const BLOCK_BYTES: usize = 16 << 20;
@@ -343,7 +344,10 @@ impl Commanded {
 impl Faults for Commanded {
     fn turn(&self, role: Role) {
         match self.next(role) {
-            Some(Fault::Panic) => panic!("told to end {role:?}"),
+            Some(Fault::Panic) => {
+                eprintln!("fixture: ends");
+                panic!("told to end {role:?}");
+            }
             Some(Fault::Hang) => STAGE.gate.pass_blocked(),
             None => {}
         }

@@ -210,10 +210,9 @@ impl Stage {
 
     /// Ends the next thread of a role, and waits until one has ended.
     pub fn end(&mut self, role: &str, count: usize) {
-        // Its own log has that line, and the server's another, which may come later.
-        let before = self.marks("told to end");
+        let before = self.marks("fixture: ends");
         self.tell(&format!("panic {role} {count}"));
-        self.marked("told to end", before + count - 1);
+        self.marked("fixture: ends", before + count - 1);
     }
 
     /// Has the next trial be late, and waits until it has begun.
