@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lanekeeper::clock;
 use lanekeeper::drill::measure::Tally;
 use lanekeeper::drill::report::{Table, millis, outcomes, p99_millis, rate, share};
-use lanekeeper::sys;
+use lanekeeper::platform::clock;
+use lanekeeper::platform::sys;
 
 #[path = "../tests/it/attacks.rs"]
 mod attacks;

@@ -13,10 +13,10 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use lanekeeper::clock;
 use lanekeeper::drill::load::{ClosedLoop, Target};
 use lanekeeper::drill::measure::Tally;
 use lanekeeper::drill::report::{Table, millis, outcomes, rate, share};
+use lanekeeper::platform::clock;
 
 mod support;
 

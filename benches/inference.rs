@@ -7,11 +7,11 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lanekeeper::budget::{Budget, Charge};
-use lanekeeper::clock::instant;
-use lanekeeper::model::estimator::{ALGORITHMS, ForestClassifier, Matrix, Targets, Task};
-use lanekeeper::model::{Files, ModelSource, Output, Rows};
-use lanekeeper::predict;
+use lanekeeper::lanes::memory_budget::{Budget, Charge};
+use lanekeeper::models::estimator::{ALGORITHMS, ForestClassifier, Matrix, Targets, Task};
+use lanekeeper::models::{Files, ModelSource, Output, Rows};
+use lanekeeper::platform::clock::instant;
+use lanekeeper::protocol::instances;
 
 const TIME: Duration = Duration::from_millis(250);
 
@@ -86,7 +86,7 @@ fn main() {
     every_algorithm();
     let model = Files.load(None).unwrap();
     let file: serde_json::Value =
-        serde_json::from_str(include_str!("../src/model/default.json")).unwrap();
+        serde_json::from_str(include_str!("../src/models/default.json")).unwrap();
     let forest: ForestClassifier = serde_json::from_value(file["estimator"].clone()).unwrap();
     let budget = Arc::new(Budget::new(1 << 30, 0));
     println!("inference: the embedded forest of 100 trees, one thread, thousands of rows/s");
@@ -100,26 +100,26 @@ fn main() {
         let body = serde_json::json!({"instances": vec![row; count]})
             .to_string()
             .into_bytes();
-        let output = predict::predict(model.as_ref(), &rows).unwrap();
+        let output = instances::predict(model.as_ref(), &rows).unwrap();
         let matrix = Matrix::new(count, 4, row.repeat(count), false).unwrap();
         let schema = model.schema();
         let decode_body = || {
             let mut charge = Charge::new(&budget);
-            predict::decode(black_box(&body), schema, count, &mut charge).unwrap()
+            instances::decode(black_box(&body), schema, count, &mut charge).unwrap()
         };
         let encode_output = |output: &Output| {
             let mut charge = Charge::new(&budget);
-            predict::encode(schema, black_box(output), &mut charge).unwrap()
+            instances::encode(schema, black_box(output), &mut charge).unwrap()
         };
         let whole = rate(count, || {
             let rows = decode_body();
-            let output = predict::predict(model.as_ref(), &rows).unwrap();
+            let output = instances::predict(model.as_ref(), &rows).unwrap();
             black_box(encode_output(&output));
         });
         let decode = rate(count, || drop(black_box(decode_body())));
         let model_only = rate(count, || {
             drop(black_box(
-                predict::predict(model.as_ref(), black_box(&rows)).unwrap(),
+                instances::predict(model.as_ref(), black_box(&rows)).unwrap(),
             ))
         });
         let encode = rate(count, || drop(black_box(encode_output(&output))));

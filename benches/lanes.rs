@@ -13,11 +13,11 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use lanekeeper::client::Client;
-use lanekeeper::clock;
 use lanekeeper::drill::load::{ClosedLoop, OpenLoop, Prober, Target, capacity};
 use lanekeeper::drill::measure::Tally;
 use lanekeeper::drill::report::{Table, millis, outcomes, p99_millis, rate, share};
+use lanekeeper::platform::client::Client;
+use lanekeeper::platform::clock;
 
 mod support;
 

@@ -15,12 +15,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use lanekeeper::client::{Client, Request};
-use lanekeeper::clock;
-use lanekeeper::model::{
+use lanekeeper::models::{
     self, Expected, LoadError, ModelSource, Output, PredictError, Rows, Schema, Trial,
 };
-use lanekeeper::sys;
+use lanekeeper::platform::client::{Client, Request};
+use lanekeeper::platform::clock;
+use lanekeeper::platform::sys;
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
@@ -367,7 +367,7 @@ fn serve_if_asked() -> Option<ExitCode> {
             time: Duration::from_micros(micros),
             per_row,
         }),
-        Err(_) => Arc::new(model::Files),
+        Err(_) => Arc::new(models::Files),
     };
     let args: Vec<OsString> = env::args_os().collect();
     Some(lanekeeper::run(args, source))
@@ -380,7 +380,7 @@ struct Burning {
 }
 
 impl ModelSource for Burning {
-    fn load(&self, _: Option<&Path>) -> Result<Arc<dyn model::Model>, LoadError> {
+    fn load(&self, _: Option<&Path>) -> Result<Arc<dyn models::Model>, LoadError> {
         let schema = Schema {
             name: "burning".to_owned(),
             algorithm: "burning".to_owned(),
@@ -407,7 +407,7 @@ struct BurningModel {
     trial: Trial,
 }
 
-impl model::Model for BurningModel {
+impl models::Model for BurningModel {
     fn schema(&self) -> &Schema {
         &self.schema
     }

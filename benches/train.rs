@@ -12,9 +12,9 @@ use std::hint::black_box;
 use std::process::Command;
 use std::time::Duration;
 
-use lanekeeper::clock::instant;
-use lanekeeper::model::Rows;
-use lanekeeper::model::estimator::{self, Targets, Task};
+use lanekeeper::models::Rows;
+use lanekeeper::models::estimator::{self, Targets, Task};
+use lanekeeper::platform::clock::instant;
 
 const ROWS: usize = 10_000;
 const FEATURES: usize = 10;

@@ -11,8 +11,8 @@ use std::path::Path;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::cgroup::{Cgroup, Pids};
-use crate::sys;
+use crate::platform::cgroup::{Cgroup, Pids};
+use crate::platform::sys;
 
 /// The stable, machine-readable kind of an error answer (`code` in its JSON).
 ///

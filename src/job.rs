@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use oneshot::{Receiver, Sender};
 
-use crate::budget::Charge;
 use crate::error::RequestError;
-use crate::vitals::Claim;
+use crate::health::ProbeKind;
+use crate::lanes::admission::Ticket;
+use crate::lanes::memory_budget::Charge;
 
 /// How often a connection lets others run before it sleeps, where its reply will not be long.
 const YIELDS: usize = 2;
@@ -89,19 +90,6 @@ impl Probe {
     }
 }
 
-/// The questions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProbeKind {
-    /// Do predictions still complete?
-    Liveness,
-    /// Would a prediction made now work?
-    Readiness,
-    /// Has the first model been loaded and tried?
-    Startup,
-    /// How are things?
-    Status,
-}
-
 /// A request on its way through the server; whoever holds it owes one reply.
 #[derive(Debug)]
 pub struct Job {
@@ -120,19 +108,6 @@ pub struct Pledge {
     pub arrived: Instant,
     marks: Arc<Marks>,
     reply: Sender<Reply>,
-}
-
-/// What a prediction was admitted with.
-#[derive(Debug)]
-pub struct Ticket {
-    /// Its part of the lane's work.
-    pub claim: Claim,
-    /// As late as an answer is of use.
-    pub deadline: Instant,
-    /// Who has waited longer than this is not computed.
-    pub wait_max: Duration,
-    /// How long it was expected to wait.
-    pub expected_wait: Duration,
 }
 
 /// What a job's two ends tell each other.
@@ -359,8 +334,8 @@ pub fn new_request_id() -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
     use crate::error::Code;
+    use crate::platform::clock;
 
     fn job() -> (Job, Pending) {
         let probe = Probe::new(ProbeKind::Liveness);

@@ -36,94 +36,61 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-// In the order in which a request travels, the whole before its parts. `use crate::…` points only
-// down this list, and a test holds it to that.
+// The rooms of the house, in the order in which a request travels. A room uses only what stands below
+// it in this list, and a test holds it to that.
 
-// What the binary is asked to do.
+// What the binary is asked to do: one file for each command.
 pub mod commands;
 
-// The whole: listeners, lanes, threads and their end.
+// The whole: listeners, lanes, threads, their supervisor and their end.
 pub mod server;
 
-pub mod supervise;
-
-// The way of a request, from its socket …
+// Sockets, and HTTP on them.
 pub mod http;
 
-pub mod route;
+// What happens to a request: the acceptor, the workers, the canary, probes and metrics.
+pub mod serving;
 
-pub mod acceptor;
+// How requests and answers are written.
+pub mod protocol;
 
-// … to whoever computes.
-pub mod worker;
-
-pub mod canary;
-
-// What is known about the server, and what is judged from it.
-pub mod probe;
-
-pub mod metrics;
-
-pub mod health;
-
-pub mod admission;
-
-// What travels, and where it waits.
-pub mod lane;
-
+// What travels.
 pub mod job;
 
-pub mod priority;
+// Verdicts, from stamps alone.
+pub mod health;
 
-pub mod context;
+// Where requests wait, and which are admitted.
+pub mod lanes;
 
-// Offline: from a table to a model file.
+// From a table to a model file.
 pub mod train;
-
-// From bodies to answers.
-pub mod predict;
-
-pub mod model;
-
-// Data to train on and to predict for.
-pub mod table;
 
 // Load, for benches and for operators.
 pub mod drill;
 
-pub mod client;
-
-// Leaves that all may use.
-pub mod lifecycle;
+// What predicts, and the files it comes from.
+pub mod models;
 
 pub mod logging;
 
+pub mod lifecycle;
+
 pub mod config;
 
-pub mod address;
-
+// Every stamp and counter.
 pub mod vitals;
-
-pub mod budget;
 
 pub mod error;
 
-pub mod fault;
-
-pub mod panic;
-
-pub mod systemd;
-
-pub mod cgroup;
-
-pub mod sys;
-
-pub mod clock;
+// The system below.
+pub mod platform;
 
 use crate::config::Command;
 use crate::error::StartError;
-use crate::fault::{Faults, NoFaults};
-use crate::model::ModelSource;
+use crate::models::ModelSource;
+use crate::platform::fault::{Faults, NoFaults};
+use crate::platform::systemd;
 
 /// Runs lanekeeper with a command line (`args[0]` is the program's name) and a source of models.
 ///
@@ -154,7 +121,7 @@ pub fn run_with_faults(
         }
         Err(error) => {
             let error = StartError::Usage(config::usage_line(&error));
-            supervise::notify::failing(&systemd::Notifier::from_environment(), &error);
+            server::supervisor::notify::failing(&systemd::Notifier::from_environment(), &error);
             Err(error)
         }
     };

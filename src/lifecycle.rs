@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGABRT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 
-use crate::sys::StopSignals;
+use crate::platform::sys::StopSignals;
 use crate::vitals::Phase;
 
 /// The grace where `--drain-grace` names none and somebody has asked `/readyz`.

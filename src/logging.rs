@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::config::LogFormat;
-use crate::fault::{Faults, Role};
+use crate::platform::fault::{Faults, Role};
 
 use self::format::{Fields, Formatter};
 
@@ -135,7 +135,7 @@ impl Logging {
                 .location()
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            let text = crate::panic::panic_message(panic.payload());
+            let text = crate::platform::panic::panic_message(panic.payload());
             panics.record(format_args!("thread panicked at {place}: {text}"));
         }));
         Logging {

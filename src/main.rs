@@ -4,5 +4,5 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 fn main() -> ExitCode {
-    lanekeeper::run(std::env::args_os(), Arc::new(lanekeeper::model::Files))
+    lanekeeper::run(std::env::args_os(), Arc::new(lanekeeper::models::Files))
 }

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use lanekeeper::client::Request;
 use lanekeeper::drill::load::Target;
 use lanekeeper::drill::report::{Table, outcomes, p99_millis, rate};
 use lanekeeper::drill::schedule::{Crowd, Phase, Trace};
+use lanekeeper::platform::client::Request;
 
 use crate::Run;
 use crate::contender::{Contender, FAIR, FAIR_BY_FIELD, SHIPPED};

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lanekeeper::client::Client;
-use lanekeeper::clock;
 use lanekeeper::drill::load::{Prober, Target};
 use lanekeeper::drill::measure::{Latencies, Tally};
 use lanekeeper::drill::report::millis;
 use lanekeeper::drill::schedule::{self, Arrival, Crowd, Outcome, Phase, Trace};
-use lanekeeper::sys;
+use lanekeeper::platform::client::Client;
+use lanekeeper::platform::clock;
+use lanekeeper::platform::sys;
 
 use crate::support::{BenchResult, IRIS, Others, Server, own_cpu_time};
 

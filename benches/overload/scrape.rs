@@ -4,13 +4,13 @@
 use std::thread;
 use std::time::Duration;
 
-use lanekeeper::client::Client;
-use lanekeeper::clock;
 use lanekeeper::drill::load::{Prober, Target};
 use lanekeeper::drill::measure::Tally;
 use lanekeeper::drill::report::{Table, millis, rate, share};
 use lanekeeper::drill::schedule::{Crowd, Phase, Trace};
-use lanekeeper::sys;
+use lanekeeper::platform::client::Client;
+use lanekeeper::platform::clock;
+use lanekeeper::platform::sys;
 
 use crate::Run;
 use crate::contender::SHIPPED;

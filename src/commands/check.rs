@@ -11,17 +11,17 @@ use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 
-use crate::canary;
-use crate::cgroup::Cgroup;
 use crate::commands::output;
 use crate::config::{Resources, ServeArgs};
 use crate::error::StartError;
-use crate::model::{Model, ModelSource};
-use crate::panic;
+use crate::models::{Model, ModelSource};
+use crate::platform::cgroup::Cgroup;
+use crate::platform::panic;
+use crate::platform::sys;
+use crate::platform::systemd::{self, Notifier};
 use crate::server::loader;
-use crate::supervise::notify::LOADING_PATIENCE;
-use crate::sys;
-use crate::systemd::{self, Notifier};
+use crate::server::supervisor::notify::LOADING_PATIENCE;
+use crate::serving::canary;
 use crate::vitals::TrialVerdict;
 
 /// How often it is looked whether loading makes progress.

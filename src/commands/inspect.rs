@@ -8,8 +8,8 @@ use serde_json::json;
 use crate::commands::output;
 use crate::config::InspectArgs;
 use crate::error::StartError;
-use crate::model::default;
-use crate::model::file::{self, Document, ExpectedDocument, FileModel};
+use crate::models::default;
+use crate::models::file::{self, Document, ExpectedDocument, FileModel};
 
 /// Features, classes and numbers of a list that are shown to a person.
 const SHOWN: usize = 50;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::error::StartError;
-use crate::sys;
+use crate::platform::sys;
 
 /// Between two tries to write where stdout takes nothing now.
 const LOOK: Duration = Duration::from_secs(1);

@@ -15,13 +15,13 @@ use csv::StringRecord;
 use crate::commands::output::Stdout;
 use crate::config::PredictArgs;
 use crate::error::StartError;
-use crate::model::file::FileModel;
-use crate::model::{Model, RowFault, Rows, Schema, default, file};
-use crate::panic;
-use crate::predict::csv::{cells, columns, has_probabilities};
-use crate::predict::{self, Failure, csv as dialect};
-use crate::sys;
-use crate::table::Table;
+use crate::models::file::FileModel;
+use crate::models::{Model, RowFault, Rows, Schema, default, file};
+use crate::platform::panic;
+use crate::platform::sys;
+use crate::protocol::instances::csv::{cells, columns, has_probabilities};
+use crate::protocol::instances::{self, Failure, csv as dialect};
+use crate::train::table::Table;
 
 /// Rows that are predicted together.
 const BATCH_ROWS: usize = 1024;
@@ -164,7 +164,7 @@ fn start(name: &str, workers: usize, body: impl FnOnce() + Send + 'static) -> Re
 /// Reads one row into a batch; `false` at the end of the table.
 fn read_row(
     table: &mut Table<'_>,
-    columns: &[crate::table::Column],
+    columns: &[crate::train::table::Column],
     record: &mut StringRecord,
     batch: &mut Batch,
     keep: bool,
@@ -225,8 +225,8 @@ impl Answering {
         }
         let trial = Rows::new(self.model.trial().row.clone(), self.schema().features.len())
             .ok_or("the model's trial row does not fit it")?;
-        let output = predict::predict(&self.model, &trial).map_err(|failure| match failure {
-            Failure::Input(fault) => predict::told(self.schema(), &trial, &fault),
+        let output = instances::predict(&self.model, &trial).map_err(|failure| match failure {
+            Failure::Input(fault) => instances::told(self.schema(), &trial, &fault),
             Failure::Model(error) => error.to_string(),
         })?;
         let mut head = self.kept.clone().unwrap_or_default();
@@ -251,7 +251,7 @@ impl Answering {
         self.model
             .check(&rows)
             .map_err(|fault| self.unfit(batch, &rows, &fault))?;
-        let output = predict::predict(&self.model, &rows).map_err(|failure| match failure {
+        let output = instances::predict(&self.model, &rows).map_err(|failure| match failure {
             Failure::Input(fault) => self.unfit(batch, &rows, &fault),
             Failure::Model(error) => error.to_string(),
         })?;
@@ -279,7 +279,7 @@ impl Answering {
 
     /// Says which row the model cannot take, and why.
     fn unfit(&self, batch: &Batch, rows: &Rows, fault: &RowFault) -> String {
-        let told = predict::told(self.schema(), rows, fault);
+        let told = instances::told(self.schema(), rows, fault);
         format!("row {}: {told}", batch.first + fault.row + 1)
     }
 

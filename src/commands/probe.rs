@@ -9,14 +9,14 @@ use std::time::Instant;
 
 use crossbeam_channel::bounded;
 
-use crate::address::{Address, Destination};
-use crate::client::{ClientError, Connection, Request};
-use crate::clock;
 use crate::commands::output;
 use crate::config::{ProbeArgs, ProbeConfig};
 use crate::error::StartError;
-use crate::http::answer::MAIN_PORT;
-use crate::sys;
+use crate::http::response::MAIN_PORT;
+use crate::platform::address::{Address, Destination};
+use crate::platform::client::{ClientError, Connection, Request};
+use crate::platform::clock;
+use crate::platform::sys;
 
 const OK: u16 = 200;
 

@@ -4,17 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cgroup::Cgroup;
 use crate::commands::drill;
 use crate::config::{self, Resources, ServeArgs};
 use crate::error::StartError;
-use crate::fault::Faults;
 use crate::lifecycle;
 use crate::logging::Logging;
-use crate::model::ModelSource;
+use crate::models::ModelSource;
+use crate::platform::cgroup::Cgroup;
+use crate::platform::fault::Faults;
+use crate::platform::systemd::{Notifier, ServiceManager};
+use crate::server::supervisor::notify;
 use crate::server::{End, Server};
-use crate::supervise::notify;
-use crate::systemd::{Notifier, ServiceManager};
 
 /// How long the last log lines may take to be written: a stderr that nobody reads ends nothing.
 const LAST_LINES: Duration = Duration::from_millis(500);

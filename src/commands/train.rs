@@ -13,10 +13,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::commands::output;
 use crate::config::TrainArgs;
 use crate::error::StartError;
-use crate::model::estimator::{ALGORITHMS, Algorithm, Probabilities, Task, find};
-use crate::model::file::{self, Document, TrialDocument};
-use crate::model::{Rows, Schema};
-use crate::table::Table;
+use crate::models::estimator::{ALGORITHMS, Algorithm, Probabilities, Task, find};
+use crate::models::file::{self, Document, TrialDocument};
+use crate::models::{Rows, Schema};
+use crate::train::table::Table;
 use crate::train::{self, Data, Recipe, Validation};
 
 /// Trains a model, scores it, and writes its file.

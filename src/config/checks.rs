@@ -1,7 +1,7 @@
 //! What is asked of options again and again.
 
-use crate::address::Address;
 use crate::error::StartError;
+use crate::platform::address::Address;
 
 pub(super) fn usage<T>(text: String) -> Result<T, StartError> {
     Err(StartError::Usage(text))

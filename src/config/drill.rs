@@ -14,8 +14,8 @@ use clap::{Args as _, Command, FromArgMatches as _};
 
 use super::limits::duration;
 use super::{Config, Resources, ServeArgs, usage, usage_line};
-use crate::address::has_port_beyond_all;
 use crate::error::StartError;
+use crate::platform::address::has_port_beyond_all;
 
 /// The most loads of one drill.
 const LOADS_MAX: usize = 12;

@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::address::Address;
 use crate::error::StartError;
+use crate::platform::address::Address;
 
 use self::checks::{at_least_one, resolve, usage};
 pub use self::drill::{DrillArgs, DrillConfig, Drilled, PARENT, Place, drill_parent};
@@ -460,7 +460,7 @@ impl ServeArgs {
             drain_timeout: self.drain_timeout,
             shared_lane: self.shared_lane,
             yielding: match self.yielding {
-                Yielding::Auto if crate::sys::kernel_has_slices() => Yielding::Slice,
+                Yielding::Auto if crate::platform::sys::kernel_has_slices() => Yielding::Slice,
                 Yielding::Auto => Yielding::Nice,
                 asked => asked,
             },

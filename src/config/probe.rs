@@ -10,8 +10,8 @@ use clap::ValueEnum;
 
 use super::limits::duration;
 use super::{Variables, usage};
-use crate::address::{Address, Destination};
 use crate::error::StartError;
+use crate::platform::address::{Address, Destination};
 
 /// The main listener's address where nobody names one.
 const LISTEN_DEFAULT: &str = "127.0.0.1:8080";

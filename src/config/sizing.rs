@@ -8,7 +8,7 @@ use std::thread::available_parallelism;
 
 use bytesize::ByteSize;
 
-use crate::cgroup::Reading;
+use crate::platform::cgroup::Reading;
 
 /// `--pace-later` for each CPU: at some 30 µs each, 2 % of it go to those who are refused.
 const PACE_LATER_PER_CPU: u32 = 750;

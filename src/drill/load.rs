@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, ClientError, Request, Response};
-use crate::clock;
 use crate::drill::measure::Tally;
-use crate::sys;
+use crate::platform::client::{Client, ClientError, Request, Response};
+use crate::platform::clock;
+use crate::platform::sys;
 
 /// The most connections, and so threads, of one run.
 pub const CONNECTIONS_MAX: usize = 2_048;

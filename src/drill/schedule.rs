@@ -11,11 +11,11 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::client::Client;
-use crate::clock;
 use crate::drill::load::{CONNECTIONS_MAX, HEAD_START, Target, crowd};
 use crate::drill::measure::Tally;
-use crate::sys;
+use crate::platform::client::Client;
+use crate::platform::clock;
+use crate::platform::sys;
 
 /// How late an arrival may be sent, as the clients' threads share cores; later it is not sent.
 const LATENESS_MAX: Duration = Duration::from_millis(2);

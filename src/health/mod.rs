@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use humantime::format_duration;
 
-use crate::job::ProbeKind;
 use crate::vitals::{Phase, TrialVerdict};
 
 use self::snapshot::REPLACED_WITHIN;
@@ -88,6 +87,19 @@ const READINESS: [Check; 9] = [
 ];
 
 const STARTUP: [Check; 1] = [MODEL];
+
+/// The questions that probes ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// Do predictions still complete?
+    Liveness,
+    /// Would a prediction made now work?
+    Readiness,
+    /// Has the first model been loaded and tried?
+    Startup,
+    /// How are things?
+    Status,
+}
 
 /// Returns the checks of a probe, in the order in which they are made; `/statusz` has none.
 pub fn checks(kind: ProbeKind) -> &'static [Check] {

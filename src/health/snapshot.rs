@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::clock::Stamp;
 use crate::config::{Config, StallPolicy};
+use crate::platform::clock::Stamp;
 use crate::vitals::{Phase, TrialVerdict, Vitals};
 
 /// What the options say about verdicts.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::clock::Stamp;
+use crate::platform::clock::Stamp;
 
 fn ago(seconds: u64) -> Stamp {
     Stamp((1_000_000 - seconds) * 1_000_000_000)
@@ -209,7 +209,7 @@ fn who_is_not_alive_is_not_ready() {
 
 #[test]
 fn a_stuck_worker_that_is_to_be_substituted_is_missed_for_a_moment_only_where_it_is_not() {
-    use crate::clock::ProcessClock;
+    use crate::platform::clock::ProcessClock;
     use crate::vitals::Vitals;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};

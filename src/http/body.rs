@@ -4,10 +4,10 @@
 //! `httparse`, which takes an empty size line for the last chunk and extensions of any length
 //! (RFC 9112 section 7.1 is the specification).
 
-use crate::budget::Charge;
 use crate::error::{Code, RequestError};
-use crate::http::head::Framing;
+use crate::http::request_head::Framing;
 use crate::job::Body;
+use crate::lanes::memory_budget::Charge;
 
 /// Bytes of a chunk's size line, extensions and CR LF included.
 const CHUNK_LINE_MAX: usize = 256;
@@ -263,7 +263,7 @@ fn too_large(bytes_max: usize) -> RequestError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::Budget;
+    use crate::lanes::memory_budget::Budget;
     use proptest::prelude::*;
     use std::sync::Arc;
 

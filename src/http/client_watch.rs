@@ -7,9 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::clock;
-use crate::http::table::{Entry, State};
-use crate::sys::{self, Peer};
+use crate::http::connection_table::{Entry, State};
+use crate::platform::clock;
+use crate::platform::sys::{self, Peer};
 
 /// A FIN that has come within this after the request's last byte is a half-close.
 const HALF_CLOSE_WITHIN: Duration = Duration::from_millis(250);
@@ -136,7 +136,7 @@ mod tests {
     use socket2::{SockRef, Socket};
 
     use super::*;
-    use crate::http::table::Table;
+    use crate::http::connection_table::Table;
 
     /// What a client does, and when in milliseconds after its request's last byte it is looked at.
     enum Step {

@@ -15,25 +15,26 @@ use std::time::Duration;
 
 use socket2::Socket;
 
-use crate::address::Address;
-use crate::clock;
 use crate::config::Config;
 use crate::error::{Code, RequestError};
-use crate::http::answer::{self, Answer, Persistence};
+use crate::health::ProbeKind;
 use crate::http::client_watch::ClientWatch;
-use crate::http::context::ListenerContext;
+use crate::http::connection_table::{Entry, State};
 use crate::http::exchange;
-use crate::http::head::Head;
-use crate::http::input::{self, End, Input};
-use crate::http::output::SocketWriter;
-use crate::http::page;
+use crate::http::listener_context::ListenerContext;
+use crate::http::reader::{self, End, Input};
 use crate::http::refusal;
-use crate::http::table::{Entry, State};
+use crate::http::request_head::Head;
+use crate::http::response::{self, Answer, Persistence};
 use crate::http::trace;
-use crate::job::{self, Probe, ProbeKind};
-use crate::priority::{Priority, Work};
-use crate::route::{self, Route};
-use crate::sys;
+use crate::http::writer::SocketWriter;
+use crate::job::{self, Probe};
+use crate::lanes::cpu_priority::{Priority, Work};
+use crate::platform::address::Address;
+use crate::platform::clock;
+use crate::platform::sys;
+use crate::protocol::routes::{self, Route};
+use crate::serving::index_page;
 use crate::vitals::{Owed, Phase, Timer};
 
 /// What a connection thread keeps from one connection to the next.
@@ -50,7 +51,7 @@ pub(crate) struct Buffers {
 impl Buffers {
     pub(crate) fn new(config: &Config) -> Self {
         Buffers {
-            input: vec![0; input::NARROW_BYTES],
+            input: vec![0; reader::NARROW_BYTES],
             output: Vec::with_capacity(512),
             priority: Priority::new(config.yielding, Work::Responding),
         }
@@ -189,7 +190,7 @@ impl Connection<'_> {
             request_id,
         };
         let http = &self.listener.http;
-        let route = route::route(
+        let route = routes::route(
             &asked.head.method,
             &asked.head.path,
             asked.head.query.as_deref(),
@@ -199,7 +200,7 @@ impl Connection<'_> {
         );
         match route {
             Ok(Route::Page) => {
-                let page = page::render(
+                let page = index_page::render(
                     &http.context,
                     &self.reached_at(),
                     http.probe_address.as_ref(),
@@ -420,11 +421,11 @@ impl Connection<'_> {
         let vitals = &self.listener.http.context.vitals;
         vitals.responses.count(answer.status, answer.code);
         let port = self.listener.main_port();
-        answer::print_head(answer, request_id, persistence, port, self.output);
+        response::print_head(answer, request_id, persistence, port, self.output);
         let body: &[u8] = if with_body { &answer.body } else { &[] };
         let patience = self.listener.http.context.config.limits.write_timeout;
         let mut writer = SocketWriter::new(&self.input.place.entry, patience);
-        let sent = answer::send(&mut writer, self.output, body);
+        let sent = response::send(&mut writer, self.output, body);
         self.answers += 1;
         self.probed = None;
         sent.map_err(|error| match error.kind() {

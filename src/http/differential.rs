@@ -12,9 +12,9 @@ use httpcodec::{BodyDecoder as OtherBodyDecoder, RequestDecoder};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::budget::{Budget, Charge};
 use crate::http::body::BodyDecoder;
-use crate::http::head::{self, Framing};
+use crate::http::request_head::{self, Framing};
+use crate::lanes::memory_budget::{Budget, Charge};
 
 /// A message as a reader understands it.
 #[derive(Debug, PartialEq)]
@@ -29,8 +29,8 @@ struct Message {
 
 /// What ours makes of `bytes`; `None` where it refuses or waits for more.
 fn ours(bytes: &[u8]) -> Option<Message> {
-    let end = head::end(bytes, 0)?;
-    let head = head::read(&bytes[..end], 100, None).ok()?;
+    let end = request_head::end(bytes, 0)?;
+    let head = request_head::read(&bytes[..end], 100, None).ok()?;
     let charge = Charge::new(&Arc::new(Budget::new(1 << 20, 0)));
     let mut decoder = BodyDecoder::new(head.framing, 1 << 16, charge).ok()?;
     let used = decoder.push(&bytes[end..]).ok()?;
@@ -194,8 +194,8 @@ proptest! {
         };
         // Without a framing of its own a message ends with its head (RFC 9112 section 6.3), which the
         // other takes for one that ends with the connection.
-        let end = head::end(&bytes, 0).unwrap_or(0);
-        let framed = head::read(&bytes[..end], 100, None).is_ok_and(|head| head.framing != Framing::None);
+        let end = request_head::end(&bytes, 0).unwrap_or(0);
+        let framed = request_head::read(&bytes[..end], 100, None).is_ok_and(|head| head.framing != Framing::None);
         let seen = if framed { &bytes[..] } else { &bytes[..end] };
         let theirs = theirs(seen);
         prop_assert_eq!(Some(ours), theirs, "{}", String::from_utf8_lossy(&bytes));

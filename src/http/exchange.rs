@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::TrySendError;
 use oneshot::RecvTimeoutError;
 
-use crate::admission;
-use crate::clock::{self, Stamp};
-use crate::context::Context;
 use crate::error::{Code, RequestError};
+use crate::health::ProbeKind;
 use crate::http::client_watch::ClientWatch;
-use crate::http::context::HttpContext;
-use crate::http::input::End;
-use crate::http::table::{Entry, State};
-use crate::job::{Body, Dialect, Job, Pending, Probe, ProbeKind, Reply, Ticket};
-use crate::probe;
+use crate::http::connection_table::{Entry, State};
+use crate::http::listener_context::HttpContext;
+use crate::http::reader::End;
+use crate::job::{Body, Dialect, Job, Pending, Probe, Reply};
+use crate::lanes::admission::{self, Ticket};
+use crate::platform::clock::{self, Stamp};
+use crate::serving::context::Context;
+use crate::serving::probes;
 use crate::vitals::{Outcome, Owed, Phase};
 
 /// When a waiting connection looks whether its client is still there: first shortly before a worker is
@@ -107,7 +108,7 @@ pub(crate) fn ask_probe(
     let answer_here = |probe: &Probe| match probe.kind {
         // Long, and no verdict: not for a connection's small stack.
         ProbeKind::Status => Ok(Err(RequestError::new(Code::Internal, NO_STATUS))),
-        _ => Ok(Ok(Reply::free(probe::answer(context, probe)))),
+        _ => Ok(Ok(Reply::free(probes::answer(context, probe)))),
     };
     if is_deaf(context) {
         return answer_here(&probe);

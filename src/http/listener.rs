@@ -8,8 +8,8 @@
 //! The probe listener is out of the main one's reach: its threads are all started at the start, and
 //! the main one leaves it descriptors.
 
-mod gone;
-mod room;
+mod defer_accept;
+mod eviction;
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::net::IpAddr;
@@ -21,21 +21,21 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use crate::address::Address;
-use crate::admission::Pace;
-use crate::clock::{self, Stamp};
-use crate::fault::Role;
 use crate::http::connection::{self, Buffers, Peer};
-use crate::http::context::{HttpContext, ListenerContext};
+use crate::http::connection_table::{self, Table};
+use crate::http::listener_context::{HttpContext, ListenerContext};
 use crate::http::refusal;
 use crate::http::socket::ListeningSocket;
-use crate::http::table::{self, Table};
-use crate::panic;
-use crate::route::ListenerKind;
-use crate::sys::{self, Wait};
+use crate::lanes::admission::Pace;
+use crate::platform::address::Address;
+use crate::platform::clock::{self, Stamp};
+use crate::platform::fault::Role;
+use crate::platform::panic;
+use crate::platform::sys::{self, Wait};
+use crate::protocol::routes::ListenerKind;
 use crate::vitals::Streak;
 
-use self::gone::Gone;
+use self::defer_accept::Gone;
 
 /// While fewer threads than this wait for connections, the one that takes a connection starts
 /// another.
@@ -355,7 +355,9 @@ impl Listener {
                 self.failures().succeed();
                 let vitals = &self.shared.http.context.vitals;
                 vitals.accepted_at[self.shared.kind as usize].store(vitals.clock.now());
-                let peer = peer.as_socket().map(|peer| table::network(peer.ip()));
+                let peer = peer
+                    .as_socket()
+                    .map(|peer| connection_table::network(peer.ip()));
                 Accepted::Connection(socket, peer)
             }
             Err(error) if is_passing(&error) => Accepted::Nothing,

@@ -5,13 +5,13 @@ use std::net::Shutdown;
 
 use socket2::Socket;
 
-use crate::admission;
 use crate::error::{Code, RequestError};
-use crate::http::answer::{self, Answer, Persistence};
-use crate::http::context::ListenerContext;
+use crate::http::listener_context::ListenerContext;
+use crate::http::response::{self, Answer, Persistence};
 use crate::http::trace;
 use crate::job;
-use crate::sys;
+use crate::lanes::admission;
+use crate::platform::sys;
 
 /// Why a connection is refused before it is served.
 pub(crate) const NO_ROOM: &str =
@@ -33,7 +33,7 @@ pub(crate) fn refuse(listener: &ListenerContext, socket: &Socket, why: &str) {
     vitals.responses.count(answer.status, answer.code);
     let mut bytes = Vec::with_capacity(1024);
     let port = listener.main_port();
-    answer::print_head(&answer, &request_id, Persistence::Close, port, &mut bytes);
+    response::print_head(&answer, &request_id, Persistence::Close, port, &mut bytes);
     bytes.extend_from_slice(&answer.body);
     // What has arrived is taken off the socket, or closing it would reset the connection and the
     // client would not see the answer. All three may fail where the client has gone.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::address::Address;
+use crate::platform::address::Address;
 
 /// Connections that the kernel may hold for us; std's 128 would drop a probe's SYN in a burst.
 const BACKLOG: i32 = 4096;

@@ -10,9 +10,9 @@ use socket2::Socket;
 use tiny_http::Method;
 
 use crate::error::RequestError;
-use crate::http::answer::Answer;
-use crate::http::context::HttpContext;
-use crate::http::head::Head;
+use crate::http::listener_context::HttpContext;
+use crate::http::request_head::Head;
+use crate::http::response::Answer;
 use crate::logging::{Access, Prediction};
 
 /// A client's address; `None` over a Unix socket, and where the client has reset its connection.

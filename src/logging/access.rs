@@ -10,8 +10,8 @@ use log::kv::{Error, Key, Source, Value, VisitSource};
 use log::{Level, Record};
 
 use super::rate::{LeftOut, RateLimit};
-use crate::clock;
 use crate::error::{Code, RequestError};
+use crate::platform::clock;
 
 /// A line for each prediction, up to a rate; the rest is counted and summarised.
 #[derive(Debug)]

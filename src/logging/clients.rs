@@ -59,7 +59,7 @@ fn mostly(reason: &Reason) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
+    use crate::platform::clock;
 
     #[test]
     fn what_clients_do_is_told_once_a_minute_for_each_reason() {

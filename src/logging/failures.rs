@@ -4,7 +4,7 @@
 use std::fmt::Arguments;
 
 use super::rate::{LeftOut, RateLimit};
-use crate::clock;
+use crate::platform::clock;
 
 /// Tells of failures, a few a second.
 #[derive(Debug)]

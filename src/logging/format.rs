@@ -14,7 +14,7 @@ use simplelog::{ConfigBuilder, WriteLogger};
 
 use super::Entry;
 use crate::config::LogFormat;
-use crate::systemd;
+use crate::platform::systemd;
 
 /// The fields of a record, rendered by the thread that logs: ` key=value` each in text,
 /// `,"key":value` each in JSON. Nothing is allocated for a record without fields.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use crate::clock;
+use crate::platform::clock;
 
 /// So many lines a second; the others are counted.
 ///

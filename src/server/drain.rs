@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use humantime::format_duration;
 
 use super::{End, Server};
-use crate::admission;
-use crate::clock;
+use crate::lanes::admission;
 use crate::lifecycle::{self, GRACE_IF_ASKED, LAST_ANSWERS};
+use crate::platform::clock;
 use crate::vitals::Phase;
 
 /// How often the main thread looks around while the server ends.

@@ -12,13 +12,13 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, TryRecvError};
 
-use crate::canary;
 use crate::config::ReloadSignature;
-use crate::context::Context;
-use crate::model::{LoadError, Model, ModelSource, signature};
-use crate::panic;
-use crate::priority::{Priority, Work};
-use crate::sys;
+use crate::lanes::cpu_priority::{Priority, Work};
+use crate::models::{LoadError, Model, ModelSource, signature};
+use crate::platform::panic;
+use crate::platform::sys;
+use crate::serving::canary;
+use crate::serving::context::Context;
 use crate::vitals::{Phase, TrialVerdict};
 
 /// Models are trees, and what reads them recurses.

@@ -4,9 +4,10 @@
 //! never joins a thread that may hang; returning ends them all.
 
 mod drain;
+mod file_watch;
 pub(crate) mod loader;
 mod sockets;
-mod watch;
+pub mod supervisor;
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -16,32 +17,32 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::acceptor::{self, Lanes};
-use crate::admission::Admission;
-use crate::canary;
-use crate::cgroup::Cgroup;
-use crate::clock;
 use crate::config::{Config, Yielding};
-use crate::context::Context;
 use crate::error::StartError;
-use crate::fault::{Faults, Role};
-use crate::http::context::HttpContext;
 use crate::http::listener::{self, Listener};
-use crate::http::page;
+use crate::http::listener_context::HttpContext;
 use crate::http::socket::SocketFile;
 use crate::job::Job;
-use crate::lane::{self, Intake, LaneKind};
+use crate::lanes::admission::Admission;
+use crate::lanes::queue::{self, Intake, LaneKind};
 use crate::lifecycle::Signals;
 use crate::logging::{AccessLog, ClientLog, Logging};
-use crate::metrics::Exporter;
-use crate::model::{LoadError, Model, ModelSource};
-use crate::route::ListenerKind;
-use crate::supervise::notify::Notifications;
-use crate::supervise::watchdog::{SelfProbe, Watchdog};
-use crate::supervise::{Crew, Watch};
-use crate::sys::{self, Slice};
-use crate::systemd::ServiceManager;
-use crate::worker::{self, Suspended};
+use crate::models::{LoadError, Model, ModelSource};
+use crate::platform::cgroup::Cgroup;
+use crate::platform::clock;
+use crate::platform::fault::{Faults, Role};
+use crate::platform::sys::{self, Slice};
+use crate::platform::systemd::ServiceManager;
+use crate::protocol::routes::ListenerKind;
+use crate::server::supervisor::notify::Notifications;
+use crate::server::supervisor::watchdog::{SelfProbe, Watchdog};
+use crate::server::supervisor::{Crew, Watch};
+use crate::serving::acceptor::{self, Lanes};
+use crate::serving::canary;
+use crate::serving::context::Context;
+use crate::serving::index_page;
+use crate::serving::metrics::Exporter;
+use crate::serving::worker::{self, Suspended};
 
 use self::drain::DRAIN_TICK;
 use self::loader::{Loader, News};
@@ -287,7 +288,10 @@ impl Server {
                 ""
             },
         );
-        log::info!("try: {}", page::curl(self.listeners[0].address(), model));
+        log::info!(
+            "try: {}",
+            index_page::curl(self.listeners[0].address(), model)
+        );
     }
 }
 
@@ -298,8 +302,8 @@ fn start_crew(
     logging: &Logging,
     faults: Arc<dyn Faults>,
 ) -> io::Result<(Crew, Sender<Job>, Intake<Job>)> {
-    let (predict, predict_intake) = lane::lane(LaneKind::Predict, &context.vitals);
-    let (probe, probe_intake) = lane::lane(LaneKind::Probe, &context.vitals);
+    let (predict, predict_intake) = queue::lane(LaneKind::Predict, &context.vitals);
+    let (probe, probe_intake) = queue::lane(LaneKind::Probe, &context.vitals);
     let worker = |intake: &Intake<Job>| {
         let (context, intake) = (Arc::clone(context), intake.clone());
         let suspended = Suspended::new();
@@ -411,9 +415,9 @@ fn watch_model(context: &Arc<Context>, signals: &Signals, crew: &mut Crew) -> io
     let (true, Some(path)) = (context.config.watch, context.config.model.clone()) else {
         return Ok(());
     };
-    let loaded = watch::Identity::of(&path);
+    let loaded = file_watch::Identity::of(&path);
     let (reload, waker) = (signals.reload_request(), context.waker.clone());
     crew.start("watch".to_owned(), move || {
-        watch::run(&path, loaded, &reload, &waker);
+        file_watch::run(&path, loaded, &reload, &waker);
     })
 }

@@ -5,13 +5,13 @@ use std::io;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::address::Address;
 use crate::config::{Config, ProbeListen};
 use crate::error::StartError;
 use crate::http::socket::{self, ListeningSocket, SocketFile};
-use crate::route::ListenerKind;
-use crate::sys;
-use crate::systemd::ActivatedSocket;
+use crate::platform::address::Address;
+use crate::platform::sys;
+use crate::platform::systemd::ActivatedSocket;
+use crate::protocol::routes::ListenerKind;
 
 /// `FileDescriptorName=` of the main and of the probe listener.
 const MAIN_NAME: &str = "predict";

@@ -1,6 +1,6 @@
 //! Folds of a cross-validation: which rows are held out together.
 
-use crate::model::estimator::Targets;
+use crate::models::estimator::Targets;
 
 /// Assigns each row to one of `folds` folds, at random by `seed`; of each class every fold gets the
 /// same number of rows, or one more.

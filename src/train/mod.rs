@@ -4,6 +4,7 @@
 
 pub mod folds;
 pub mod score;
+pub mod table;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,12 +14,12 @@ use std::thread::available_parallelism;
 use csv::StringRecord;
 
 use crate::error::StartError;
-use crate::model::estimator::{Algorithm, Fitted, Targets, Task};
-use crate::model::file::{self, ExpectedDocument, TrainingDocument};
-use crate::model::{Output, Rows};
-use crate::panic;
-use crate::sys;
-use crate::table::{Column, Table};
+use crate::models::estimator::{Algorithm, Fitted, Targets, Task};
+use crate::models::file::{self, ExpectedDocument, TrainingDocument};
+use crate::models::{Output, Rows};
+use crate::platform::panic;
+use crate::platform::sys;
+use crate::train::table::{Column, Table};
 
 use self::score::Scores;
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::Output;
-use crate::model::estimator::Targets;
+use crate::models::Output;
+use crate::models::estimator::Targets;
 
 /// Scores by name: `accuracy` and `macro_f1` of a classifier, `r2` and `rmse` of a regressor.
 pub type Scores = BTreeMap<String, f64>;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::estimator;
+use crate::models::estimator;
 
 fn read(text: &str, task: Task) -> Result<Data, String> {
     let table = Table::new("t.csv", Box::new(text.as_bytes()), b',')?;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::WorkerVitals;
-use crate::clock::Stamp;
+use crate::platform::clock::Stamp;
 
 /// The time that workers have spent on jobs: a utilization is its growth over time and workers.
 #[derive(Debug, Default)]

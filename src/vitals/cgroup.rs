@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::cgroup::{Reading, Throttling};
+use crate::platform::cgroup::{Reading, Throttling};
 
 /// A number that may not be there.
 #[derive(Debug)]

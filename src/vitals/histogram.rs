@@ -113,7 +113,7 @@ impl Drop for Timer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
+    use crate::platform::clock;
 
     #[test]
     fn bounds_rise_by_steps_and_are_written_as_what_they_are() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::service::{AtomicEstimate, ServiceTimes};
 use super::work::Work;
 use super::{AtomicStamp, BusyTime, Counter};
-use crate::clock::Stamp;
+use crate::platform::clock::Stamp;
 
 /// What a worker is on, for whoever has to find out why it does not come to an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_lane_is_backed_up_once_each_worker_has_three_milliseconds_to_do() {
-        let clock = crate::clock::ProcessClock::new(Duration::from_secs(1));
+        let clock = crate::platform::clock::ProcessClock::new(Duration::from_secs(1));
         let vitals = Arc::new(crate::vitals::Vitals::new(clock, (8, 2), (1, 1)));
         let claim = |millis| {
             let whole = Duration::from_millis(millis);

@@ -20,7 +20,7 @@ mod work;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use crate::clock::{ProcessClock, Stamp};
+use crate::platform::clock::{ProcessClock, Stamp};
 
 pub use self::busy::BusyTime;
 pub use self::cgroup::CgroupVitals;

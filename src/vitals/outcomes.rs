@@ -162,7 +162,7 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
+    use crate::platform::clock;
 
     #[test]
     fn an_error_says_how_a_prediction_ended() {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{AtomicStamp, Streak};
-use crate::clock::Stamp;
+use crate::platform::clock::Stamp;
 
 /// What the last trial of the model said.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::Vitals;
-use crate::clock::Stamp;
+use crate::platform::clock::Stamp;
 
 /// What the prediction lane has admitted and not done.
 #[derive(Debug, Default)]
@@ -219,7 +219,7 @@ fn nanos(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ProcessClock;
+    use crate::platform::clock::ProcessClock;
 
     fn vitals() -> Arc<Vitals> {
         let clock = ProcessClock::new(Duration::from_secs(1));

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lanekeeper::clock;
-use lanekeeper::sys;
+use lanekeeper::platform::clock;
+use lanekeeper::platform::sys;
 
 // A path each, so that the bench, which finds this file by its path, finds those too.
 #[path = "attacks/bulk.rs"]

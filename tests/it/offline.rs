@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use lanekeeper::model::estimator::{ALGORITHMS, Probabilities, Task};
+use lanekeeper::models::estimator::{ALGORITHMS, Probabilities, Task};
 
 use crate::support::{Connection, Response, Server};
 use crate::train::{Folder, IRIS, run, stderr, stdout, train};

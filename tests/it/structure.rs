@@ -28,14 +28,50 @@ fn module(path: &Path) -> String {
         .to_owned()
 }
 
+/// The rooms of the house, in the order of a request.
+const ROOMS: [&str; 17] = [
+    "commands",
+    "server",
+    "http",
+    "serving",
+    "protocol",
+    "job",
+    "health",
+    "lanes",
+    "train",
+    "drill",
+    "models",
+    "logging",
+    "lifecycle",
+    "config",
+    "vitals",
+    "error",
+    "platform",
+];
+
+/// The modules of `lib.rs`, in its order.
+fn modules() -> Vec<String> {
+    let lib = fs::read_to_string(format!("{SRC}/lib.rs")).unwrap();
+    lib.lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_house_has_these_rooms_in_this_order_and_no_others() {
+    assert_eq!(modules(), ROOMS);
+    for entry in fs::read_dir(SRC).unwrap() {
+        let name = module(&entry.unwrap().path());
+        let is_root = ["lib", "main", "build"].contains(&name.as_str());
+        assert!(is_root || ROOMS.contains(&name.as_str()), "src/{name}");
+    }
+}
+
 #[test]
 fn uses_point_only_down_the_list_of_modules() {
-    let lib = fs::read_to_string(format!("{SRC}/lib.rs")).unwrap();
-    let order: Vec<&str> = lib
-        .lines()
-        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
-        .collect();
-    let place = |name: &str| order.iter().position(|module| *module == name);
+    let order = modules();
+    let place = |name: &str| order.iter().position(|module| module == name);
     let mut checked = 0;
     for path in sources(Path::new(SRC)) {
         let name = module(&path);

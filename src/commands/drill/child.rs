@@ -16,9 +16,9 @@ use std::time::Duration;
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::clock;
 use crate::config::{PARENT, drill_parent};
-use crate::sys;
+use crate::platform::clock;
+use crate::platform::sys;
 
 /// Longest wait for the listeners; the model is loaded after that.
 const START_TIMEOUT: Duration = Duration::from_secs(30);

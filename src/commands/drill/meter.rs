@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::clock;
 use crate::drill::findings::Cores;
-use crate::sys;
+use crate::platform::clock;
+use crate::platform::sys;
 
 /// Measures from its making on.
 #[derive(Debug)]

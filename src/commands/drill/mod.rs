@@ -28,18 +28,18 @@ use self::child::Nursery;
 use self::progress::Progress;
 use self::stage::{Plan, Stage, Turn};
 use self::subject::{Body, Subject};
-use crate::cgroup::Cgroup;
-use crate::clock;
 use crate::commands::output;
 use crate::config::{DrillArgs, DrillConfig, Drilled, Resources};
 use crate::drill::findings::{Asked, Contender, Findings, Machine, Method};
 use crate::drill::measure::Tally;
 use crate::drill::{html, json, text};
 use crate::error::StartError;
-use crate::model::ModelSource;
-use crate::panic;
+use crate::models::ModelSource;
+use crate::platform::cgroup::Cgroup;
+use crate::platform::clock;
+use crate::platform::panic;
+use crate::platform::sys;
 use crate::server::loader;
-use crate::sys;
 
 pub use self::child::end_with_drill;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::clock;
+use crate::platform::clock;
 
 /// What is done, and what is being done.
 #[derive(Debug, Default)]

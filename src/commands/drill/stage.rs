@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use super::meter::Meter;
 use super::progress::Progress;
-use crate::client::Client;
-use crate::clock;
 use crate::drill::findings::{Cores, OFFERED_ENOUGH, Phase, Probes, SHARE_PLAUSIBLE};
 use crate::drill::load::{CONNECTIONS_MAX, ClosedLoop, OpenLoop, Prober, Target};
 use crate::drill::measure::Tally;
 use crate::drill::report::rate;
-use crate::sys;
+use crate::platform::client::Client;
+use crate::platform::clock;
+use crate::platform::sys;
 
 /// Probes in a phase, so that its p99 is no guess, as far as the interval's bounds allow.
 const PROBES_WANTED: u32 = 1_100;

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::child::{Nursery, Started};
-use crate::client::{Client, Request};
-use crate::clock;
 use crate::config::{DrillConfig, Drilled, Place};
 use crate::drill::load::Target;
 use crate::error::StartError;
-use crate::model::{Model, ModelSource};
-use crate::sys;
+use crate::models::{Model, ModelSource};
+use crate::platform::client::{Client, Request};
+use crate::platform::clock;
+use crate::platform::sys;
 
 /// The most of a request body; a server's own limit is less, unless it was raised.
 const BODY_BYTES_MAX: u64 = 64 << 20;
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn the_body_is_the_models_own_row_unless_one_is_given() {
-        let model = crate::model::default::load().unwrap();
+        let model = crate::models::default::load().unwrap();
         let (bytes, content_type, _) = trial(&model);
         let body: Value = serde_json::from_slice(&bytes).unwrap();
         let row: Vec<f64> = serde_json::from_value(body["instances"][0].clone()).unwrap();

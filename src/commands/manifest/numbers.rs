@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::http::input::NARROW_BYTES;
 use crate::http::listener::STACK_BYTES;
+use crate::http::reader::NARROW_BYTES;
 use crate::http::socket::KERNEL_BUFFER_BYTES;
 use crate::lifecycle::{GRACE_IF_ASKED, LAST_ANSWERS};
 

@@ -6,11 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 
 use super::numbers::MODEL_FILE_ASSUMED;
-use crate::address::Address;
 use crate::config::{Config, GivenOption, GivenServeArgs, ProbeListen, Resources};
 use crate::error::StartError;
 use crate::lifecycle::GRACE_IF_ASKED;
-use crate::model::default;
+use crate::models::default;
+use crate::platform::address::Address;
 
 /// Where the model volume is mounted if the model's path names no directory that a pod could have.
 const MODEL_DIRECTORY: &str = "/models";

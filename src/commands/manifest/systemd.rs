@@ -8,9 +8,9 @@ use std::time::Duration;
 use humantime::format_duration;
 
 use super::numbers::PodNumbers;
-use crate::address::Address;
 use crate::config::{Config, GivenOption, ProbeListen, Resources, SystemdArgs, SystemdUnit};
 use crate::error::StartError;
+use crate::platform::address::Address;
 
 /// Descriptors beside connections: standard streams, listeners, pipes, model files, and some to spare.
 const OTHER_DESCRIPTORS: usize = 64;

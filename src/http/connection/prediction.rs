@@ -3,21 +3,21 @@
 use std::time::Instant;
 
 use super::{After, Asked, Connection};
-use crate::admission::{self, Ask};
-use crate::budget::Charge;
-use crate::clock;
 use crate::config::FairBy;
 use crate::error::{Code, RequestError};
-use crate::http::answer::Answer;
 use crate::http::body::BodyDecoder;
 use crate::http::client_watch::ClientWatch;
 use crate::http::exchange;
-use crate::http::head::{Framing, Head};
-use crate::http::input::{BodyFailure, End};
+use crate::http::reader::{BodyFailure, End};
+use crate::http::request_head::{Framing, Head};
+use crate::http::response::Answer;
 use crate::http::trace;
-use crate::job::{Body, Ticket};
+use crate::job::Body;
+use crate::lanes::admission::{self, Ask, Ticket};
+use crate::lanes::memory_budget::Charge;
 use crate::logging::Prediction;
-use crate::route;
+use crate::platform::clock;
+use crate::protocol::routes;
 use crate::vitals::{Outcome, Owed, Phase};
 
 impl Connection<'_> {
@@ -37,7 +37,7 @@ impl Connection<'_> {
         if http.context.vitals.phase() >= Phase::Finishing {
             return self.answer_refused(asked, &admission::draining(), arrived);
         }
-        let dialect = route::dialect(
+        let dialect = routes::dialect(
             asked.head.content_type.as_deref(),
             asked.head.accept.as_deref(),
         );
@@ -164,7 +164,7 @@ impl Connection<'_> {
         let http = &self.listener.http;
         let context = &http.context;
         let head = &asked.head;
-        route::check_media_type(
+        routes::check_media_type(
             head.content_type.as_deref(),
             head.content_encoding.as_deref(),
         )

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use lanekeeper::client::{Client, ClientError, Request};
-use lanekeeper::clock;
+use lanekeeper::platform::client::{Client, ClientError, Request};
+use lanekeeper::platform::clock;
 
 use super::traffic::Traffic;
 use super::{Scene, affordable, crowd};
@@ -156,7 +156,7 @@ fn bodies(scene: &Scene, bodies: &[String]) -> io::Result<()> {
             // Whatever comes of it; the scene's end is the deadline.
             let failed = client.send(request, scene.ends).is_err();
             if failed && clock::instant() < scene.ends {
-                lanekeeper::sys::sleep(super::flood::BACK_OFF);
+                lanekeeper::platform::sys::sleep(super::flood::BACK_OFF);
             }
         }
     })

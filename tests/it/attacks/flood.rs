@@ -4,9 +4,9 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lanekeeper::client::{Client, ClientError, Request};
-use lanekeeper::clock;
-use lanekeeper::sys;
+use lanekeeper::platform::client::{Client, ClientError, Request};
+use lanekeeper::platform::clock;
+use lanekeeper::platform::sys;
 
 use super::traffic::{Traffic, connect};
 use super::{PREDICTION, Scene, crowd, predict_request};

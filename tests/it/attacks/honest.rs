@@ -8,9 +8,9 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use lanekeeper::client::{Client, ClientError, Request};
-use lanekeeper::clock;
-use lanekeeper::sys;
+use lanekeeper::platform::client::{Client, ClientError, Request};
+use lanekeeper::platform::clock;
+use lanekeeper::platform::sys;
 
 use super::PREDICTION;
 

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lanekeeper::clock;
 use lanekeeper::drill::load::{Prober, Target};
 use lanekeeper::drill::measure::Tally;
 use lanekeeper::drill::report::{millis, outcomes};
-use lanekeeper::sys;
+use lanekeeper::platform::clock;
+use lanekeeper::platform::sys;
 
 use super::{Attack, Honest, Scene, Served, Usage};
 

@@ -18,10 +18,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lanekeeper::fault::{Faults, Role};
-use lanekeeper::model::{
+use lanekeeper::models::{
     Expected, LoadError, Model, ModelSource, Output, PredictError, Rows, Schema, Trial,
 };
+use lanekeeper::platform::fault::{Faults, Role};
 
 /// What the model does with a row, by the row's first value.
 pub mod action {

@@ -283,7 +283,7 @@ impl Row {
 /// Calls `body` and makes text of its panic.
 fn guarded<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(body))
-        .map_err(|payload| lanekeeper::panic::panic_message(payload.as_ref()))
+        .map_err(|payload| lanekeeper::platform::panic::panic_message(payload.as_ref()))
 }
 
 /// Runs rows, some at a time, and returns their reports in the rows' order.

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use lanekeeper::client::Client;
 use lanekeeper::drill::load::Target;
+use lanekeeper::platform::client::Client;
 
 /// From one probe of an endpoint to the next, if it has its answer.
 const INTERVAL: Duration = Duration::from_millis(20);

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lanekeeper::clock::{ProcessClock, Stamp};
-use lanekeeper::health::{self, Limits, Snapshot};
-use lanekeeper::job::ProbeKind;
+use lanekeeper::health::{self, Limits, ProbeKind, Snapshot};
+use lanekeeper::platform::clock::{ProcessClock, Stamp};
 use lanekeeper::vitals::Vitals;
 
 use super::matrix::Report;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use lanekeeper::client::{Client, Request};
+use lanekeeper::platform::client::{Client, Request};
 use rustix::process::{Pid, Resource, Rlimit};
 
 use super::prober::Prober;

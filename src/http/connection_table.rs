@@ -1,0 +1,580 @@
+//! The open connections of one listener, each with what it is doing and since when.
+//!
+//! The connection's own thread writes its state; whoever needs room, or ends the server, closes
+//! others through the shared socket (never through a number that may have been given away again).
+//! The lock is held for a look at the table and never across a system call.
+
+use std::net::{IpAddr, Ipv6Addr, Shutdown};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+
+use crate::platform::clock;
+use crate::platform::sys;
+
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum State {
+    /// Waiting for the first byte of a request.
+    Idle = 0,
+    /// Answered, and held back from its next request by the listener's pace.
+    Paced = 1,
+    /// Answered and about to be closed; what its client still sends is discarded.
+    Lingering = 2,
+    /// Held back by the listener's pace with its answer ready: told to make room, its client has that
+    /// at once, and is closed then.
+    Held = 3,
+    /// Reading a request.
+    Reading = 4,
+    /// Owing its client a prediction, or asking for one.
+    Owing = 5,
+    /// Owing its client another answer, which will not be long.
+    Answering = 6,
+    /// Writing an answer.
+    Writing = 7,
+    /// Told to close by somebody else.
+    Closing = 8,
+    /// No connection is there.
+    Vacant = 9,
+}
+
+impl State {
+    fn of(packed: u64) -> Self {
+        match packed >> STATE_SHIFT {
+            0 => State::Idle,
+            1 => State::Paced,
+            2 => State::Lingering,
+            3 => State::Held,
+            4 => State::Reading,
+            5 => State::Owing,
+            6 => State::Answering,
+            7 => State::Writing,
+            8 => State::Closing,
+            _ => State::Vacant,
+        }
+    }
+}
+
+const STATE_SHIFT: u32 = 60;
+const MILLIS_MASK: u64 = (1 << STATE_SHIFT) - 1;
+
+/// A round trip across the world: how long a connection is left alone that does not take its answer,
+/// or whose request may still be on its way while the server ends.
+const ROUND_TRIP_MILLIS: u64 = 250;
+
+/// Connections that may turn out to be busy after all before a search for room is given up.
+const TRIES: usize = 16;
+
+/// What an attempt to make room came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Eviction {
+    /// A connection was closed.
+    Done,
+    /// Some are about to have their answer or to end, or have only just begun to be idle or slow.
+    Soon,
+    /// All of them are owed a prediction.
+    Nobody,
+}
+
+/// A connection's claim on its place, the weakest first to go; equal ones go by the number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    /// Longest without write progress, in milliseconds.
+    Unwritten(u64),
+    /// Furthest behind its deadline, in thousandths of the time it has, from 0.
+    Late(u64),
+    /// Held back by the pace, or about to be closed anyway, for so many milliseconds.
+    HeldBack(u64),
+    /// Idle for so many milliseconds.
+    Idle(u64),
+}
+
+fn millis_since(origin: Instant) -> u64 {
+    let since = clock::instant().saturating_duration_since(origin);
+    millis(since) & MILLIS_MASK
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What one connection is doing. Those of a table lie side by side, so that a look at a thousand of
+/// them is a matter of microseconds.
+#[derive(Debug)]
+struct Slot {
+    /// State in the upper bits, milliseconds since the table was made in the others.
+    state: AtomicU64,
+    /// Milliseconds that reading may take, from the moment the state was entered.
+    allowed: AtomicU64,
+    /// Thousandths of what is being read that have come.
+    progress: AtomicU64,
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// The socket; its own thread alone reads and writes, others may only shut it down.
+    pub(crate) socket: Socket,
+    peer: Option<IpAddr>,
+    origin: Instant,
+    slots: Arc<[Slot]>,
+    index: usize,
+}
+
+impl Entry {
+    /// The client's network; `None` over a Unix socket.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
+    fn slot(&self) -> &Slot {
+        &self.slots[self.index]
+    }
+
+    fn pack(&self, state: State) -> u64 {
+        ((state as u64) << STATE_SHIFT) | millis_since(self.origin)
+    }
+
+    /// Moves to `state`, unless somebody has told the connection to close.
+    ///
+    /// Returns whether the connection may go on.
+    pub(crate) fn enter(&self, state: State) -> bool {
+        let next = self.pack(state);
+        let closing = (State::Closing as u64) << STATE_SHIFT;
+        let update = |now: u64| (now < closing).then_some(next);
+        self.slot()
+            .state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, update)
+            .is_ok()
+    }
+
+    /// Moves to [`State::Reading`], which may take `allowed`, as [`enter`](Self::enter) does.
+    pub(crate) fn enter_reading(&self, allowed: Duration) -> bool {
+        let slot = self.slot();
+        slot.allowed
+            .store(millis(allowed).max(1), Ordering::Relaxed);
+        slot.progress.store(0, Ordering::Relaxed);
+        self.enter(State::Reading)
+    }
+
+    /// Notes that `come` of `expected` bytes have been read.
+    pub(crate) fn note_read(&self, come: u64, expected: u64) {
+        let share = come.saturating_mul(1000) / expected.max(1);
+        self.slot().progress.store(share, Ordering::Relaxed);
+    }
+
+    /// Whether the connection is in this state.
+    pub(crate) fn is(&self, state: State) -> bool {
+        State::of(self.slot().state.load(Ordering::Acquire)) == state
+    }
+
+    /// Closes the connection if its state is still `seen`, and no request has arrived on an idle one
+    /// that its thread has not seen yet. One that is held back with its answer has its thread give that
+    /// at once, and close.
+    fn close(&self, seen: u64) -> bool {
+        let (end, next) = match State::of(seen) {
+            State::Idle if sys::has_input(&self.socket) => return false,
+            State::Held => (Shutdown::Read, State::Answering),
+            _ => (Shutdown::Both, State::Closing),
+        };
+        let closing = self.pack(next);
+        let closed = self
+            .slot()
+            .state
+            .compare_exchange(seen, closing, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok();
+        if closed {
+            // Its thread sees the end of the stream; a client that has gone already is no error.
+            let _ = self.socket.shutdown(end);
+        }
+        closed
+    }
+}
+
+/// The network a client counts by: its address, or the first 64 bits of an IPv6 address, since
+/// whoever has one has them all.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address => address,
+    }
+}
+
+/// The open connections of one listener.
+#[derive(Debug)]
+pub(crate) struct Table {
+    origin: Instant,
+    /// How long a connection is left alone before it counts as idle, or as slow to send: its request
+    /// is probably on its way. In milliseconds.
+    young: u64,
+    slots: Arc<[Slot]>,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Debug)]
+struct Entries {
+    /// By slot.
+    open: Vec<Option<Arc<Entry>>>,
+    vacant: Vec<usize>,
+}
+
+/// A connection's place in the table; leaving it is dropping this, however its thread ends.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) entry: Arc<Entry>,
+    table: &'a Table,
+    open: &'a AtomicUsize,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let index = self.entry.index;
+        let vacant = self.entry.pack(State::Vacant);
+        self.entry.slot().state.store(vacant, Ordering::Release);
+        let mut entries = self.table.lock();
+        entries.open[index] = None;
+        entries.vacant.push(index);
+        drop(entries);
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Table {
+    /// Makes a table for at most `capacity` connections, each left alone for its first `young`.
+    pub(crate) fn new(capacity: usize, young: Duration) -> Self {
+        let slot = |_| Slot {
+            state: AtomicU64::new((State::Vacant as u64) << STATE_SHIFT),
+            allowed: AtomicU64::new(0),
+            progress: AtomicU64::new(0),
+        };
+        Table {
+            origin: clock::instant(),
+            young: millis(young),
+            slots: (0..capacity).map(slot).collect(),
+            entries: Mutex::new(Entries {
+                open: vec![None; capacity],
+                vacant: (0..capacity).rev().collect(),
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        // Nothing that is done under the lock panics halfway.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a new connection its place, which `open` counts; hands the socket back where there is
+    /// none.
+    pub(crate) fn enter<'a>(
+        &'a self,
+        socket: Socket,
+        peer: Option<IpAddr>,
+        open: &'a AtomicUsize,
+    ) -> Result<Place<'a>, Socket> {
+        let Some(index) = self.lock().vacant.pop() else {
+            return Err(socket);
+        };
+        let entry = Arc::new(Entry {
+            socket,
+            peer,
+            origin: self.origin,
+            slots: Arc::clone(&self.slots),
+            index,
+        });
+        let idle = entry.pack(State::Idle);
+        entry.slot().state.store(idle, Ordering::Release);
+        self.lock().open[index] = Some(Arc::clone(&entry));
+        open.fetch_add(1, Ordering::Relaxed);
+        Ok(Place {
+            entry,
+            table: self,
+            open,
+        })
+    }
+
+    /// Closes one connection in favour of another: the one idle longest; where none is idle, one
+    /// that is held back anyway, then the slowest reader against its deadline, then the one longest
+    /// without write progress. Never one that is owed an answer.
+    ///
+    /// `threads` is the number of threads that serve connections: where it is larger than the table,
+    /// some are between two.
+    pub(crate) fn make_room(&self, threads: usize) -> Eviction {
+        let open = self.slots.len() - self.lock().vacant.len();
+        match self.evict(|| self.weakest(0..self.slots.len())) {
+            Eviction::Nobody if open < threads => Eviction::Soon,
+            eviction => eviction,
+        }
+    }
+
+    /// Number of open connections from a client's network.
+    pub(crate) fn count(&self, peer: IpAddr) -> usize {
+        self.of(peer).len()
+    }
+
+    /// Makes room as [`make_room`](Self::make_room) does, among a client's own connections.
+    pub(crate) fn make_room_of(&self, peer: IpAddr) -> Eviction {
+        self.evict(|| self.weakest(self.of(peer)))
+    }
+
+    /// The slots of a client's own connections.
+    fn of(&self, peer: IpAddr) -> Vec<usize> {
+        let entries = self.lock();
+        let open = entries.open.iter().flatten();
+        open.filter(|entry| entry.peer == Some(peer))
+            .map(|entry| entry.index)
+            .collect()
+    }
+
+    fn evict(&self, weakest: impl Fn() -> Result<(u64, usize), Eviction>) -> Eviction {
+        for _ in 0..TRIES {
+            let (seen, index) = match weakest() {
+                Ok(found) => found,
+                Err(eviction) => return eviction,
+            };
+            let entry = self.lock().open[index].clone();
+            if entry.is_some_and(|entry| entry.close(seen)) {
+                return Eviction::Done;
+            }
+        }
+        Eviction::Soon
+    }
+
+    /// Finds who is the first to go among those in `slots`, with the state it was seen in.
+    fn weakest(&self, slots: impl IntoIterator<Item = usize>) -> Result<(u64, usize), Eviction> {
+        let now = millis_since(self.origin);
+        let mut best: Option<(Claim, u64, usize)> = None;
+        let mut otherwise = Eviction::Nobody;
+        for index in slots {
+            let slot = &self.slots[index];
+            let seen = slot.state.load(Ordering::Acquire);
+            match self.claim(slot, seen, now) {
+                Ok(claim) if best.is_none_or(|(other, ..)| claim > other) => {
+                    best = Some((claim, seen, index));
+                }
+                Ok(_) | Err(Eviction::Nobody) => {}
+                Err(soon) => otherwise = soon,
+            }
+        }
+        best.map(|(_, seen, index)| (seen, index)).ok_or(otherwise)
+    }
+
+    /// What is to be said for a connection at `now`, if it may be closed; and whether it soon may.
+    fn claim(&self, slot: &Slot, seen: u64, now: u64) -> Result<Claim, Eviction> {
+        let age = now.saturating_sub(seen & MILLIS_MASK);
+        let from = |age_min: u64, claim: Claim| {
+            if age >= age_min {
+                Ok(claim)
+            } else {
+                Err(Eviction::Soon)
+            }
+        };
+        match State::of(seen) {
+            State::Idle => from(self.young, Claim::Idle(age)),
+            State::Paced | State::Lingering | State::Held => Ok(Claim::HeldBack(age)),
+            State::Reading => {
+                let spent = age.saturating_mul(1000) / slot.allowed.load(Ordering::Relaxed).max(1);
+                let behind = spent.saturating_sub(slot.progress.load(Ordering::Relaxed));
+                from(self.young, Claim::Late(behind))
+            }
+            State::Writing => from(ROUND_TRIP_MILLIS, Claim::Unwritten(age)),
+            State::Owing | State::Vacant => Err(Eviction::Nobody),
+            State::Answering | State::Closing => Err(Eviction::Soon),
+        }
+    }
+
+    /// Closes every connection that has been idle for a round trip, or only lingers, and has those
+    /// answered that are held back. Whoever ends the server calls it again and again.
+    pub(crate) fn close_idle(&self) {
+        self.close_idle_at(millis_since(self.origin));
+    }
+
+    fn close_idle_at(&self, now: u64) {
+        let entries: Vec<Arc<Entry>> = self.lock().open.iter().flatten().cloned().collect();
+        for entry in entries {
+            let seen = entry.slot().state.load(Ordering::Acquire);
+            let closes = match State::of(seen) {
+                State::Idle => now.saturating_sub(seen & MILLIS_MASK) >= ROUND_TRIP_MILLIS,
+                State::Paced | State::Lingering | State::Held => true,
+                _ => false,
+            };
+            if closes {
+                entry.close(seen);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    fn pair(listener: &TcpListener) -> (TcpStream, Socket) {
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0.into())
+    }
+
+    /// A table whose connections look `age` older than they are.
+    fn aged(age: Duration) -> Table {
+        Table {
+            origin: clock::instant().checked_sub(age).unwrap(),
+            ..Table::new(16, Duration::from_millis(50))
+        }
+    }
+
+    fn since(entry: &Entry, state: State, age: u64) {
+        let now = millis_since(entry.origin);
+        entry.slot().state.store(
+            ((state as u64) << STATE_SHIFT) | (now - age),
+            Ordering::Release,
+        );
+    }
+
+    #[test]
+    fn who_is_least_in_need_of_its_connection_goes_first_and_none_that_is_owed_an_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let table = aged(Duration::from_secs(100));
+        let open = AtomicUsize::new(0);
+        #[rustfmt::skip]
+        let connections = [
+            ("idle longest", State::Idle, 70_000),
+            ("idle", State::Idle, 60_000),
+            ("held back", State::Paced, 500),
+            ("a head at one byte a second", State::Reading, 5_000),
+            ("an upload that is ahead of its deadline", State::Reading, 9_000),
+            ("an answer not taken for long", State::Writing, 9_000),
+            ("an answer not taken", State::Writing, 300),
+            ("owed an answer", State::Owing, 90_000),
+            ("only just come", State::Idle, 1),
+            ("an answer being taken", State::Writing, 10),
+        ];
+        let mut places = Vec::new();
+        for (name, state, age) in connections {
+            let (client, socket) = pair(&listener);
+            let place = table.enter(socket, None, &open).unwrap();
+            assert!(place.entry.enter_reading(Duration::from_secs(10)));
+            if name.starts_with("an upload") {
+                place.entry.note_read(80, 100);
+            }
+            since(&place.entry, state, age);
+            places.push((name, client, place));
+        }
+        let mut order = Vec::new();
+        let last = loop {
+            match table.make_room(0) {
+                Eviction::Done => {
+                    let gone = places.iter().position(|(_, _, place)| {
+                        State::of(place.entry.slot().state.load(Ordering::Acquire))
+                            == State::Closing
+                    });
+                    let (name, mut client, place) = places.remove(gone.unwrap());
+                    assert_eq!(client.read(&mut [0]).unwrap(), 0, "{name}");
+                    assert!(!place.entry.enter(State::Reading), "{name}: told to close");
+                    order.push(name);
+                }
+                end => break end,
+            }
+        };
+        assert_eq!(order, connections.map(|(name, ..)| name)[..7]);
+        assert_eq!(last, Eviction::Soon, "two may become idle or slow");
+        places.retain(|(name, ..)| *name == "owed an answer");
+        assert_eq!(table.make_room(1), Eviction::Nobody);
+        assert_eq!(
+            table.make_room(2),
+            Eviction::Soon,
+            "a thread is between two"
+        );
+        drop(places);
+        assert_eq!(open.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn who_is_held_back_with_an_answer_makes_room_by_giving_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let table = aged(Duration::from_secs(100));
+        let open = AtomicUsize::new(0);
+        let (_client, socket) = pair(&listener);
+        let place = table.enter(socket, None, &open).unwrap();
+        assert!(place.entry.enter(State::Held));
+        assert_eq!(table.make_room(1), Eviction::Done);
+        let seen = sys::peer(&place.entry.socket, Duration::from_secs(5));
+        assert_eq!(seen, sys::Peer::Finished, "it is woken");
+        assert!(!place.entry.is(State::Held));
+        assert_eq!(table.make_room(1), Eviction::Soon, "it is not asked twice");
+        assert!(place.entry.enter(State::Writing));
+        assert_eq!((&place.entry.socket).write(b"503").unwrap(), 3);
+    }
+
+    #[test]
+    fn an_idle_connection_whose_request_has_arrived_is_not_idle() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let table = aged(Duration::from_secs(100));
+        let open = AtomicUsize::new(0);
+        let (mut client, socket) = pair(&listener);
+        let place = table.enter(socket, None, &open).unwrap();
+        since(&place.entry, State::Idle, 60_000);
+        client.write_all(b"GET").unwrap();
+        let arrived = clock::instant() + Duration::from_secs(5);
+        sys::wait_readable(
+            &[std::os::fd::AsFd::as_fd(&place.entry.socket)],
+            Some(arrived),
+        )
+        .unwrap();
+        assert_eq!(table.make_room(1), Eviction::Soon);
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(
+            table.make_room(1),
+            Eviction::Soon,
+            "nor if its client half-closes"
+        );
+        drop(place);
+    }
+
+    #[test]
+    fn closing_the_idle_leaves_alone_whose_request_may_be_on_its_way() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let table = aged(Duration::from_secs(100));
+        let open = AtomicUsize::new(0);
+        let (_clients, places): (Vec<_>, Vec<_>) = (0..2)
+            .map(|_| {
+                let (client, socket) = pair(&listener);
+                (client, table.enter(socket, None, &open).unwrap())
+            })
+            .unzip();
+        let now = millis_since(table.origin);
+        since(&places[1].entry, State::Idle, 60_000);
+        table.close_idle_at(now);
+        assert!(places[0].entry.enter(State::Reading));
+        assert!(!places[1].entry.enter(State::Reading));
+    }
+
+    #[test]
+    fn connections_are_counted_and_closed_by_their_network() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let table = aged(Duration::from_secs(100));
+        let open = AtomicUsize::new(0);
+        let [one, two]: [IpAddr; 2] = ["10.0.0.1", "2001:db8::"].map(|text| text.parse().unwrap());
+        let (_clients, places): (Vec<_>, Vec<_>) = [one, one, two]
+            .into_iter()
+            .map(|peer| {
+                let (client, socket) = pair(&listener);
+                (client, table.enter(socket, Some(peer), &open).unwrap())
+            })
+            .unzip();
+        for place in &places {
+            since(&place.entry, State::Idle, 60_000);
+        }
+        assert_eq!((table.count(one), table.count(two)), (2, 1));
+        assert_eq!(table.make_room_of(two), Eviction::Done);
+        assert!(places[0].entry.enter(State::Idle) && places[1].entry.enter(State::Idle));
+        assert!(!places[2].entry.enter(State::Idle));
+        let same = |a: &str, b: &str| network(a.parse().unwrap()) == network(b.parse().unwrap());
+        assert!(same("2001:db8::1", "2001:db8::ffff:1"));
+        assert!(!same("2001:db8::1", "2001:db8:0:1::1"));
+        assert!(same("::ffff:10.0.0.1", "10.0.0.1") && !same("10.0.0.1", "10.0.0.2"));
+    }
+}

@@ -1,0 +1,217 @@
+//! How a full listener makes room: on the reserved thread, which closes the connection that can best
+//! be spared in favour of each new one, and refuses where there is none.
+//!
+//! Full is a listener whose connection threads are all taken, be it at its cap, for want of threads,
+//! or of descriptors, of which the main listener leaves some to the probe listener.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Accepted, BACK_OFF, Listener};
+use crate::http::connection_table::{Eviction, Table};
+use crate::lanes::cpu_priority::{Priority, Work};
+use crate::platform::clock;
+use crate::platform::fault::Role;
+use crate::platform::sys::{self, Wait};
+use crate::protocol::routes::ListenerKind;
+
+/// How long a new connection waits at the cap for another to become idle or to end.
+const ROOM_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Descriptors opened after the listeners, or for a moment: pipes, model files, connections on
+/// their way in or out.
+const SPARE_DESCRIPTORS: usize = 16;
+
+/// How many connections are closed at a time: one, and more while they are wanted in a row, so that
+/// a burst of new ones is not let in one by one.
+#[derive(Debug, Default)]
+struct Batch {
+    size: usize,
+    last: Option<Instant>,
+}
+
+impl Batch {
+    /// As many threads as may wait for connections; more would end.
+    const SIZE_MAX: usize = super::SPARE_MAX;
+
+    /// What counts as in a row.
+    const GAP: Duration = Duration::from_millis(5);
+
+    fn size(&mut self, now: Instant) -> usize {
+        let in_a_row = self
+            .last
+            .is_some_and(|last| now.saturating_duration_since(last) < Self::GAP);
+        self.last = Some(now);
+        self.size = if in_a_row {
+            (self.size * 2).min(Self::SIZE_MAX)
+        } else {
+            1
+        };
+        self.size
+    }
+}
+
+impl Listener {
+    /// What the reserved thread does: while every connection thread is taken,
+    /// it closes the connection that can best be spared in favour of each new one, and refuses where
+    /// there is none.
+    pub fn make_room(self: &Arc<Self>) {
+        *self.reserved() = Some(thread::current());
+        let context = &self.shared.http.context;
+        let mut priority = Priority::new(context.config.yielding, Work::Responding);
+        let stop: BorrowedFd<'_> = self.stop.as_fd();
+        let mut trying_since = None;
+        let mut batch = Batch::default();
+        loop {
+            context.faults.turn(Role::Reserve);
+            if !self.accepting.load(Ordering::Acquire) {
+                // Not yet, and it will be looked to; or not any more, and it ends with the process.
+                thread::park();
+                continue;
+            }
+            if !self.is_full() {
+                trying_since = None;
+                self.shared.crowded.store(false, Ordering::Release);
+                if self.waiting.load(Ordering::Acquire) == 0 {
+                    // Two that took connections at once may each have relied on the other.
+                    self.replenish_or_starve(self.spare.0);
+                    if self.is_full() {
+                        continue;
+                    }
+                }
+                thread::park();
+                continue;
+            }
+            priority.adapt(context.vitals.predict.service_time());
+            match sys::wait_readable(&[stop, self.socket.as_fd()], None) {
+                Ok(Wait::Ready(0)) => continue,
+                Ok(_) if !self.is_full() => continue,
+                Ok(_) => {}
+                Err(error) => {
+                    self.back_off("wait for a connection", &error);
+                    continue;
+                }
+            }
+            let threads = self.threads.load(Ordering::Acquire);
+            match self.evict(&self.shared.table, threads) {
+                Eviction::Done => {
+                    trying_since = None;
+                    self.shared.crowded.store(false, Ordering::Release);
+                    let mut wait = self.shared.slot(&self.shared.pace.evictions);
+                    for _ in 1..batch.size(clock::instant()) {
+                        if self.evict(&self.shared.table, threads) != Eviction::Done {
+                            break;
+                        }
+                        wait = self.shared.slot(&self.shared.pace.evictions);
+                    }
+                    // Its thread wakes up and takes the connection that waits; if nobody is left to
+                    // wait for the next then, it says so.
+                    thread::park_timeout(BACK_OFF);
+                    sys::sleep(wait);
+                    continue;
+                }
+                Eviction::Soon => {
+                    let now = clock::instant();
+                    let since = *trying_since.get_or_insert(now);
+                    if now.saturating_duration_since(since) < ROOM_PATIENCE {
+                        // Where all are busy with requests, they take turns.
+                        self.shared.crowded.store(true, Ordering::Release);
+                        thread::park_timeout(ROOM_PATIENCE / 20);
+                        continue;
+                    }
+                }
+                Eviction::Nobody => {}
+            }
+            trying_since = None;
+            if let Accepted::Connection(socket, _) = self.accept() {
+                self.refuse(socket);
+            }
+        }
+    }
+
+    /// Whether one more connection of the main listener leaves descriptors to the probe listener.
+    ///
+    /// Where it does not, a connection has to go for it, and where none can be spared now, one soon.
+    /// The limit is read each time: an operator may lower it (prlimit(1)).
+    pub(super) fn leaves_descriptors(&self) -> bool {
+        if self.shared.kind == ListenerKind::Probe {
+            return true;
+        }
+        let limit = sys::descriptor_limit();
+        let limits = &self.shared.http.context.config.limits;
+        // The kernel gives the lowest free number: what was open before this socket is below it.
+        let others = usize::try_from(self.socket.as_raw_fd()).unwrap_or(0) + SPARE_DESCRIPTORS;
+        let reserve = limits.max_probe_connections.min(limit / 4) + others;
+        let waiting = self.waiting.load(Ordering::Acquire);
+        let open = self.threads.load(Ordering::Acquire).saturating_sub(waiting);
+        if open < limit.saturating_sub(reserve) {
+            return true;
+        }
+        let error = io::Error::other(format!(
+            "of {limit} descriptors all but a reserve are in use"
+        ));
+        self.complain("keep every connection", &error);
+        let deadline = clock::instant() + ROOM_PATIENCE;
+        loop {
+            match self.evict(&self.shared.table, 0) {
+                Eviction::Done => return true,
+                Eviction::Soon if clock::instant() < deadline => sys::sleep(ROOM_PATIENCE / 20),
+                Eviction::Soon | Eviction::Nobody => return false,
+            }
+        }
+    }
+
+    /// Whether a client may have one more connection; where it has as many as one may, one of its
+    /// own that can be spared is closed.
+    pub(super) fn has_room_for(&self, peer: Option<IpAddr>) -> bool {
+        let limits = &self.shared.http.context.config.limits;
+        let (Some(max), Some(peer), ListenerKind::Main) =
+            (limits.max_connections_per_address, peer, self.shared.kind)
+        else {
+            return true;
+        };
+        if self.shared.table.count(peer) < max {
+            return true;
+        }
+        let evicted = self.shared.table.make_room_of(peer) == Eviction::Done;
+        if evicted {
+            self.shared.clients().evicted.increment();
+        }
+        evicted
+    }
+
+    /// Makes room in `table`, and counts it.
+    pub(super) fn evict(&self, table: &Table, threads: usize) -> Eviction {
+        let eviction = table.make_room(threads);
+        if eviction == Eviction::Done {
+            self.shared.clients().evicted.increment();
+        }
+        eviction
+    }
+
+    /// Whether nobody waits for a connection, and nobody can be started to.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) == 0
+            && (self.threads.load(Ordering::Acquire) >= self.cap
+                || self.starved.load(Ordering::Acquire))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_wanted_in_a_row_are_let_in_by_fours_and_others_one_by_one() {
+        let start = clock::instant();
+        let mut batch = Batch::default();
+        let mut size = |millis: u64| batch.size(start + Duration::from_millis(millis));
+        assert_eq!([size(0), size(1), size(2), size(3)], [1, 2, 4, 4]);
+        assert_eq!([size(100), size(200), size(201)], [1, 1, 2]);
+    }
+}

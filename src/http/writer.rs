@@ -1,0 +1,79 @@
+//! What a client gets: bytes written to its socket, as long as it takes them.
+//!
+//! Runs on the connection's thread. What limits a write is progress, not its total: a slow client
+//! gets its answer whole, one that takes nothing for `--write-timeout` does not.
+
+use std::io::{self, IoSlice, Write};
+use std::time::Duration;
+
+use crate::http::connection_table::{Entry, State};
+use crate::platform::clock;
+use crate::platform::sys;
+
+/// How often a client that takes nothing is looked at: the kernel calls a socket writable only
+/// once a good part of its buffer is free, which a slow client may need long for.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// A socket that is written to within its deadline for progress.
+#[derive(Debug)]
+pub(crate) struct SocketWriter<'a> {
+    entry: &'a Entry,
+    /// How long the client may take nothing.
+    patience: Duration,
+}
+
+impl<'a> SocketWriter<'a> {
+    pub(crate) fn new(entry: &'a Entry, patience: Duration) -> Self {
+        SocketWriter { entry, patience }
+    }
+
+    /// Waits until the socket takes more.
+    fn wait_for_room(&self) -> io::Result<()> {
+        let mut unsent = sys::unsent_bytes(&self.entry.socket);
+        let mut progressed = clock::instant();
+        loop {
+            let idle = clock::instant().saturating_duration_since(progressed);
+            let left = self.patience.saturating_sub(idle);
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            if sys::wait_writable(&self.entry.socket, left.min(LOOK))? {
+                return Ok(());
+            }
+            let now_unsent = sys::unsent_bytes(&self.entry.socket);
+            if now_unsent < unsent {
+                progressed = clock::instant();
+                self.note_progress()?;
+            }
+            unsent = now_unsent;
+        }
+    }
+
+    /// Whoever looks for room sees since when a client has taken nothing.
+    fn note_progress(&self) -> io::Result<()> {
+        if self.entry.enter(State::Writing) {
+            return Ok(());
+        }
+        Err(io::ErrorKind::ConnectionAborted.into())
+    }
+}
+
+impl Write for SocketWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        loop {
+            match sys::send_now(&self.entry.socket, slices) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_for_room()?,
+                result => return result,
+            }
+            self.note_progress()?;
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+//! Fair shares of a contended lane: how far each client is ahead of its share.
+//!
+//! Pure but for atomics. Each client has a virtual clock (as in weighted fair queueing): admitted work
+//! moves it on by the time that work takes at the client's share, one of as many parts of the lane as
+//! clients are active. Whoever's clock is too far ahead has had more than its share. Memory is fixed:
+//! clients are known by a hash, and one that has been away for a while loses its slot to another.
+
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::platform::clock::Stamp;
+
+/// Clients that are told apart at a time.
+const SLOTS: usize = 1024;
+
+/// Slots in which a client may be found.
+const REACH: usize = 8;
+
+/// For how long a client counts as active after its last request.
+const ACTIVE: u64 = 10_000_000_000;
+
+/// The number of active clients is counted anew after this long.
+const RECOUNT: u64 = 100_000_000;
+
+/// Jobs that a client may be ahead of its share, so that nobody has to be evenly spaced.
+const AHEAD: u64 = 10;
+
+/// The part of its share that moves a client's clock on: who keeps to its share is not held up because
+/// of its own unevenness, and who does not gets little more than the others.
+const USED: f64 = 0.95;
+
+/// A client, by a hash of what it is known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client(u64);
+
+/// The clients of late, and how far each is ahead.
+#[derive(Debug)]
+pub(super) struct Shares {
+    hasher: RandomState,
+    slots: Box<[Slot]>,
+    active: AtomicU64,
+    counted_at: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// Whose slot it is; 0 is nobody's.
+    client: AtomicU64,
+    /// When it last asked, in process time.
+    asked_at: AtomicU64,
+    /// Its virtual clock, in process time.
+    clock: AtomicU64,
+}
+
+impl Shares {
+    pub(super) fn new() -> Self {
+        Shares {
+            hasher: RandomState::new(),
+            slots: (0..SLOTS).map(|_| Slot::default()).collect(),
+            active: AtomicU64::new(0),
+            counted_at: AtomicU64::new(0),
+        }
+    }
+
+    /// Whom a client is known as.
+    pub(super) fn client(&self, known_by: impl Hash) -> Client {
+        Client(self.hasher.hash_one(known_by).max(1))
+    }
+
+    /// Whether a client has had more than its share already, so that a job of so much work would have
+    /// to wait for the others'.
+    pub(super) fn is_ahead(&self, client: Client, now: Stamp, work: Duration, lane: usize) -> bool {
+        let step = self.step(now, work, lane);
+        let clock = self.slot(client, now.0).clock.load(Ordering::Relaxed);
+        clock > now.0.saturating_add(AHEAD * step)
+    }
+
+    /// Moves a client's clock on by a job that is admitted.
+    pub(super) fn charge(&self, client: Client, now: Stamp, work: Duration, lane: usize) {
+        let step = self.step(now, work, lane);
+        // Nobody is held up for longer than for twice what it may be ahead, however much it got while
+        // nobody else wanted it.
+        let most = now.0.saturating_add(2 * AHEAD * step);
+        let next = |clock: u64| Some((clock.max(now.0) + step).min(most));
+        let clock = &self.slot(client, now.0).clock;
+        // The closure always returns a value, so the update cannot fail.
+        let _ = clock.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+
+    /// Notes that a client asks, whatever becomes of it.
+    pub(super) fn note(&self, client: Client, now: Stamp) {
+        let slot = self.slot(client, now.0);
+        slot.asked_at.store(now.0, Ordering::Relaxed);
+    }
+
+    /// For how long a job of so much work takes up a client's share of a lane of so many workers, in
+    /// nanoseconds.
+    fn step(&self, now: Stamp, work: Duration, lane: usize) -> u64 {
+        let clients = self.active(now.0).max(1);
+        let nanos = work.as_nanos() as f64 * clients as f64 / lane.max(1) as f64;
+        // Saturating by the language's rules for casts; an hour is more than any clock is moved.
+        ((nanos * USED) as u64).min(3_600_000_000_000)
+    }
+
+    /// Number of active clients, by a count that is not much older than [`RECOUNT`].
+    fn active(&self, now: u64) -> u64 {
+        let counted_at = self.counted_at.load(Ordering::Relaxed);
+        let due = counted_at == 0 || now.saturating_sub(counted_at) >= RECOUNT;
+        let is_mine = due
+            && self
+                .counted_at
+                .compare_exchange(counted_at, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if is_mine {
+            let active = self.slots.iter().filter(|slot| slot.is_active(now)).count();
+            self.active.store(active as u64, Ordering::Relaxed);
+        }
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// The client's slot, or one that it may have. Where all in reach are others' who are active, it
+    /// shares the first.
+    fn slot(&self, client: Client, now: u64) -> &Slot {
+        let from = (client.0 % SLOTS as u64) as usize;
+        let reach = || (0..REACH).map(move |step| &self.slots[(from + step) % SLOTS]);
+        if let Some(own) = reach().find(|slot| slot.client.load(Ordering::Relaxed) == client.0) {
+            return own;
+        }
+        for slot in reach().filter(|slot| !slot.is_active(now)) {
+            let before = slot.client.load(Ordering::Relaxed);
+            let taken = slot.client.compare_exchange(
+                before,
+                client.0,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+            if taken.is_ok() {
+                slot.clock.store(now, Ordering::Relaxed);
+                slot.asked_at.store(now, Ordering::Relaxed);
+                return slot;
+            }
+        }
+        &self.slots[from]
+    }
+}
+
+impl Slot {
+    fn is_active(&self, now: u64) -> bool {
+        let asked_at = self.asked_at.load(Ordering::Relaxed);
+        asked_at != 0 && now.saturating_sub(asked_at) < ACTIVE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORK: Duration = Duration::from_millis(100);
+
+    fn at(millis: u64) -> Stamp {
+        Stamp(1_000_000 + millis * 1_000_000)
+    }
+
+    #[test]
+    fn who_asks_for_more_than_its_share_gets_ahead_and_who_does_not_never() {
+        let shares = Shares::new();
+        let (greedy, modest) = (shares.client("greedy"), shares.client("modest"));
+        shares.note(greedy, at(0));
+        shares.note(modest, at(0));
+        let mut ahead = false;
+        // One worker does ten jobs a second; each client's share is five.
+        for millis in (0..20_000).step_by(100) {
+            let now = at(millis);
+            shares.note(greedy, now);
+            shares.charge(greedy, now, WORK, 1);
+            if millis % 200 == 0 {
+                shares.note(modest, now);
+                assert!(!shares.is_ahead(modest, now, WORK, 1), "{millis}");
+                shares.charge(modest, now, WORK, 1);
+            }
+            ahead |= shares.is_ahead(greedy, now, WORK, 1);
+        }
+        assert!(ahead);
+        // The one debt that is left is bounded.
+        assert!(!shares.is_ahead(greedy, at(23_000), WORK, 1));
+    }
+
+    #[test]
+    fn a_client_alone_is_never_ahead_of_what_the_lane_can_do() {
+        let shares = Shares::new();
+        let only = shares.client("only");
+        for millis in (0..20_000).step_by(100) {
+            shares.note(only, at(millis));
+            assert!(!shares.is_ahead(only, at(millis), WORK, 1));
+            shares.charge(only, at(millis), WORK, 1);
+        }
+    }
+
+    #[test]
+    fn slots_are_given_on_when_their_clients_stay_away_and_shared_when_they_are_all_in_use() {
+        let shares = Shares::new();
+        for client in 0..5_000 {
+            shares.note(shares.client(client), at(client / 10));
+        }
+        let active = shares.active(at(600).0);
+        assert!(active > 900 && active <= SLOTS as u64, "{active}");
+        let late = shares.client("late");
+        shares.note(late, at(60_000));
+        assert_eq!(shares.active(at(60_000).0), 1);
+    }
+}

@@ -1,0 +1,238 @@
+use super::*;
+use crate::platform::clock::{self, ProcessClock};
+
+const MILLI: Duration = Duration::from_millis(1);
+
+/// A lane of two workers on jobs that take so long, of which the first so many are busy.
+fn lane(service: Duration, busy: usize) -> Arc<Vitals> {
+    let clock = ProcessClock::new(Duration::from_secs(1));
+    let vitals = Arc::new(Vitals::new(clock, (256, 2), (8, 2)));
+    vitals.loaded.store(true, Ordering::Release);
+    vitals.advance(Phase::Serving);
+    let lane = &vitals.predict;
+    if !service.is_zero() {
+        lane.record_service_time(service);
+        // Often enough for the deviation to settle.
+        (0..64).for_each(|_| lane.service.record(40, service, 1));
+    }
+    for (index, seat) in lane.workers[..2].iter().enumerate() {
+        seat.alive.store(true, Ordering::Release);
+        if index < busy {
+            seat.begin(vitals.clock.now(), service);
+        }
+    }
+    vitals
+}
+
+fn ask(patience: Duration) -> Ask {
+    let now = clock::instant();
+    Ask {
+        bytes: Some(40),
+        now,
+        deadline: now + patience,
+        client: None,
+    }
+}
+
+fn admission(max_wait: MaxWait) -> Admission {
+    Admission::with(max_wait, None)
+}
+
+/// Admits until it is refused, at most a thousand times.
+fn fill(admission: &Admission, vitals: &Arc<Vitals>, patience: Duration) -> (Vec<Ticket>, Code) {
+    let mut tickets = Vec::new();
+    loop {
+        match admission.admit(vitals, &ask(patience)) {
+            Ok(ticket) if tickets.len() < 1000 => tickets.push(ticket),
+            Ok(_) => panic!("everything is admitted"),
+            Err(refusal) => return (tickets, refusal.code),
+        }
+    }
+}
+
+#[test]
+fn refusals_name_what_is_in_the_way() {
+    let vitals = lane(Duration::ZERO, 0);
+    let admission = admission(MaxWait::Auto);
+    let code = |vitals: &Arc<Vitals>| {
+        let refused = admission.check(vitals, &ask(Duration::from_secs(30)));
+        refused.err().map(|refusal| refusal.code)
+    };
+    assert_eq!(code(&vitals), None);
+    vitals.loaded.store(false, Ordering::Release);
+    assert_eq!(code(&vitals), Some(Code::Loading));
+    vitals.loaded.store(true, Ordering::Release);
+    vitals.advance(Phase::Draining);
+    assert_eq!(code(&vitals), None, "the grace period still serves");
+    vitals.predict.queue_length.store(256, Ordering::Relaxed);
+    assert_eq!(code(&vitals), Some(Code::QueueFull));
+    vitals.advance(Phase::Finishing);
+    assert_eq!(code(&vitals), Some(Code::Draining));
+}
+
+#[test]
+fn the_queue_is_as_long_as_the_wait_that_is_allowed() {
+    let long = Duration::from_secs(30);
+    #[rustfmt::skip]
+    let table = [
+        ("ten service times of each worker, less a tenth", MaxWait::Auto, 50, long, 2 * 8..=2 * 10, Code::Overloaded),
+        ("at most 2 s", MaxWait::Auto, 500, long, 2 * 2..=2 * 4, Code::Overloaded),
+        ("at least 100 ms, then by count", MaxWait::Auto, 0, long, 256..=256, Code::QueueFull),
+        ("as long as was asked for", MaxWait::Fixed(MILLI * 100), 50, long, 2..=4, Code::Overloaded),
+        ("as its deadline leaves", MaxWait::Auto, 50, MILLI * 200, 4..=6, Code::Overloaded),
+        ("by count alone", MaxWait::Unlimited, 50, long * 100, 256..=256, Code::QueueFull),
+    ];
+    for (name, max_wait, millis, patience, expected, why) in table {
+        let vitals = lane(MILLI * millis, 2);
+        let (tickets, code) = fill(&admission(max_wait), &vitals, patience);
+        assert!(
+            expected.contains(&tickets.len()),
+            "{name}: {}",
+            tickets.len()
+        );
+        assert_eq!(code, why, "{name}");
+        // What is given up makes room for another.
+        tickets.iter().for_each(|ticket| ticket.claim.give_up());
+        drop(tickets);
+        assert!(
+            admission(max_wait).check(&vitals, &ask(patience)).is_ok(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn an_idle_worker_tries_whatever_is_expected() {
+    let vitals = lane(MILLI * 900, 1);
+    let admission = admission(MaxWait::Fixed(Duration::ZERO));
+    assert!(admission.check(&vitals, &ask(MILLI * 10)).is_ok());
+    let vitals = lane(MILLI * 900, 2);
+    let refusal = admission.check(&vitals, &ask(MILLI * 1000)).unwrap_err();
+    assert_eq!(refusal.code, Code::Overloaded);
+    assert!(refusal.retry_after.is_some());
+    let refusal = admission.check(&vitals, &ask(Duration::ZERO)).unwrap_err();
+    assert_eq!(refusal.code, Code::DeadlineExceeded);
+}
+
+#[test]
+fn one_that_has_just_come_leaves_the_other_worker_idle() {
+    let vitals = lane(MILLI * 900, 0);
+    let admission = admission(MaxWait::Auto);
+    let _first = admission.admit(&vitals, &ask(MILLI * 1000)).unwrap();
+    let _second = admission.admit(&vitals, &ask(MILLI * 1000)).unwrap();
+    assert!(admission.admit(&vitals, &ask(MILLI * 1000)).is_err());
+}
+
+#[test]
+fn waits_that_were_longer_than_expected_shorten_the_queue() {
+    let vitals = lane(MILLI * 50, 2);
+    let admission = admission(MaxWait::Auto);
+    let (before, _) = fill(&admission, &vitals, Duration::from_secs(30));
+    let count = before.len();
+    drop(before);
+    for _ in 0..64 {
+        forecast::learn(&vitals.predict, MILLI * 100, MILLI * 200);
+    }
+    let (after, _) = fill(&admission, &vitals, Duration::from_secs(30));
+    assert!(after.len() < count * 2 / 3, "{} of {count}", after.len());
+}
+
+#[test]
+fn what_is_taken_up_too_late_is_not_computed() {
+    let vitals = lane(MILLI * 50, 2);
+    let admission = admission(MaxWait::Fixed(MILLI * 300));
+    let second = Duration::from_secs(1);
+    let ask = ask(second);
+    let first = admission.admit(&vitals, &ask).unwrap();
+    let decide = |waited: Duration, after: Duration| {
+        let decision = at_dequeue(&vitals.predict, &first, waited, ask.now + after);
+        match decision {
+            AtDequeue::Compute => None,
+            AtDequeue::Refuse(refusal) => Some(refusal.code),
+        }
+    };
+    first.claim.take_up();
+    assert_eq!(decide(MILLI * 20, MILLI * 20), None);
+    assert_eq!(decide(MILLI * 301, MILLI * 301), Some(Code::Expired));
+    assert_eq!(decide(MILLI * 20, second), Some(Code::DeadlineExceeded));
+    assert_eq!(decide(MILLI * 20, MILLI * 990), None, "nobody else waits");
+    let _other = admission.admit(&vitals, &ask).unwrap();
+    assert_eq!(decide(MILLI * 280, MILLI * 990), Some(Code::Expired));
+    let too_short = Some(Code::DeadlineExceeded);
+    assert_eq!(decide(MILLI * 20, MILLI * 990), too_short, "from the start");
+}
+
+#[test]
+fn a_deadline_that_no_server_could_hold_is_no_matter_of_coming_back() {
+    let vitals = lane(MILLI * 900, 2);
+    for max_wait in [
+        MaxWait::Auto,
+        MaxWait::Unlimited,
+        MaxWait::Fixed(Duration::ZERO),
+    ] {
+        let admission = admission(max_wait);
+        let refusal = admission.check(&vitals, &ask(MILLI * 500)).unwrap_err();
+        assert_eq!(refusal.code, Code::DeadlineExceeded, "{max_wait}");
+        assert_eq!(refusal.retry_after, None, "{max_wait}");
+        assert!(refusal.text.contains("about 900ms"), "{}", refusal.text);
+        // One that an idle server would hold is told to come back.
+        let refusal = admission.check(&vitals, &ask(MILLI * 950)).unwrap_err();
+        assert_eq!(refusal.code, Code::Overloaded, "{max_wait}");
+        assert!(refusal.retry_after.is_some(), "{max_wait}");
+    }
+}
+
+#[test]
+fn what_an_idle_worker_takes_is_computed_with_no_wait_allowed_at_all() {
+    let vitals = lane(MILLI * 50, 0);
+    let admission = admission(MaxWait::Fixed(Duration::ZERO));
+    let ask = ask(Duration::from_secs(30));
+    let ticket = admission.admit(&vitals, &ask).unwrap();
+    ticket.claim.take_up();
+    let decision = at_dequeue(&vitals.predict, &ticket, MILLI, ask.now + MILLI);
+    assert!(matches!(decision, AtDequeue::Compute), "{decision:?}");
+}
+
+#[test]
+fn who_floods_is_refused_before_the_lane_is_full_and_others_are_not() {
+    let vitals = lane(MILLI * 50, 2);
+    let admission = Admission::with(MaxWait::Auto, Some(&FairBy::Address));
+    let long = Duration::from_secs(30);
+    let ask_of = |name: &str| Ask {
+        client: admission.client(name),
+        ..ask(long)
+    };
+    assert!(admission.check(&vitals, &ask_of("modest")).is_ok());
+    let mut tickets = Vec::new();
+    let refusal = loop {
+        match admission.admit(&vitals, &ask_of("greedy")) {
+            Ok(ticket) => tickets.push(ticket),
+            Err(refusal) => break refusal,
+        }
+    };
+    assert!(refusal.text.contains("--fair-by"), "{}", refusal.text);
+    assert!(tickets.len() < 2 * 9, "{}", tickets.len());
+    assert!(admission.admit(&vitals, &ask_of("modest")).is_ok());
+}
+
+#[test]
+fn retry_after_is_the_wait_and_up_to_as_much_again() {
+    #[rustfmt::skip]
+    let table = [
+        ("nothing waits", 0.0, 0.0, 1), ("at least a second", 0.1, 0.9, 2),
+        ("as long as it takes", 4.0, 0.0, 4), ("up to twice that", 4.0, 1.0, 8),
+        ("never longer than 30 s", 90.0, 0.5, 30),
+    ];
+    for (name, wait, part, expected) in table {
+        let found = retry_after_seconds(Duration::from_secs_f64(wait), part);
+        assert_eq!(found, expected, "{name}");
+    }
+    let mut counts = [0; 4];
+    for count in 0..1000 {
+        counts[(fraction(count) * 4.0).min(3.0) as usize] += 1;
+    }
+    assert!(
+        counts.iter().all(|count| (240..=260).contains(count)),
+        "{counts:?}"
+    );
+}

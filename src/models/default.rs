@@ -1,0 +1,162 @@
+//! The embedded model: a forest of 100 trees on Fisher's iris data, and the recipe it was made by.
+//!
+//! The data are smartcore's (UCI Machine Learning Repository, Iris, 1936). They come as `f32`; each
+//! value is made `f64` by way of its decimal text, so that 5.1 is 5.1.
+
+use smartcore::dataset::iris;
+use smartcore::ensemble::random_forest_classifier::RandomForestClassifierParameters;
+use smartcore::linalg::basic::matrix::DenseMatrix;
+
+use serde_json::value::RawValue;
+
+use crate::models::estimator::ForestClassifier;
+use crate::models::file::{self, Document, ExpectedDocument, FileModel, TrialDocument};
+use crate::models::{LoadError, Schema};
+
+/// The model file that is embedded in the binary.
+pub(crate) const JSON: &str = include_str!("default.json");
+
+const TREES: u16 = 100;
+const SEED: u64 = 42;
+const FEATURES: [&str; 4] = ["sepal_length", "sepal_width", "petal_length", "petal_width"];
+const FOLDS: usize = 5;
+
+/// When the recipe was last changed; a fresh training writes the same.
+const CREATED: &str = "2026-11-24T00:00:00Z";
+
+/// Loads the embedded model.
+///
+/// # Errors
+/// Never in a binary whose tests passed.
+pub fn load() -> Result<FileModel, LoadError> {
+    load_document().map(|(_, model)| model)
+}
+
+/// Loads the embedded model, and all that its file says of it.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_document() -> Result<(Document, FileModel), LoadError> {
+    file::parse_document(JSON.as_bytes())
+        .map_err(|reason| LoadError(format!("the embedded model is damaged: {reason}")))
+}
+
+/// The iris data: rows and class indices.
+struct Data {
+    rows: Vec<[f64; 4]>,
+    classes: Vec<u32>,
+    labels: Vec<String>,
+}
+
+fn data() -> Data {
+    let iris = iris::load_dataset();
+    let exact = |value: f32| value.to_string().parse().unwrap_or(f64::from(value));
+    let rows = iris
+        .data
+        .chunks_exact(4)
+        .map(|row| [0, 1, 2, 3].map(|column| exact(row[column])));
+    Data {
+        rows: rows.collect(),
+        classes: iris.target,
+        labels: iris.target_names,
+    }
+}
+
+fn fit(rows: &[[f64; 4]], classes: &Vec<u32>) -> Result<ForestClassifier, String> {
+    let parameters = RandomForestClassifierParameters::default()
+        .with_n_trees(TREES)
+        .with_seed(SEED);
+    ForestClassifier::fit(&matrix(rows)?, classes, parameters).map_err(|error| error.to_string())
+}
+
+fn matrix(rows: &[[f64; 4]]) -> Result<DenseMatrix<f64>, String> {
+    DenseMatrix::new(rows.len(), 4, rows.concat(), false).map_err(|error| error.to_string())
+}
+
+/// Accuracy over all rows, each predicted by a forest that has not seen its fold.
+///
+/// The data come sorted by class, 50 rows each, so every fifth row makes stratified folds.
+fn cross_validated_accuracy(data: &Data) -> Result<f64, String> {
+    let mut right = 0;
+    for fold in 0..FOLDS {
+        let split = |held_out: bool| {
+            let chosen =
+                (0..data.rows.len()).filter(move |index| (index % FOLDS == fold) == held_out);
+            chosen
+                .map(|index| (data.rows[index], data.classes[index]))
+                .unzip::<_, _, Vec<_>, Vec<_>>()
+        };
+        let ((rows, classes), (held_out, truth)) = (split(false), split(true));
+        let predicted = fit(&rows, &classes)?
+            .predict(&matrix(&held_out)?)
+            .map_err(|error| error.to_string())?;
+        right += predicted
+            .iter()
+            .zip(&truth)
+            .filter(|(predicted, truth)| predicted == truth)
+            .count();
+    }
+    Ok(right as f64 / data.rows.len() as f64)
+}
+
+/// Trains the default model anew and returns its file's bytes, always the same.
+///
+/// # Errors
+/// smartcore's own.
+pub fn train() -> Result<Vec<u8>, String> {
+    let data = data();
+    let forest = fit(&data.rows, &data.classes)?;
+    let row = data.rows[0];
+    let answer = forest
+        .predict(&matrix(&[row])?)
+        .map_err(|error| error.to_string())?[0];
+    let schema = Schema {
+        name: "iris".to_owned(),
+        algorithm: "random-forest-classifier".to_owned(),
+        features: FEATURES.map(str::to_owned).to_vec(),
+        classes: data.labels.clone(),
+    };
+    let trial = TrialDocument {
+        row: row.to_vec(),
+        expected: ExpectedDocument::Label(data.labels[answer as usize].clone()),
+    };
+    let serialised = serde_json::to_string(&forest).map_err(|error| error.to_string())?;
+    let estimator = RawValue::from_string(serialised).map_err(|error| error.to_string())?;
+    let mut document = Document::new(&schema, estimator, trial, CREATED);
+    document.parameters = [("n_trees", TREES.into()), ("seed", SEED.into())]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+    document.scores = [(
+        format!("accuracy_{FOLDS}_folds"),
+        cross_validated_accuracy(&data)?,
+    )]
+    .into();
+    document.seal().map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With `LANEKEEPER_BLESS=1` it writes the file anew, for whoever changes the recipe.
+    #[test]
+    fn the_embedded_model_equals_a_fresh_training() {
+        let fresh = train().unwrap();
+        if std::env::var_os("LANEKEEPER_BLESS").is_some() {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/models/default.json");
+            file::write_atomically(path.as_ref(), &fresh).unwrap();
+        } else {
+            assert!(
+                fresh == JSON.as_bytes(),
+                "run this test with LANEKEEPER_BLESS=1 after a change of the recipe"
+            );
+        }
+    }
+
+    #[test]
+    fn the_embedded_data_are_what_fisher_measured() {
+        let data = data();
+        assert_eq!((data.rows.len(), data.rows[0]), (150, [5.1, 3.5, 1.4, 0.2]));
+        assert_eq!(data.labels, ["setosa", "versicolor", "virginica"]);
+    }
+}

@@ -1,0 +1,126 @@
+//! Boosted trees: each corrects those before.
+
+use serde::Deserialize;
+use smartcore::xgboost::{XGRegressor, XGRegressorParameters};
+
+use super::trees::{Size, TREES_MAX};
+use super::{
+    Estimator, Matrix, Parameter, Predictor, Shape, Training, Values, failed, matrix, parameters,
+    parse,
+};
+use crate::models::{Output, PredictError, Rows};
+
+/// The deepest boosted tree: its nodes stand within each other in a file, which is read to a depth of
+/// 127 and no deeper.
+const DEPTH_MAX: u16 = 100;
+
+type Smartcore = XGRegressor<f64, f64, Matrix, Vec<f64>>;
+
+/// smartcore's gradient boosting.
+#[derive(Debug)]
+pub struct Boosted {
+    smartcore: Box<Smartcore>,
+    size: Size,
+}
+
+impl Predictor for Boosted {
+    fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
+        let numbers = self.smartcore.predict(&matrix(rows)?).map_err(failed)?;
+        Ok(Output::Numbers(numbers))
+    }
+
+    fn shape(&self) -> Values {
+        self.size.values()
+    }
+}
+
+pub(super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+    parameters::known(&XGRegressorParameters::default(), typed)
+}
+
+pub(super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
+    let (x, y) = (training.matrix()?, training.numbers());
+    let defaults = XGRegressorParameters::default();
+    let (chosen, _) = parameters::apply(&defaults, training.parameters)?;
+    if chosen.max_depth > DEPTH_MAX {
+        return Err(format!(
+            "parameter max_depth must be at most {DEPTH_MAX}, but is {}",
+            chosen.max_depth
+        ));
+    }
+    training.fit(&defaults, |chosen| Smartcore::fit(&x, &y, chosen))
+}
+
+pub(super) fn read(serialised: &str, shape: Shape) -> Result<Estimator, String> {
+    let mirror: BoostedMirror = parse(serialised)?;
+    if mirror.regressors.is_empty() || mirror.regressors.len() > TREES_MAX {
+        return Err(format!(
+            "there must be 1 to {TREES_MAX} trees, but there are {}",
+            mirror.regressors.len()
+        ));
+    }
+    let chosen = &mirror.parameters;
+    if !(chosen.learning_rate.is_finite() && chosen.base_score.is_finite()) {
+        return Err("learning_rate and base_score must be finite".to_owned());
+    }
+    let mut size = Size {
+        trees: mirror.regressors.len(),
+        nodes: 0,
+        depth: 0,
+    };
+    for (index, tree) in mirror.regressors.iter().enumerate() {
+        tree.check(shape.features, 0, &mut size)
+            .map_err(|reason| format!("tree {index}: {reason}"))?;
+    }
+    Ok(Estimator::XgbRegressor(Boosted {
+        size,
+        smartcore: Box::new(parse(serialised)?),
+    }))
+}
+
+/// What of smartcore's serialised boosted trees must hold.
+#[derive(Deserialize)]
+struct BoostedMirror {
+    regressors: Vec<BoostedNode>,
+    parameters: BoostedParameters,
+}
+
+#[derive(Deserialize)]
+struct BoostedParameters {
+    learning_rate: f64,
+    base_score: f64,
+}
+
+#[derive(Deserialize)]
+struct BoostedNode {
+    left: Option<Box<BoostedNode>>,
+    right: Option<Box<BoostedNode>>,
+    value: f64,
+    threshold: f64,
+    split_feature_idx: usize,
+}
+
+impl BoostedNode {
+    /// Recurses as deep as the file that was read, which is 127 at most.
+    fn check(&self, features: usize, depth: usize, size: &mut Size) -> Result<(), String> {
+        size.nodes += 1;
+        size.depth = size.depth.max(depth);
+        let (left, right) = match (&self.left, &self.right) {
+            (None, None) if self.value.is_finite() => return Ok(()),
+            (None, None) => return Err("a leaf needs a finite value".to_owned()),
+            (Some(left), Some(right)) => (left, right),
+            _ => return Err("a node must have both children or none".to_owned()),
+        };
+        if self.split_feature_idx >= features {
+            return Err(format!(
+                "it splits on feature {}, but there are {features}",
+                self.split_feature_idx
+            ));
+        }
+        if !self.threshold.is_finite() {
+            return Err("a split needs a finite value".to_owned());
+        }
+        left.check(features, depth + 1, size)?;
+        right.check(features, depth + 1, size)
+    }
+}

@@ -1,0 +1,349 @@
+//! Nearest neighbours.
+//!
+//! Stored as the training data and the parameters, and built anew when read: smartcore's own form
+//! holds a tree of indices, of a depth that no reader of JSON allows for, and what is built from
+//! checked data is sound.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use smartcore::algorithm::neighbour::KNNAlgorithmName;
+use smartcore::error::Failed;
+use smartcore::metrics::distance::Distance as SmartDistance;
+use smartcore::metrics::distance::euclidian::Euclidian;
+use smartcore::metrics::distance::manhattan::Manhattan;
+use smartcore::neighbors::KNNWeightFunction;
+use smartcore::neighbors::knn_classifier::{KNNClassifier, KNNClassifierParameters};
+use smartcore::neighbors::knn_regressor::{KNNRegressor, KNNRegressorParameters};
+
+use super::{
+    Estimator, Matrix, Parameter, Predictor, Shape, Training, Values, caught, failed, matrix,
+    parameters, parse, store,
+};
+use crate::models::{Output, PredictError, RowFault, Rows};
+use crate::platform::sys;
+
+type SmartClassifier = KNNClassifier<f64, u32, Matrix, Vec<u32>, Distance>;
+type SmartRegressor = KNNRegressor<f64, f64, Matrix, Vec<f64>, Distance>;
+
+/// What is near, of smartcore's distances.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum Distance {
+    /// The root of the sum of squares.
+    #[default]
+    Euclidian,
+    /// The sum of absolute differences.
+    Manhattan,
+}
+
+impl SmartDistance<Vec<f64>> for Distance {
+    fn distance(&self, a: &Vec<f64>, b: &Vec<f64>) -> f64 {
+        match self {
+            Distance::Euclidian => Euclidian::<f64>::new().distance(a, b),
+            Distance::Manhattan => Manhattan::<f64>::new().distance(a, b),
+        }
+    }
+}
+
+/// smartcore's parameters of both, less what is a type there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Chosen {
+    algorithm: KNNAlgorithmName,
+    distance: Distance,
+    k: usize,
+    weight: KNNWeightFunction,
+}
+
+impl Default for Chosen {
+    fn default() -> Self {
+        Chosen {
+            algorithm: KNNAlgorithmName::default(),
+            distance: Distance::default(),
+            k: 3,
+            weight: KNNWeightFunction::default(),
+        }
+    }
+}
+
+/// A model as it is stored: the data, row after row, and what was chosen.
+#[derive(Serialize, Deserialize)]
+struct Stored<T> {
+    #[serde(rename = "parameters")]
+    chosen: Chosen,
+    values: Vec<f64>,
+    targets: Vec<T>,
+}
+
+impl<T> Stored<T> {
+    fn check(self, features: usize) -> Result<(Rows, Chosen, Vec<T>), String> {
+        let Stored {
+            chosen,
+            values,
+            targets,
+        } = self;
+        if !values.iter().all(|value| value.is_finite()) {
+            return Err("its rows must be finite".to_owned());
+        }
+        let rows = Rows::new(values, features)
+            .filter(|rows| rows.len() == targets.len())
+            .ok_or_else(|| format!("it must have a row of {features} values for each target"))?;
+        if !distances_are_finite(&rows) {
+            // smartcore would build its tree to an infinite depth.
+            return Err("its rows lie too far apart: every distance must be finite".to_owned());
+        }
+        if chosen.k < 1 || chosen.k > rows.len() {
+            return Err(format!(
+                "k must be 1 to the number of rows, which is {}, but is {}",
+                rows.len(),
+                chosen.k
+            ));
+        }
+        Ok((rows, chosen, targets))
+    }
+}
+
+/// Whether no two rows are further apart than a number can say, by the largest distance there can be:
+/// that between the opposite corners of a box around all of them.
+fn distances_are_finite(rows: &Rows) -> bool {
+    let extent = |feature: usize| {
+        let column = || rows.iter().map(move |row| row[feature]);
+        column().fold(f64::MIN, f64::max) - column().fold(f64::MAX, f64::min)
+    };
+    let squares = (0..rows.width()).map(extent).map(|extent| extent * extent);
+    squares.sum::<f64>().is_finite()
+}
+
+/// Address space for the stack on which a tree is built: it is as deep as distances differ in
+/// magnitude, some 5,500 levels at most, and smartcore recurses.
+const STACK_BYTES: usize = 64 * 1024 * 1024;
+
+/// Has smartcore build what it searches in, on a stack that is deep enough.
+fn build<T: Send + 'static>(
+    train: impl FnOnce() -> Result<T, Failed> + Send + 'static,
+) -> Result<T, String> {
+    let (sender, receiver) = crossbeam_channel::bounded(1);
+    let builder = sys::spawn("neighbours", STACK_BYTES, move || {
+        // It has room for the one there is.
+        let _ = sender.try_send(caught(train));
+    });
+    builder.map_err(|error| format!("no thread could be started to build it: {error}"))?;
+    let built = receiver
+        .recv()
+        .map_err(|_| "the thread that built it has ended".to_owned())?;
+    built?.map_err(|error| error.to_string())
+}
+
+fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+    parameters::known(&Chosen::default(), typed)
+}
+
+fn fit<T: Serialize>(training: Training<'_>, targets: Vec<T>) -> Result<(String, Values), String> {
+    let (chosen, values) = parameters::apply(&Chosen::default(), training.parameters)?;
+    let stored = Stored {
+        chosen,
+        values: training.rows.values().to_vec(),
+        targets,
+    };
+    Ok((store(&stored)?, values))
+}
+
+fn shape(rows: &Rows, k: usize) -> Values {
+    [("rows", json!(rows.len())), ("k", json!(k))]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+}
+
+/// The box around all rows: what is too far from it for a finite distance has no neighbours.
+struct Surroundings {
+    distance: Distance,
+    /// The least and the largest value of each feature.
+    ranges: Vec<(f64, f64)>,
+}
+
+impl Surroundings {
+    fn of(rows: &Rows, distance: Distance) -> Self {
+        let range = |feature: usize| {
+            let column = || rows.iter().map(move |row| row[feature]);
+            let least = column().fold(f64::MAX, f64::min);
+            (least, column().fold(f64::MIN, f64::max))
+        };
+        Surroundings {
+            distance,
+            ranges: (0..rows.width()).map(range).collect(),
+        }
+    }
+
+    /// Finds the first row whose distance to some other could be infinite.
+    fn check(&self, rows: &Rows) -> Result<(), RowFault> {
+        for (row, values) in rows.iter().enumerate() {
+            let part = |(value, (least, most)): (&f64, &(f64, f64))| {
+                let extent = (value - least).abs().max((value - most).abs());
+                match self.distance {
+                    Distance::Euclidian => extent * extent,
+                    Distance::Manhattan => extent,
+                }
+            };
+            let parts = || values.iter().zip(&self.ranges).map(part);
+            if parts().sum::<f64>().is_finite() {
+                continue;
+            }
+            let sizes = values.iter().map(|value| value.abs()).enumerate();
+            let furthest = sizes.max_by(|(_, one), (_, other)| one.total_cmp(other));
+            return Err(RowFault {
+                row,
+                feature: furthest.map_or(0, |(feature, _)| feature),
+                must_be: "so close to the training data that its distance is a finite number"
+                    .to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Neighbours that vote.
+pub struct Classifier {
+    smartcore: SmartClassifier,
+    surroundings: Surroundings,
+    shape: Values,
+}
+
+impl std::fmt::Debug for Classifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Classifier").finish_non_exhaustive()
+    }
+}
+
+impl Predictor for Classifier {
+    fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
+        // smartcore's labels are those of the largest share, the first of equal ones.
+        let shares = self
+            .smartcore
+            .predict_proba(&matrix(rows)?)
+            .map_err(failed)?;
+        let first_of_largest = |shares: &Vec<f64>| {
+            let mut best = 0;
+            for (class, share) in shares.iter().enumerate() {
+                if *share > shares[best] {
+                    best = class;
+                }
+            }
+            best as u32
+        };
+        Ok(Output::Classes {
+            indices: shares.iter().map(first_of_largest).collect(),
+            probabilities: Some(shares.concat()),
+        })
+    }
+
+    fn check(&self, rows: &Rows) -> Result<(), RowFault> {
+        self.surroundings.check(rows)
+    }
+
+    fn shape(&self) -> Values {
+        self.shape.clone()
+    }
+}
+
+/// Neighbours whose mean is taken.
+pub struct Regressor {
+    smartcore: SmartRegressor,
+    surroundings: Surroundings,
+    shape: Values,
+}
+
+impl std::fmt::Debug for Regressor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Regressor").finish_non_exhaustive()
+    }
+}
+
+impl Predictor for Regressor {
+    fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
+        let numbers = self.smartcore.predict(&matrix(rows)?).map_err(failed)?;
+        Ok(Output::Numbers(numbers))
+    }
+
+    fn check(&self, rows: &Rows) -> Result<(), RowFault> {
+        self.surroundings.check(rows)
+    }
+
+    fn shape(&self) -> Values {
+        self.shape.clone()
+    }
+}
+
+pub(super) mod classifier {
+    use super::*;
+
+    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+        super::known(typed)
+    }
+
+    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
+        super::fit(training, training.classes())
+    }
+
+    pub(in super::super) fn read(serialised: &str, shape: Shape) -> Result<Estimator, String> {
+        let stored: Stored<u32> = parse(serialised)?;
+        let (rows, chosen, targets) = stored.check(shape.features)?;
+        // smartcore knows classes by their rows: one without any would shift those after it.
+        let mut seen = vec![false; shape.classes];
+        for class in &targets {
+            match seen.get_mut(*class as usize) {
+                Some(seen) => *seen = true,
+                None => {
+                    return Err(format!(
+                        "a target is class {class}, but there are {}",
+                        shape.classes
+                    ));
+                }
+            }
+        }
+        if let Some(missing) = seen.iter().position(|seen| !seen) {
+            return Err(format!("class {missing} has no row"));
+        }
+        let (k, distance) = (chosen.k, chosen.distance);
+        let parameters = KNNClassifierParameters::default()
+            .with_distance(distance)
+            .with_algorithm(chosen.algorithm)
+            .with_weight(chosen.weight)
+            .with_k(k);
+        let x = matrix(&rows).map_err(|error| error.to_string())?;
+        Ok(Estimator::KnnClassifier(Classifier {
+            smartcore: build(move || SmartClassifier::fit(&x, &targets, parameters))?,
+            surroundings: Surroundings::of(&rows, distance),
+            shape: super::shape(&rows, k),
+        }))
+    }
+}
+
+pub(super) mod regressor {
+    use super::*;
+
+    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+        super::known(typed)
+    }
+
+    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
+        super::fit(training, training.numbers())
+    }
+
+    pub(in super::super) fn read(serialised: &str, shape: Shape) -> Result<Estimator, String> {
+        let stored: Stored<f64> = parse(serialised)?;
+        let (rows, chosen, targets) = stored.check(shape.features)?;
+        if !targets.iter().all(|target| target.is_finite()) {
+            return Err("its targets must be finite".to_owned());
+        }
+        let (k, distance) = (chosen.k, chosen.distance);
+        let parameters = KNNRegressorParameters::default()
+            .with_distance(distance)
+            .with_algorithm(chosen.algorithm)
+            .with_weight(chosen.weight)
+            .with_k(k);
+        let x = matrix(&rows).map_err(|error| error.to_string())?;
+        Ok(Estimator::KnnRegressor(Regressor {
+            smartcore: build(move || SmartRegressor::fit(&x, &targets, parameters))?,
+            surroundings: Surroundings::of(&rows, distance),
+            shape: super::shape(&rows, k),
+        }))
+    }
+}

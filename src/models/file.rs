@@ -1,0 +1,667 @@
+//! The model file: one JSON document that says what it is, with a checksum over the rest.
+//!
+//! The checksum (SHA-256, by RustCrypto's `sha2`) guards against accidents; validation guards
+//! against malice, and is made whatever the checksum says. Files are written atomically.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use crate::models::estimator::Estimator;
+use crate::models::{
+    Expected, LoadError, Model, Output, PredictError, RowFault, Rows, Schema, Trial,
+};
+
+/// What `format` says in every model file.
+const FORMAT: &str = "lanekeeper-model";
+
+/// The version of the format that is read and written.
+const FORMAT_VERSION: u32 = 1;
+
+/// The smartcore that estimators are serialised by.
+pub const SMARTCORE_VERSION: &str = "0.7.0";
+
+/// The largest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// The most features or classes a model may have.
+pub const NAMES_MAX: usize = 10_000;
+
+/// The most bytes of a name.
+const NAME_BYTES_MAX: usize = 256;
+
+/// A model file's contents.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Document {
+    /// Always `lanekeeper-model`.
+    pub format: String,
+    /// Version of the format.
+    pub format_version: u32,
+    /// The model's name.
+    pub name: String,
+    /// Kebab-case name of the algorithm.
+    pub algorithm: String,
+    /// What it was trained with, by smartcore's names.
+    pub parameters: BTreeMap<String, serde_json::Value>,
+    /// Names of the features, in order.
+    pub features: Vec<String>,
+    /// Class labels, in the order of their indices; empty for a regressor.
+    pub classes: Vec<String>,
+    /// Scores by name (`accuracy`, `r2`, …), measured when the model was trained.
+    pub scores: BTreeMap<String, f64>,
+    /// What it was trained on; absent in files of the first lanekeeper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingDocument>,
+    /// A row and the answer the model gave for it.
+    pub trial: TrialDocument,
+    /// Version of smartcore that trained it.
+    pub smartcore_version: String,
+    /// Version of lanekeeper that wrote it.
+    pub lanekeeper_version: String,
+    /// When it was trained (RFC 3339).
+    pub created: String,
+    /// The estimator as smartcore serialises it.
+    pub estimator: Box<RawValue>,
+    /// SHA-256 over this document with an empty checksum, in hexadecimal.
+    pub checksum: String,
+}
+
+/// What a model was trained on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingDocument {
+    /// Rows.
+    pub rows: u64,
+    /// The smallest and the largest value of each feature.
+    pub feature_ranges: Vec<[f64; 2]>,
+    /// Rows of each class; empty for a regressor.
+    pub class_counts: Vec<u64>,
+    /// Folds of the cross-validation that gave the scores; 0 where there was none.
+    pub folds: u32,
+    /// Standard deviation of each score over the folds.
+    pub score_spread: BTreeMap<String, f64>,
+    /// The scores of who always says the most frequent class, or the mean.
+    pub baseline: BTreeMap<String, f64>,
+    /// For each feature, by how much the first score falls on held-out rows when that feature's values
+    /// are shuffled among them (permutation importance: Breiman, "Random Forests", 2001); absent where
+    /// it was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub importances: Option<Vec<f64>>,
+}
+
+impl TrainingDocument {
+    fn check(&self, features: usize, classes: usize) -> Result<(), String> {
+        let in_order =
+            |range: &[f64; 2]| range.iter().all(|end| end.is_finite()) && range[0] <= range[1];
+        let sound = self.feature_ranges.len() == features
+            && self.class_counts.len() == classes
+            && self
+                .importances
+                .as_ref()
+                .is_none_or(|all| all.len() == features)
+            && self.feature_ranges.iter().all(in_order);
+        sound.then_some(()).ok_or_else(|| {
+            "what it says of its training must hold a range for each feature and a count for each class"
+                .to_owned()
+        })
+    }
+}
+
+/// The trial as it stands in a file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrialDocument {
+    /// One row.
+    pub row: Vec<f64>,
+    /// A label, or a number.
+    pub expected: ExpectedDocument,
+}
+
+/// The expected answer as it stands in a file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ExpectedDocument {
+    /// A classifier's.
+    Label(String),
+    /// A regressor's.
+    Number(f64),
+}
+
+/// A model from a file.
+#[derive(Debug)]
+pub struct FileModel {
+    schema: Schema,
+    trial: Trial,
+    estimator: Estimator,
+}
+
+impl FileModel {
+    /// What predicts.
+    pub fn estimator(&self) -> &Estimator {
+        &self.estimator
+    }
+}
+
+impl Model for FileModel {
+    fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    fn trial(&self) -> &Trial {
+        &self.trial
+    }
+
+    fn check(&self, rows: &Rows) -> Result<(), RowFault> {
+        self.estimator.check(rows)
+    }
+
+    fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
+        self.estimator.predict(rows)
+    }
+}
+
+/// Reads the model in the file at `path`.
+///
+/// # Errors
+/// One line: what is wrong, where, and what would be right.
+pub fn read(path: &Path) -> Result<FileModel, LoadError> {
+    read_document(path).map(|(_, model)| model)
+}
+
+/// Reads the model in the file at `path`, and all that the file says of it.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_document(path: &Path) -> Result<(Document, FileModel), LoadError> {
+    let fault = |reason: String| {
+        LoadError(format!(
+            "cannot use the model file {}: {reason}",
+            path.display()
+        ))
+    };
+    let metadata = fs::metadata(path)
+        .map_err(|error| fault(format!("{error}; --model must name a readable model file")))?;
+    if !metadata.is_file() {
+        return Err(fault("it is not a regular file".to_owned()));
+    }
+    if metadata.len() > FILE_BYTES_MAX {
+        return Err(fault(format!(
+            "it has {} bytes, but a model file has at most {FILE_BYTES_MAX}",
+            metadata.len()
+        )));
+    }
+    let mut bytes = Vec::new();
+    let opened =
+        File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes));
+    opened.map_err(|error| fault(error.to_string()))?;
+    parse_document(&bytes).map_err(fault)
+}
+
+/// Reads a model file's bytes.
+///
+/// # Errors
+/// What is wrong with them, in one line.
+pub fn parse(bytes: &[u8]) -> Result<FileModel, String> {
+    parse_document(bytes).map(|(_, model)| model)
+}
+
+/// Reads a model file's bytes, and all that they say.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_document(bytes: &[u8]) -> Result<(Document, FileModel), String> {
+    #[derive(Deserialize)]
+    struct Opening {
+        format: Option<String>,
+        format_version: Option<u64>,
+    }
+    if bytes.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    let opening: Opening = serde_json::from_slice(bytes).map_err(|error| {
+        if error.is_eof() {
+            format!("it is cut short ({error})")
+        } else {
+            format!("it is not a lanekeeper model file ({error})")
+        }
+    })?;
+    if opening.format.as_deref() != Some(FORMAT) {
+        return Err(format!(
+            "it is not a lanekeeper model file (its format must be {FORMAT:?})"
+        ));
+    }
+    if opening.format_version != Some(u64::from(FORMAT_VERSION)) {
+        let version = opening
+            .format_version
+            .map_or_else(|| "missing".to_owned(), |version| version.to_string());
+        return Err(format!(
+            "its format version is {version}, but this lanekeeper reads version {FORMAT_VERSION}"
+        ));
+    }
+    let document: Document =
+        serde_json::from_slice(bytes).map_err(|error| format!("it is damaged ({error})"))?;
+    let expected = document
+        .computed_checksum()
+        .map_err(|error| error.to_string())?;
+    if document.checksum != expected {
+        return Err("its checksum does not match its contents: it was altered or damaged after it was written".to_owned());
+    }
+    let model = document
+        .model()
+        .map_err(|reason| format!("it is not sound: {reason}"))?;
+    Ok((document, model))
+}
+
+impl Document {
+    /// Starts a document; the checksum comes with [`Document::seal`].
+    pub fn new(
+        schema: &Schema,
+        estimator: Box<RawValue>,
+        trial: TrialDocument,
+        created: &str,
+    ) -> Self {
+        Document {
+            format: FORMAT.to_owned(),
+            format_version: FORMAT_VERSION,
+            name: schema.name.clone(),
+            algorithm: schema.algorithm.clone(),
+            parameters: BTreeMap::new(),
+            features: schema.features.clone(),
+            classes: schema.classes.clone(),
+            scores: BTreeMap::new(),
+            training: None,
+            trial,
+            smartcore_version: SMARTCORE_VERSION.to_owned(),
+            lanekeeper_version: env!("CARGO_PKG_VERSION").to_owned(),
+            created: created.to_owned(),
+            estimator,
+            checksum: String::new(),
+        }
+    }
+
+    /// Puts the checksum in and returns the file's bytes.
+    ///
+    /// # Errors
+    /// Where a number is not finite, which JSON cannot hold.
+    pub fn seal(mut self) -> Result<Vec<u8>, serde_json::Error> {
+        self.checksum = self.computed_checksum()?;
+        let mut bytes = serde_json::to_vec(&self)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// Computes the checksum over everything but itself.
+    fn computed_checksum(&self) -> Result<String, serde_json::Error> {
+        /// The document with an empty checksum, without copying the estimator.
+        #[derive(Serialize)]
+        struct Rest<'a> {
+            format: &'a str,
+            format_version: u32,
+            name: &'a str,
+            algorithm: &'a str,
+            parameters: &'a BTreeMap<String, serde_json::Value>,
+            features: &'a [String],
+            classes: &'a [String],
+            scores: &'a BTreeMap<String, f64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            training: Option<&'a TrainingDocument>,
+            trial: &'a TrialDocument,
+            smartcore_version: &'a str,
+            lanekeeper_version: &'a str,
+            created: &'a str,
+            estimator: &'a RawValue,
+        }
+        let rest = Rest {
+            format: &self.format,
+            format_version: self.format_version,
+            name: &self.name,
+            algorithm: &self.algorithm,
+            parameters: &self.parameters,
+            features: &self.features,
+            classes: &self.classes,
+            scores: &self.scores,
+            training: self.training.as_ref(),
+            trial: &self.trial,
+            smartcore_version: &self.smartcore_version,
+            lanekeeper_version: &self.lanekeeper_version,
+            created: &self.created,
+            estimator: &self.estimator,
+        };
+        let digest = Sha256::digest(serde_json::to_vec(&rest)?);
+        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// Checks everything that serde does not, and makes the model.
+    fn model(&self) -> Result<FileModel, String> {
+        check_name("the model's name", &self.name)?;
+        check_names("feature", &self.features)?;
+        if self.features.is_empty() {
+            return Err("a model needs at least one feature".to_owned());
+        }
+        check_names("class label", &self.classes)?;
+        let (row, width) = (&self.trial.row, self.features.len());
+        if row.len() != width {
+            return Err(format!(
+                "the trial row has {} values, but there are {width} features",
+                row.len()
+            ));
+        }
+        let expected = match (self.trial.expected.clone(), self.classes.is_empty()) {
+            (ExpectedDocument::Label(label), false) if self.classes.contains(&label) => Expected::Label(label),
+            (ExpectedDocument::Number(number), true) if number.is_finite() => Expected::Number(number),
+            _ => return Err("the trial's expected answer must be a class label of a classifier, a number of a regressor".to_owned()),
+        };
+        if let Some(training) = &self.training {
+            training.check(width, self.classes.len())?;
+        }
+        let estimator = Estimator::read(
+            &self.algorithm,
+            self.estimator.get(),
+            width,
+            self.classes.len(),
+        )?;
+        let trial =
+            Rows::new(self.trial.row.clone(), width).ok_or("the trial row has no values")?;
+        if !trial.values().iter().all(|value| value.is_finite()) {
+            return Err("the trial row must be finite".to_owned());
+        }
+        estimator.check(&trial).map_err(|fault| {
+            format!(
+                "feature {} of the trial row must be {}",
+                fault.feature, fault.must_be
+            )
+        })?;
+        Ok(FileModel {
+            schema: Schema {
+                name: self.name.clone(),
+                algorithm: self.algorithm.clone(),
+                features: self.features.clone(),
+                classes: self.classes.clone(),
+            },
+            trial: Trial {
+                row: self.trial.row.clone(),
+                expected,
+            },
+            estimator,
+        })
+    }
+}
+
+fn check_names(what: &str, names: &[String]) -> Result<(), String> {
+    if names.len() > NAMES_MAX {
+        return Err(format!(
+            "there may be {NAMES_MAX} {what}s, but there are {}",
+            names.len()
+        ));
+    }
+    let mut seen = HashSet::new();
+    for name in names {
+        check_name(what, name)?;
+        if !seen.insert(name) {
+            return Err(format!("the {what} {name:?} stands there twice"));
+        }
+    }
+    Ok(())
+}
+
+fn check_name(what: &str, name: &str) -> Result<(), String> {
+    let sound = (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
+    if !sound {
+        return Err(format!(
+            "{what} must be 1 to {NAME_BYTES_MAX} bytes without control characters"
+        ));
+    }
+    Ok(())
+}
+
+/// Writes a file so that at any moment there is the old one or the new one, whole.
+///
+/// # Errors
+/// The file system's own; nothing is left behind then.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    let part = directory.join(name);
+    let written = File::create(&part).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    let renamed = written.and_then(|()| fs::rename(&part, path));
+    if let Err(error) = renamed {
+        // What was begun is removed; the first error is the one to tell.
+        let _ = fs::remove_file(&part);
+        return Err(error);
+    }
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::default;
+    use proptest::prelude::*;
+
+    fn edited(edit: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+        let mut value: serde_json::Value = serde_json::from_str(default::JSON).unwrap();
+        edit(&mut value);
+        value.to_string().into_bytes()
+    }
+
+    /// Gives an edited file a right checksum, as a hostile author would.
+    fn resealed(edit: impl FnOnce(&mut serde_json::Value)) -> Result<Vec<u8>, String> {
+        let document: Document =
+            serde_json::from_slice(&edited(edit)).map_err(|error| error.to_string())?;
+        document.seal().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_version_of_smartcore_is_the_one_built_with() {
+        let lock = include_str!("../../Cargo.lock");
+        assert!(lock.contains(&format!(
+            "name = \"smartcore\"\nversion = \"{SMARTCORE_VERSION}\"\n"
+        )));
+    }
+
+    #[test]
+    fn what_is_no_sound_model_file_is_told_in_one_line() {
+        let whole = default::JSON.as_bytes();
+        let table: Vec<(&str, Vec<u8>, &str)> = vec![
+            ("empty", vec![], "it is empty"),
+            (
+                "binary",
+                vec![0xff, 0x00, 0x80],
+                "not a lanekeeper model file",
+            ),
+            (
+                "other JSON",
+                b"{\"a\": 1}".to_vec(),
+                "not a lanekeeper model file",
+            ),
+            (
+                "an array",
+                b"[1, 2]".to_vec(),
+                "not a lanekeeper model file",
+            ),
+            (
+                "cut in the middle",
+                whole[..whole.len() / 2].to_vec(),
+                "cut short",
+            ),
+            (
+                "another version",
+                edited(|file| file["format_version"] = 2.into()),
+                "format version is 2",
+            ),
+            (
+                "no version",
+                edited(|file| file["format_version"] = serde_json::Value::Null),
+                "version is missing",
+            ),
+            (
+                "altered",
+                edited(|file| file["name"] = "other".into()),
+                "checksum does not match",
+            ),
+            (
+                "an unknown field",
+                edited(|file| file["extra"] = 1.into()),
+                "damaged",
+            ),
+            (
+                "deep nesting",
+                "[".repeat(1 << 20).into_bytes(),
+                "not a lanekeeper model file",
+            ),
+        ];
+        for (name, bytes, expected) in table {
+            let error = parse(&bytes).map(|_| ()).unwrap_err();
+            assert!(
+                error.contains(expected) && !error.contains('\n'),
+                "{name}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_hostile_file_with_a_right_checksum_is_refused() {
+        type Edit = fn(&mut serde_json::Value);
+        let table: &[(&str, Edit, &str)] = &[
+            (
+                "a cycle in a tree",
+                |f| f["estimator"]["trees"][0]["nodes"][0]["true_child"] = 0.into(),
+                "after their parent",
+            ),
+            (
+                "fewer features than splits use",
+                |f| {
+                    f["features"] = serde_json::json!(["a"]);
+                    f["trial"]["row"] = serde_json::json!([1.0])
+                },
+                "splits on feature",
+            ),
+            (
+                "a short trial row",
+                |f| f["trial"]["row"] = serde_json::json!([1.0]),
+                "the trial row has 1 values",
+            ),
+            (
+                "an unknown expected label",
+                |f| f["trial"]["expected"] = "tulip".into(),
+                "expected answer",
+            ),
+            (
+                "two features of one name",
+                |f| f["features"][1] = "sepal_length".into(),
+                "twice",
+            ),
+            (
+                "a name with a line end",
+                |f| f["name"] = "a\nb".into(),
+                "control characters",
+            ),
+            (
+                "an empty label",
+                |f| f["classes"][0] = "".into(),
+                "1 to 256 bytes",
+            ),
+            (
+                "another algorithm",
+                |f| f["algorithm"] = "svc".into(),
+                "the algorithm svc cannot be served",
+            ),
+            (
+                "no classes",
+                |f| {
+                    f["classes"] = serde_json::json!([]);
+                    f["trial"]["expected"] = 1.0.into()
+                },
+                "classes",
+            ),
+        ];
+        for (name, edit, expected) in table {
+            let error = parse(&resealed(edit).unwrap()).map(|_| ()).unwrap_err();
+            assert!(
+                error.contains("not sound") && error.contains(expected),
+                "{name}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_a_missing_one_or_a_directory_is_told() {
+        let directory =
+            std::env::temp_dir().join(format!("lanekeeper-file-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("model.json");
+        write_atomically(&path, b"old").unwrap();
+        write_atomically(&path, default::JSON.as_bytes()).unwrap();
+        assert_eq!(read(&path).unwrap().schema().name, "iris");
+        assert_eq!(
+            fs::read_dir(&directory).unwrap().count(),
+            1,
+            "nothing else is left"
+        );
+        assert!(
+            read(&directory)
+                .unwrap_err()
+                .0
+                .contains("not a regular file")
+        );
+        fs::remove_dir_all(&directory).unwrap();
+        assert!(
+            read(&path)
+                .unwrap_err()
+                .0
+                .contains("--model must name a readable model file")
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn no_change_of_bytes_makes_the_reader_panic(at in 0usize..100_000, byte: u8, cut in 0usize..400_000) {
+            let mut bytes = default::JSON.as_bytes().to_vec();
+            let at = at % bytes.len();
+            let changed = bytes[at] != byte;
+            bytes[at] = byte;
+            bytes.truncate(cut.max(1));
+            let whole = bytes.len() == default::JSON.len();
+            let parsed = parse(&bytes);
+            // White space outside strings is the only change a reader may overlook.
+            let blank = byte.is_ascii_whitespace() || default::JSON.as_bytes()[at].is_ascii_whitespace();
+            prop_assert!(parsed.is_err() || (whole && (!changed || blank)));
+        }
+
+        #[test]
+        fn a_node_of_any_numbers_with_a_right_checksum_is_refused_or_predicts(
+            tree in 0usize..100,
+            child in proptest::option::of(0usize..30),
+            other in proptest::option::of(0usize..30),
+            feature in 0usize..6,
+            output in 0usize..5,
+        ) {
+            let bytes = resealed(|file| {
+                let node = &mut file["estimator"]["trees"][tree]["nodes"][0];
+                node["true_child"] = child.into();
+                node["false_child"] = other.into();
+                node["split_feature"] = feature.into();
+                node["output"] = output.into();
+            });
+            if let Ok(model) = parse(&bytes.unwrap()) {
+                let rows = Rows::new(vec![5.1, 3.5, 1.4, 0.2, 6.0, 3.0, 4.5, 1.5], 4).unwrap();
+                prop_assert!(model.predict(&rows).is_ok());
+            }
+        }
+    }
+}

@@ -1,0 +1,810 @@
+//! `{"instances": [...]}` → one flat matrix, by serde visitors and never through a tree of values.
+//!
+//! Memory is eight bytes for each number that was read, charged to the budget before it is taken.
+//! Every error says which instance and feature.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+use super::blame;
+use super::json::{Surplus, Text};
+use crate::error::{Code, RequestError};
+use crate::lanes::memory_budget::Charge;
+use crate::models::{Rows, Schema, ShortNumber};
+
+/// Feature names that an error lists, and characters of the client's own that it repeats.
+const NAMES_SHOWN: usize = 20;
+const OTHERS_SHOWN: usize = 5;
+const ECHO_MAX: usize = 40;
+
+/// A string or number longer than this may be copied while it is read.
+const LONG_TOKEN_BYTES: usize = 64 << 10;
+
+/// Decodes a request's body into rows of the schema's width, all of them finite; their memory is
+/// charged to `charge`.
+///
+/// An instance is an array of numbers in the order of the features, or an object by their names, where
+/// other names are left alone, as other columns of a table are.
+///
+/// # Errors
+/// 400 for what is not JSON (line and column) or not instances of this model (instance, feature),
+/// 413 for more than `rows_max` instances, 503 where others hold the memory budget, 413 where it is too small.
+pub fn decode(
+    body: &[u8],
+    schema: &Schema,
+    rows_max: usize,
+    charge: &mut Charge,
+) -> Result<Rows, RequestError> {
+    if let Some(what) = blame::emptiness(body) {
+        let text =
+            format!("{what}, but must be JSON with the field \"instances\" (line 1 column 0)");
+        return Err(RequestError::new(Code::InvalidJson, text));
+    }
+    let body = blame::without_mark(body);
+    charge.grow(copied_bytes(body))?;
+    let decoding = Decoding {
+        body,
+        schema,
+        indices: schema
+            .features
+            .iter()
+            .enumerate()
+            .map(|(index, name)| (name.as_str(), index))
+            .collect(),
+        rows_max,
+        charge: RefCell::new(charge),
+        refusal: RefCell::new(None),
+        reading: Cell::new(None),
+        others: RefCell::default(),
+    };
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let decoded = Body(&decoding)
+        .deserialize(&mut json)
+        .and_then(|values| json.end().map(|()| values));
+    let values = decoded.map_err(|error| decoding.request_error(&error))?;
+    Rows::new(values, schema.features.len())
+        .ok_or_else(|| RequestError::new(Code::Internal, "the decoded rows do not fit the model"))
+}
+
+/// What the parser may copy of a body while it reads it: strings with escapes, and numbers of many
+/// digits. In a large body of honest size and kind, that is nothing.
+fn copied_bytes(body: &[u8]) -> usize {
+    // A token of twice the length covers one of these pieces whole, without a comma in it.
+    let has_long_token = body
+        .chunks_exact(LONG_TOKEN_BYTES)
+        .any(|piece| !piece.contains(&b','));
+    if body.len() > LONG_TOKEN_BYTES && (has_long_token || body.contains(&b'\\')) {
+        // The parser's copy, which grows by doubling, and ours.
+        return body.len().saturating_mul(3);
+    }
+    0
+}
+
+struct Decoding<'a> {
+    body: &'a [u8],
+    schema: &'a Schema,
+    indices: HashMap<&'a str, usize>,
+    rows_max: usize,
+    charge: RefCell<&'a mut Charge>,
+    /// Why decoding was given up, where that is not for the parser to say.
+    refusal: RefCell<Option<RequestError>>,
+    /// The instance and the feature whose number is being read.
+    reading: Cell<Option<(usize, usize)>>,
+    /// What else the present instance has, for an error.
+    others: RefCell<Others>,
+}
+
+/// Names that are no features: the first few, each cut short, and how many there are.
+#[derive(Default)]
+struct Others {
+    shown: Vec<String>,
+    count: usize,
+}
+
+impl Others {
+    fn clear(&mut self) {
+        self.shown.clear();
+        self.count = 0;
+    }
+
+    fn add(&mut self, name: &str) {
+        self.count += 1;
+        if self.shown.len() < OTHERS_SHOWN {
+            let short: String = name.chars().take(ECHO_MAX).collect();
+            self.shown.push(short.escape_debug().to_string());
+        }
+    }
+}
+
+impl Decoding<'_> {
+    fn width(&self) -> usize {
+        self.schema.features.len()
+    }
+
+    /// Makes room for one more row.
+    fn reserve<E: Error>(&self, values: &mut Vec<f64>) -> Result<(), E> {
+        let reserved = self
+            .charge
+            .borrow_mut()
+            .reserve(values, self.width(), usize::MAX);
+        reserved.map_err(|refusal| self.give_up(refusal))
+    }
+
+    fn give_up<E: Error>(&self, refusal: RequestError) -> E {
+        *self.refusal.borrow_mut() = Some(refusal);
+        E::custom("given up")
+    }
+
+    fn names(&self) -> String {
+        let names = self.schema.features.iter().map(String::as_str);
+        listed(names.take(NAMES_SHOWN), self.width())
+    }
+
+    /// The names that an instance has, whose values are NaN where it has none.
+    fn found(&self, values: &[f64]) -> String {
+        let others = self.others.borrow();
+        let features = self.schema.features.iter().zip(values);
+        let features = features.filter(|(_, value)| !value.is_nan());
+        let count = features.clone().count() + others.count;
+        let names = features.map(|(name, _)| name.as_str());
+        let others = others.shown.iter().map(String::as_str);
+        match count {
+            0 => "nothing".to_owned(),
+            _ => listed(names.take(NAMES_SHOWN).chain(others), count),
+        }
+    }
+
+    /// What reads a number, which errors call by instance and feature.
+    fn number(&self, row: usize, feature: usize) -> Number<'_> {
+        self.reading.set(Some((row, feature)));
+        Number {
+            row,
+            name: &self.schema.features[feature],
+        }
+    }
+
+    fn request_error(&self, error: &serde_json::Error) -> RequestError {
+        if let Some(refusal) = self.refusal.borrow_mut().take() {
+            return refusal;
+        }
+        let text = error.to_string();
+        if error.is_data() {
+            return RequestError::new(Code::InvalidInput, text);
+        }
+        if text.starts_with("recursion limit exceeded") {
+            let text = format!("the body is nested too deeply to be instances: {text}");
+            return RequestError::new(Code::InvalidInput, text);
+        }
+        let place = self.reading.get().map(|(row, feature)| {
+            let name = &self.schema.features[feature];
+            format!("{name:?} of instances[{row}]")
+        });
+        blame::not_json(self.body, error, place)
+    }
+}
+
+/// Lists the first names of so many.
+fn listed<'a>(shown: impl Iterator<Item = &'a str>, count: usize) -> String {
+    let shown: Vec<&str> = shown.collect();
+    match count.saturating_sub(shown.len()) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// Repeats a piece of the client's own input, short and escaped.
+fn echo(text: &str) -> String {
+    let short: String = text.chars().take(ECHO_MAX).collect();
+    let more = if short.len() < text.len() { "…" } else { "" };
+    format!("{short:?}{more}")
+}
+
+/// What is told of a string where something else should be: serde would repeat all of it.
+fn unexpected<E: Error>(text: &str, expected: &impl serde::de::Expected) -> E {
+    E::custom(format!(
+        "invalid type: string {}, expected {}",
+        echo(text),
+        expected as &dyn serde::de::Expected
+    ))
+}
+
+/// What is told of a number where something else should be: serde would write out 309 digits.
+fn unexpected_number<E: Error>(number: f64, expected: &impl serde::de::Expected) -> E {
+    E::custom(format!(
+        "invalid type: number {}, expected {}",
+        ShortNumber(number),
+        expected as &dyn serde::de::Expected
+    ))
+}
+
+/// The whole body.
+struct Body<'a>(&'a Decoding<'a>);
+
+impl<'de> DeserializeSeed<'de> for Body<'_> {
+    type Value = Vec<f64>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<f64>, D::Error> {
+        // Not `deserialize_map`, whose error repeats all of a string that is no map.
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Body<'_> {
+    type Value = Vec<f64>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with the field \"instances\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Vec<f64>, E> {
+        Err(unexpected(text, &self))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Vec<f64>, E> {
+        Err(unexpected_number(number, &self))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<f64>, A::Error> {
+        let mut values = None;
+        while let Some(key) = map.next_key::<Text>()? {
+            if key.0 != "instances" {
+                return Err(A::Error::custom(format!(
+                    "unknown field {}: the one field is \"instances\"",
+                    echo(&key.0)
+                )));
+            }
+            if values.is_some() {
+                return Err(A::Error::custom(
+                    "the field \"instances\" stands there twice",
+                ));
+            }
+            values = Some(map.next_value_seed(Instances(self.0))?);
+        }
+        let values =
+            values.ok_or_else(|| A::Error::custom("the field \"instances\" is missing"))?;
+        if values.is_empty() {
+            return Err(A::Error::custom(
+                "\"instances\" is empty: at least one instance is needed",
+            ));
+        }
+        Ok(values)
+    }
+}
+
+/// The array of instances.
+struct Instances<'a>(&'a Decoding<'a>);
+
+impl<'de> DeserializeSeed<'de> for Instances<'_> {
+    type Value = Vec<f64>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<f64>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Instances<'_> {
+    type Value = Vec<f64>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of instances in \"instances\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Vec<f64>, E> {
+        Err(unexpected(text, &self))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Vec<f64>, E> {
+        Err(unexpected_number(number, &self))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<f64>, A::Error> {
+        let mut values = Vec::new();
+        let mut row = 0;
+        let rows_max = self.0.rows_max;
+        while let Some(()) = seq.next_element_seed(Instance(self.0, row, &mut values))? {
+            row += 1;
+            if row > rows_max {
+                let text = format!(
+                    "a request may hold {rows_max} instances (--max-rows); send fewer at a time"
+                );
+                let refusal = RequestError::new(Code::ContentTooLarge, text);
+                return Err(self.0.give_up(refusal));
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// One instance, appended to the values.
+struct Instance<'a, 'v>(&'a Decoding<'a>, usize, &'v mut Vec<f64>);
+
+impl<'de> DeserializeSeed<'de> for Instance<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Instance<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "an array of {} numbers or an object by feature names as instances[{}]",
+            self.0.width(),
+            self.1
+        )
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        Err(unexpected(text, &self))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
+        Err(unexpected_number(number, &self))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Instance(decoding, row, values) = self;
+        decoding.reserve(values)?;
+        let mut count = 0;
+        for feature in 0..decoding.width() {
+            let Some(value) = seq.next_element_seed(decoding.number(row, feature))? else {
+                break;
+            };
+            values.push(value);
+            count += 1;
+        }
+        decoding.reading.set(None);
+        while seq.next_element::<Surplus>()?.is_some() {
+            count += 1;
+        }
+        if count != decoding.width() {
+            return Err(A::Error::custom(format!(
+                "instances[{row}] has {count} features, but the model takes {}: {}",
+                decoding.width(),
+                decoding.names(),
+            )));
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Instance(decoding, row, values) = self;
+        decoding.reserve(values)?;
+        let start = values.len();
+        // NaN stands for "not there yet"; JSON has none, so no client can send it.
+        values.resize(start + decoding.width(), f64::NAN);
+        decoding.others.borrow_mut().clear();
+        let mut expected = 0;
+        while let Some(key) = map.next_key::<Text>()? {
+            // Most clients send the features in order.
+            let in_order = decoding
+                .schema
+                .features
+                .get(expected)
+                .filter(|name| **name == *key.0)
+                .map(|_| expected);
+            let Some(index) = in_order.or_else(|| decoding.indices.get(&*key.0).copied()) else {
+                decoding.others.borrow_mut().add(&key.0);
+                map.next_value::<Surplus>()?;
+                continue;
+            };
+            let name = &decoding.schema.features[index];
+            if !values[start + index].is_nan() {
+                return Err(A::Error::custom(format!(
+                    "instances[{row}] has the feature {name:?} twice"
+                )));
+            }
+            values[start + index] = map.next_value_seed(decoding.number(row, index))?;
+            decoding.reading.set(None);
+            expected = index + 1;
+        }
+        if let Some(missing) = values[start..].iter().position(|value| value.is_nan()) {
+            let name = &decoding.schema.features[missing];
+            return Err(A::Error::custom(format!(
+                "instances[{row}] lacks the feature {name:?}: it has {}; the model takes {}",
+                decoding.found(&values[start..]),
+                decoding.names()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// One finite number.
+struct Number<'a> {
+    row: usize,
+    name: &'a str,
+}
+
+impl<'de> DeserializeSeed<'de> for Number<'_> {
+    type Value = f64;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<f64, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for Number<'_> {
+    type Value = f64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "a finite number as {:?} of instances[{}]",
+            self.name, self.row
+        )
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<f64, E> {
+        if value.is_finite() {
+            return Ok(value);
+        }
+        Err(E::custom(format!(
+            "{:?} of instances[{}] is out of range",
+            self.name, self.row
+        )))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<f64, E> {
+        Ok(value as f64)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<f64, E> {
+        Ok(value as f64)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<f64, E> {
+        Err(unexpected(text, &self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lanes::memory_budget::Budget;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    const ROWS_MAX: usize = 1000;
+
+    fn decode_within(bytes_max: usize, body: &[u8]) -> Result<Rows, RequestError> {
+        let budget = Arc::new(Budget::new(bytes_max, 0));
+        let mut charge = Charge::new(&budget);
+        let decoded = super::decode(body, &schema(), ROWS_MAX, &mut charge);
+        if let Ok(rows) = &decoded {
+            assert!(budget.bytes() >= size_of_val(rows.values()));
+        }
+        decoded
+    }
+
+    fn decode(body: &[u8]) -> Result<Rows, RequestError> {
+        decode_within(1 << 30, body)
+    }
+
+    fn schema() -> Schema {
+        Schema {
+            name: "iris".to_owned(),
+            algorithm: "random-forest-classifier".to_owned(),
+            features: ["length", "width"].map(str::to_owned).to_vec(),
+            classes: vec![],
+        }
+    }
+
+    #[test]
+    fn instances_are_arrays_in_order_or_objects_by_name() {
+        let table = [
+            (
+                r#"{"instances": [[1.5, 2], [-3, 4e2]]}"#,
+                vec![1.5, 2.0, -3.0, 400.0],
+            ),
+            (
+                r#"{"instances": [{"length": 1, "width": 2}, {"width": 4, "length": 3}]}"#,
+                vec![1.0, 2.0, 3.0, 4.0],
+            ),
+            (
+                r#"{"instances": [[1, 2], {"w\u0069dth": 4, "length": 3}]}"#,
+                vec![1.0, 2.0, 3.0, 4.0],
+            ),
+            (
+                r#"{"instances": [{"note": {"a": ["b"]}, "width": 2, "id": 7, "length": 1, "id": null}]}"#,
+                vec![1.0, 2.0],
+            ),
+            ("\u{feff}{\"instances\": [[1, 2]]}", vec![1.0, 2.0]),
+            (
+                r#" {"instances":[[18446744073709551615,-9223372036854775808]]} "#,
+                vec![18446744073709551615.0, -9223372036854775808.0],
+            ),
+        ];
+        for (body, expected) in table {
+            assert_eq!(
+                decode(body.as_bytes()).unwrap().values(),
+                expected,
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        use Code::{InvalidInput, InvalidJson};
+        let table: &[(&str, Code, &str)] = &[
+            (
+                "",
+                InvalidJson,
+                "the body is empty, but must be JSON with the field \"instances\"",
+            ),
+            ("\u{feff}", InvalidJson, "the body is empty"),
+            (" \r\n\t", InvalidJson, "the body holds nothing but blanks"),
+            (
+                "{\"instances\": [[1,\n2,,]]}",
+                InvalidJson,
+                "line 2 column 3",
+            ),
+            (
+                r#"{"instances": [[NaN, 1]]}"#,
+                InvalidJson,
+                "the body is not JSON: \"length\" of instances[0] is NaN, which JSON cannot say: send a finite number (line 1 column 17)",
+            ),
+            (
+                "{\"instances\": [[1, 2],\n\n [3, -Infinity]]}",
+                InvalidJson,
+                "\"width\" of instances[1] is -Infinity, which JSON cannot say",
+            ),
+            (
+                r#"{"instances": [[1, 2], {"width": nan}]}"#,
+                InvalidJson,
+                "\"width\" of instances[1] is nan, which JSON cannot say",
+            ),
+            (
+                r#"{"instances": [[1, inf]]}"#,
+                InvalidJson,
+                "\"width\" of instances[0] is inf, which JSON cannot say",
+            ),
+            (
+                r#"{"instances": [{"length": 1, "note": NaN}]}"#,
+                InvalidJson,
+                "a value is NaN, which JSON cannot say",
+            ),
+            (
+                r#"{"instances": [[1, None]]}"#,
+                InvalidJson,
+                "the body is not JSON: expected value at line 1 column 20",
+            ),
+            (
+                r#"{"instances": [[1e999, 1]]}"#,
+                InvalidInput,
+                "\"length\" of instances[0] is 1e999, out of range, as it is too large for a double: send a finite number",
+            ),
+            (
+                r#"{"instances": [{"width": -1e400}]}"#,
+                InvalidInput,
+                "\"width\" of instances[0] is -1e400, out of range, as it is too large for a double",
+            ),
+            (
+                r#"{"instances": 1e308}"#,
+                InvalidInput,
+                "number 1e308, expected an array of instances",
+            ),
+            (r#"1e308"#, InvalidInput, "number 1e308, expected an object"),
+            (
+                r#"{"instances": [-1e308]}"#,
+                InvalidInput,
+                "number -1e308, expected an array of 2 numbers",
+            ),
+            (
+                r#"{"instances": [[1, 2]]} x"#,
+                InvalidJson,
+                "trailing characters",
+            ),
+            (
+                r#"[[1, 2]]"#,
+                InvalidInput,
+                "expected an object with the field \"instances\"",
+            ),
+            (r#"{}"#, InvalidInput, "the field \"instances\" is missing"),
+            (r#"{"instances": []}"#, InvalidInput, "is empty"),
+            (
+                r#"{"instances": {}}"#,
+                InvalidInput,
+                "expected an array of instances",
+            ),
+            (
+                r#"{"instances": null}"#,
+                InvalidInput,
+                "expected an array of instances",
+            ),
+            (
+                r#"{"inputs": [[1, 2]]}"#,
+                InvalidInput,
+                "unknown field \"inputs\"",
+            ),
+            (
+                r#"{"instances": [[1, 2]], "instances": [[1, 2]]}"#,
+                InvalidInput,
+                "twice",
+            ),
+            (
+                r#"{"instances": [7]}"#,
+                InvalidInput,
+                "expected an array of 2 numbers or an object by feature names as instances[0]",
+            ),
+            (
+                r#"{"instances": [[1, 2], [1]]}"#,
+                InvalidInput,
+                "instances[1] has 1 features, but the model takes 2: length, width",
+            ),
+            (
+                r#"{"instances": [[1, 2, 3, 4]]}"#,
+                InvalidInput,
+                "instances[0] has 4 features, but the model takes 2",
+            ),
+            (
+                r#"{"instances": [[1, null]]}"#,
+                InvalidInput,
+                "null, expected a finite number as \"width\" of instances[0]",
+            ),
+            (
+                r#"{"instances": [["1", 2]]}"#,
+                InvalidInput,
+                "string \"1\", expected a finite number as \"length\" of instances[0]",
+            ),
+            (
+                r#"{"instances": [[true, 2]]}"#,
+                InvalidInput,
+                "boolean `true`",
+            ),
+            (r#"{"instances": [[[1], 2]]}"#, InvalidInput, "sequence"),
+            (
+                r#"{"instances": [{"length": 1}]}"#,
+                InvalidInput,
+                "instances[0] lacks the feature \"width\": it has length; the model takes length, width",
+            ),
+            (
+                r#"{"instances": [{}]}"#,
+                InvalidInput,
+                "lacks the feature \"length\": it has nothing; the model takes",
+            ),
+            (
+                r#"{"instances": [{"a": 1, "length": 1, "width": 1}, {"Width": 2, "depth\n": [3], "length": 3}]}"#,
+                InvalidInput,
+                "instances[1] lacks the feature \"width\": it has length, Width, depth\\n; the model takes",
+            ),
+            (
+                r#"{"instances": [{"a": 1, "b": 1, "c": 1, "d": 1, "e": 1, "f": 1, "g": 1}]}"#,
+                InvalidInput,
+                "it has a, b, c, d, e and 2 more; the model takes",
+            ),
+            (
+                r#"{"instances": [{"length": 1, "length": 1}]}"#,
+                InvalidInput,
+                "\"length\" twice",
+            ),
+        ];
+        for (body, code, expected) in table {
+            let error = decode(body.as_bytes()).unwrap_err();
+            assert_eq!(error.code, *code, "{body}: {error}");
+            assert!(error.text.contains(expected), "{body}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_repeated_of_the_input_is_short_and_escaped() {
+        let body = format!("{{\"instances\": [{{\"\\n{}\": 1}}]}}", "x".repeat(100_000));
+        let error = decode(body.as_bytes()).unwrap_err();
+        assert!(
+            error.text.len() < 300 && !error.text.contains('\n'),
+            "{error}"
+        );
+        let body = format!("{{\"instances\": [[\"{}\", 1]]}}", "x".repeat(100_000));
+        assert!(decode(body.as_bytes()).unwrap_err().text.len() < 300);
+    }
+
+    #[test]
+    fn a_body_that_is_deep_long_or_larger_than_the_budget_is_refused_for_what_it_is() {
+        let deep = |inner: &str| format!("{inner}{}", "[".repeat(1_000_000));
+        let long = "7".repeat(1 << 20);
+        let table = [
+            ("deep from the start", deep(""), Code::InvalidInput),
+            (
+                "deep in place of a number",
+                deep("{\"instances\": [[1, "),
+                Code::InvalidInput,
+            ),
+            (
+                "deep beyond the last feature",
+                deep("{\"instances\": [[1, 2, "),
+                Code::InvalidInput,
+            ),
+            (
+                "deep in an object",
+                deep("{\"instances\": [{\"length\": "),
+                Code::InvalidInput,
+            ),
+            (
+                "a long string for the body",
+                format!("\"{long}\""),
+                Code::InvalidInput,
+            ),
+            (
+                "a long string for instances",
+                format!("{{\"instances\": \"{long}\"}}"),
+                Code::InvalidInput,
+            ),
+            (
+                "a long string for an instance",
+                format!("{{\"instances\": [\"{long}\"]}}"),
+                Code::InvalidInput,
+            ),
+            (
+                "a long string for a number",
+                format!("{{\"instances\": [[\"{long}\", 1]]}}"),
+                Code::InvalidInput,
+            ),
+            (
+                "a long string that nobody takes",
+                format!("{{\"instances\": [[1, 2, \"{long}\"]]}}"),
+                Code::InvalidInput,
+            ),
+        ];
+        for (name, body, code) in &table {
+            let error = decode(body.as_bytes()).unwrap_err();
+            assert_eq!(error.code, *code, "{name}: {error}");
+            assert!(error.text.len() < 300, "{name}");
+        }
+        let rows = format!("{{\"instances\": [{}[1,2]]}}", "[1,2],".repeat(900));
+        assert!(decode_within(1 << 15, rows.as_bytes()).is_ok());
+        let error = decode_within(1 << 13, rows.as_bytes()).unwrap_err();
+        assert_eq!(error.code, Code::ContentTooLarge);
+        let copied = format!("{{\"instances\": [[1, 2]], \"x\\n{long}\": 1}}");
+        let error = decode_within(3 << 20, copied.as_bytes()).unwrap_err();
+        assert_eq!(
+            error.code,
+            Code::ContentTooLarge,
+            "the parser's own copy counts"
+        );
+        let digits = format!("{{\"instances\": [[0.{long}, 2]]}}");
+        assert_eq!(
+            decode_within(3 << 20, digits.as_bytes()).unwrap_err().code,
+            Code::ContentTooLarge
+        );
+        assert_eq!(decode(digits.as_bytes()).unwrap().values().len(), 2);
+    }
+
+    #[test]
+    fn more_instances_than_the_limit_are_too_large() {
+        let body = format!("{{\"instances\": [{}[1,2]]}}", "[1,2],".repeat(ROWS_MAX));
+        assert_eq!(
+            decode(body.as_bytes()).unwrap_err().code,
+            Code::ContentTooLarge
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_makes_the_decoder_panic(body in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = decode(&body);
+        }
+
+        #[test]
+        fn no_json_makes_the_decoder_panic(piece in r#"(\{|\}|\[|\]|,|:|"instances"|"length"|"width"|1|-2\.5e3|null|true|"x"){0,20}"#) {
+            let _ = decode(piece.as_bytes());
+            let _ = decode(format!("{{\"instances\": [{piece}]}}").as_bytes());
+        }
+
+        #[test]
+        fn numbers_come_back_as_the_same_bits(rows in proptest::collection::vec(any::<[f64; 2]>(), 1..20)) {
+            prop_assume!(rows.concat().iter().all(|value| value.is_finite()));
+            let body = serde_json::json!({"instances": rows}).to_string();
+            let decoded = decode(body.as_bytes()).unwrap();
+            let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(decoded.values()), bits(&rows.concat()));
+        }
+    }
+}

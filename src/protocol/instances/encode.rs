@@ -1,0 +1,235 @@
+//! A model's output → `{"model": …, "predictions": […], "probabilities": […]}`, into one buffer.
+
+use serde::Serialize;
+
+use crate::error::RequestError;
+use crate::lanes::memory_budget::Charge;
+use crate::models::{Output, PredictError, Schema};
+
+/// Bytes of a number with its comma, at most (`-2.2250738585072014e-308`).
+const NUMBER_BYTES: usize = 32;
+
+/// Why there is no answer to encode.
+#[derive(Debug)]
+pub enum EncodeError {
+    /// The output holds what JSON cannot say, or what the schema does not know.
+    Output(PredictError),
+    /// The memory budget has no room for the answer.
+    Budget(RequestError),
+}
+
+impl From<PredictError> for EncodeError {
+    fn from(error: PredictError) -> Self {
+        EncodeError::Output(error)
+    }
+}
+
+/// Encodes an output that `predict` has checked; numbers re-read as the same bits. What the answer
+/// takes is charged to `charge` before it is taken.
+///
+/// # Errors
+/// Where a number is not finite (JSON has no way to say so), or the budget is spent.
+pub fn encode(
+    schema: &Schema,
+    output: &Output,
+    charge: &mut Charge,
+) -> Result<Vec<u8>, EncodeError> {
+    let mut json = Json {
+        bytes: Vec::new(),
+        charge,
+    };
+    let name = text(&schema.name)?;
+    json.reserve(64 + name.len())?;
+    json.bytes.extend_from_slice(b"{\"model\":");
+    json.bytes.extend_from_slice(&name);
+    json.bytes.extend_from_slice(b",\"predictions\":[");
+    match output {
+        Output::Numbers(numbers) => json.put_numbers(numbers)?,
+        Output::Classes {
+            indices,
+            probabilities,
+        } => {
+            let labels: Vec<Vec<u8>> = schema
+                .classes
+                .iter()
+                .map(|label| text(label))
+                .collect::<Result<_, _>>()?;
+            json.put_labels(indices, &labels)?;
+            if let Some(shares) = probabilities {
+                json.reserve(64)?;
+                json.bytes.extend_from_slice(b"],\"probabilities\":[");
+                json.put_shares(shares, &labels)?;
+            }
+        }
+    }
+    json.reserve(8)?;
+    json.bytes.extend_from_slice(b"]}\n");
+    Ok(json.bytes)
+}
+
+/// An answer as it grows: room for each row is charged before it is written, so that the buffer
+/// never grows unasked.
+struct Json<'a> {
+    bytes: Vec<u8>,
+    charge: &'a mut Charge,
+}
+
+impl Json<'_> {
+    fn reserve(&mut self, more: usize) -> Result<(), EncodeError> {
+        self.charge
+            .reserve(&mut self.bytes, more, usize::MAX)
+            .map_err(EncodeError::Budget)
+    }
+
+    fn put_numbers(&mut self, numbers: &[f64]) -> Result<(), EncodeError> {
+        for (row, number) in numbers.iter().enumerate() {
+            self.reserve(NUMBER_BYTES)?;
+            if row > 0 {
+                self.bytes.push(b',');
+            }
+            put_finite(&mut self.bytes, *number, row)?;
+        }
+        Ok(())
+    }
+
+    fn put_labels(&mut self, indices: &[u32], labels: &[Vec<u8>]) -> Result<(), EncodeError> {
+        for (row, index) in indices.iter().enumerate() {
+            let label = labels.get(*index as usize);
+            let label = label
+                .ok_or_else(|| PredictError(format!("class {index} of row {row} has no label")))?;
+            self.reserve(label.len() + 1)?;
+            if row > 0 {
+                self.bytes.push(b',');
+            }
+            self.bytes.extend_from_slice(label);
+        }
+        Ok(())
+    }
+
+    fn put_shares(&mut self, shares: &[f64], labels: &[Vec<u8>]) -> Result<(), EncodeError> {
+        let row_bytes = labels.iter().map(|label| label.len() + 2 + NUMBER_BYTES);
+        let row_bytes = row_bytes.sum::<usize>() + 3;
+        for (row, shares) in shares.chunks(labels.len().max(1)).enumerate() {
+            self.reserve(row_bytes)?;
+            let json = &mut self.bytes;
+            json.extend_from_slice(if row > 0 { b",{" } else { b"{" });
+            for (index, (label, share)) in labels.iter().zip(shares).enumerate() {
+                if index > 0 {
+                    json.push(b',');
+                }
+                json.extend_from_slice(label);
+                json.push(b':');
+                put_finite(json, *share, row)?;
+            }
+            json.push(b'}');
+        }
+        Ok(())
+    }
+}
+
+fn put_finite(json: &mut Vec<u8>, number: f64, row: usize) -> Result<(), PredictError> {
+    if !number.is_finite() {
+        return Err(PredictError(format!(
+            "it gave {number} for row {row}, which is no finite number"
+        )));
+    }
+    put(json, &number)
+}
+
+fn text(label: &str) -> Result<Vec<u8>, PredictError> {
+    let mut json = Vec::with_capacity(label.len() + 2);
+    put(&mut json, &label)?;
+    Ok(json)
+}
+
+fn put(json: &mut Vec<u8>, value: &impl Serialize) -> Result<(), PredictError> {
+    // Writing text or a finite number to memory cannot fail; if it did, the client would be told.
+    serde_json::to_writer(json, value).map_err(|error| PredictError(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+    use crate::lanes::memory_budget::Budget;
+    use std::sync::Arc;
+
+    fn encode_within(
+        bytes_max: usize,
+        schema: &Schema,
+        output: &Output,
+    ) -> Result<Vec<u8>, EncodeError> {
+        let budget = Arc::new(Budget::new(bytes_max, 0));
+        let mut charge = Charge::new(&budget);
+        let encoded = encode(schema, output, &mut charge);
+        if let Ok(json) = &encoded {
+            assert_eq!(budget.bytes(), json.capacity(), "all of it is charged");
+        }
+        encoded
+    }
+
+    #[test]
+    fn an_answer_that_the_budget_has_no_room_for_is_refused() {
+        let output = Output::Numbers(vec![1.0 / 3.0; 10_000]);
+        assert!(encode_within(1 << 20, &schema(&[]), &output).is_ok());
+        let error = encode_within(1 << 16, &schema(&[]), &output).unwrap_err();
+        assert!(matches!(error, EncodeError::Budget(error) if error.code == Code::ContentTooLarge));
+        let classes = Output::Classes {
+            indices: vec![1; 1000],
+            probabilities: Some(vec![0.1 + 0.2; 2000]),
+        };
+        assert!(encode_within(1 << 20, &schema(&["a", "b"]), &classes).is_ok());
+        assert!(encode_within(1 << 14, &schema(&["a", "b"]), &classes).is_err());
+    }
+
+    fn schema(classes: &[&str]) -> Schema {
+        Schema {
+            name: "a \"name\"".to_owned(),
+            algorithm: "any".to_owned(),
+            features: vec!["x".to_owned()],
+            classes: classes.iter().map(|label| (*label).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_classifier_gives_labels_and_where_it_has_them_shares() {
+        let mut output = Output::Classes {
+            indices: vec![1, 0],
+            probabilities: Some(vec![0.25, 0.75, 1.0, 0.0]),
+        };
+        let json = encode_within(1 << 20, &schema(&["no", "ye\"s"]), &output).unwrap();
+        assert_eq!(
+            String::from_utf8(json).unwrap(),
+            "{\"model\":\"a \\\"name\\\"\",\"predictions\":[\"ye\\\"s\",\"no\"],\"probabilities\":[{\"no\":0.25,\"ye\\\"s\":0.75},{\"no\":1.0,\"ye\\\"s\":0.0}]}\n"
+        );
+        let Output::Classes { probabilities, .. } = &mut output else {
+            return;
+        };
+        *probabilities = None;
+        let json = encode_within(1 << 20, &schema(&["no", "yes"]), &output).unwrap();
+        assert!(json.ends_with(b"\"predictions\":[\"yes\",\"no\"]}\n"));
+    }
+
+    #[test]
+    fn a_regressor_gives_numbers_that_read_back_the_same_and_no_infinity() {
+        let numbers = vec![0.1 + 0.2, -0.0, 1e300, f64::MIN_POSITIVE];
+        let json = encode_within(1 << 20, &schema(&[]), &Output::Numbers(numbers.clone())).unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        let back: Vec<u64> = value["predictions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|n| n.as_f64().unwrap().to_bits())
+            .collect();
+        assert_eq!(
+            back,
+            numbers
+                .iter()
+                .map(|number| number.to_bits())
+                .collect::<Vec<_>>()
+        );
+        assert!(
+            encode_within(1 << 20, &schema(&[]), &Output::Numbers(vec![f64::INFINITY])).is_err()
+        );
+    }
+}

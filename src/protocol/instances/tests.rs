@@ -1,0 +1,194 @@
+//! What models of every kind say of rows that they cannot reckon with.
+
+use super::*;
+use crate::models::Trial;
+use crate::models::estimator::{ALGORITHMS, Algorithm, Estimator, Targets, Task};
+
+/// An estimator as a model of three features.
+struct Served {
+    schema: Schema,
+    trial: Trial,
+    estimator: Estimator,
+}
+
+impl Model for Served {
+    fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    fn trial(&self) -> &Trial {
+        &self.trial
+    }
+
+    fn check(&self, rows: &Rows) -> Result<(), RowFault> {
+        self.estimator.check(rows)
+    }
+
+    fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
+        self.estimator.predict(rows)
+    }
+}
+
+/// Trains on rows of whole numbers from 0 to 4, of three classes.
+fn served(algorithm: &Algorithm) -> Served {
+    let mut seed = 7_u64;
+    let mut next = || {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1);
+        ((seed >> 33) % 5) as f64
+    };
+    let values: Vec<f64> = (0..180).map(|_| next()).collect();
+    let rows = Rows::new(values, 3).unwrap();
+    let score = |row: &[f64]| row[0] * 2.0 + row[1] - row[2];
+    // Apart, so that coefficients are large.
+    let class = |row: &[f64]| u32::from(score(row) > 2.0) + u32::from(score(row) > 6.0);
+    let classes = 3 * usize::from(algorithm.task == Task::Classification);
+    let targets = match algorithm.task {
+        Task::Classification => Targets::Classes {
+            indices: rows.iter().map(class).collect(),
+            classes,
+        },
+        Task::Regression => Targets::Numbers(rows.iter().map(score).collect()),
+    };
+    // What is slow and changes nothing here.
+    let known = algorithm.parameters().into_iter();
+    let trees = known.filter(|known| ["n_trees", "n_estimators"].contains(&known.name.as_str()));
+    let typed: Vec<_> = trees.map(|known| (known.name, "5".to_owned())).collect();
+    let fitted = algorithm.fit(&rows, &targets, &typed, Some(7));
+    Served {
+        schema: Schema {
+            name: "m".to_owned(),
+            algorithm: algorithm.name.to_owned(),
+            features: ["a", "b", "c"].map(str::to_owned).to_vec(),
+            classes: (0..classes).map(|class| class.to_string()).collect(),
+        },
+        trial: Trial {
+            row: vec![0.0; 3],
+            expected: Expected::Number(0.0),
+        },
+        estimator: fitted
+            .unwrap_or_else(|error| panic!("{}: {error}", algorithm.name))
+            .estimator,
+    }
+}
+
+/// Says which row is refused; panics where the model fails, or gives what is no finite number.
+fn refused(model: &Served, values: Vec<f64>) -> Option<RowFault> {
+    let name = &model.schema.algorithm;
+    let rows = Rows::new(values, 3).unwrap();
+    if let Err(fault) = model.check(&rows) {
+        return Some(fault);
+    }
+    match predict(model, &rows) {
+        Err(Failure::Input(fault)) => Some(fault),
+        Err(failure) => panic!("{name}: {rows:?}: {failure:?}"),
+        Ok(output) => {
+            assert_eq!(
+                first_not_finite(&output, 3),
+                None,
+                "{name}: {rows:?}: {output:?}"
+            );
+            None
+        }
+    }
+}
+
+#[test]
+fn what_is_too_extreme_for_an_answer_is_the_clients_fault_with_every_estimator() {
+    const MOST: f64 = f64::MAX;
+    let table = [
+        [1e308, 1e308, 1e308],
+        [1.0, -1e308, 1.0],
+        [MOST, -MOST, MOST],
+        [-MOST, -MOST, -MOST],
+        [-MOST, 2.0, 3.0],
+        [1e200, 1e200, 1e200],
+        [1e101, 0.0, 0.0],
+    ];
+    let plain = [1.0, 2.0, 3.0];
+    let mut never_refused = Vec::new();
+    for algorithm in &ALGORITHMS {
+        let (model, name) = (served(algorithm), algorithm.name);
+        let mut count = 0;
+        for row in table {
+            let alone = refused(&model, row.to_vec());
+            if let Some(fault) = &alone {
+                assert!(row[fault.feature].abs() > EXTREME, "{name}: {fault:?}");
+                count += 1;
+            }
+            let among_others = refused(&model, [plain, plain, row, plain].concat());
+            let expected = alone.map(|fault| RowFault { row: 2, ..fault });
+            assert_eq!(among_others, expected, "{name}: {row:?}");
+        }
+        assert_eq!(refused(&model, [plain, plain].concat()), None, "{name}");
+        if count == 0 {
+            never_refused.push(name);
+        }
+    }
+    // These compare with thresholds, whatever the size.
+    let expected = [
+        "bernoulli-naive-bayes",
+        "decision-tree-classifier",
+        "decision-tree-regressor",
+        "extra-trees-regressor",
+        "random-forest-classifier",
+        "random-forest-regressor",
+        "xgb-regressor",
+    ];
+    assert_eq!(never_refused, expected);
+}
+
+/// Answers with what the first feature says.
+struct Mirror(Served);
+
+impl Model for Mirror {
+    fn schema(&self) -> &Schema {
+        &self.0.schema
+    }
+
+    fn trial(&self) -> &Trial {
+        &self.0.trial
+    }
+
+    fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
+        let answer = |row: &[f64]| match row[0] {
+            7.0 => Err(PredictError("told to fail".to_owned())),
+            8.0 => Ok(f64::NAN),
+            _ => Ok(row[1] * row[1] * 1e100),
+        };
+        rows.iter()
+            .map(answer)
+            .collect::<Result<_, _>>()
+            .map(Output::Numbers)
+    }
+}
+
+#[test]
+fn a_model_that_fails_on_ordinary_rows_is_to_blame_whatever_else_there_is() {
+    let linear = ALGORITHMS
+        .iter()
+        .find(|algorithm| algorithm.name == "linear-regression");
+    let model = Mirror(served(linear.unwrap()));
+    let far = [0.0, -1e150, 1e101];
+    let says = |values: &[[f64; 3]]| {
+        let rows = Rows::new(values.concat(), 3).unwrap();
+        predict(&model, &rows).map(|_| ())
+    };
+    let failed = Err(Failure::Model(PredictError("told to fail".to_owned())));
+    assert_eq!(says(&[[0.0; 3]]), Ok(()));
+    assert_eq!(says(&[[7.0, 0.0, 0.0]]), failed);
+    assert_eq!(
+        says(&[far.map(|value| value * 1e-60), [7.0, 0.0, 0.0]]),
+        failed
+    );
+    // Whoever writes the answer tells of the first, which is the model's.
+    assert_eq!(says(&[[8.0, 0.0, 0.0], far]), Ok(()));
+    let Err(Failure::Input(fault)) = says(&[[0.0; 3], far]) else {
+        panic!("it has a finite answer");
+    };
+    assert_eq!((fault.row, fault.feature), (1, 1));
+    let rows = Rows::new([[0.0; 3], far].concat(), 3).unwrap();
+    let refusal = unfit(&model.0.schema, &rows, &fault);
+    assert_eq!(refusal.code, Code::InvalidInput);
+    let text = "instances[1]: the feature \"b\" must be closer to 0, as the model's answer to it is no finite number, but is -1e150";
+    assert_eq!(refusal.text, text);
+}

@@ -1,0 +1,467 @@
+//! Routing: method and path → what is wanted. Pure.
+//!
+//! Paths compare exactly, the query cut off, nothing decoded. This file alone says what a probe is.
+
+use tiny_http::Method;
+
+use crate::error::{Code, RequestError};
+use crate::health::{self, Check, ProbeKind};
+use crate::job::{Dialect, Format, Probe};
+use crate::platform::address::Address;
+
+/// What a request wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// Predictions.
+    Predict,
+    /// The server's state.
+    Probe(Probe),
+    /// The page of what there is.
+    Page,
+    /// The metrics.
+    Metrics,
+}
+
+/// Which listener a request came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerKind {
+    /// The one that serves everything.
+    Main,
+    /// The one reserved for probes.
+    Probe,
+}
+
+/// The paths, for whoever missed them.
+const PATHS: &str = "POST /predict, GET /livez, GET /readyz, GET /startupz, GET /healthz, GET /statusz, GET /metrics, GET /";
+
+/// Tells what `method` on `path` wants on this listener. `main` is named where a request belongs
+/// there, and the `probe` listener, if there is one, where one belongs to that: metrics are nothing
+/// for the port that is open to everybody.
+///
+/// # Errors
+/// 404 with the list of paths, 405 with `Allow`.
+pub fn route(
+    method: &Method,
+    path: &str,
+    query: Option<&str>,
+    listener: ListenerKind,
+    main: &Address,
+    probe: Option<&Address>,
+) -> Result<Route, RequestError> {
+    let (route, allow) = match path {
+        _ if is_probe(path) => (Route::Probe(read_probe(path, query)?), "GET, HEAD"),
+        METRICS => match probe {
+            Some(probe) if listener == ListenerKind::Main => return Err(metrics_elsewhere(probe)),
+            _ => (Route::Metrics, "GET, HEAD"),
+        },
+        _ if listener == ListenerKind::Probe => return Err(elsewhere(main)),
+        "/" => (Route::Page, "GET, HEAD"),
+        "/predict" => (Route::Predict, "POST"),
+        "*" => return Err(not_allowed("GET, HEAD, POST")),
+        _ => {
+            return Err(RequestError::new(
+                Code::NotFound,
+                format!("nothing is here; there is {PATHS}"),
+            ));
+        }
+    };
+    let allowed = match method {
+        Method::Get | Method::Head => route != Route::Predict,
+        Method::Post => route == Route::Predict,
+        _ => false,
+    };
+    if allowed {
+        return Ok(route);
+    }
+    Err(not_allowed(allow))
+}
+
+fn not_allowed(allow: &'static str) -> RequestError {
+    RequestError {
+        allow: Some(allow),
+        ..RequestError::new(
+            Code::MethodNotAllowed,
+            format!("this path takes {allow} only"),
+        )
+    }
+}
+
+fn elsewhere(main: &Address) -> RequestError {
+    let text = format!(
+        "this port serves probes only (GET /livez, /readyz, /startupz, /healthz, /statusz, /metrics); everything else is on {}",
+        place(main, "main")
+    );
+    RequestError::new(Code::NotFound, text)
+}
+
+fn metrics_elsewhere(probe: &Address) -> RequestError {
+    let text = format!(
+        "metrics are not on this port; they are on {}: GET {METRICS}",
+        place(probe, "probe")
+    );
+    RequestError::new(Code::NotFound, text)
+}
+
+/// Where a listener is, for a client of the other.
+fn place(address: &Address, listener: &str) -> String {
+    match address {
+        Address::Tcp(address) => format!("port {}", address.port()),
+        // Its path is nobody's business who may be on another machine.
+        Address::Unix(_) => format!("the {listener} listener's socket"),
+    }
+}
+
+const METRICS: &str = "/metrics";
+
+/// The probes; below each but the last stand its checks.
+const PROBES: [(&str, ProbeKind); 5] = [
+    ("/livez", ProbeKind::Liveness),
+    ("/readyz", ProbeKind::Readiness),
+    ("/startupz", ProbeKind::Startup),
+    ("/healthz", ProbeKind::Liveness),
+    ("/statusz", ProbeKind::Status),
+];
+
+/// Names that were to be excluded and are no check are told to the client: so many, so long each.
+const UNKNOWN_MAX: usize = 8;
+const UNKNOWN_CHARS_MAX: usize = 64;
+
+/// Cuts a path into a probe's and, below it, the name of a check.
+fn split_probe(path: &str) -> Option<(ProbeKind, Option<&str>)> {
+    PROBES.iter().find_map(|(own, kind)| {
+        let rest = path.strip_prefix(own)?;
+        match rest.strip_prefix('/') {
+            Some(_) if *kind == ProbeKind::Status => None,
+            Some(name) => (!name.is_empty()).then_some((*kind, Some(name))),
+            None => rest.is_empty().then_some((*kind, None)),
+        }
+    })
+}
+
+fn is_probe(path: &str) -> bool {
+    split_probe(path).is_some()
+}
+
+/// Reads what is asked of a probe, in the manner of kube-apiserver: `/livez/NAME`, `?verbose`,
+/// `?exclude=NAME` any number of times.
+fn read_probe(path: &str, query: Option<&str>) -> Result<Probe, RequestError> {
+    let (kind, name) = split_probe(path).unwrap_or((ProbeKind::Status, None));
+    let mut probe = Probe::new(kind);
+    let checks = health::checks(kind);
+    let find = |name: &str| {
+        checks
+            .iter()
+            .map(|check| check.name)
+            .find(|own| *own == name)
+    };
+    if let Some(name) = name {
+        probe.only = Some(find(name).ok_or_else(|| no_such_check(checks))?);
+    }
+    for pair in query.unwrap_or_default().split('&') {
+        match pair.split_once('=').unwrap_or((pair, "")) {
+            ("verbose", _) => probe.verbose = true,
+            ("exclude", name) => match find(name) {
+                Some(name) if !probe.excluded.contains(&name) => probe.excluded.push(name),
+                Some(_) => {}
+                None if probe.unknown.len() < UNKNOWN_MAX => {
+                    probe
+                        .unknown
+                        .push(name.chars().take(UNKNOWN_CHARS_MAX).collect());
+                }
+                None => {}
+            },
+            _ => {}
+        }
+    }
+    Ok(probe)
+}
+
+fn no_such_check(checks: &[Check]) -> RequestError {
+    let text = format!(
+        "there is no such check; there are {}",
+        health::names(checks)
+    );
+    RequestError::new(Code::NotFound, text)
+}
+
+/// Whether a body of this content type is form data, which is what curl's `-d` calls everything.
+pub fn is_form(content_type: Option<&str>) -> bool {
+    content_type.is_some_and(|value| {
+        essence(value).eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    })
+}
+
+/// Tells how a prediction's body is written, and how its answer is to be: CSV where the client says
+/// so, otherwise JSON.
+pub fn dialect(content_type: Option<&str>, accept: Option<&str>) -> Dialect {
+    let is_csv = content_type.is_some_and(|value| essence(value).eq_ignore_ascii_case(CSV));
+    let (csv, json) = (quality(accept, CSV), quality(accept, "application/json"));
+    let wants_csv = csv > 0.0 && csv >= json;
+    Dialect {
+        input: if is_csv { Format::Csv } else { Format::Json },
+        called_form: is_form(content_type),
+        output: if wants_csv { Format::Csv } else { Format::Json },
+    }
+}
+
+const CSV: &str = "text/csv";
+
+/// The weight that an Accept field gives a media type by its name (RFC 9110 section 12.4.2); 0 where
+/// it does not name it: ranges as in `*/*` are what clients send that do not care.
+fn quality(accept: Option<&str>, media_type: &str) -> f64 {
+    let ranges = accept.unwrap_or_default().split(',');
+    let named = ranges.filter(|range| essence(range).eq_ignore_ascii_case(media_type));
+    let weight = |range: &str| {
+        let mut parameters = range.split(';').skip(1).map(str::trim);
+        let weight = parameters.find_map(|parameter| parameter.strip_prefix("q="));
+        weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0))
+    };
+    named.map(weight).fold(0.0, f64::max)
+}
+
+/// Checks that a body may be JSON or CSV, going by its content type and coding.
+///
+/// # Errors
+/// 415 with what would be right.
+pub fn check_media_type(
+    content_type: Option<&str>,
+    content_encoding: Option<&str>,
+) -> Result<(), RequestError> {
+    if content_encoding.is_some() {
+        let text = "the body must come without Content-Encoding: compressed bodies are not read";
+        return Err(RequestError::new(Code::UnsupportedMediaType, text));
+    }
+    let Some(value) = content_type else {
+        return Ok(());
+    };
+    let essence = essence(value).to_ascii_lowercase();
+    let may_be_json = essence.is_empty()
+        || essence == "application/json"
+        || essence.ends_with("+json")
+        || essence == CSV
+        || essence == "text/plain"
+        || essence == "application/octet-stream"
+        || is_form(content_type);
+    if may_be_json {
+        return Ok(());
+    }
+    let text =
+        "the body must be JSON or CSV: send it with Content-Type: application/json or text/csv";
+    Err(RequestError::new(Code::UnsupportedMediaType, text))
+}
+
+fn essence(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn main() -> Address {
+        Address::parse("127.0.0.1:8080").unwrap()
+    }
+
+    fn check(request: &str, listener: ListenerKind, expected: Result<Route, (u16, &str)>) {
+        let (method, target) = request.split_once(' ').unwrap();
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let method = method.parse().unwrap();
+        let other = Address::parse("127.0.0.1:8081").ok();
+        let routed = route(&method, path, query, listener, &main(), other.as_ref());
+        match (routed, expected) {
+            (Ok(route), Ok(expected)) => assert_eq!(route, expected, "{request}"),
+            (Err(error), Err((status, allow))) => {
+                assert_eq!(error.code.status(), status, "{request}");
+                assert_eq!(error.allow.unwrap_or(""), allow, "{request}");
+            }
+            (routed, expected) => panic!("{request}: {routed:?}, expected {expected:?}"),
+        }
+    }
+
+    fn probe(kind: ProbeKind, verbose: bool) -> Result<Route, (u16, &'static str)> {
+        Ok(Route::Probe(Probe {
+            verbose,
+            ..Probe::new(kind)
+        }))
+    }
+
+    #[test]
+    fn every_path_has_its_methods() {
+        let main = ListenerKind::Main;
+        check("POST /predict", main, Ok(Route::Predict));
+        check("POST /predict?x=1", main, Ok(Route::Predict));
+        check("GET /predict", main, Err((405, "POST")));
+        check("GET /livez", main, probe(ProbeKind::Liveness, false));
+        check("GET /livez?verbose", main, probe(ProbeKind::Liveness, true));
+        check(
+            "GET /livez?a=b&verbose=1",
+            main,
+            probe(ProbeKind::Liveness, true),
+        );
+        check("HEAD /healthz", main, probe(ProbeKind::Liveness, false));
+        check("GET /readyz", main, probe(ProbeKind::Readiness, false));
+        check("GET /startupz", main, probe(ProbeKind::Startup, false));
+        check("GET /statusz", main, probe(ProbeKind::Status, false));
+        check("POST /livez", main, Err((405, "GET, HEAD")));
+        check("DELETE /readyz", main, Err((405, "GET, HEAD")));
+        check("GET /", main, Ok(Route::Page));
+        check("GET /livez/", main, Err((404, "")));
+        check("GET /LIVEZ", main, Err((404, "")));
+        check("GET /%6civez", main, Err((404, "")));
+    }
+
+    #[test]
+    fn a_probe_may_ask_for_one_check_or_leave_some_out() {
+        let main = ListenerKind::Main;
+        let asked = |kind, only, excluded: &[&'static str], unknown: &[&str]| {
+            Ok(Route::Probe(Probe {
+                only,
+                excluded: excluded.to_vec(),
+                unknown: unknown.iter().map(|name| (*name).to_owned()).collect(),
+                ..Probe::new(kind)
+            }))
+        };
+        let (live, ready) = (ProbeKind::Liveness, ProbeKind::Readiness);
+        #[rustfmt::skip]
+        let table = [
+            ("GET /livez/workers", asked(live, Some("workers"), &[], &[])),
+            ("GET /healthz/acceptor", asked(live, Some("acceptor"), &[], &[])),
+            ("GET /readyz/workers", asked(ready, Some("workers"), &[], &[])),
+            ("GET /startupz/model", asked(ProbeKind::Startup, Some("model"), &[], &[])),
+            ("GET /livez/canary", Err((404, ""))),
+            ("GET /livez/", Err((404, ""))),
+            ("GET /livez/workers/x", Err((404, ""))),
+            ("GET /livezworkers", Err((404, ""))),
+            ("GET /statusz/model", Err((404, ""))),
+            ("POST /livez/workers", Err((405, "GET, HEAD"))),
+            ("GET /readyz?exclude=canary", asked(ready, None, &["canary"], &[])),
+            ("GET /readyz?exclude=canary&exclude=draining&exclude=canary", asked(ready, None, &["canary", "draining"], &[])),
+            ("GET /livez?exclude=canary&exclude=&excluded=x", asked(live, None, &[], &["canary", ""])),
+        ];
+        for (request, expected) in table {
+            check(request, main, expected);
+        }
+        let many = format!("exclude={}&", "x".repeat(500)).repeat(20);
+        match route(
+            &Method::Get,
+            "/livez",
+            Some(&many),
+            main,
+            &super::tests::main(),
+            None,
+        ) {
+            Ok(Route::Probe(probe)) => {
+                assert_eq!(probe.unknown.len(), UNKNOWN_MAX);
+                assert_eq!(probe.unknown[0].len(), UNKNOWN_CHARS_MAX);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_probe_listener_serves_probes_only_and_names_the_other_port() {
+        check(
+            "GET /livez",
+            ListenerKind::Probe,
+            probe(ProbeKind::Liveness, false),
+        );
+        check(
+            "GET /statusz",
+            ListenerKind::Probe,
+            probe(ProbeKind::Status, false),
+        );
+        check("POST /predict", ListenerKind::Probe, Err((404, "")));
+        check("GET /", ListenerKind::Probe, Err((404, "")));
+        let error = route(
+            &Method::Post,
+            "/predict",
+            None,
+            ListenerKind::Probe,
+            &main(),
+            None,
+        )
+        .unwrap_err();
+        assert!(error.text.contains("8080"), "{}", error.text);
+    }
+
+    #[test]
+    fn metrics_are_on_the_main_listener_only_where_there_is_no_other() {
+        let (main, probe) = (ListenerKind::Main, ListenerKind::Probe);
+        check("GET /metrics", probe, Ok(Route::Metrics));
+        check("HEAD /metrics", probe, Ok(Route::Metrics));
+        check("GET /metrics?name=x", probe, Ok(Route::Metrics));
+        check("POST /metrics", probe, Err((405, "GET, HEAD")));
+        check("GET /metrics/", probe, Err((404, "")));
+        for method in ["GET", "HEAD", "POST"] {
+            check(&format!("{method} /metrics"), main, Err((404, "")));
+        }
+        let ask = |other: Option<&Address>| {
+            route(
+                &Method::Get,
+                "/metrics",
+                None,
+                main,
+                &super::tests::main(),
+                other,
+            )
+        };
+        assert_eq!(ask(None), Ok(Route::Metrics));
+        let tcp = Address::parse("127.0.0.1:8081").unwrap();
+        let text = ask(Some(&tcp)).unwrap_err().text;
+        assert!(text.contains("on port 8081: GET /metrics"), "{text}");
+        let unix = Address::parse("unix:/run/secret.sock").unwrap();
+        let text = ask(Some(&unix)).unwrap_err().text;
+        assert!(!text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    fn csv_is_read_and_answered_where_the_client_says_so() {
+        use Format::{Csv, Json};
+        #[rustfmt::skip]
+        let table = [
+            (None, None, Json, Json),
+            (Some("text/csv"), None, Csv, Json),
+            (Some("Text/CSV; charset=utf-8"), Some("*/*"), Csv, Json),
+            (Some("application/json"), Some("text/csv"), Json, Csv),
+            (None, Some("application/json, text/csv;q=0.9"), Json, Json),
+            (None, Some("application/json;q=0.5, TEXT/CSV ; q=0.9"), Json, Csv),
+            (None, Some("text/csv;q=0, */*"), Json, Json),
+            (None, Some("text/csv;q=x"), Json, Json),
+            (None, Some("text/html,text/csv,*/*;q=0.1"), Json, Csv),
+        ];
+        for (content_type, accept, input, output) in table {
+            let dialect = dialect(content_type, accept);
+            assert_eq!(
+                (dialect.input, dialect.output),
+                (input, output),
+                "{accept:?}"
+            );
+        }
+        assert!(dialect(Some("application/x-www-form-urlencoded"), None).called_form);
+    }
+
+    #[test]
+    fn content_types_that_cannot_be_json_are_refused() {
+        #[rustfmt::skip]
+        let table = [
+            (None, true), (Some(""), true), (Some("application/json"), true),
+            (Some("Application/JSON; charset=utf-8"), true), (Some("application/ld+json"), true),
+            (Some("text/plain"), true), (Some("application/octet-stream"), true),
+            (Some("application/x-www-form-urlencoded"), true),
+            (Some("text/csv"), true), (Some("Text/CSV; charset=utf-8; header=present"), true),
+            (Some("text/html"), false), (Some("text/csvx"), false), (Some("multipart/form-data; boundary=x"), false),
+            (Some("application/jsonp"), false),
+        ];
+        for (content_type, accepted) in table {
+            assert_eq!(
+                check_media_type(content_type, None).is_ok(),
+                accepted,
+                "{content_type:?}"
+            );
+        }
+        assert!(check_media_type(Some("application/json"), Some("gzip")).is_err());
+    }
+}

@@ -1,0 +1,255 @@
+//! What the main thread does at every tick: it keeps the threads there are to be, and says what has
+//! become of the verdicts.
+//!
+//! The crew is every long-lived thread but the connections', each with the way to start it again. A
+//! thread that ended is joined, reported and replaced. A thread that hangs is left alone: `health`
+//! judges it, nobody joins it at the end, and a prediction worker may get a substitute.
+
+pub mod notify;
+mod stall_report;
+mod verdict_log;
+pub mod watchdog;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use humantime::format_duration;
+
+use crate::lanes::queue::LaneKind;
+use crate::lifecycle::Waker;
+use crate::platform::clock::{self, Stamp};
+use crate::platform::panic;
+use crate::platform::sys;
+use crate::serving::context::Context;
+use crate::serving::worker;
+
+pub use self::verdict_log::Watch;
+
+/// Address space for a crew thread's stack; models may recurse.
+const STACK_BYTES: usize = 2 * 1024 * 1024;
+
+/// How often it is told that a thread cannot be started.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+
+type Body = Arc<dyn Fn() + Send + Sync>;
+
+/// The long-lived threads.
+pub struct Crew {
+    members: Vec<Member>,
+    context: Arc<Context>,
+    /// What the prediction worker of a seat runs.
+    predictor: Arc<dyn Fn(usize) + Send + Sync>,
+    complained: Option<Instant>,
+}
+
+struct Member {
+    name: String,
+    /// A prediction worker's seat.
+    seat: Option<usize>,
+    body: Body,
+    /// The thread and whether it has come to its end; `None` where it could not be started.
+    thread: Option<(JoinHandle<()>, Arc<AtomicBool>)>,
+}
+
+impl std::fmt::Debug for Crew {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list()
+            .entries(self.members.iter().map(|member| &member.name))
+            .finish()
+    }
+}
+
+impl Crew {
+    /// Makes a crew of nobody; `predictor` is what the prediction worker of a seat will run.
+    pub fn new(context: Arc<Context>, predictor: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        Crew {
+            members: Vec::new(),
+            context,
+            predictor: Arc::new(predictor),
+            complained: None,
+        }
+    }
+
+    /// Starts a thread that is to run until the process ends.
+    ///
+    /// # Errors
+    /// Where the system has no thread to give.
+    pub fn start(
+        &mut self,
+        name: String,
+        body: impl Fn() + Send + Sync + 'static,
+    ) -> io::Result<()> {
+        self.add(name, None, Arc::new(body))
+    }
+
+    /// Starts the prediction worker of a seat.
+    ///
+    /// # Errors
+    /// Where the system has no thread to give.
+    pub fn start_predictor(&mut self, seat: usize) -> io::Result<()> {
+        let predictor = Arc::clone(&self.predictor);
+        let name = worker::thread_name(LaneKind::Predict, seat);
+        self.add(name, Some(seat), Arc::new(move || predictor(seat)))
+    }
+
+    fn add(&mut self, name: String, seat: Option<usize>, body: Body) -> io::Result<()> {
+        let mut member = Member {
+            name,
+            seat,
+            body,
+            thread: None,
+        };
+        member.start(&self.context.waker)?;
+        self.members.push(member);
+        Ok(())
+    }
+
+    /// Replaces threads that have ended, and starts substitutes for those that are stuck.
+    pub fn tick(&mut self) {
+        let mut refused = None;
+        let context = Arc::clone(&self.context);
+        self.members.retain_mut(|member| {
+            let how = member.reap();
+            if let (Some(how), Some(seat)) = (&how, member.seat)
+                && context.vitals.predict.workers[seat].vacate()
+            {
+                let name = &member.name;
+                log::info!("thread {name} has come to its end ({how}); it had been substituted");
+                // Nobody will follow on this seat, so it is none that is being replaced.
+                context.vitals.predict.workers[seat]
+                    .ended_at
+                    .store(Stamp::NEVER);
+                return false;
+            }
+            if let Some(how) = how {
+                log::error!("thread {} ended ({how}); it is replaced", member.name);
+                context.vitals.counts.threads_replaced.increment();
+            }
+            if member.thread.is_none()
+                && let Err(error) = member.start(&context.waker)
+            {
+                refused = Some((member.name.clone(), error));
+            }
+            true
+        });
+        if context.config.verdicts.replace_stuck_workers
+            && let Err(error) = self.substitute()
+        {
+            refused = Some(("a substitute".to_owned(), error));
+        }
+        if let Some((name, error)) = refused {
+            self.complain(&name, &error);
+        }
+    }
+
+    /// Starts a substitute for each worker that is stuck, where the model has finished a prediction
+    /// that began after the stuck one: evidence that the lane works for other input. While it
+    /// finishes none, a substitute would hang like the others, and hide from `/livez` that all do.
+    fn substitute(&mut self) -> io::Result<()> {
+        let context = Arc::clone(&self.context);
+        let lane = &context.vitals.predict;
+        let limit = context.config.stall_timeout;
+        let evidence = lane.finished_from.load();
+        let now = context.vitals.clock.now();
+        for (seat, worker) in lane.workers.iter().enumerate() {
+            let since = worker.busy_since.load();
+            let stuck = since != Stamp::NEVER && now.since(since) >= limit;
+            if !stuck || evidence <= since || worker.is_substituted() {
+                continue;
+            }
+            let taken = |seat: &usize| self.members.iter().any(|other| other.seat == Some(*seat));
+            let Some(free) = (0..lane.workers.len()).find(|seat| !taken(seat)) else {
+                return Ok(());
+            };
+            if !worker.substitute(since) {
+                continue;
+            }
+            if let Err(error) = self.start_predictor(free) {
+                // Where it retires already, it is replaced like any other that has ended.
+                worker.vacate();
+                return Err(error);
+            }
+            log::warn!(
+                "thread {} has been on its prediction for {}, and others come to an end: {} takes its place",
+                worker::thread_name(LaneKind::Predict, seat),
+                format_duration(whole_millis(now.since(since))),
+                worker::thread_name(LaneKind::Predict, free),
+            );
+        }
+        Ok(())
+    }
+
+    /// When a worker will become stuck that is to get a substitute, so that it gets it at once.
+    ///
+    /// Those that are stuck already have had their chance, and get the next at a tick.
+    pub fn next_substitution(&self) -> Option<Duration> {
+        if !self.context.config.verdicts.replace_stuck_workers {
+            return None;
+        }
+        let lane = &self.context.vitals.predict;
+        let (evidence, now) = (lane.finished_from.load(), self.context.vitals.clock.now());
+        let limit = self.context.config.stall_timeout;
+        let stamps = lane.workers.iter().map(|worker| worker.busy_since.load());
+        let hopeful = stamps.filter(|since| *since != Stamp::NEVER && evidence > *since);
+        let left = hopeful.map(|since| limit.saturating_sub(now.since(since)));
+        left.filter(|left| !left.is_zero()).min()
+    }
+
+    fn complain(&mut self, name: &str, error: &io::Error) {
+        let now = clock::instant();
+        let recent = |at: Instant| now.saturating_duration_since(at) < COMPLAINT_INTERVAL;
+        if !self.complained.is_some_and(recent) {
+            self.complained = Some(now);
+            log::error!("cannot start thread {name}: {error}; trying again");
+        }
+    }
+}
+
+impl Member {
+    fn start(&mut self, waker: &Waker) -> io::Result<()> {
+        let ended = Arc::new(AtomicBool::new(false));
+        let at_end = AtEnd(Arc::clone(&ended), waker.clone());
+        let body = Arc::clone(&self.body);
+        let handle = sys::spawn(&self.name, STACK_BYTES, move || {
+            let _at_end = at_end;
+            body();
+        })?;
+        self.thread = Some((handle, ended));
+        Ok(())
+    }
+
+    /// Joins the thread if it has ended; says how it did.
+    fn reap(&mut self) -> Option<String> {
+        let (handle, _) = self
+            .thread
+            .take_if(|(_, ended)| ended.load(Ordering::Acquire))?;
+        Some(match panic::catch(|| handle.join()) {
+            Ok(Ok(())) => "returned".to_owned(),
+            Ok(Err(payload)) => {
+                let message = panic::panic_message(payload.as_ref());
+                // Dropping a payload may panic again.
+                let _ = panic::catch(move || drop(payload));
+                format!("panicked: {message}")
+            }
+            Err(panic) => format!("panicked: {panic}"),
+        })
+    }
+}
+
+/// Tells the main thread that a thread is about to end, however it does.
+struct AtEnd(Arc<AtomicBool>, Waker);
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+        self.1.wake();
+    }
+}
+
+/// A duration as people read it in the log.
+fn whole_millis(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}

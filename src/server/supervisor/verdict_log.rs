@@ -1,0 +1,161 @@
+//! Says what becomes of the verdicts: one log line when one changes, not one for each probe, and a
+//! stall report where liveness is lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use humantime::format_duration;
+
+use super::stall_report::{self, Reporter};
+use super::whole_millis;
+use crate::health::{self, Failure, Limits, Meaning, ProbeKind, Snapshot};
+use crate::platform::clock::Stamp;
+use crate::serving::context::Context;
+
+/// The verdicts as they were last told.
+#[derive(Debug)]
+pub struct Watch {
+    context: Arc<Context>,
+    reporter: Reporter,
+    liveness: Told,
+    readiness: Told,
+    degraded: bool,
+}
+
+/// A verdict as it was last told: which check failed, and since when.
+#[derive(Debug)]
+struct Told {
+    path: &'static str,
+    failing: Option<(&'static str, Stamp)>,
+}
+
+/// What there is to tell of a verdict.
+#[derive(Debug, PartialEq, Eq)]
+enum News {
+    Fails,
+    PassesAfter(Duration),
+}
+
+impl Told {
+    fn update(&mut self, failure: Option<&Failure>, now: Stamp) -> Option<News> {
+        match (self.failing, failure) {
+            (Some((_, since)), None) => {
+                self.failing = None;
+                Some(News::PassesAfter(now.since(since)))
+            }
+            (Some((check, _)), Some(failure)) if check == failure.check => None,
+            (before, Some(failure)) => {
+                let since = before.map_or(now, |(_, since)| since);
+                self.failing = Some((failure.check, since));
+                Some(News::Fails)
+            }
+            (None, None) => None,
+        }
+    }
+
+    fn tell(&mut self, failure: Option<&Failure>, now: Stamp) -> Option<News> {
+        let news = self.update(failure, now);
+        let path = self.path;
+        match (&news, failure) {
+            (Some(News::PassesAfter(time)), _) => {
+                let time = format_duration(whole_millis(*time));
+                log::info!("{path} passes, after it had failed for {time}");
+            }
+            (Some(News::Fails), Some(failure)) => {
+                let Failure { check, reason, .. } = failure;
+                log::error!("{path} fails: {reason} [{check}]");
+            }
+            _ => {}
+        }
+        news
+    }
+}
+
+impl Watch {
+    /// Watches a server that has just started.
+    pub fn new(context: Arc<Context>) -> Self {
+        let told = |path| Told {
+            path,
+            failing: None,
+        };
+        Watch {
+            reporter: Reporter::new(Arc::clone(&context)),
+            liveness: told("/livez"),
+            readiness: told("/readyz"),
+            degraded: false,
+            context,
+        }
+    }
+
+    /// Says what is known before the process ends as by abort(3), which a service manager's watchdog
+    /// has it do.
+    pub fn report_abort(&self) {
+        let snapshot = Snapshot::of(&self.context.vitals, Limits::from(&self.context.config));
+        let failure = health::failure(ProbeKind::Liveness, &snapshot).unwrap_or(Failure {
+            check: "abort",
+            meaning: Meaning::NotAlive,
+            reason: "SIGABRT, as from a watchdog that had no sign of life, though /livez passes"
+                .to_owned(),
+        });
+        stall_report::make(&self.context, &failure, &snapshot);
+    }
+
+    /// Looks at the verdicts and tells what has changed.
+    pub fn tick(&mut self) {
+        let snapshot = Snapshot::of(&self.context.vitals, Limits::from(&self.context.config));
+        let alive = health::failure(ProbeKind::Liveness, &snapshot);
+        let was_alive = self.liveness.failing.is_none();
+        match (self.liveness.tell(alive.as_ref(), snapshot.now), &alive) {
+            (Some(News::Fails), Some(failure)) if was_alive => {
+                self.reporter.report(failure, snapshot.clone());
+            }
+            (Some(News::PassesAfter(_)), _) => self.reporter.withdraw(),
+            _ => {}
+        }
+        let ready = health::failure(ProbeKind::Readiness, &snapshot);
+        // Loading and draining have log lines of their own.
+        if !ready
+            .as_ref()
+            .is_some_and(|failure| failure.meaning == Meaning::NotNow)
+        {
+            self.readiness.tell(ready.as_ref(), snapshot.now);
+        }
+        match health::degradation(&snapshot) {
+            Some(text) if !self.degraded => log::warn!("degraded: {text}"),
+            None if self.degraded => log::info!("no prediction worker is stuck any more"),
+            _ => {}
+        }
+        self.degraded = snapshot.stuck().next().is_some();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(check: &'static str) -> Failure {
+        Failure {
+            check,
+            meaning: Meaning::NotAlive,
+            reason: "because".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_verdict_is_told_when_it_changes_and_when_another_check_decides_it() {
+        let mut told = Told {
+            path: "/livez",
+            failing: None,
+        };
+        let second = |seconds: u64| Stamp(seconds * 1_000_000_000);
+        assert_eq!(told.update(None, second(1)), None);
+        let workers = failure("workers");
+        assert_eq!(told.update(Some(&workers), second(2)), Some(News::Fails));
+        assert_eq!(told.update(Some(&workers), second(3)), None);
+        let acceptor = failure("acceptor");
+        assert_eq!(told.update(Some(&acceptor), second(4)), Some(News::Fails));
+        let passes = News::PassesAfter(Duration::from_secs(3));
+        assert_eq!(told.update(None, second(5)), Some(passes));
+        assert_eq!(told.update(None, second(6)), None);
+    }
+}

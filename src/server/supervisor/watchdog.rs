@@ -1,0 +1,137 @@
+//! The service manager's watchdog: a sign of life while `/livez` would pass and the probe listener
+//! answers, and none otherwise.
+//!
+//! Runs on a thread of its own, `watchdog`, which asks as a client does, through the kernel, so that a
+//! server that has gone deaf is known. It asks the probe listener alone: what clients do to the main
+//! one never ends the service while `/livez` passes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use humantime::format_duration;
+
+use crate::health::{self, Limits, ProbeKind, Snapshot};
+use crate::http::listener::Listener;
+use crate::platform::address::Address;
+use crate::platform::client::{Connection, Request};
+use crate::platform::clock;
+use crate::platform::sys;
+use crate::platform::systemd::Notifier;
+use crate::serving::context::Context;
+
+/// How the watchdog knows whether the probe listener answers.
+#[derive(Debug, Clone)]
+pub enum SelfProbe {
+    /// It connects and asks.
+    Ask(Address),
+    /// It cannot connect, as the listener is in another network namespace or has no path: it looks
+    /// whether connections that wait there are accepted.
+    Look(Arc<Listener>),
+    /// There is no probe listener.
+    Nothing,
+}
+
+/// The watchdog's thread.
+#[derive(Debug)]
+pub struct Watchdog {
+    /// What all threads share.
+    pub context: Arc<Context>,
+    /// Who gets the signs of life.
+    pub notifier: Notifier,
+    /// Without a sign of life for as long, the service is ended (`WATCHDOG_USEC`).
+    pub interval: Duration,
+    /// How it is known whether the probe listener answers.
+    pub self_probe: SelfProbe,
+}
+
+const OK: u16 = 200;
+
+impl Watchdog {
+    /// Gives a sign of life every half interval, from when the first model is served; does not
+    /// return.
+    pub fn run(&self) {
+        let half = self.interval / 2;
+        let mut withheld = false;
+        loop {
+            let began = clock::instant();
+            let next = began + half;
+            loop {
+                if !self.context.vitals.loaded.load(Ordering::Acquire) {
+                    break;
+                }
+                match self.life(clock::instant() + half / 2) {
+                    Ok(()) => {
+                        self.notifier.notify("WATCHDOG=1");
+                        if std::mem::take(&mut withheld) {
+                            log::info!("the watchdog's sign of life is given again");
+                        }
+                        break;
+                    }
+                    Err(why) => {
+                        if !std::mem::replace(&mut withheld, true) {
+                            log::error!(
+                                "the watchdog's sign of life is withheld: {why}; the service is ended after {} without one",
+                                format_duration(self.interval)
+                            );
+                        }
+                    }
+                }
+                // Once more within the half: what was late may be in time.
+                sys::sleep(half / 8);
+                if clock::instant() + half / 8 >= next {
+                    break;
+                }
+            }
+            sys::sleep(next.saturating_duration_since(clock::instant()));
+        }
+    }
+
+    /// Says whether the service lives, and why not.
+    fn life(&self, deadline: Instant) -> Result<(), String> {
+        let context = &self.context;
+        let snapshot = Snapshot::of(&context.vitals, Limits::from(&context.config));
+        if let Some(failure) = health::failure(ProbeKind::Liveness, &snapshot) {
+            return Err(format!("{} [{}]", failure.reason, failure.check));
+        }
+        match &self.self_probe {
+            SelfProbe::Ask(address) => match ask(address, deadline) {
+                Ok(OK) => Ok(()),
+                Ok(status) => Err(format!("the probe listener answers {status} to /livez")),
+                Err(why) => Err(format!("the probe listener does not answer: {why}")),
+            },
+            SelfProbe::Look(listener) => look(listener, deadline),
+            SelfProbe::Nothing => Ok(()),
+        }
+    }
+}
+
+fn ask(address: &Address, deadline: Instant) -> Result<u16, String> {
+    let fields = [
+        (
+            "User-Agent",
+            concat!("lanekeeper-watchdog/", env!("CARGO_PKG_VERSION")),
+        ),
+        ("Connection", "close"),
+    ];
+    let asked = Request::new("GET", "/livez", "localhost", &fields, b"").and_then(|request| {
+        let mut connection = Connection::open(&address.reachable(), deadline)?;
+        Ok(connection.exchange(&request, deadline)?.status)
+    });
+    asked.map_err(|error| error.to_string())
+}
+
+/// Whether nobody waits at a listener for longer than until `deadline`.
+fn look(listener: &Listener, deadline: Instant) -> Result<(), String> {
+    const PAUSE: Duration = Duration::from_millis(5);
+    let before = listener.accepted_at();
+    while listener.has_waiting() && listener.accepted_at() == before {
+        if clock::instant() >= deadline {
+            return Err(
+                "nobody accepts the connections that wait at the probe listener".to_owned(),
+            );
+        }
+        sys::sleep(PAUSE);
+    }
+    Ok(())
+}

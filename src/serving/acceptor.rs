@@ -1,0 +1,101 @@
+//! The acceptor: one thread that receives every job, body in hand, and offers it to its lane.
+//!
+//! It does no I/O, parses nothing, computes nothing and never blocks but on its own empty intake: a
+//! full lane hands the job back, and the refusal travels to the connection, which writes it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_channel::Receiver;
+
+use crate::job::{Job, Request};
+use crate::lanes::admission;
+use crate::lanes::cpu_priority::{Priority, Work};
+use crate::lanes::queue::{self, Full, Lane, LaneKind};
+use crate::platform::clock::{self, Stamp};
+use crate::platform::fault::Role;
+use crate::platform::sys;
+use crate::serving::context::Context;
+use crate::vitals::Vitals;
+
+/// The two lanes, as the acceptor sees them.
+#[derive(Debug, Clone)]
+pub struct Lanes {
+    /// For predictions, and for everything with `--shared-lane`.
+    pub predict: Lane<Job>,
+    /// For probes.
+    pub probe: Lane<Job>,
+}
+
+/// Offers jobs to lanes until nobody can send any more.
+pub fn run(context: &Context, intake: &Receiver<Job>, lanes: &Lanes) {
+    let mut priority = Priority::new(context.config.yielding, Work::Responding);
+    let presence = Presence::enter(context);
+    let vitals = &context.vitals.acceptor;
+    while let Ok(job) = queue::receive(intake, &context.vitals) {
+        vitals.busy_since.store(context.vitals.clock.now());
+        job.pledge.received();
+        priority.adapt(context.vitals.predict.service_time());
+        context.faults.turn(Role::Acceptor);
+        dispatch(context, job, lanes);
+        vitals.busy_since.store(Stamp::NEVER);
+        vitals.losses.succeed();
+    }
+    drop(presence);
+}
+
+/// Marks the acceptor as running for as long as it lives, however it ends.
+struct Presence<'a>(&'a Vitals);
+
+impl<'a> Presence<'a> {
+    fn enter(context: &'a Context) -> Self {
+        let vitals = &context.vitals;
+        vitals.acceptor.busy_since.store(Stamp::NEVER);
+        let id = sys::thread_id();
+        vitals.acceptor.thread_id.store(id, Ordering::Release);
+        vitals.acceptor.alive.store(true, Ordering::Release);
+        Presence(vitals)
+    }
+}
+
+impl Drop for Presence<'_> {
+    fn drop(&mut self) {
+        let (acceptor, now) = (&self.0.acceptor, self.0.clock.now());
+        if acceptor.busy_since.load() != Stamp::NEVER {
+            acceptor.losses.fail(now);
+        }
+        acceptor.ended_at.store(now);
+        acceptor.alive.store(false, Ordering::Release);
+        acceptor.busy_since.store(Stamp::NEVER);
+    }
+}
+
+fn dispatch(context: &Context, job: Job, lanes: &Lanes) {
+    let kind = match job.request {
+        Request::Probe(_) if !context.config.shared_lane => LaneKind::Probe,
+        Request::Probe(_) | Request::Predict { .. } => LaneKind::Predict,
+    };
+    let lane = match kind {
+        LaneKind::Probe => &lanes.probe,
+        LaneKind::Predict => &lanes.predict,
+    };
+    if let Err(Full(job)) = lane.offer(job) {
+        if kind == LaneKind::Probe {
+            // Nobody has answered for long. Its connection sees that the job is gone, and answers by
+            // itself: probe workers that hang must not make a service fail that works.
+            return drop(job);
+        }
+        let refusal = admission::queue_full(kind.vitals(&context.vitals));
+        job.refuse(refusal, clock::instant());
+    }
+}
+
+/// Room for every job that can be on its way to the acceptor: a connection has one at a time, and
+/// waits until it is received even where its client has left.
+///
+/// Connections that gave up on a hanging acceptor can leave more behind; then their successors are
+/// refused on the spot.
+pub fn intake_capacity(context: &Arc<Context>) -> usize {
+    let limits = &context.config.limits;
+    limits.max_connections + limits.max_probe_connections
+}

@@ -1,0 +1,199 @@
+//! The canary: it tries the model on its trial row, on a thread of its own, one trial at a time.
+//!
+//! It goes through the same code as a prediction and yields the CPU like one, but never counts as
+//! one. Failures of real predictions never decide a verdict: they ask for a trial, so that no client
+//! can turn one. Probes read the last verdict; a trial that hangs holds nobody.
+
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use crate::lanes::cpu_priority::{Priority, Work};
+use crate::models::Model;
+use crate::platform::clock::Stamp;
+use crate::platform::fault::Role;
+use crate::platform::panic;
+use crate::protocol::instances;
+use crate::serving::context::Context;
+use crate::vitals::{TrialVerdict, Vitals};
+
+/// So many failures in a row ask for a trial at once.
+const FAILURES: u32 = 3;
+
+/// A time with nothing but failures asks for a trial, however few they are.
+const FAILING_FOR: Duration = Duration::from_secs(1);
+
+/// The least time from one trial to the next, whoever asks; with a shorter `--canary-interval`, that.
+const REST: Duration = Duration::from_secs(1);
+
+/// Tries the model every `--canary-interval`, unless a recent real success
+/// stands for the trial; and sooner where real predictions fail, or one had no finite answer. `wanted` wakes it up to look again.
+pub fn run(context: &Context, wanted: &Receiver<()>) {
+    let mut priority = Priority::new(context.config.yielding, Work::Computing);
+    let interval = context.config.canary_interval;
+    let vitals = &context.vitals;
+    // The trial of a thread before this one has ended with it.
+    vitals.trials.give_up();
+    loop {
+        let wait = if vitals.trials.verdict() == TrialVerdict::Untried {
+            // The loader makes the first one.
+            interval
+        } else {
+            Moment::of(vitals, context.config.stall_timeout).wait(interval)
+        };
+        if !wait.is_zero() {
+            match wanted.recv_timeout(wait) {
+                Ok(()) | Err(RecvTimeoutError::Timeout) => continue,
+                // The context holds the other end as long as this thread does.
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+        vitals.trials.begin(vitals.clock.now());
+        context.faults.turn(Role::Canary);
+        priority.adapt(vitals.predict.service_time());
+        if let Some(served) = context.model.get() {
+            let verdict = try_model(served.model.as_ref());
+            vitals
+                .trials
+                .end(served.generation, verdict, vitals.clock.now());
+            context.waker.wake();
+        }
+    }
+}
+
+/// What decides when the next trial is due.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    now: Stamp,
+    began_at: Stamp,
+    ended_at: Stamp,
+    passed: bool,
+    succeeded_at: Stamp,
+    /// When a prediction last had no answer through what its client sent, or the model.
+    doubted_at: Stamp,
+    /// Failures in a row, the first and the last.
+    failures: Option<(u32, Stamp, Stamp)>,
+    /// When failing trials come to be fatal, and that one more must have failed by then.
+    fatal: Option<(Stamp, Duration)>,
+}
+
+impl Moment {
+    fn of(vitals: &Vitals, stall_timeout: Duration) -> Self {
+        let trials = &vitals.trials;
+        let count = trials.failures.count();
+        let span = trials.failures.span();
+        Moment {
+            began_at: trials.began_at.load(),
+            ended_at: trials.ended_at.load(),
+            passed: trials.verdict() == TrialVerdict::Passed,
+            succeeded_at: vitals.succeeded_at.load(),
+            doubted_at: trials.doubted_at.load(),
+            failures: span.map(|(first, last)| (count, first, last)),
+            fatal: trials.failed_since_passed().and_then(|(first, last)| {
+                let from = first.max(vitals.succeeded_at.load());
+                (last.since(from) < stall_timeout).then_some((from, stall_timeout))
+            }),
+            now: vitals.clock.now(),
+        }
+    }
+
+    /// Returns how long the next trial is off.
+    fn wait(&self, interval: Duration) -> Duration {
+        let left = |from: Stamp, delay: Duration| delay.saturating_sub(self.now.since(from));
+        let last_evidence = if self.passed {
+            self.began_at.max(self.succeeded_at)
+        } else {
+            self.began_at
+        };
+        let routine = left(last_evidence, interval);
+        let asked = match self.failures {
+            // Those before the last trial have had theirs.
+            Some((_, _, last)) if last < self.began_at => None,
+            Some((count, ..)) if count >= FAILURES => Some(Duration::ZERO),
+            Some((_, first, _)) => Some(left(first, FAILING_FOR)),
+            None => None,
+        };
+        let doubted = (self.doubted_at > self.began_at).then_some(Duration::ZERO);
+        let asked = doubted.or(asked);
+        let due = asked.map_or(routine, |asked| asked.min(routine));
+        // A verdict of life and death is made on the evidence of that moment.
+        let due = self
+            .fatal
+            .map_or(due, |(from, limit)| due.min(left(from, limit)));
+        due.max(left(self.ended_at, REST.min(interval)))
+    }
+}
+
+/// Tries the model once, with panics caught.
+pub fn try_model(model: &dyn Model) -> TrialVerdict {
+    match panic::catch(|| instances::try_model(model)) {
+        Ok(Ok(())) => TrialVerdict::Passed,
+        Ok(Err(reason)) => TrialVerdict::Failed(reason.into()),
+        Err(panic) => TrialVerdict::Failed(format!("the model panicked: {panic}").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    fn at(millis: u64) -> Stamp {
+        Stamp(millis * 1_000_000)
+    }
+
+    #[test]
+    fn a_trial_is_due_after_the_interval_and_sooner_where_predictions_fail() {
+        let calm = Moment {
+            now: at(100_000),
+            began_at: at(99_000),
+            ended_at: at(99_000),
+            passed: true,
+            succeeded_at: Stamp::NEVER,
+            doubted_at: Stamp::NEVER,
+            failures: None,
+            fatal: None,
+        };
+        #[rustfmt::skip]
+        let table = [
+            ("nine seconds are left", calm, 9000),
+            ("the interval is over", Moment { began_at: at(90_000), ended_at: at(90_000), ..calm }, 0),
+            ("a long one is followed by a rest", Moment { began_at: at(80_000), ended_at: at(99_800), ..calm }, 800),
+            ("a real success stands for it", Moment { began_at: at(1), ended_at: at(1), succeeded_at: at(99_500), ..calm }, 9500),
+            ("but not for one that failed", Moment { began_at: at(90_000), ended_at: at(90_000), succeeded_at: at(99_500), passed: false, ..calm }, 0),
+            ("two failures are no reason yet", Moment { failures: Some((2, at(99_900), at(99_950))), ..calm }, 900),
+            ("a second of failures is one", Moment { failures: Some((2, at(99_000), at(99_950))), ..calm }, 0),
+            ("so is the second after a single one", Moment { began_at: at(98_000), ended_at: at(98_000), failures: Some((1, at(99_000), at(99_000))), ..calm }, 0),
+            ("three in a row are one", Moment { failures: Some((3, at(99_990), at(99_999))), ..calm }, 0),
+            ("but once a second", Moment { began_at: at(99_700), ended_at: at(99_700), failures: Some((9, at(90_000), at(99_999))), ..calm }, 700),
+            ("what would be fatal is looked at then", Moment { passed: false, fatal: Some((at(50_000), Duration::from_secs(55))), ..calm }, 5000),
+            ("a doubt is reason enough", Moment { began_at: at(98_000), ended_at: at(98_000), doubted_at: at(99_500), succeeded_at: at(99_900), ..calm }, 0),
+            ("but once a second too", Moment { doubted_at: at(99_500), ended_at: at(99_400), ..calm }, 400),
+            ("an old one has had its trial", Moment { doubted_at: at(98_999), ..calm }, 9000),
+            ("old failures have had theirs", Moment { failures: Some((9, at(90_000), at(98_999))), ..calm }, 9000),
+        ];
+        for (name, moment, expected) in table {
+            let wait = moment.wait(INTERVAL);
+            assert_eq!(wait, Duration::from_millis(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn with_a_short_interval_the_rest_is_as_short() {
+        let moment = Moment {
+            now: at(100_050),
+            began_at: at(100_000),
+            ended_at: at(100_020),
+            passed: false,
+            succeeded_at: Stamp::NEVER,
+            doubted_at: Stamp::NEVER,
+            failures: Some((3, at(100_040), at(100_050))),
+            fatal: None,
+        };
+        assert_eq!(
+            moment.wait(Duration::from_millis(40)),
+            Duration::from_millis(10)
+        );
+    }
+}

@@ -1,0 +1,46 @@
+//! The page at `/`: what there is, with curl lines that work when pasted. Pure.
+
+use crate::models::Model;
+use crate::platform::address::Address;
+use crate::serving::context::Context;
+
+/// Renders the page for a client that reached the server at `address`; metrics are on the `probe`
+/// listener where there is one.
+pub(crate) fn render(context: &Context, address: &Address, probe: Option<&Address>) -> String {
+    let target = address.reachable().curl_target();
+    let metrics = probe.unwrap_or(address).reachable().curl_target();
+    let model = context.model.get();
+    let about = model.as_ref().map_or_else(
+        || "the model is loading".to_owned(),
+        |served| {
+            let schema = served.model.schema();
+            format!("serving {} ({})", schema.name, schema.algorithm)
+        },
+    );
+    let predict = model.map_or_else(String::new, |served| {
+        format!(
+            "POST /predict   predictions\n  {}\n\n",
+            curl(address, served.model.as_ref())
+        )
+    });
+    format!(
+        "lanekeeper {}: {about}\n\n{predict}\
+         GET /livez      200 while predictions complete, 500 once they have stopped; ?verbose explains\n  curl -i {target}/livez\n\n\
+         GET /readyz     200 if a prediction made now would work\n  curl -i {target}/readyz?verbose\n\n\
+         GET /healthz    the same as /livez\n\n\
+         GET /startupz   200 once the first model has been loaded and tried\n\n\
+         GET /statusz    queues, workers, counts as JSON\n  curl -s {target}/statusz\n\n\
+         GET /metrics    counts and times for Prometheus\n  curl -s {metrics}/metrics\n",
+        env!("CARGO_PKG_VERSION"),
+    )
+}
+
+/// A command that gets a prediction from the model's own trial row, for a shell on this machine.
+pub(crate) fn curl(address: &Address, model: &dyn Model) -> String {
+    let row: Vec<String> = model.trial().row.iter().map(f64::to_string).collect();
+    format!(
+        "curl -s {}/predict -d '{{\"instances\": [[{}]]}}'",
+        address.reachable().curl_target(),
+        row.join(", ")
+    )
+}

@@ -1,0 +1,12 @@
+//! What happens to a request once its connection has read it.
+//!
+//! The acceptor dispatches jobs to their lanes, workers compute predictions and answer probes, and the
+//! canary computes the model's own row. Nothing here touches a socket.
+
+pub mod acceptor;
+pub mod canary;
+pub mod context;
+pub(crate) mod index_page;
+pub mod metrics;
+pub mod probes;
+pub mod worker;

@@ -1,0 +1,274 @@
+//! Answers to probes: `/livez`, `/readyz`, `/startupz`, one check of them, `/statusz`.
+//!
+//! Runs on probe workers, which read stamps and atomics and wait for nothing, and on a connection's
+//! thread where no probe worker gives an answer. The forms are kube-apiserver's: plain `ok`, and with
+//! `?verbose` one line a check.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
+
+use serde_json::json;
+
+use crate::error::Code;
+use crate::health::{self, Failure, Limits, Meaning, ProbeKind, Snapshot};
+use crate::job::{Payload, Probe};
+use crate::platform::cgroup::Reading;
+use crate::platform::clock::Stamp;
+use crate::serving::context::Context;
+use crate::vitals::{LaneVitals, TrialVerdict};
+
+const OK: u16 = 200;
+
+/// Names of features and of classes that `/statusz` lists, from the first.
+const NAMES_SHOWN: usize = 20;
+
+/// The most bytes of one reason: kubelet reads 10 KB of an answer, all checks together.
+const REASON_BYTES_MAX: usize = 800;
+
+/// Answers a probe from what is known at this moment.
+pub fn answer(context: &Context, probe: &Probe) -> Payload {
+    let snapshot = Snapshot::of(&context.vitals, Limits::from(&context.config));
+    match probe.kind {
+        ProbeKind::Status => statusz(context, &snapshot),
+        ProbeKind::Readiness => {
+            context.vitals.readyz_seen.store(true, Ordering::Relaxed);
+            verdict(&snapshot, probe)
+        }
+        ProbeKind::Liveness | ProbeKind::Startup => verdict(&snapshot, probe),
+    }
+}
+
+/// Makes the checks that are asked for, and says what they found.
+fn verdict(snapshot: &Snapshot, probe: &Probe) -> Payload {
+    let explained = probe.verbose || probe.only.is_some();
+    let mut lines = String::new();
+    let mut first: Option<Failure> = None;
+    for check in health::checks(probe.kind) {
+        if probe.only.is_some_and(|only| only != check.name) {
+            continue;
+        }
+        let excluded = probe.excluded.contains(&check.name);
+        let failure = if excluded {
+            None
+        } else {
+            check.failure(snapshot)
+        };
+        if explained {
+            // Writing to a String cannot fail.
+            let _ = match (&failure, excluded) {
+                (_, true) => writeln!(lines, "[+]{} excluded: ok", check.name),
+                (None, false) => writeln!(lines, "[+]{} ok", check.name),
+                (Some(failure), false) => writeln!(
+                    lines,
+                    "[-]{} failed: {}",
+                    check.name,
+                    one_line(&failure.reason)
+                ),
+            };
+        }
+        first = first.or(failure);
+    }
+    if !probe.unknown.is_empty() {
+        let checks = health::names(health::checks(probe.kind));
+        let _ = writeln!(
+            lines,
+            "warn: excluding {:?} changed nothing: the checks here are {checks}",
+            probe.unknown
+        );
+    }
+    respond(probe, first.as_ref(), &lines)
+}
+
+fn respond(probe: &Probe, failure: Option<&Failure>, lines: &str) -> Payload {
+    let (status, retry_after) = match failure.map(|failure| failure.meaning) {
+        None => (OK, None),
+        Some(Meaning::NotNow) => (Code::Loading.status(), Some(1)),
+        Some(Meaning::NotAlive | Meaning::NotWorking) => (Code::Internal.status(), None),
+    };
+    let text = failure.map_or(Cow::Borrowed("ok"), |failure| match failure.meaning {
+        Meaning::NotAlive => Cow::Borrowed(health::NOT_ALIVE),
+        Meaning::NotNow | Meaning::NotWorking => Cow::Owned(one_line(&failure.reason)),
+    });
+    let end = if failure.is_none() {
+        "passed"
+    } else {
+        "failed"
+    };
+    let name = name(probe.kind);
+    let body = match (probe.verbose, failure) {
+        (true, None) => Cow::Owned(format!("{lines}{name} check {end}\n")),
+        (true, Some(_)) => Cow::Owned(format!("{text}\n{lines}{name} check {end}\n")),
+        (false, None) if probe.unknown.is_empty() => text,
+        (false, Some(_)) if lines.is_empty() => text,
+        (false, _) => Cow::Owned(format!("{text}\n{lines}")),
+    };
+    Payload {
+        retry_after,
+        ..Payload::text(status, body)
+    }
+}
+
+/// Makes one line of a reason, whatever a model's panic put into it, and cuts it short.
+fn one_line(reason: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let fits = |(at, c): &(usize, char)| at + c.len_utf8() <= REASON_BYTES_MAX;
+    let kept = reason.char_indices().take_while(fits);
+    let mut line: String = kept.map(|(_, c)| plain(c)).collect();
+    if reason.len() > REASON_BYTES_MAX {
+        line.push('…');
+    }
+    line
+}
+
+fn name(kind: ProbeKind) -> &'static str {
+    match kind {
+        ProbeKind::Liveness => "livez",
+        ProbeKind::Readiness => "readyz",
+        ProbeKind::Startup => "startupz",
+        ProbeKind::Status => "statusz",
+    }
+}
+
+fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
+    let vitals = &context.vitals;
+    let counts = &vitals.counts;
+    let model = context.model.get().map(|served| {
+        let schema = served.model.schema();
+        // A model may have names by the thousand, and this is answered between probes.
+        let first = |names: &[String]| names.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>();
+        json!({
+            "name": schema.name,
+            "generation": served.generation,
+            "algorithm": schema.algorithm,
+            "feature_count": schema.features.len(),
+            "features": first(&schema.features),
+            "class_count": schema.classes.len(),
+            "classes": first(&schema.classes),
+        })
+    });
+    let age =
+        |stamp: Stamp| (stamp != Stamp::NEVER).then(|| snapshot.now.since(stamp).as_secs_f64());
+    let (trial, trial_reason) = match &snapshot.trial {
+        TrialVerdict::Untried => ("untried", None),
+        TrialVerdict::Passed => ("passed", None),
+        TrialVerdict::Failed(reason) => ("failed", Some(one_line(reason))),
+    };
+    let reason = |kind| {
+        let failure = health::failure(kind, snapshot)?;
+        Some(format!("{}: {}", failure.check, one_line(&failure.reason)))
+    };
+    let (not_alive, not_ready) = (reason(ProbeKind::Liveness), reason(ProbeKind::Readiness));
+    let mut predict = lane_json(&vitals.predict, snapshot.now);
+    predict["stuck"] = snapshot.stuck().count().into();
+    predict["substitutes"] = vitals.predict.substitutes().into();
+    let by_reason = counts.clients.by_reason().into_iter();
+    let clients: serde_json::Map<String, serde_json::Value> = by_reason
+        .map(|(reason, _, count)| (reason.to_owned(), count.value().into()))
+        .collect();
+    let body = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "commit": env!("LANEKEEPER_COMMIT"),
+        "uptime_seconds": snapshot.now.since(vitals.started_at).as_secs_f64(),
+        "stopped_seconds": vitals.clock.lost().as_secs_f64(),
+        "phase": snapshot.phase.name(),
+        "alive": not_alive.is_none(),
+        "reason": not_alive,
+        "ready": not_ready.is_none(),
+        "ready_reason": not_ready,
+        "degraded": health::degradation(snapshot),
+        "model": model,
+        "trial": {
+            "verdict": trial,
+            "reason": trial_reason,
+            "began_age_seconds": age(vitals.trials.began_at.load()),
+            "running": snapshot.trial_running_since.is_some(),
+            "failures_in_a_row": vitals.trials.failures.count(),
+        },
+        "reload": {
+            "running": vitals.reloads.running.load(Ordering::Relaxed),
+            "succeeded": vitals.reloads.succeeded.value(),
+            "failed": vitals.reloads.failed.value(),
+            "error": vitals.reloads.error().map(|error| one_line(&error)),
+            "signature_change": vitals.reloads.signature_change().map(|change| one_line(&change)),
+            "loaded_age_seconds": age(vitals.reloads.loaded_at.load()),
+        },
+        "lanes": {"predict": predict, "probe": lane_json(&vitals.probe, snapshot.now)},
+        "shared_lane": context.config.shared_lane,
+        "last_completion_age_seconds": age(vitals.predict.completed_at.load()),
+        "last_success_age_seconds": age(vitals.succeeded_at.load()),
+        "connections": {
+            "main": vitals.open_connections[0].load(Ordering::Relaxed),
+            "probe": vitals.open_connections[1].load(Ordering::Relaxed),
+            "accepted": counts.connections.value(),
+        },
+        "clients": clients,
+        "malformed": counts.clients.malformed_reasons.latest().map(|most| json!({
+            "reason": one_line(&most.text),
+            "count": most.count,
+            "client": most.client,
+        })),
+        "responses": responses_json(context),
+        "buffered": {"bytes": context.budget.bytes(), "bytes_max": context.budget.bytes_max()},
+        "cgroup": cgroup_json(&vitals.cgroup.load()),
+        "predictions": {
+            "succeeded": counts.predicted.value(),
+            "rejected": counts.rejected.value(),
+            "failed": counts.failed.value(),
+            "panicked": counts.panicked.value(),
+            "lost": counts.lost.value(),
+            "refused": counts.refused.value(),
+            "expired": counts.expired.value(),
+            "abandoned": counts.clients.abandoned.value(),
+            "deadline_exceeded": counts.deadline_exceeded.value(),
+        },
+        "probes": counts.probes.value(),
+        "threads_replaced": counts.threads_replaced.value(),
+        "log_records_dropped": crate::logging::dropped(),
+    });
+    let mut json = body.to_string().into_bytes();
+    json.push(b'\n');
+    Payload::json(OK, json)
+}
+
+/// Answers by status code, and those that have one by `code`.
+fn responses_json(context: &Context) -> serde_json::Value {
+    let (mut by_status, mut by_code) = (BTreeMap::new(), BTreeMap::new());
+    let overload = context.config.overload.overload_status;
+    for (status, code, count) in context.vitals.responses.by_code(overload) {
+        *by_status.entry(status).or_insert(0) += count;
+        if let Some(code) = code {
+            by_code.insert(code.as_str(), count);
+        }
+    }
+    json!({"status": by_status, "code": by_code})
+}
+
+fn lane_json(lane: &LaneVitals, now: Stamp) -> serde_json::Value {
+    let oldest = lane.oldest_arrival();
+    json!({
+        "queue_length": lane.queue_length.load(Ordering::Relaxed),
+        "queue_capacity": lane.queue_capacity,
+        "queue_oldest_age_seconds": oldest.map(|arrival| now.since(arrival).as_secs_f64()),
+        "workers": lane.workers_wanted,
+        "busy": lane.busy(),
+        "completed": lane.completed.value(),
+        "service_time_seconds": lane.service_time().as_secs_f64(),
+    })
+}
+
+/// What is not limited or not known is null.
+fn cgroup_json(reading: &Reading) -> serde_json::Value {
+    let throttling = reading.throttling;
+    json!({
+        "cpu_quota": reading.cpu_quota,
+        "throttled_periods": throttling.map(|throttling| throttling.periods),
+        "throttled_seconds": throttling.map(|throttling| throttling.time.as_secs_f64()),
+        "memory_bytes": reading.memory_bytes,
+        "memory_bytes_max": reading.memory_bytes_max,
+    })
+}
+
+#[cfg(test)]
+mod tests;

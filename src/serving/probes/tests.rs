@@ -1,0 +1,177 @@
+use super::*;
+use crate::health::Worker;
+use crate::vitals::Phase;
+
+fn snapshot(busy_since: Option<Stamp>) -> Snapshot {
+    let worker = Worker {
+        busy_since,
+        substituted: false,
+    };
+    Snapshot {
+        workers: vec![worker],
+        ..Snapshot::quiet(Stamp(100_000_000_000))
+    }
+}
+
+fn draining() -> Snapshot {
+    Snapshot {
+        phase: Phase::Draining,
+        ..snapshot(None)
+    }
+}
+
+fn failed(reason: &str) -> Snapshot {
+    Snapshot {
+        trial: TrialVerdict::Failed(reason.into()),
+        ..snapshot(None)
+    }
+}
+
+fn check(snapshot: &Snapshot, probe: &Probe, status: u16, body: &str) {
+    let payload = verdict(snapshot, probe);
+    let told = std::str::from_utf8(&payload.body).unwrap();
+    assert_eq!((payload.status, told), (status, body), "{probe:?}");
+}
+
+#[test]
+fn a_probe_is_plain_ok_or_the_text_and_verbose_lists_the_checks() {
+    let plain = Probe::new(ProbeKind::Liveness);
+    let verbose = Probe {
+        verbose: true,
+        ..plain.clone()
+    };
+    let alive = snapshot(None);
+    check(&alive, &plain, 200, "ok");
+    check(
+        &alive,
+        &verbose,
+        200,
+        "[+]acceptor ok\n[+]predictions ok\n[+]workers ok\n[+]inference ok\nlivez check passed\n",
+    );
+    let stuck = snapshot(Some(Stamp(1)));
+    check(&stuck, &plain, 500, health::NOT_ALIVE);
+    check(
+        &stuck,
+        &verbose,
+        500,
+        "Service has stopped completing predictions\n[+]acceptor ok\n[+]predictions ok\n[-]workers failed: all 1 prediction workers have made no progress for --stall-timeout (1m) or longer\n[+]inference ok\nlivez check failed\n",
+    );
+}
+
+#[test]
+fn cgroup_numbers_are_there_or_null() {
+    let limited = Reading {
+        cpu_quota: Some(1.5),
+        throttling: Some(crate::platform::cgroup::Throttling {
+            periods: 42,
+            time: std::time::Duration::from_millis(1500),
+        }),
+        memory_bytes: Some(33 << 20),
+        memory_bytes_max: Some(512 << 20),
+    };
+    for (reading, expected) in [
+        (
+            limited,
+            r#"{"cpu_quota":1.5,"memory_bytes":34603008,"memory_bytes_max":536870912,"throttled_periods":42,"throttled_seconds":1.5}"#,
+        ),
+        (
+            Reading::default(),
+            r#"{"cpu_quota":null,"memory_bytes":null,"memory_bytes_max":null,"throttled_periods":null,"throttled_seconds":null}"#,
+        ),
+    ] {
+        assert_eq!(cgroup_json(&reading).to_string(), expected);
+    }
+}
+
+#[test]
+fn one_check_alone_may_be_asked_for() {
+    let stuck = snapshot(Some(Stamp(1)));
+    let only = |name| Probe {
+        only: Some(name),
+        ..Probe::new(ProbeKind::Liveness)
+    };
+    check(&stuck, &only("acceptor"), 200, "ok");
+    check(
+        &stuck,
+        &only("workers"),
+        500,
+        "Service has stopped completing predictions\n[-]workers failed: all 1 prediction workers have made no progress for --stall-timeout (1m) or longer\n",
+    );
+    let verbose = Probe {
+        verbose: true,
+        ..only("acceptor")
+    };
+    check(
+        &stuck,
+        &verbose,
+        200,
+        "[+]acceptor ok\nlivez check passed\n",
+    );
+}
+
+#[test]
+fn what_is_excluded_does_not_count_and_unknown_names_are_told() {
+    let exclude = |names: &[&'static str], unknown: &[&str], verbose| Probe {
+        verbose,
+        excluded: names.to_vec(),
+        unknown: unknown.iter().map(|name| (*name).to_owned()).collect(),
+        ..Probe::new(ProbeKind::Readiness)
+    };
+    let failed = failed("no");
+    check(&failed, &exclude(&["canary"], &[], false), 200, "ok");
+    check(
+        &failed,
+        &exclude(&["draining"], &[], false),
+        500,
+        "Model inference failed: no",
+    );
+    let told = verdict(&failed, &exclude(&["canary"], &["canery"], true));
+    let told = std::str::from_utf8(&told.body).unwrap();
+    assert!(told.contains("[+]canary excluded: ok\nwarn: excluding [\"canery\"] changed nothing: the checks here are acceptor, "), "{told}");
+    assert!(told.ends_with("readyz check passed\n"), "{told}");
+    let told = verdict(&failed, &exclude(&["canary"], &["canery"], false));
+    let told = std::str::from_utf8(&told.body).unwrap();
+    assert!(
+        told.starts_with("ok\nwarn: excluding [\"canery\"]"),
+        "{told}"
+    );
+}
+
+#[test]
+fn readyz_fails_with_500_or_asks_to_come_back_with_503() {
+    let probe = Probe::new(ProbeKind::Readiness);
+    check(&draining(), &probe, 503, "draining");
+    assert_eq!(verdict(&draining(), &probe).retry_after, Some(1));
+    check(&failed("no"), &probe, 500, "Model inference failed: no");
+    assert_eq!(verdict(&failed("no"), &probe).retry_after, None);
+    let stuck = snapshot(Some(Stamp(1)));
+    check(&stuck, &probe, 500, health::NOT_ALIVE);
+}
+
+#[test]
+fn no_reason_makes_an_answer_longer_than_kubelet_reads_or_breaks_its_lines() {
+    let snapshot = Snapshot {
+        failed_trials: Some((Stamp(1), Stamp(90_000_000_000))),
+        succeeded_at: Stamp::NEVER,
+        ..failed(&"é\n\r\0".repeat(100_000))
+    };
+    let unknown = "\"".repeat(64);
+    let probe = Probe {
+        verbose: true,
+        unknown: vec![unknown; 8],
+        ..Probe::new(ProbeKind::Readiness)
+    };
+    for verbose in [true, false] {
+        let payload = verdict(
+            &snapshot,
+            &Probe {
+                verbose,
+                ..probe.clone()
+            },
+        );
+        assert!(payload.body.len() < 10_000, "{}", payload.body.len());
+        let told = std::str::from_utf8(&payload.body).unwrap();
+        assert!(!told.contains(['\r', '\0']));
+        assert!(told.lines().count() < 13, "{told}");
+    }
+}

@@ -1,0 +1,415 @@
+//! One prediction in a worker's hands: decoded once, computed in slices, encoded and answered.
+//!
+//! Between two slices it may wait while the worker, or another, does something else. A request of a
+//! few rows, which is nearly every one, is a single slice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Code, RequestError};
+use crate::job::{Body, Dialect, Format, Payload, Pledge, Reply};
+use crate::lanes::admission::{self, AtDequeue, SLICE_ROWS_MIN, TURN};
+use crate::lanes::memory_budget::Charge;
+use crate::logging::FailureLog;
+use crate::models::slot::Served;
+use crate::models::{Output, PredictError, Rows, Schema};
+use crate::platform::clock::{self, Stamp};
+use crate::platform::panic;
+use crate::protocol::instances::csv::{decode_csv, encode_csv};
+use crate::protocol::instances::{self, EncodeError, Failure};
+use crate::serving::context::Context;
+use crate::vitals::{LaneVitals, Left, Task, Vitals, WorkerVitals};
+
+/// What the client is told of a panic; the log has the rest.
+const PANICKED: &str = "the model panicked on this request; the server's log has the reason";
+
+/// The most slices of one request: what a model does anew at each call, it does so often at most.
+const SLICES_MAX: usize = 256;
+
+/// The most that a slice may be larger than the one before.
+const GROWTH_MAX: f64 = 8.0;
+
+/// Where a prediction is worked on.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) context: &'a Context,
+    pub(super) lane: &'a LaneVitals,
+    pub(super) seat: &'a WorkerVitals,
+}
+
+/// What a turn came to.
+pub(super) enum Progress {
+    /// More is to be computed.
+    Suspended(Batch),
+    /// This is the reply. The request holds nothing of the lane any more, nor of the budget but for
+    /// what the reply itself takes.
+    Replied(Pledge, Reply),
+    /// Nobody waits for it.
+    Dropped,
+}
+
+/// A prediction that has begun.
+pub(super) struct Batch {
+    pledge: Pledge,
+    dialect: Dialect,
+    /// The model it began with.
+    served: Arc<Served>,
+    /// Bytes of the body that it came in, and the body until it is decoded.
+    bytes: usize,
+    body: Option<Body>,
+    /// Its instances; none until they are decoded.
+    rows: Option<Rows>,
+    /// Rows that are computed, and what the model said of them.
+    done: usize,
+    output: Option<Output>,
+    /// Rows of the next slice, and whether one has not been enough.
+    slice: usize,
+    in_slices: bool,
+    waiting_time: Duration,
+    /// Time with workers so far, and that of the model's own.
+    service_time: Duration,
+    model_time: Duration,
+    /// What is needed on the way to the answer.
+    working: Charge,
+    /// What the answer holds.
+    charge: Charge,
+    /// What is to be done after its present turn.
+    left: Option<Left>,
+}
+
+impl Batch {
+    /// Takes a prediction up and, where it is worth computing, works on it for one turn from `began` on.
+    pub(super) fn begin(
+        place: Place<'_>,
+        pledge: Pledge,
+        body: Body,
+        dialect: Dialect,
+        began: Stamp,
+    ) -> Progress {
+        let started = clock::instant();
+        let refuse = |pledge: Pledge, refusal: RequestError| {
+            let reply = pledge.refusal(refusal, started);
+            Progress::Replied(pledge, reply)
+        };
+        let waiting_time = started.saturating_duration_since(pledge.arrived);
+        let at_dequeue = pledge.ticket().map(|ticket| {
+            ticket.claim.take_up();
+            admission::at_dequeue(place.lane, ticket, waiting_time, started)
+        });
+        if !pledge.is_wanted() {
+            // Its connection has counted it: the client left, or was answered 504.
+            return Progress::Dropped;
+        }
+        if let Some(AtDequeue::Refuse(refusal)) = at_dequeue {
+            return refuse(pledge, refusal);
+        }
+        let Some(served) = place.context.model.get() else {
+            return refuse(pledge, admission::loading());
+        };
+        let rest = pledge.ticket().map(|ticket| {
+            let cost = ticket.claim.cost();
+            cost.whole.saturating_sub(cost.turn)
+        });
+        let left = rest.filter(|rest| !rest.is_zero());
+        let batch = Batch {
+            pledge,
+            dialect,
+            served,
+            bytes: body.bytes.len(),
+            body: Some(body),
+            rows: None,
+            done: 0,
+            output: None,
+            slice: place
+                .lane
+                .service
+                .rows_within(TURN)
+                .unwrap_or(0)
+                .max(SLICE_ROWS_MIN),
+            in_slices: false,
+            waiting_time,
+            service_time: Duration::ZERO,
+            model_time: Duration::ZERO,
+            working: Charge::new(&place.context.budget),
+            charge: Charge::new(&place.context.budget),
+            left: left.map(|left| Left::new(&place.context.vitals, left)),
+        };
+        batch.turn(place, began)
+    }
+
+    /// What the log calls it.
+    pub(super) fn task(&self) -> Task {
+        Task {
+            request_id: Arc::clone(&self.pledge.request_id),
+            rows: self.rows.as_ref().map(Rows::len),
+        }
+    }
+
+    /// Works on it for one turn, from `began` on.
+    pub(super) fn turn(mut self, place: Place<'_>, began: Stamp) -> Progress {
+        if !self.pledge.is_wanted() {
+            return Progress::Dropped;
+        }
+        if self.done > 0
+            && let Some(left) = &mut self.left
+        {
+            left.take(TURN);
+        }
+        let started = clock::instant();
+        let advanced = panic::catch(|| self.advance(place)).unwrap_or_else(|message| {
+            place.context.failure_log.record(format_args!(
+                "request {}: the model panicked: {message}",
+                self.pledge.request_id
+            ));
+            place.context.vitals.counts.panicked.increment();
+            Err(RequestError::new(Code::PredictionFailed, PANICKED))
+        });
+        self.service_time += started.elapsed();
+        let result = match advanced {
+            Ok(None) => {
+                place.lane.finished_from.advance(began);
+                return Progress::Suspended(self);
+            }
+            Ok(Some(payload)) => Ok(payload),
+            Err(error) => Err(error),
+        };
+        self.finish(place, began, result)
+    }
+
+    /// Has it wait for its next turn, and says what the rest may be expected to take: as long as others
+    /// of its size took, or by its own rows so far, whichever is more. Rows that come sorted are not
+    /// all alike, and a rest that looks too short lets in more than can be done in time.
+    pub(super) fn wait(&mut self, vitals: &Arc<Vitals>) {
+        let rows = self.rows.as_ref().map_or(0, Rows::len);
+        let left = rows.saturating_sub(self.done) as f64 / self.done.max(1) as f64;
+        let expected = self.pledge.ticket().map(|ticket| ticket.claim.cost().whole);
+        let by_others = expected
+            .unwrap_or_default()
+            .saturating_sub(self.service_time);
+        let left = self.model_time.mul_f64(left).max(by_others);
+        self.left = Some(Left::new(vitals, left));
+    }
+
+    /// Decodes, where that is still to be done, computes a slice, and encodes after the last.
+    fn advance(&mut self, place: Place<'_>) -> Result<Option<Payload>, RequestError> {
+        let served = Arc::clone(&self.served);
+        let (model, schema) = (served.model.as_ref(), served.model.schema());
+        let context = place.context;
+        if let Some(body) = self.body.take() {
+            let rows_max = context.config.limits.max_rows;
+            self.working.set_beside(body.charge.total());
+            let rows = decode(&body, self.dialect, schema, rows_max, &mut self.working)?;
+            self.working.set_beside(body.charge.beside());
+            drop(body);
+            place.seat.set_rows(rows.len());
+            self.working.grow(instances::working_bytes(schema, &rows))?;
+            instances::check(model, &rows)?;
+            self.rows = Some(rows);
+        }
+        let failed = |error| model_failed(&error, &self.pledge.request_id, &context.failure_log);
+        // Decoded at the first turn.
+        let Some(rows) = &self.rows else {
+            return Err(RequestError::new(Code::Internal, "the instances are lost"));
+        };
+        let slice = slice(rows.len() - self.done, self.slice);
+        let started = clock::instant();
+        let output = if slice == rows.len() {
+            instances::predict(model, rows)
+        } else {
+            instances::predict(model, &rows.part(self.done, slice))
+        };
+        let output = output.map_err(|failure| match failure {
+            Failure::Model(error) => failed(error),
+            Failure::Input(mut fault) => {
+                context.doubt_model();
+                fault.row += self.done;
+                instances::unfit(schema, rows, &fault)
+            }
+        })?;
+        let took = started.elapsed();
+        self.model_time += took;
+        self.done += slice;
+        self.slice = next_slice(slice, took, rows.len());
+        match &mut self.output {
+            Some(sum) => sum.append(output).map_err(failed)?,
+            None => self.output = Some(output),
+        }
+        if self.done < rows.len() {
+            self.in_slices = true;
+            return Ok(None);
+        }
+        if rows.len() >= SLICE_ROWS_MIN {
+            place.lane.service.record_rows(rows.len(), self.model_time);
+        }
+        let count = rows.len();
+        let charge = &mut self.charge;
+        charge.set_beside(self.working.total());
+        let Some(output) = &self.output else {
+            return Err(RequestError::new(Code::Internal, "the output is lost"));
+        };
+        let encoded = match self.dialect.output {
+            Format::Json => {
+                instances::encode(schema, output, charge).map(|json| Payload::json(200, json))
+            }
+            Format::Csv => encode_csv(schema, output, count, charge).map(Payload::csv),
+        };
+        encoded.map(Some).map_err(|error| match error {
+            EncodeError::Output(error) => failed(error),
+            EncodeError::Budget(error) => error,
+        })
+    }
+
+    /// Counts how it ended, gives back what it holds, and makes the reply.
+    fn finish(
+        self,
+        place: Place<'_>,
+        began: Stamp,
+        result: Result<Payload, RequestError>,
+    ) -> Progress {
+        let lane = place.lane;
+        match &result {
+            Ok(_) => {
+                lane.finished_from.advance(began);
+                place.context.vitals.succeeded();
+                lane.record_service_time(self.service_time);
+                let generation = self.served.generation;
+                lane.service
+                    .record(self.bytes, self.service_time, generation);
+                if self.in_slices {
+                    lane.service.record_batch(self.service_time);
+                }
+            }
+            Err(error) => {
+                if error.code == Code::PredictionFailed {
+                    lane.finished_from.advance(began);
+                    place.context.prediction_failed();
+                }
+            }
+        }
+        // The fields that are not named here are dropped with this function: instances, output,
+        // working memory and what was left to do.
+        let Batch {
+            pledge,
+            mut charge,
+            rows,
+            waiting_time,
+            service_time,
+            ..
+        } = self;
+        if result.is_err() {
+            // What an answer had grown to that came to nothing.
+            charge.clear();
+        }
+        let reply = Reply {
+            result,
+            charge: Some(charge),
+            rows: rows.as_ref().map(Rows::len),
+            waiting_time,
+            service_time,
+        };
+        Progress::Replied(pledge, reply)
+    }
+}
+
+/// Rows of a slice, of those that are left: no crumbs are left over.
+fn slice(left: usize, wanted: usize) -> usize {
+    if left < wanted.saturating_add(wanted / 2) {
+        left
+    } else {
+        wanted
+    }
+}
+
+/// Rows of the next slice, so that it takes a turn if the last one took so long.
+fn next_slice(last: usize, took: Duration, rows: usize) -> usize {
+    let factor = TURN.as_secs_f64() / took.as_secs_f64().max(1e-9);
+    let next = last as f64 * factor.min(GROWTH_MAX);
+    // Saturating by the language's rules for casts.
+    (next as usize)
+        .max(SLICE_ROWS_MIN)
+        .max(rows.div_ceil(SLICES_MAX))
+}
+
+fn decode(
+    body: &Body,
+    dialect: Dialect,
+    schema: &Schema,
+    rows_max: usize,
+    working: &mut Charge,
+) -> Result<Rows, RequestError> {
+    let bytes = &body.bytes;
+    match dialect.input {
+        Format::Json => instances::decode(bytes, schema, rows_max, working)
+            .map_err(|error| blame_form(error, dialect.called_form, bytes)),
+        Format::Csv => decode_csv(bytes, schema, rows_max, working),
+    }
+}
+
+fn model_failed(error: &PredictError, request_id: &str, failures: &FailureLog) -> RequestError {
+    failures.record(format_args!(
+        "request {request_id}: the model failed: {error}"
+    ));
+    RequestError::new(Code::PredictionFailed, format!("the model failed: {error}"))
+}
+
+/// A body that was called form data and does not even begin like JSON is of the wrong media type.
+///
+/// curl calls everything form data: who pasted a curl line and mistyped the JSON wants to know where.
+fn blame_form(error: RequestError, called_form: bool, body: &[u8]) -> RequestError {
+    let body = instances::without_mark(body).trim_ascii_start();
+    let looks_like_json = matches!(body.first(), None | Some(b'{' | b'['));
+    if called_form && error.code == Code::InvalidJson && !looks_like_json {
+        let text = "form data is not read: the body must be JSON, with Content-Type: application/json, or CSV, with text/csv";
+        return RequestError::new(Code::UnsupportedMediaType, text);
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Slices of a request of so many rows that take so long each.
+    fn slices(rows: usize, first: usize, row: Duration) -> Vec<usize> {
+        let (mut done, mut next, mut sizes) = (0, first, Vec::new());
+        while done < rows {
+            let size = slice(rows - done, next);
+            next = next_slice(size, row * u32::try_from(size).unwrap(), rows);
+            done += size;
+            sizes.push(size);
+        }
+        sizes
+    }
+
+    #[test]
+    fn slices_grow_or_shrink_to_a_turn_each_and_cover_every_row() {
+        let table = [
+            ("a few rows are one", 16, 16, 1, vec![16]),
+            ("no crumbs", 23, 16, 1, vec![23]),
+            ("what is quick soon is one", 1000, 16, 1, vec![16, 128, 856]),
+            (
+                "100 µs a row: 50 make a turn",
+                200,
+                16,
+                100,
+                vec![16, 50, 50, 50, 34],
+            ),
+            (
+                "never less than a few",
+                64,
+                16,
+                10_000,
+                vec![16, 16, 16, 16],
+            ),
+        ];
+        for (name, rows, first, micros, expected) in table {
+            let found = slices(rows, first, Duration::from_micros(micros));
+            assert_eq!(found, expected, "{name}");
+        }
+        for (rows, micros) in [(100_000, 100_000), (100_000, 0), (99_999, 7), (1, 1)] {
+            let found = slices(rows, 16, Duration::from_micros(micros));
+            assert_eq!(found.iter().sum::<usize>(), rows);
+            assert!(found.len() <= SLICES_MAX + 1, "{} slices", found.len());
+        }
+    }
+}

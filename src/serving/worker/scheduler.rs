@@ -1,0 +1,263 @@
+//! Decides what a worker does next: a job from the queue, or the next slice of an execution that has
+//! begun.
+//!
+//! Pure: it computes nothing, reads no clock and knows nothing of what it schedules. Workers drive it
+//! with threads, the simulation with a clock. Each worker has one of its own; they share the queue
+//! and the suspended executions.
+
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
+
+use super::turns::{Class, Turns};
+use crate::lanes::queue::{Intake, Next};
+
+/// Executions that have begun and wait for their next slice, which any worker of the lane may
+/// compute; first in, first out.
+#[derive(Debug)]
+pub(super) struct SuspendedQueue<E> {
+    sender: Sender<E>,
+    receiver: Receiver<E>,
+}
+
+impl<E> SuspendedQueue<E> {
+    /// Makes an empty queue for at most `capacity` executions.
+    pub(super) fn new(capacity: usize) -> Self {
+        let (sender, receiver) = crossbeam_channel::bounded(capacity);
+        SuspendedQueue { sender, receiver }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.receiver.is_empty()
+    }
+}
+
+impl<E> Clone for SuspendedQueue<E> {
+    fn clone(&self) -> Self {
+        SuspendedQueue {
+            sender: self.sender.clone(),
+            receiver: self.receiver.clone(),
+        }
+    }
+}
+
+/// One worker's view of its lane: jobs `J` wait in the queue, executions `E` have begun.
+#[derive(Debug)]
+pub(super) struct Scheduler<J, E> {
+    queue: Intake<J>,
+    suspended: SuspendedQueue<E>,
+    /// The execution that this worker computes to its end: the oldest that no other worker had.
+    /// Executions end in their order, as sharing among equals would make all of them late.
+    current: Option<E>,
+    /// An execution that found the suspended queue full. It goes on before anything else, so there is
+    /// at most one.
+    unplaced: Option<E>,
+    turns: Turns,
+    /// What was given out last.
+    class: Class,
+    /// Whether the worker takes nothing new.
+    is_retiring: bool,
+}
+
+impl<J, E> Scheduler<J, E> {
+    /// Makes the scheduler of a worker that has just started.
+    pub(super) fn new(queue: Intake<J>, suspended: SuspendedQueue<E>) -> Self {
+        Scheduler {
+            queue,
+            suspended,
+            current: None,
+            unplaced: None,
+            turns: Turns::default(),
+            class: Class::Queued,
+            is_retiring: false,
+        }
+    }
+
+    /// Waits for what is next. `None` once the queue is closed and no execution is left, or once a
+    /// retiring worker has nothing in hand.
+    pub(super) fn next(&mut self) -> Option<Next<J, E>> {
+        loop {
+            match self.next_now() {
+                Ok(next) => return Some(next),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => {}
+            }
+            match self.queue.wait_for_either(&self.suspended.receiver) {
+                Some(Next::Job(job)) => {
+                    self.class = Class::Queued;
+                    return Some(Next::Job(job));
+                }
+                Some(Next::Other(execution)) => return Some(self.give(execution)),
+                None => {}
+            }
+        }
+    }
+
+    /// Takes what is next, without waiting.
+    ///
+    /// Whoever takes something owes an [`end`](Self::end).
+    ///
+    /// # Errors
+    /// `Empty` where there is nothing to do, `Disconnected` where there never will be.
+    pub(super) fn next_now(&mut self) -> Result<Next<J, E>, TryRecvError> {
+        if let Some(execution) = self.unplaced.take() {
+            return Ok(self.give(execution));
+        }
+        if self.is_retiring {
+            let current = self.current.take().ok_or(TryRecvError::Disconnected)?;
+            return Ok(self.give(current));
+        }
+        if self.turns.next() == Class::Begun
+            && let Some(execution) = self.take_begun()
+        {
+            return Ok(self.give(execution));
+        }
+        match self.queue.take_now() {
+            Ok(job) => {
+                self.class = Class::Queued;
+                Ok(Next::Job(job))
+            }
+            Err(nothing) => {
+                let execution = self.take_begun().ok_or(nothing)?;
+                Ok(self.give(execution))
+            }
+        }
+    }
+
+    /// Notes that what was taken last has had `time`, and keeps it where it is not finished.
+    pub(super) fn end(&mut self, time: Duration, unfinished: Option<E>) {
+        let others = self.current.is_some() || !self.suspended.receiver.is_empty();
+        // A first slice that was not the last counts as a slice, or its job would have two turns before
+        // the next one has its first; but where others have begun, that would be at their expense.
+        let class = if unfinished.is_some() && !others {
+            Class::Begun
+        } else {
+            self.class
+        };
+        let other_has_work = match class {
+            Class::Queued => unfinished.is_some() || others,
+            Class::Begun => !self.queue.is_empty(),
+        };
+        self.turns.had(class, time, other_has_work);
+        let Some(execution) = unfinished else {
+            return;
+        };
+        if class == Class::Begun && self.current.is_none() && !self.is_retiring {
+            self.current = Some(execution);
+        } else {
+            self.unplaced = self.suspend(execution);
+        }
+    }
+
+    /// Has the worker take nothing new: another has its place. It leaves what it has in hand to the
+    /// others, and computes what finds no room among the suspended executions.
+    pub(super) fn retire(&mut self) {
+        self.is_retiring = true;
+        self.unplaced = self.unplaced.take().and_then(|one| self.suspend(one));
+        self.current = self.current.take().and_then(|one| self.suspend(one));
+    }
+
+    /// Puts an execution behind the suspended ones; gives it back where there is no room.
+    fn suspend(&self, execution: E) -> Option<E> {
+        match self.suspended.sender.try_send(execution) {
+            Ok(()) => None,
+            Err(TrySendError::Full(execution) | TrySendError::Disconnected(execution)) => {
+                Some(execution)
+            }
+        }
+    }
+
+    fn take_begun(&mut self) -> Option<E> {
+        let current = self.current.take();
+        current.or_else(|| self.suspended.receiver.try_recv().ok())
+    }
+
+    fn give(&mut self, execution: E) -> Next<J, E> {
+        self.class = Class::Begun;
+        Next::Other(execution)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::lanes::queue::{Lane, LaneKind, lane};
+    use crate::platform::clock::ProcessClock;
+    use crate::vitals::Vitals;
+
+    const SLICE: Duration = Duration::from_millis(5);
+
+    /// A lane of numbers with room for `capacity` suspended ones, and one worker's scheduler.
+    fn scheduler(capacity: usize) -> (Lane<u32>, Scheduler<u32, u32>) {
+        let clock = ProcessClock::new(Duration::from_secs(1));
+        let vitals = Arc::new(Vitals::new(clock, (100, 1), (1, 1)));
+        let (lane, intake) = lane(LaneKind::Predict, &vitals);
+        (lane, Scheduler::new(intake, SuspendedQueue::new(capacity)))
+    }
+
+    /// Takes what is next, and gives it back unfinished while `slices` of it are left.
+    fn step(scheduler: &mut Scheduler<u32, u32>, slices: &mut [u32]) -> Option<u32> {
+        let one = match scheduler.next_now().ok()? {
+            Next::Job(one) | Next::Other(one) => one,
+        };
+        let left = &mut slices[one as usize];
+        *left -= 1;
+        scheduler.end(SLICE, (*left > 0).then_some(one));
+        Some(one)
+    }
+
+    #[test]
+    fn every_execution_ends_however_little_room_there_is_to_suspend_it() {
+        for capacity in [1, 2, 5, 20] {
+            let (lane, mut scheduler) = scheduler(capacity);
+            let mut slices = vec![3; 20];
+            for job in 0..20 {
+                lane.offer(job).unwrap();
+            }
+            drop(lane);
+            let mut steps = 0;
+            while step(&mut scheduler, &mut slices).is_some() {
+                steps += 1;
+            }
+            assert_eq!(scheduler.next_now(), Err(TryRecvError::Disconnected));
+            assert_eq!(slices, [0; 20], "room for {capacity}");
+            assert_eq!(steps, 60);
+        }
+    }
+
+    #[test]
+    fn an_execution_that_finds_no_room_goes_on_before_anything_else() {
+        let (lane, mut scheduler) = scheduler(1);
+        let mut slices = [9, 9, 3, 1];
+        for job in 0..4 {
+            lane.offer(job).unwrap();
+        }
+        let order: Vec<_> = (0..8)
+            .filter_map(|_| step(&mut scheduler, &mut slices))
+            .collect();
+        // 0 becomes the current one, 1 is suspended, and 2 finds no room beside them. Its time is made
+        // good to the queue, so that 3 comes before 0.
+        assert_eq!(order, [0, 1, 2, 2, 2, 3, 0, 0]);
+    }
+
+    #[test]
+    fn a_retiring_worker_leaves_what_it_has_to_others_and_ends_what_finds_no_room() {
+        let (lane, mut scheduler) = scheduler(1);
+        let mut slices = [4, 4];
+        lane.offer(0).unwrap();
+        assert_eq!(step(&mut scheduler, &mut slices), Some(0));
+        scheduler.retire();
+        assert_eq!(scheduler.next_now(), Err(TryRecvError::Disconnected));
+        let mut other = Scheduler::new(scheduler.queue.clone(), scheduler.suspended.clone());
+        assert_eq!(step(&mut other, &mut slices), Some(0));
+        lane.offer(1).unwrap();
+        assert_eq!(step(&mut other, &mut slices), Some(1));
+        assert!(!other.suspended.is_empty(), "1 waits behind 0");
+        other.retire();
+        let rest: Vec<_> = std::iter::from_fn(|| step(&mut other, &mut slices)).collect();
+        assert_eq!((rest, slices), (vec![0, 0], [0, 3]));
+    }
+}

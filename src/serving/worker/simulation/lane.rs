@@ -1,0 +1,292 @@
+//! The lane itself: arrivals meet the server's own admission, and workers its own queue and scheduler.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::super::scheduler::{Scheduler, SuspendedQueue};
+use super::{Arrival, Outcome};
+use crate::config::{FairBy, MaxWait};
+use crate::error::Code;
+use crate::lanes::admission::{self, Admission, Ask, AtDequeue, SLICE_ROWS_MIN, TURN, Ticket};
+use crate::lanes::queue::{Intake, Lane, LaneKind, Next, lane};
+use crate::platform::clock::{self, ProcessClock};
+use crate::vitals::{Left, Phase, Vitals};
+
+/// How the lane is set up.
+#[derive(Debug, Clone)]
+pub(super) struct Setup {
+    pub(super) workers: usize,
+    pub(super) queue: usize,
+    /// Executions that may be suspended.
+    pub(super) suspended: usize,
+    pub(super) max_wait: MaxWait,
+    pub(super) is_fair: bool,
+}
+
+/// A job in the queue, or one that has begun.
+struct Queued {
+    index: usize,
+    ticket: Ticket,
+}
+
+struct Begun {
+    index: usize,
+    done: Duration,
+    _ticket: Ticket,
+    left: Left,
+}
+
+/// What ends a worker's turn.
+struct Busy {
+    began: Duration,
+    job: Begun,
+    turn: Duration,
+}
+
+pub(super) struct Simulation<'a> {
+    arrivals: &'a [Arrival],
+    outcomes: Vec<Option<Outcome>>,
+    origin: Instant,
+    nanos: Arc<AtomicU64>,
+    vitals: Arc<Vitals>,
+    admission: Admission,
+    lane: Lane<Queued>,
+    intake: Intake<Queued>,
+    suspended: SuspendedQueue<Begun>,
+    schedulers: Vec<Scheduler<Queued, Begun>>,
+    busy: Vec<Option<Busy>>,
+    ends: BinaryHeap<Reverse<(Duration, usize)>>,
+}
+
+/// Runs all arrivals to their end; each has one outcome.
+pub(super) fn run(setup: &Setup, arrivals: &[Arrival]) -> Vec<Outcome> {
+    let nanos = Arc::new(AtomicU64::new(1));
+    let clock = ProcessClock::manual(Arc::clone(&nanos), Duration::from_secs(1));
+    let vitals = Arc::new(Vitals::new(clock, (setup.queue, setup.workers), (1, 1)));
+    vitals.loaded.store(true, Ordering::Release);
+    vitals.advance(Phase::Serving);
+    for seat in &vitals.predict.workers[..setup.workers] {
+        seat.alive.store(true, Ordering::Release);
+    }
+    let (lane, intake) = lane(LaneKind::Predict, &vitals);
+    let suspended = SuspendedQueue::new(setup.suspended);
+    let scheduler = || Scheduler::new(intake.clone(), suspended.clone());
+    let mut simulation = Simulation {
+        arrivals,
+        outcomes: vec![None; arrivals.len()],
+        origin: clock::instant(),
+        nanos,
+        admission: Admission::with(
+            setup.max_wait,
+            setup.is_fair.then_some(FairBy::Address).as_ref(),
+        ),
+        vitals,
+        lane,
+        schedulers: (0..setup.workers).map(|_| scheduler()).collect(),
+        intake,
+        suspended,
+        busy: (0..setup.workers).map(|_| None).collect(),
+        ends: BinaryHeap::new(),
+    };
+    let mut next = 0;
+    loop {
+        let end = simulation.ends.peek().map(|Reverse((at, _))| *at);
+        let arrival = arrivals.get(next).map(|arrival| arrival.at);
+        match (arrival, end) {
+            (Some(at), end) if end.is_none_or(|end| at < end) => {
+                simulation.move_to(at);
+                simulation.arrive(next);
+                next += 1;
+            }
+            (_, Some(at)) => {
+                simulation.move_to(at);
+                simulation.end_turn();
+            }
+            (None, None) => break,
+            (Some(_), None) => unreachable!("an arrival comes before no end"),
+        }
+    }
+    simulation.check_nothing_is_left();
+    let outcome = |outcome: Option<Outcome>| outcome.expect("every request has an outcome");
+    simulation.outcomes.into_iter().map(outcome).collect()
+}
+
+impl Simulation<'_> {
+    fn now(&self) -> Duration {
+        Duration::from_nanos(self.nanos.load(Ordering::Relaxed))
+    }
+
+    fn instant(&self) -> Instant {
+        self.origin + self.now()
+    }
+
+    fn move_to(&self, at: Duration) {
+        self.nanos.store(
+            u64::try_from(at.as_nanos()).unwrap().max(1),
+            Ordering::Relaxed,
+        );
+        self.vitals.clock.tick();
+    }
+
+    fn settle(&mut self, index: usize, outcome: Outcome) {
+        let before = self.outcomes[index].replace(outcome);
+        assert_eq!(before, None, "request {index} has two outcomes");
+    }
+
+    fn arrive(&mut self, index: usize) {
+        let arrival = self.arrivals[index];
+        let now = self.instant();
+        let default = Duration::from_secs(30);
+        let patience = if arrival.says_so {
+            arrival.patience.min(default)
+        } else {
+            default
+        };
+        let ask = Ask {
+            bytes: Some(40 * arrival.rows),
+            now,
+            deadline: now + patience,
+            client: self.admission.client(arrival.client),
+        };
+        let ticket = match self.admission.admit(&self.vitals, &ask) {
+            Ok(ticket) => ticket,
+            Err(refusal) => {
+                // Whose deadline is too short for any server is not told to come back.
+                let retry_after = refusal.retry_after.unwrap_or(0);
+                assert_eq!(retry_after == 0, refusal.code == Code::DeadlineExceeded);
+                assert!(retry_after <= 30);
+                return self.settle(index, Outcome::Refused);
+            }
+        };
+        let offered = self.lane.offer(Queued { index, ticket });
+        assert!(offered.is_ok(), "whoever is admitted has a place");
+        self.begin_turns();
+    }
+
+    /// Has every idle worker do what is next, if anything is.
+    fn begin_turns(&mut self) {
+        for worker in 0..self.busy.len() {
+            if self.busy[worker].is_none() {
+                self.begin_turn(worker);
+            }
+        }
+    }
+
+    fn begin_turn(&mut self, worker: usize) {
+        while let Ok(next) = self.schedulers[worker].next_now() {
+            match next {
+                Next::Other(job) => return self.work(worker, TURN, job),
+                Next::Job(queued) => {
+                    let turn = queued.ticket.claim.cost().turn;
+                    if let Some(job) = self.take_up(queued) {
+                        return self.work(worker, turn, job);
+                    }
+                    self.schedulers[worker].end(Duration::ZERO, None);
+                }
+            }
+        }
+    }
+
+    /// Decides what becomes of a job that has been taken from the queue.
+    fn take_up(&mut self, Queued { index, ticket }: Queued) -> Option<Begun> {
+        let arrival = self.arrivals[index];
+        let waited = self.now() - arrival.at;
+        ticket.claim.take_up();
+        let lane = &self.vitals.predict;
+        let decision = admission::at_dequeue(lane, &ticket, waited, self.instant());
+        if waited >= arrival.patience {
+            self.settle(index, Outcome::Abandoned);
+            return None;
+        }
+        if let AtDequeue::Refuse(refusal) = decision {
+            assert_eq!(refusal.code, Code::Expired);
+            self.settle(index, Outcome::Expired(waited));
+            return None;
+        }
+        assert!(
+            waited <= ticket.wait_max,
+            "what waited too long is not computed"
+        );
+        let cost = ticket.claim.cost();
+        let rest = cost.whole.saturating_sub(cost.turn);
+        Some(Begun {
+            index,
+            done: Duration::ZERO,
+            _ticket: ticket,
+            left: Left::new(&self.vitals, rest),
+        })
+    }
+
+    fn work(&mut self, worker: usize, expected: Duration, mut job: Begun) {
+        if !job.done.is_zero() {
+            job.left.take(TURN);
+        }
+        let left = self.arrivals[job.index].service - job.done;
+        let rows = self.arrivals[job.index].rows;
+        let row = self.arrivals[job.index].service / u32::try_from(rows).unwrap();
+        let turn = if rows < SLICE_ROWS_MIN {
+            left
+        } else {
+            left.min(TURN.max(row * u32::try_from(SLICE_ROWS_MIN).unwrap()))
+        };
+        let seat = &self.vitals.predict.workers[worker];
+        seat.begin(self.vitals.clock.now(), expected);
+        let began = self.now();
+        self.ends.push(Reverse((began + turn, worker)));
+        self.busy[worker] = Some(Busy { began, job, turn });
+    }
+
+    fn end_turn(&mut self) {
+        let Reverse((_, worker)) = self.ends.pop().unwrap();
+        let Busy {
+            began,
+            mut job,
+            turn,
+        } = self.busy[worker].take().unwrap();
+        self.vitals.predict.workers[worker]
+            .busy_since
+            .store(crate::platform::clock::Stamp::NEVER);
+        job.done += turn;
+        let arrival = self.arrivals[job.index];
+        let unfinished = job.done < arrival.service;
+        let time = self.now() - began;
+        if unfinished {
+            job.left = Left::new(&self.vitals, arrival.service - job.done);
+            self.schedulers[worker].end(time, Some(job));
+        } else {
+            self.schedulers[worker].end(time, None);
+            let lane = &self.vitals.predict;
+            lane.record_service_time(arrival.service);
+            lane.service.record(40 * arrival.rows, arrival.service, 1);
+            if arrival.rows >= SLICE_ROWS_MIN {
+                lane.service.record_rows(arrival.rows, arrival.service);
+            }
+            if turn < arrival.service {
+                lane.service.record_batch(arrival.service);
+            }
+            let after = self.now() - arrival.at;
+            let in_time = after < arrival.patience;
+            let outcome = if in_time {
+                Outcome::Served(after)
+            } else {
+                Outcome::InVain
+            };
+            self.settle(job.index, outcome);
+        }
+        self.begin_turns();
+    }
+
+    /// Nobody's part of the work may stay behind, or it would weigh on admission for ever.
+    fn check_nothing_is_left(&self) {
+        let work = &self.vitals.predict.work;
+        assert!(self.intake.is_empty() && self.suspended.is_empty());
+        assert_eq!(work.admitted(), 0);
+        assert_eq!(
+            (work.waiting(), work.turns(), work.begun()),
+            (Duration::ZERO, Duration::ZERO, Duration::ZERO)
+        );
+    }
+}

@@ -1,0 +1,127 @@
+//! A worker driven by hand: each turn on the test's own thread.
+
+use super::*;
+use crate::config::{self, Command, Resources};
+use crate::error::{Code, RequestError};
+use crate::job::{Body, Dialect, Format, Pending};
+use crate::lanes::admission::Ticket;
+use crate::lanes::memory_budget::Charge;
+use crate::lanes::queue::{Lane, lane};
+use crate::lifecycle::Waker;
+use crate::models::default;
+use crate::platform::clock;
+use crate::platform::fault::NoFaults;
+use crate::vitals::{Claim, Cost};
+
+/// A server's context with the embedded model, and its prediction lane.
+fn context() -> (Arc<Context>, Lane<Job>, Intake<Job>) {
+    let Ok(Command::Serve(serve)) = config::parse(["lanekeeper".into()]) else {
+        panic!("plain lanekeeper serves");
+    };
+    let resources = Resources {
+        cpus: 1,
+        cpu_quota: None,
+        memory_bytes_max: None,
+    };
+    let config = serve.validate(resources).unwrap();
+    let (context, _) = Context::new(config, Arc::new(NoFaults), Waker::idle());
+    context.model.put(Arc::new(default::load().unwrap()));
+    let (lane, intake) = lane(LaneKind::Predict, &context.vitals);
+    (context, lane, intake)
+}
+
+/// A prediction of so many rows that was admitted with this cost.
+fn prediction(context: &Context, rows: usize, cost: Cost) -> (Job, Pending) {
+    let instances = vec![[5.1, 3.5, 1.4, 0.2]; rows];
+    let bytes = serde_json::json!({ "instances": instances }).to_string();
+    let mut charge = Charge::new(&context.budget);
+    charge.grow(bytes.len()).unwrap();
+    let body = Body {
+        bytes: bytes.into_bytes(),
+        charge,
+    };
+    let dialect = Dialect {
+        input: Format::Json,
+        called_form: false,
+        output: Format::Json,
+    };
+    let arrived = clock::instant();
+    let ticket = Ticket {
+        claim: Claim::new(&context.vitals, cost, 8).unwrap(),
+        deadline: arrived + Duration::from_secs(3600),
+        wait_max: Duration::MAX,
+        expected_wait: Duration::ZERO,
+    };
+    Job::prediction(body, dialect, "id".into(), arrived, ticket)
+}
+
+#[test]
+fn a_request_holds_nothing_of_the_lane_once_its_answer_can_be_seen() {
+    let cost = Cost {
+        whole: Duration::from_secs(9),
+        turn: Duration::from_millis(5),
+    };
+    for rows in [1, 200] {
+        let (context, lane, intake) = context();
+        let presence = Presence::enter(&context, LaneKind::Predict, 0);
+        let mut worker = Worker {
+            place: Place {
+                context: &context,
+                lane: &context.vitals.predict,
+                seat: presence.seat,
+            },
+            role: Role::PredictionWorker,
+            priority: Priority::new(context.config.yielding, Work::Computing),
+            scheduler: Scheduler::new(intake, Suspended::new().0),
+        };
+        let (job, pending) = prediction(&context, rows, cost);
+        lane.offer(job).unwrap();
+        let mut turns = 0;
+        let (pledge, reply) = loop {
+            turns += 1;
+            let next = worker.scheduler.next_now().unwrap();
+            match worker.take_turn(next) {
+                Some(answer) => break answer,
+                None => assert!(context.vitals.predict.work.begun() > Duration::ZERO),
+            }
+        };
+        assert_eq!(turns > 1, rows > 1, "{rows} rows take {turns} turns");
+        assert!(pending.recv_soon().is_none(), "nobody can have seen it yet");
+        let lane = &context.vitals.predict;
+        assert_eq!((lane.work.admitted(), lane.busy()), (0, 0));
+        assert_eq!((lane.work.waiting(), lane.work.begun()), Default::default());
+        assert_eq!(lane.completed.value(), 1);
+        let now = context.vitals.clock.now();
+        assert_eq!(
+            presence.seat.residual(now, Duration::MAX),
+            Some(Duration::ZERO)
+        );
+        let answer = reply.result.as_ref().unwrap();
+        assert_eq!(answer.status, 200);
+        assert!(reply.charge.is_some());
+        let held = context.budget.bytes();
+        assert!(
+            held < 2 * answer.body.len().max(256),
+            "{rows} rows: {held} bytes"
+        );
+        pledge.answer(reply);
+        assert!(pending.recv_soon().is_some());
+        assert_eq!(context.budget.bytes(), 0, "{rows} rows");
+    }
+}
+
+#[test]
+fn a_refused_job_holds_nothing_once_its_answer_can_be_seen() {
+    let (context, _lane, _intake) = context();
+    let cost = Cost {
+        whole: Duration::from_secs(9),
+        turn: Duration::from_millis(5),
+    };
+    let (job, pending) = prediction(&context, 200, cost);
+    assert!(context.budget.bytes() > 0);
+    job.refuse(RequestError::new(Code::Draining, "x"), clock::instant());
+    let work = &context.vitals.predict.work;
+    assert_eq!((work.admitted(), work.waiting()), (0, Duration::ZERO));
+    assert_eq!(context.budget.bytes(), 0);
+    assert!(pending.recv_soon().is_some());
+}
