@@ -250,7 +250,8 @@ impl Connection<'_> {
         }
         let place = probe.kind as usize;
         let _owed = Owed::new(&vitals.answers_owed);
-        let _status = (probe.kind == ProbeKind::Status).then(|| Owed::new(&http.statuses));
+        // Given back before the answer can be seen: its client may ask again at once.
+        let status = (probe.kind == ProbeKind::Status).then(|| Owed::new(&http.statuses));
         let reply = if http.statuses.load(Ordering::Relaxed) > STATUSES_MAX
             && probe.kind == ProbeKind::Status
         {
@@ -264,6 +265,7 @@ impl Connection<'_> {
                 &asked.request_id,
             )?
         };
+        drop(status);
         let (answer, error) = match reply.and_then(|reply| reply.result) {
             Ok(payload) => (Answer::from(payload), None),
             Err(error) => (self.error(&error, &asked.request_id), Some(error)),

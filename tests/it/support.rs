@@ -240,6 +240,7 @@ impl Server {
             self.probe.unwrap_or(self.main),
             "GET /statusz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
         );
+        assert_eq!(response.status, 200, "{}", response.body);
         serde_json::from_str(&response.body).unwrap()
     }
 
