@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lanekeeper::drill::measure::Tally;
-use lanekeeper::drill::report::{Table, millis, outcomes, p99_millis, rate, share};
+use lanekeeper::drill::report::{TextTable, millis, outcomes, p99_millis, rate, share};
 use lanekeeper::platform::clock;
 use lanekeeper::platform::sys;
 
@@ -135,7 +135,7 @@ fn table(attacks: &[&Attack]) -> BenchResult<()> {
     );
     let mut target = Target::start(cores)?;
     let _pinned = Pinned::to_generator(cores);
-    let mut report = Table::new(&[
+    let mut report = TextTable::new(&[
         "attack",
         "probe listener",
         "p50 ms",
@@ -283,7 +283,7 @@ fn rotate(
     target: &Target,
     sampler: &Sampler,
     ends: Instant,
-) -> BenchResult<Table> {
+) -> BenchResult<TextTable> {
     let attack_plan = Plan {
         attack: support::phase(SOAK_ATTACK),
         rest: Duration::ZERO,
@@ -294,7 +294,7 @@ fn rotate(
         rest: Duration::ZERO,
         ..PLAN
     };
-    let mut report = Table::new(&["while", "probe listener", "main", "honest answered"]);
+    let mut report = TextTable::new(&["while", "probe listener", "main", "honest answered"]);
     let mut sums: [(Tally, Tally, u64); 2] = Default::default();
     for (number, attack) in attacks.iter().enumerate().cycle() {
         if clock::instant() >= ends {
@@ -372,7 +372,7 @@ impl Sampler {
         }
     }
 
-    fn report(&self, duration: Duration) -> Table {
+    fn report(&self, duration: Duration) -> TextTable {
         let from = duration.as_secs_f64() / 60.0 * (1.0 - SOAK_COUNTED);
         let samples = self
             .samples
@@ -382,7 +382,7 @@ impl Sampler {
             .into_iter()
             .filter(|sample| sample.minutes >= from)
             .collect();
-        let mut report = Table::new(&[
+        let mut report = TextTable::new(&[
             "at rest, last three quarters",
             "samples",
             "first",

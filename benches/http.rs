@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use lanekeeper::drill::load::{ClosedLoop, Target};
 use lanekeeper::drill::measure::Tally;
-use lanekeeper::drill::report::{Table, millis, outcomes, rate, share};
+use lanekeeper::drill::report::{TextTable, millis, outcomes, rate, share};
 use lanekeeper::platform::clock;
 
 mod support;
@@ -133,7 +133,7 @@ fn contenders(cores: Option<Cores>) -> BenchResult<Vec<Figure>> {
         .iter()
         .map(start)
         .collect::<BenchResult<Vec<_>>>()?;
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         "",
         "connections",
         "contender",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lanekeeper::lanes::memory_budget::{Budget, Charge};
-use lanekeeper::models::estimator::{ALGORITHMS, ForestClassifier, Matrix, Targets, Task};
+use lanekeeper::models::estimator::{ALGORITHMS, EstimatorKind, ForestClassifier, Matrix, Targets};
 use lanekeeper::models::{Files, ModelSource, Output, Rows};
 use lanekeeper::platform::clock::instant;
 use lanekeeper::protocol::instances;
@@ -65,8 +65,8 @@ fn every_algorithm() {
     println!("{:<26} {:>9} {:>9} {:>9}", "rows at a time", 1, 16, 256);
     for algorithm in &ALGORITHMS {
         let targets = match algorithm.task {
-            Task::Classification => &classes,
-            Task::Regression => &numbers,
+            EstimatorKind::Classification => &classes,
+            EstimatorKind::Regression => &numbers,
         };
         let fitted = algorithm.fit(&rows, targets, &[], Some(1)).unwrap();
         let rates = [1, 16, 256].map(|count| {
@@ -102,14 +102,14 @@ fn main() {
             .into_bytes();
         let output = instances::predict(model.as_ref(), &rows).unwrap();
         let matrix = Matrix::new(count, 4, row.repeat(count), false).unwrap();
-        let schema = model.schema();
+        let signature = model.signature();
         let decode_body = || {
             let mut charge = Charge::new(&budget);
-            instances::decode(black_box(&body), schema, count, &mut charge).unwrap()
+            instances::decode(black_box(&body), signature, count, &mut charge).unwrap()
         };
         let encode_output = |output: &Output| {
             let mut charge = Charge::new(&budget);
-            instances::encode(schema, black_box(output), &mut charge).unwrap()
+            instances::encode(signature, black_box(output), &mut charge).unwrap()
         };
         let whole = rate(count, || {
             let rows = decode_body();

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use lanekeeper::drill::load::{ClosedLoop, OpenLoop, Prober, Target, capacity};
 use lanekeeper::drill::measure::Tally;
-use lanekeeper::drill::report::{Table, millis, outcomes, p99_millis, rate, share};
+use lanekeeper::drill::report::{TextTable, millis, outcomes, p99_millis, rate, share};
 use lanekeeper::platform::client::Client;
 use lanekeeper::platform::clock;
 
@@ -80,7 +80,7 @@ fn overload() -> BenchResult<()> {
         PATIENCE.as_secs(),
         OVERLOAD_PROBES.as_millis(),
     );
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         "load",
         "offered/s",
         "goodput/s",
@@ -112,7 +112,7 @@ fn overload_mode(
     more: &[&str],
     idle: Duration,
     workers: usize,
-    table: &mut Table,
+    table: &mut TextTable,
 ) -> BenchResult<()> {
     let workers_text = workers.to_string();
     let options = [
@@ -179,7 +179,7 @@ struct Offer<'a> {
 
 impl Offer<'_> {
     /// Adds a row for each listener.
-    fn rows(&self, table: &mut Table, probes: &[(&str, Tally)], at_rest: &[(&str, Tally)]) {
+    fn rows(&self, table: &mut TextTable, probes: &[(&str, Tally)], at_rest: &[(&str, Tally)]) {
         for (index, ((listener, probe), (_, idle))) in probes.iter().zip(at_rest).enumerate() {
             let first = index == 0;
             let load = self.tally.filter(|_| first);
@@ -316,8 +316,8 @@ fn quantiles(probe: Option<&(&str, Tally)>) -> String {
     })
 }
 
-fn flood_table() -> Table {
-    Table::new(&[
+fn flood_table() -> TextTable {
+    TextTable::new(&[
         "flood",
         "pacing",
         "predictions/s",

@@ -16,9 +16,9 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use lanekeeper::models::{
-    self, Expected, LoadError, ModelSource, Output, PredictError, Rows, Schema, Trial,
+    self, Expected, LoadError, ModelSource, Output, PredictError, Rows, Signature, Trial,
 };
-use lanekeeper::platform::client::{Client, Request};
+use lanekeeper::platform::client::{Client, ClientRequest};
 use lanekeeper::platform::clock;
 use lanekeeper::platform::sys;
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
@@ -310,7 +310,7 @@ impl Server {
 
     fn wait_until_ready(self) -> BenchResult<Self> {
         let deadline = clock::instant() + START_TIMEOUT;
-        let ready = Request::new("GET", "/readyz", "bench", &[], b"")?;
+        let ready = ClientRequest::new("GET", "/readyz", "bench", &[], b"")?;
         while Client::new(self.main).send(&ready, deadline)?.status != 200 {
             if clock::instant() >= deadline {
                 return Err("the server did not become ready".into());
@@ -381,7 +381,7 @@ struct Burning {
 
 impl ModelSource for Burning {
     fn load(&self, _: Option<&Path>) -> Result<Arc<dyn models::Model>, LoadError> {
-        let schema = Schema {
+        let signature = Signature {
             name: "burning".to_owned(),
             algorithm: "burning".to_owned(),
             features: (1..=4).map(|index| format!("feature_{index}")).collect(),
@@ -394,7 +394,7 @@ impl ModelSource for Burning {
         Ok(Arc::new(BurningModel {
             time: self.time,
             per_row: self.per_row,
-            schema,
+            signature,
             trial,
         }))
     }
@@ -403,13 +403,13 @@ impl ModelSource for Burning {
 struct BurningModel {
     time: Duration,
     per_row: bool,
-    schema: Schema,
+    signature: Signature,
     trial: Trial,
 }
 
 impl models::Model for BurningModel {
-    fn schema(&self) -> &Schema {
-        &self.schema
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     fn trial(&self) -> &Trial {

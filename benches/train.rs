@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lanekeeper::models::Rows;
-use lanekeeper::models::estimator::{self, Targets, Task};
+use lanekeeper::models::estimator::{self, EstimatorKind, Targets};
 use lanekeeper::platform::clock::instant;
 
 const ROWS: usize = 10_000;
@@ -108,8 +108,8 @@ fn main() {
     for (name, parameters) in CASES {
         let algorithm = estimator::find(name).unwrap();
         let targets = match algorithm.task {
-            Task::Classification => &classes,
-            Task::Regression => &numbers,
+            EstimatorKind::Classification => &classes,
+            EstimatorKind::Regression => &numbers,
         };
         let parameters: Vec<(String, String)> = parameters
             .iter()

@@ -218,12 +218,12 @@ impl RequestError {
     /// Writes the one JSON shape that every error of the server has.
     pub fn to_json(&self, request_id: &str) -> Vec<u8> {
         #[derive(Serialize)]
-        struct Shape<'a> {
+        struct ErrorBody<'a> {
             error: &'a str,
             code: &'a str,
             request_id: &'a str,
         }
-        let shape = Shape {
+        let shape = ErrorBody {
             error: &self.text,
             code: self.code.as_str(),
             request_id,

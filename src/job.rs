@@ -13,7 +13,7 @@ use oneshot::{Receiver, Sender};
 
 use crate::error::RequestError;
 use crate::health::ProbeKind;
-use crate::lanes::admission::Ticket;
+use crate::lanes::admission::Admitted;
 use crate::lanes::memory_budget::Charge;
 
 /// How often a connection lets others run before it sleeps, where its reply will not be long.
@@ -21,11 +21,11 @@ const YIELDS: usize = 2;
 
 /// What is asked of a worker.
 #[derive(Debug)]
-pub enum Request {
+pub enum JobRequest {
     /// Compute predictions for the instances in this body.
     Predict {
         /// The body, undecoded.
-        body: Body,
+        body: RequestBody,
         /// How it is written, and how the answer is to be.
         dialect: Dialect,
     },
@@ -55,7 +55,7 @@ pub struct Dialect {
 
 /// A request's body, and its part of the memory budget.
 #[derive(Debug)]
-pub struct Body {
+pub struct RequestBody {
     /// Content.
     pub bytes: Vec<u8>,
     /// Given back when the body is dropped.
@@ -94,39 +94,39 @@ impl Probe {
 #[derive(Debug)]
 pub struct Job {
     /// What is asked.
-    pub request: Request,
+    pub request: JobRequest,
     /// The reply that is owed.
-    pub pledge: Pledge,
+    pub reply_sender: ReplySender,
 }
 
 /// A reply that is owed to a connection.
 #[derive(Debug)]
-pub struct Pledge {
+pub struct ReplySender {
     /// The request's name in answers and logs.
     pub request_id: Arc<str>,
     /// When its body had arrived whole.
     pub arrived: Instant,
-    marks: Arc<Marks>,
+    state: Arc<JobState>,
     reply: Sender<Reply>,
 }
 
 /// What a job's two ends tell each other.
 #[derive(Debug)]
-struct Marks {
+struct JobState {
     /// The connection does not wait for the reply any more.
     abandoned: AtomicBool,
     /// The acceptor has received the job.
     received: AtomicBool,
     /// A prediction's; a probe needs none.
-    ticket: Option<Ticket>,
+    admitted: Option<Admitted>,
 }
 
 /// The connection's end of a job.
 #[derive(Debug)]
-pub struct Pending {
+pub struct PendingReply {
     /// Where the reply comes.
     pub reply: Receiver<Reply>,
-    marks: Arc<Marks>,
+    state: Arc<JobState>,
 }
 
 /// The answer to a job, with what the access log tells of it.
@@ -160,72 +160,81 @@ pub struct Payload {
 impl Job {
     /// Makes a prediction that arrived at `arrived` and was admitted, and the connection's end of it.
     pub fn prediction(
-        body: Body,
+        body: RequestBody,
         dialect: Dialect,
         request_id: Arc<str>,
         arrived: Instant,
-        ticket: Ticket,
-    ) -> (Self, Pending) {
-        let request = Request::Predict { body, dialect };
-        Self::new(request, request_id, arrived, Some(ticket))
+        admitted: Admitted,
+    ) -> (Self, PendingReply) {
+        let request = JobRequest::Predict { body, dialect };
+        Self::new(request, request_id, arrived, Some(admitted))
     }
 
     /// Makes a probe that arrived at `arrived`, and the connection's end of it.
-    pub fn probe(probe: Probe, request_id: Arc<str>, arrived: Instant) -> (Self, Pending) {
-        Self::new(Request::Probe(probe), request_id, arrived, None)
+    pub fn probe(probe: Probe, request_id: Arc<str>, arrived: Instant) -> (Self, PendingReply) {
+        Self::new(JobRequest::Probe(probe), request_id, arrived, None)
     }
 
     fn new(
-        request: Request,
+        request: JobRequest,
         request_id: Arc<str>,
         arrived: Instant,
-        ticket: Option<Ticket>,
-    ) -> (Self, Pending) {
+        admitted: Option<Admitted>,
+    ) -> (Self, PendingReply) {
         let (sender, receiver) = oneshot::channel();
-        let marks = Arc::new(Marks {
+        let state = Arc::new(JobState {
             abandoned: AtomicBool::new(false),
             received: AtomicBool::new(false),
-            ticket,
+            admitted,
         });
-        let pending = Pending {
+        let pending = PendingReply {
             reply: receiver,
-            marks: Arc::clone(&marks),
+            state: Arc::clone(&state),
         };
-        let pledge = Pledge {
+        let reply_sender = ReplySender {
             request_id,
             arrived,
-            marks,
+            state,
             reply: sender,
         };
-        (Job { request, pledge }, pending)
+        (
+            Job {
+                request,
+                reply_sender,
+            },
+            pending,
+        )
     }
 
     /// Gives the reply of a job that no worker takes up, once what it held is given back.
     pub fn refuse(self, error: RequestError, now: Instant) {
-        let Job { request, pledge } = self;
+        let Job {
+            request,
+            reply_sender,
+        } = self;
         drop(request);
-        if let Some(ticket) = pledge.ticket() {
-            ticket.claim.take_up();
+        if let Some(admitted) = reply_sender.admitted() {
+            admitted.reservation.take_up();
         }
-        let reply = pledge.refusal(error, now);
-        pledge.answer(reply);
+        let reply = reply_sender.refusal(error, now);
+        reply_sender.answer(reply);
     }
 }
 
-impl Pledge {
+impl ReplySender {
     /// Whether the connection still waits for the reply.
     pub fn is_wanted(&self) -> bool {
-        !self.marks.abandoned.load(Ordering::Acquire)
+        !self.state.abandoned.load(Ordering::Acquire)
     }
 
     /// What a prediction was admitted with.
-    pub fn ticket(&self) -> Option<&Ticket> {
-        self.marks.ticket.as_ref()
+    pub fn admitted(&self) -> Option<&Admitted> {
+        self.state.admitted.as_ref()
     }
 
     /// Notes that the acceptor has received the job.
     pub fn received(&self) {
-        self.marks.received.store(true, Ordering::Release);
+        self.state.received.store(true, Ordering::Release);
     }
 
     /// Gives the one reply; never blocks, and a reply that nobody waits for is dropped.
@@ -246,7 +255,7 @@ impl Pledge {
     }
 }
 
-impl Pending {
+impl PendingReply {
     /// Lets the threads run that the reply has to come from, and takes it if it is there then: where
     /// that is so, nobody has to wake this thread up.
     pub fn recv_soon(&self) -> Option<Reply> {
@@ -261,21 +270,21 @@ impl Pending {
 
     /// Whether the acceptor has received the job.
     pub fn is_received(&self) -> bool {
-        self.marks.received.load(Ordering::Acquire)
+        self.state.received.load(Ordering::Acquire)
     }
 
     /// Tells the worker that nobody waits any more.
     pub fn abandon(&self) {
-        self.marks.abandoned.store(true, Ordering::Release);
-        if let Some(ticket) = &self.marks.ticket {
-            ticket.claim.give_up();
+        self.state.abandoned.store(true, Ordering::Release);
+        if let Some(admitted) = &self.state.admitted {
+            admitted.reservation.give_up();
         }
     }
 }
 
 impl Reply {
     /// The reply to what is neither a prediction nor large.
-    pub fn free(payload: Payload) -> Self {
+    pub fn cheap(payload: Payload) -> Self {
         Reply {
             result: Ok(payload),
             charge: None,
@@ -337,7 +346,7 @@ mod tests {
     use crate::error::Code;
     use crate::platform::clock;
 
-    fn job() -> (Job, Pending) {
+    fn job() -> (Job, PendingReply) {
         let probe = Probe::new(ProbeKind::Liveness);
         Job::probe(probe, "id".into(), clock::instant())
     }
@@ -353,8 +362,8 @@ mod tests {
     fn a_reply_that_is_soon_there_is_taken_and_another_is_not_waited_for() {
         let (job, pending) = job();
         assert!(pending.recv_soon().is_none());
-        let free = Reply::free(Payload::text(200, "ok"));
-        job.pledge.answer(free);
+        let cheap = Reply::cheap(Payload::text(200, "ok"));
+        job.reply_sender.answer(cheap);
         assert!(pending.recv_soon().is_some());
     }
 
@@ -362,7 +371,7 @@ mod tests {
     fn an_answer_nobody_waits_for_is_dropped_without_blocking() {
         let (job, pending) = job();
         pending.abandon();
-        assert!(!job.pledge.is_wanted());
+        assert!(!job.reply_sender.is_wanted());
         drop(pending);
         job.refuse(RequestError::new(Code::Draining, "x"), clock::instant());
     }

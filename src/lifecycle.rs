@@ -20,7 +20,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGABRT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 
 use crate::platform::sys::StopSignals;
-use crate::vitals::Phase;
+use crate::vitals::ServerPhase;
 
 /// The grace where `--drain-grace` names none and somebody has asked `/readyz`.
 pub const GRACE_IF_ASKED: Duration = Duration::from_secs(5);
@@ -30,24 +30,33 @@ pub const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Returns the phase of a server that was told to end `since` ago and leaves its listeners to a
 /// successor: it refuses nobody, and ends with its last connection.
-pub fn handover_phase_at(since: Duration, timeout: Duration, connections_left: bool) -> Phase {
+pub fn handover_phase_at(
+    since: Duration,
+    timeout: Duration,
+    connections_left: bool,
+) -> ServerPhase {
     if connections_left && since < timeout {
-        Phase::Draining
+        ServerPhase::Draining
     } else {
-        Phase::Stopped
+        ServerPhase::Stopped
     }
 }
 
 /// Returns the phase a server is in that was told to end `since` ago.
 ///
 /// `work_left` says whether admitted predictions are not answered yet; without any, finishing ends.
-pub fn phase_at(since: Duration, grace: Duration, timeout: Duration, work_left: bool) -> Phase {
+pub fn phase_at(
+    since: Duration,
+    grace: Duration,
+    timeout: Duration,
+    work_left: bool,
+) -> ServerPhase {
     if since < grace {
-        Phase::Draining
+        ServerPhase::Draining
     } else if work_left && since < grace.saturating_add(timeout) {
-        Phase::Finishing
+        ServerPhase::Finishing
     } else {
-        Phase::Stopped
+        ServerPhase::Stopped
     }
 }
 
@@ -168,15 +177,15 @@ mod tests {
     fn the_end_has_a_grace_then_finishes_what_was_admitted() {
         let seconds = Duration::from_secs;
         let phase = |since, work_left| phase_at(seconds(since), seconds(5), seconds(20), work_left);
-        assert_eq!(phase(0, false), Phase::Draining);
-        assert_eq!(phase(4, true), Phase::Draining);
-        assert_eq!(phase(5, true), Phase::Finishing);
-        assert_eq!(phase(5, false), Phase::Stopped);
-        assert_eq!(phase(24, true), Phase::Finishing);
-        assert_eq!(phase(25, true), Phase::Stopped);
+        assert_eq!(phase(0, false), ServerPhase::Draining);
+        assert_eq!(phase(4, true), ServerPhase::Draining);
+        assert_eq!(phase(5, true), ServerPhase::Finishing);
+        assert_eq!(phase(5, false), ServerPhase::Stopped);
+        assert_eq!(phase(24, true), ServerPhase::Finishing);
+        assert_eq!(phase(25, true), ServerPhase::Stopped);
         assert_eq!(
             phase_at(seconds(0), seconds(0), seconds(20), false),
-            Phase::Stopped
+            ServerPhase::Stopped
         );
     }
 
@@ -185,9 +194,9 @@ mod tests {
         let phase = |since, left| {
             handover_phase_at(Duration::from_secs(since), Duration::from_secs(20), left)
         };
-        assert_eq!(phase(0, true), Phase::Draining);
-        assert_eq!(phase(0, false), Phase::Stopped);
-        assert_eq!(phase(19, true), Phase::Draining);
-        assert_eq!(phase(20, true), Phase::Stopped);
+        assert_eq!(phase(0, true), ServerPhase::Draining);
+        assert_eq!(phase(0, false), ServerPhase::Stopped);
+        assert_eq!(phase(19, true), ServerPhase::Draining);
+        assert_eq!(phase(20, true), ServerPhase::Stopped);
     }
 }

@@ -21,7 +21,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use crate::config::LogFormat;
 use crate::platform::fault::{Faults, Role};
 
-use self::format::{Fields, Formatter};
+use self::format::{Formatter, RecordFields};
 
 pub use self::access::{Access, AccessLog, Prediction};
 pub use self::clients::ClientLog;
@@ -40,12 +40,12 @@ pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-enum Message {
-    Record(Entry),
+enum LogMessage {
+    Record(LogEntry),
     Flush(Sender<()>),
 }
 
-struct Entry {
+struct LogEntry {
     level: Level,
     thread: String,
     at: SystemTime,
@@ -57,7 +57,7 @@ struct Entry {
 struct ChannelLogger {
     level: LevelFilter,
     format: LogFormat,
-    sender: Sender<Message>,
+    sender: Sender<LogMessage>,
 }
 
 impl Log for ChannelLogger {
@@ -78,10 +78,10 @@ impl Log for ChannelLogger {
             DROPPED.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let mut fields = Fields::new(self.format);
+        let mut fields = RecordFields::new(self.format);
         // Fields are rendered into memory, which cannot fail.
         let _ = record.key_values().visit(&mut fields);
-        let entry = Entry {
+        let entry = LogEntry {
             level: record.level(),
             thread: thread::current().name().unwrap_or("?").to_owned(),
             at: SystemTime::now(),
@@ -89,7 +89,7 @@ impl Log for ChannelLogger {
             fields: fields.into_rendered(),
         };
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-            self.sender.try_send(Message::Record(entry))
+            self.sender.try_send(LogMessage::Record(entry))
         {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
@@ -101,14 +101,14 @@ impl Log for ChannelLogger {
 /// The running log; dropping it changes nothing, [`Logging::flush`] before the process ends does.
 #[derive(Debug)]
 pub struct Logging {
-    sender: Sender<Message>,
-    receiver: Receiver<Message>,
+    sender: Sender<LogMessage>,
+    receiver: Receiver<LogMessage>,
     format: LogFormat,
     journal: bool,
     level: LevelFilter,
 }
 
-impl std::fmt::Debug for Message {
+impl std::fmt::Debug for LogMessage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Message")
     }
@@ -153,26 +153,26 @@ impl Logging {
         let (format, journal, level) = (self.format, self.journal, self.level);
         move || {
             let mut formatter = Formatter::new(format, journal, level);
-            let mut told = dropped();
+            let mut reported = dropped();
             loop {
                 let message = receiver.recv_timeout(Duration::from_secs(1));
                 if message.is_ok() {
-                    faults.turn(Role::Log);
+                    faults.inject(Role::Log);
                 }
                 match message {
-                    Ok(Message::Record(entry)) => formatter.write(&entry),
-                    Ok(Message::Flush(done)) => drop(done.try_send(())),
+                    Ok(LogMessage::Record(entry)) => formatter.write(&entry),
+                    Ok(LogMessage::Flush(done)) => drop(done.try_send(())),
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
                 let lost = dropped();
-                if lost > told && receiver.is_empty() {
+                if lost > reported && receiver.is_empty() {
                     let text = format!(
                         "{} log records were dropped: stderr was not read in time",
-                        lost - told
+                        lost - reported
                     );
-                    told = lost;
-                    formatter.write(&Entry {
+                    reported = lost;
+                    formatter.write(&LogEntry {
                         level: Level::Warn,
                         thread: "log".to_owned(),
                         at: SystemTime::now(),
@@ -187,7 +187,7 @@ impl Logging {
     /// Waits until everything logged so far is written, at most for `patience`.
     pub fn flush(&self, patience: Duration) {
         let (done, flushed) = crossbeam_channel::bounded(1);
-        if self.sender.try_send(Message::Flush(done)).is_ok() {
+        if self.sender.try_send(LogMessage::Flush(done)).is_ok() {
             let _ = flushed.recv_timeout(patience);
         }
     }

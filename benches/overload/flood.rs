@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use lanekeeper::drill::load::Target;
-use lanekeeper::drill::report::{Table, outcomes, p99_millis, rate};
-use lanekeeper::drill::schedule::{Crowd, Phase, Trace};
-use lanekeeper::platform::client::Request;
+use lanekeeper::drill::report::{TextTable, outcomes, p99_millis, rate};
+use lanekeeper::drill::schedule::{Crowd, RatePhase, Trace};
+use lanekeeper::platform::client::ClientRequest;
 
 use crate::Run;
 use crate::contender::{Contender, FAIR, FAIR_BY_FIELD, SHIPPED};
@@ -36,7 +36,7 @@ pub(crate) fn run(run: &mut Run) -> BenchResult<()> {
         phase(LASTS).as_secs(),
         BEGINS.as_secs(),
     );
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         "contender",
         "capacity/s",
         "honest clients' least share",
@@ -85,11 +85,11 @@ impl Flood {
             Ok(Crowd {
                 target: Target {
                     address: server.main,
-                    request: Request::new("POST", "/predict", &host, &fields, IRIS)?,
+                    request: ClientRequest::new("POST", "/predict", &host, &fields, IRIS)?,
                     timeout: PATIENCE,
                 },
                 source: (!by_field).then(|| IpAddr::from([127, 0, 0, 10 + number])),
-                phases: vec![Phase {
+                phases: vec![RatePhase {
                     rate: load * capacity,
                     duration: lasts,
                 }],

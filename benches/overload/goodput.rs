@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use lanekeeper::drill::load::OpenLoop;
 use lanekeeper::drill::measure::Tally;
-use lanekeeper::drill::report::{Table, millis, outcomes, p99_millis, rate, share};
-use lanekeeper::drill::schedule::{Arrival, Crowd, Outcome, Phase};
+use lanekeeper::drill::report::{TextTable, millis, outcomes, p99_millis, rate, share};
+use lanekeeper::drill::schedule::{Arrival, ArrivalOutcome, Crowd, RatePhase};
 
 use crate::Run;
 use crate::contender::{COUNT_ONLY, CURE, Contender, FAULT, SHARED_LANE, SHIPPED};
@@ -106,7 +106,7 @@ fn measure_all(run: &mut Run, title: &str, cases: &[Case]) -> BenchResult<()> {
         measure::PROBE_INTERVAL.as_millis()
     );
     let at_rest = at_rest(run)?;
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         "service time",
         "contender",
         "load",
@@ -162,7 +162,7 @@ fn case(
     service: Duration,
     loads: Loads,
     at_rest: &Tally,
-    table: &mut Table,
+    table: &mut TextTable,
 ) -> BenchResult<()> {
     let told = humantime::format_duration(service).to_string();
     let model = Model::Burning(service);
@@ -223,7 +223,7 @@ impl Load {
         let crowd = Crowd {
             target: measure::predict(server)?,
             source: None,
-            phases: vec![Phase {
+            phases: vec![RatePhase {
                 rate,
                 duration: self.lasts + measure::tail(self.factor, self.capacity),
             }],
@@ -346,7 +346,7 @@ impl Load {
 /// The longest time to a refusal, in milliseconds.
 fn latest_refusal(seen: &Seen) -> Option<f64> {
     let arrivals = seen.traces[0].due(Duration::ZERO, Duration::MAX);
-    let refused = |arrival: &&Arrival| arrival.outcome == Outcome::Status(503);
+    let refused = |arrival: &&Arrival| arrival.outcome == ArrivalOutcome::Status(503);
     in_millis(arrivals.iter().filter(refused).map(Arrival::latency).max())
 }
 

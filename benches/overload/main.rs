@@ -15,7 +15,7 @@
 use std::process::{Command, ExitCode, Stdio};
 use std::time::SystemTime;
 
-use lanekeeper::drill::report::Table;
+use lanekeeper::drill::report::TextTable;
 
 mod contender;
 mod flood;
@@ -144,7 +144,7 @@ impl Run {
     }
 
     fn told_in_short(&self) -> String {
-        let mut table = Table::new(&[
+        let mut table = TextTable::new(&[
             "service time",
             "contender",
             "load",
@@ -159,7 +159,7 @@ impl Run {
     }
 
     fn judged(&self) -> String {
-        let mut table = Table::new(&["as shipped", "found", "asked", "", "others"]);
+        let mut table = TextTable::new(&["as shipped", "found", "asked", "", "others"]);
         for verdict in &self.verdicts {
             let word = if verdict.holds {
                 "holds"

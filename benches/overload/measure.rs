@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use lanekeeper::drill::load::{Prober, Target};
 use lanekeeper::drill::measure::{Latencies, Tally};
 use lanekeeper::drill::report::millis;
-use lanekeeper::drill::schedule::{self, Arrival, Crowd, Outcome, Phase, Trace};
+use lanekeeper::drill::schedule::{self, Arrival, ArrivalOutcome, Crowd, RatePhase, Trace};
 use lanekeeper::platform::client::Client;
 use lanekeeper::platform::clock;
 use lanekeeper::platform::sys;
@@ -129,7 +129,7 @@ pub(crate) fn probe_address(server: &Server) -> SocketAddr {
 }
 
 /// How long a schedule is.
-pub(crate) fn length(phases: &[Phase]) -> Duration {
+pub(crate) fn length(phases: &[RatePhase]) -> Duration {
     phases.iter().map(|phase| phase.duration).sum()
 }
 
@@ -195,8 +195,8 @@ fn closed_loop(target: &Target, began: Instant, ends: Duration) -> Vec<Arrival> 
             return arrivals;
         }
         let outcome = match client.send(&target.request, sent + target.timeout) {
-            Ok(response) => Outcome::Status(response.status),
-            Err(error) => Outcome::Failure(error.reason()),
+            Ok(response) => ArrivalOutcome::Status(response.status),
+            Err(error) => ArrivalOutcome::Failure(error.reason()),
         };
         arrivals.push(Arrival {
             due,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use lanekeeper::drill::load::Target;
-use lanekeeper::drill::report::{Table, millis, outcomes, p99_millis, rate};
-use lanekeeper::drill::schedule::{Crowd, Phase};
+use lanekeeper::drill::report::{TextTable, millis, outcomes, p99_millis, rate};
+use lanekeeper::drill::schedule::{Crowd, RatePhase};
 
 use crate::Run;
 use crate::contender::SHIPPED;
@@ -35,7 +35,7 @@ pub(crate) fn run(run: &mut Run) -> BenchResult<()> {
         phase(LASTS).as_secs_f64(),
     );
     let server = SHIPPED.start(run, Model::BurningPerRow(ROW))??;
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         "load",
         "rows",
         "asked/s",
@@ -94,7 +94,7 @@ fn crowds(server: &Server, rates: [f64; 3], lasts: Duration) -> BenchResult<Vec<
             crowds.push(Crowd {
                 target: target(server, rows)?,
                 source: None,
-                phases: vec![Phase {
+                phases: vec![RatePhase {
                     rate,
                     duration: lasts,
                 }],

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use lanekeeper::drill::load::{Prober, Target};
 use lanekeeper::drill::measure::Tally;
-use lanekeeper::drill::report::{Table, millis, rate, share};
-use lanekeeper::drill::schedule::{Crowd, Phase, Trace};
+use lanekeeper::drill::report::{TextTable, millis, rate, share};
+use lanekeeper::drill::schedule::{Crowd, RatePhase, Trace};
 use lanekeeper::platform::client::Client;
 use lanekeeper::platform::clock;
 use lanekeeper::platform::sys;
@@ -25,7 +25,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// Before the first turn, until the queue is what it then remains.
 const WARM_UP: Duration = Duration::from_secs(3);
 /// Turns without and with scrapes alternate, so that what changes on the machine changes for both.
-const TURN: Duration = Duration::from_secs(2);
+const QUANTUM: Duration = Duration::from_secs(2);
 const TURNS: u32 = 6;
 
 /// What was asked of a scrape's time, and of what it leaves of goodput.
@@ -37,7 +37,7 @@ pub(crate) fn run(run: &mut Run) -> BenchResult<()> {
     println!(
         "## Scrapes\n\n{} ms a prediction, {LOAD}x; turns of {} s without and with `GET /metrics` every {} ms on the probe listener, each on a connection of its own\n",
         SERVICE.as_millis(),
-        phase(TURN).as_secs(),
+        phase(QUANTUM).as_secs(),
         INTERVAL.as_millis(),
     );
     let server = SHIPPED.start(run, Model::Burning(SERVICE))??;
@@ -51,12 +51,12 @@ pub(crate) fn run(run: &mut Run) -> BenchResult<()> {
         return Ok(());
     }
     let capacity = measure::capacity(&server)?;
-    let turn = phase(TURN);
-    let (seen, scrapes) = turns(&server, &scrape, capacity, turn)?;
-    let goodput = |first| goodput(&seen.traces[0], turn, first);
+    let slice = phase(QUANTUM);
+    let (seen, scrapes) = first_slices(&server, &scrape, capacity, slice)?;
+    let goodput = |first| goodput(&seen.traces[0], slice, first);
     let [without, with] = [goodput(0), goodput(1)];
     let left = mean(&with) / mean(&without).max(1e-9);
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         "",
         "goodput/s",
         "of capacity",
@@ -92,18 +92,18 @@ pub(crate) fn run(run: &mut Run) -> BenchResult<()> {
 }
 
 /// Loads the server throughout, and scrapes it in every second turn.
-fn turns(
+fn first_slices(
     server: &Server,
     scrape: &Target,
     capacity: f64,
-    turn: Duration,
+    slice: Duration,
 ) -> BenchResult<(Seen, Tally)> {
     let crowd = Crowd {
         target: measure::predict(server)?,
         source: None,
-        phases: vec![Phase {
+        phases: vec![RatePhase {
             rate: LOAD * capacity,
-            duration: WARM_UP + turn * TURNS,
+            duration: WARM_UP + slice * TURNS,
         }],
         connections: CONNECTIONS,
     };
@@ -114,12 +114,12 @@ fn turns(
                 let began = clock::instant();
                 let mut scrapes = Tally::default();
                 for number in (1..TURNS).step_by(2) {
-                    let begins = began + WARM_UP + turn * number;
+                    let begins = began + WARM_UP + slice * number;
                     sys::sleep(begins.saturating_duration_since(clock::instant()));
                     let prober = Prober {
                         target: scrape.clone(),
                         interval: INTERVAL,
-                        duration: turn,
+                        duration: slice,
                     };
                     scrapes.merge(&prober.run());
                 }
@@ -131,10 +131,10 @@ fn turns(
 }
 
 /// Goodput in every second turn from `first` on.
-fn goodput(trace: &Trace, turn: Duration, first: u32) -> Vec<f64> {
+fn goodput(trace: &Trace, slice: Duration, first: u32) -> Vec<f64> {
     let of = |number| {
-        let begins = WARM_UP + turn * number;
-        trace.goodput(begins, begins + turn)
+        let begins = WARM_UP + slice * number;
+        trace.goodput(begins, begins + slice)
     };
     (first..TURNS).step_by(2).map(of).collect()
 }
@@ -143,13 +143,13 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-fn goodput_cells(name: &str, turns: &[f64], capacity: f64) -> Vec<String> {
-    let least = turns.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = turns.iter().copied().fold(0.0, f64::max);
+fn goodput_cells(name: &str, first_slices: &[f64], capacity: f64) -> Vec<String> {
+    let least = first_slices.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = first_slices.iter().copied().fold(0.0, f64::max);
     vec![
         name.to_owned(),
-        rate(mean(turns)),
-        share(mean(turns), capacity),
+        rate(mean(first_slices)),
+        share(mean(first_slices), capacity),
         format!("{} – {}", rate(least), rate(most)),
     ]
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use lanekeeper::drill::report::{Table, millis, outcomes, p99_millis, rate, share};
-use lanekeeper::drill::schedule::{Arrival, Crowd, Phase, Trace};
+use lanekeeper::drill::report::{TextTable, millis, outcomes, p99_millis, rate, share};
+use lanekeeper::drill::schedule::{Arrival, Crowd, RatePhase, Trace};
 
 use crate::Run;
 use crate::contender::{CURE, Contender, SHIPPED};
@@ -87,7 +87,7 @@ pub(crate) fn step(run: &mut Run) -> BenchResult<()> {
         .into_iter()
         .chain(lines.iter().map(|(name, _)| *name))
         .collect();
-    let mut table = Table::new(&head);
+    let mut table = TextTable::new(&head);
     let seconds = lines.iter().map(|(_, seconds)| seconds.len()).max();
     for second in 0..seconds.unwrap_or(0) {
         let cells = lines.iter().map(|(_, seconds)| seconds[second].clone());
@@ -112,8 +112,8 @@ pub(crate) fn bursts(run: &mut Run) -> BenchResult<()> {
     Ok(())
 }
 
-fn course_table() -> Table {
-    Table::new(&[
+fn course_table() -> TextTable {
+    TextTable::new(&[
         "contender",
         "part",
         "offered/s",
@@ -150,7 +150,7 @@ impl Course {
             .last()
             .map(|(load, _)| (*load, measure::tail(*load, capacity)));
         let phases = parts.iter().copied().chain(tail);
-        let phases = phases.map(|(load, duration)| Phase {
+        let phases = phases.map(|(load, duration)| RatePhase {
             rate: load * capacity,
             duration,
         });
@@ -200,7 +200,7 @@ impl Course {
         after_storm.map(recovered).collect()
     }
 
-    fn rows(&self, name: &str, table: &mut Table) {
+    fn rows(&self, name: &str, table: &mut TextTable) {
         let mut recoveries = self.recoveries().into_iter();
         let mut stormed = false;
         for (number, (load, from, to)) in self.spans().into_iter().enumerate() {

@@ -38,7 +38,7 @@ pub fn run(args: ServeArgs, source: &Arc<dyn ModelSource>) -> Result<(), StartEr
     let model = load(source, file.map(Path::to_owned))?;
     output::print(&format!(
         "ok: {} would be served on {}\n",
-        model.schema(),
+        model.signature(),
         config.listen.typed(),
     ))
 }
@@ -59,7 +59,7 @@ fn load(
             .and_then(|model| match canary::try_model(model.as_ref()) {
                 TrialVerdict::Failed(reason) => Err(format!(
                     "the model {} fails its trial: {reason}",
-                    model.schema().name
+                    model.signature().name
                 )),
                 TrialVerdict::Passed | TrialVerdict::Untried => Ok(model),
             });

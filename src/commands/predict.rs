@@ -16,37 +16,37 @@ use crate::commands::output::Stdout;
 use crate::config::PredictArgs;
 use crate::error::StartError;
 use crate::models::file::FileModel;
-use crate::models::{Model, RowFault, Rows, Schema, default, file};
+use crate::models::{Model, RowFault, Rows, Signature, default, file};
 use crate::platform::panic;
 use crate::platform::sys;
 use crate::protocol::instances::csv::{cells, columns, has_probabilities};
-use crate::protocol::instances::{self, Failure, csv as dialect};
-use crate::train::table::Table;
+use crate::protocol::instances::{self, ComputeError, csv as dialect};
+use crate::train::table::TableReader;
 
 /// Rows that are predicted together.
-const BATCH_ROWS: usize = 1024;
+const CHUNK_ROWS: usize = 1024;
 
 /// Batches that may be under way for each worker.
-const BATCHES_AHEAD: usize = 4;
+const CHUNKS_AHEAD: usize = 4;
 
 /// Address space for the stack of a thread that predicts.
 const STACK_BYTES: usize = 8 * 1024 * 1024;
 
 /// Rows on their way: their features, and their own cells where those are kept.
-struct Batch {
+struct Chunk {
     /// The first row's number, for errors.
     first: usize,
     values: Vec<f64>,
     kept: Vec<StringRecord>,
 }
 
-/// A batch for a worker, and where its text is awaited.
-struct Job {
-    batch: Batch,
+/// A chunk for a worker, and where its text is awaited.
+struct ChunkJob {
+    chunk: Chunk,
     reply: Sender<Result<Vec<u8>, String>>,
 }
 
-/// What becomes of a batch.
+/// What becomes of a chunk.
 struct Answering {
     model: FileModel,
     json: bool,
@@ -80,8 +80,10 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
         None => default::load(),
     };
     let model = model.map_err(|error| Stop::Failed(error.to_string()))?;
-    let mut table = Table::open(&args.data, args.delimiter).map_err(Stop::Failed)?;
-    let columns = table.find(&model.schema().features).map_err(Stop::Failed)?;
+    let mut table = TableReader::open(&args.data, args.delimiter).map_err(Stop::Failed)?;
+    let columns = table
+        .find(&model.signature().features)
+        .map_err(Stop::Failed)?;
     let others = table.others(&columns);
     if !args.keep && !others.is_empty() {
         // A stderr that is closed is no reason to stop.
@@ -98,8 +100,8 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
         model,
     });
     let workers = available_parallelism().map_or(1, usize::from);
-    let (jobs, taken) = crossbeam_channel::bounded::<Job>(workers * BATCHES_AHEAD);
-    let (order, ordered) = crossbeam_channel::bounded(workers * BATCHES_AHEAD);
+    let (jobs, taken) = crossbeam_channel::bounded::<ChunkJob>(workers * CHUNKS_AHEAD);
+    let (order, ordered) = crossbeam_channel::bounded(workers * CHUNKS_AHEAD);
     for worker in 0..workers {
         let (answering, taken) = (Arc::clone(&answering), taken.clone());
         start(&format!("predict-{worker}"), workers, move || {
@@ -116,31 +118,31 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
     let mut record = StringRecord::new();
     let mut failure = None;
     loop {
-        let mut batch = Batch {
+        let mut chunk = Chunk {
             first,
-            values: Vec::with_capacity(BATCH_ROWS * columns.len()),
+            values: Vec::with_capacity(CHUNK_ROWS * columns.len()),
             kept: Vec::new(),
         };
         let mut rows = 0;
         // Rows before one that is wrong are answered all the same.
-        while rows < BATCH_ROWS && failure.is_none() {
-            match read_row(&mut table, &columns, &mut record, &mut batch, args.keep) {
+        while rows < CHUNK_ROWS && failure.is_none() {
+            match read_row(&mut table, &columns, &mut record, &mut chunk, args.keep) {
                 Ok(true) => rows += 1,
                 Ok(false) => break,
                 Err(error) => failure = Some(error),
             }
         }
-        batch.values.truncate(rows * columns.len());
+        chunk.values.truncate(rows * columns.len());
         if rows == 0 {
             break;
         }
         first += rows;
         let (reply, answer) = crossbeam_channel::bounded(1);
         // Either end is gone only where the writing thread has stopped: it knows why.
-        if order.send(answer).is_err() || jobs.send(Job { batch, reply }).is_err() {
+        if order.send(answer).is_err() || jobs.send(ChunkJob { chunk, reply }).is_err() {
             break;
         }
-        if rows < BATCH_ROWS {
+        if rows < CHUNK_ROWS {
             break;
         }
     }
@@ -161,32 +163,32 @@ fn start(name: &str, workers: usize, body: impl FnOnce() + Send + 'static) -> Re
     })
 }
 
-/// Reads one row into a batch; `false` at the end of the table.
+/// Reads one row into a chunk; `false` at the end of the table.
 fn read_row(
-    table: &mut Table<'_>,
+    table: &mut TableReader<'_>,
     columns: &[crate::train::table::Column],
     record: &mut StringRecord,
-    batch: &mut Batch,
+    chunk: &mut Chunk,
     keep: bool,
 ) -> Result<bool, String> {
     if !table.next(record)? {
         return Ok(false);
     }
     for column in columns {
-        batch.values.push(table.number(record, column)?);
+        chunk.values.push(table.number(record, column)?);
     }
     if keep {
-        batch.kept.push(record.clone());
+        chunk.kept.push(record.clone());
     }
     Ok(true)
 }
 
 /// Answers batches until there are no more.
-fn answer(answering: &Answering, jobs: &Receiver<Job>) {
-    while let Ok(Job { batch, reply }) = jobs.recv() {
-        let text = panic::catch(|| answering.text(&batch))
+fn answer(answering: &Answering, jobs: &Receiver<ChunkJob>) {
+    while let Ok(ChunkJob { chunk, reply }) = jobs.recv() {
+        let text = panic::catch(|| answering.text(&chunk))
             .unwrap_or_else(|panic| Err(format!("the model panicked: {panic}")));
-        // Nobody waits any more where an earlier batch has failed.
+        // Nobody waits any more where an earlier chunk has failed.
         let _ = reply.try_send(text);
     }
 }
@@ -214,8 +216,8 @@ fn write(head: &[u8], ordered: &Receiver<Receiver<Result<Vec<u8>, String>>>) -> 
 }
 
 impl Answering {
-    fn schema(&self) -> &Schema {
-        self.model.schema()
+    fn signature(&self) -> &Signature {
+        self.model.signature()
     }
 
     /// The header of a CSV answer; JSON lines have none.
@@ -223,14 +225,17 @@ impl Answering {
         if self.json {
             return Ok(Vec::new());
         }
-        let trial = Rows::new(self.model.trial().row.clone(), self.schema().features.len())
-            .ok_or("the model's trial row does not fit it")?;
+        let trial = Rows::new(
+            self.model.trial().row.clone(),
+            self.signature().features.len(),
+        )
+        .ok_or("the model's trial row does not fit it")?;
         let output = instances::predict(&self.model, &trial).map_err(|failure| match failure {
-            Failure::Input(fault) => instances::told(self.schema(), &trial, &fault),
-            Failure::Model(error) => error.to_string(),
+            ComputeError::Input(fault) => instances::fault_text(self.signature(), &trial, &fault),
+            ComputeError::Model(error) => error.to_string(),
         })?;
         let mut head = self.kept.clone().unwrap_or_default();
-        head.extend(columns(self.schema(), has_probabilities(&output)));
+        head.extend(columns(self.signature(), has_probabilities(&output)));
         let mut writer = self.writer();
         writer
             .write_record(&head)
@@ -244,23 +249,24 @@ impl Answering {
             .from_writer(Vec::new())
     }
 
-    /// Predicts for a batch and writes the answer.
-    fn text(&self, batch: &Batch) -> Result<Vec<u8>, String> {
-        let width = self.schema().features.len();
-        let rows = Rows::new(batch.values.clone(), width).ok_or("a row does not fit the model")?;
+    /// Predicts for a chunk and writes the answer.
+    fn text(&self, chunk: &Chunk) -> Result<Vec<u8>, String> {
+        let width = self.signature().features.len();
+        let rows = Rows::new(chunk.values.clone(), width).ok_or("a row does not fit the model")?;
         self.model
             .check(&rows)
-            .map_err(|fault| self.unfit(batch, &rows, &fault))?;
+            .map_err(|fault| self.unfit(chunk, &rows, &fault))?;
         let output = instances::predict(&self.model, &rows).map_err(|failure| match failure {
-            Failure::Input(fault) => self.unfit(batch, &rows, &fault),
-            Failure::Model(error) => error.to_string(),
+            ComputeError::Input(fault) => self.unfit(chunk, &rows, &fault),
+            ComputeError::Model(error) => error.to_string(),
         })?;
-        let names = dialect::columns(self.schema(), has_probabilities(&output));
+        let names = dialect::columns(self.signature(), has_probabilities(&output));
         let mut writer = self.writer();
         let mut lines = Vec::new();
         for row in 0..rows.len() {
-            let answer = cells(self.schema(), &output, row).map_err(|error| error.to_string())?;
-            let kept = batch.kept.get(row);
+            let answer =
+                cells(self.signature(), &output, row).map_err(|error| error.to_string())?;
+            let kept = chunk.kept.get(row);
             if self.json {
                 self.put_json(&mut lines, kept, &names, &answer)?;
             } else {
@@ -278,9 +284,9 @@ impl Answering {
     }
 
     /// Says which row the model cannot take, and why.
-    fn unfit(&self, batch: &Batch, rows: &Rows, fault: &RowFault) -> String {
-        let told = instances::told(self.schema(), rows, fault);
-        format!("row {}: {told}", batch.first + fault.row + 1)
+    fn unfit(&self, chunk: &Chunk, rows: &Rows, fault: &RowFault) -> String {
+        let fault_text = instances::fault_text(self.signature(), rows, fault);
+        format!("row {}: {fault_text}", chunk.first + fault.row + 1)
     }
 
     /// Writes one answer as a JSON object; numbers stand there as they do in CSV.
@@ -292,7 +298,7 @@ impl Answering {
         answer: &[Cow<'_, str>],
     ) -> Result<(), String> {
         let text = |text: &str| serde_json::to_string(text).map_err(|error| error.to_string());
-        let is_number = self.schema().classes.is_empty();
+        let is_number = self.signature().classes.is_empty();
         let mut fields = Vec::new();
         if let (Some(kept), Some(header)) = (kept, &self.kept) {
             let pairs: Result<Vec<String>, String> = header
@@ -309,7 +315,7 @@ impl Answering {
             format!("\"prediction\":{}", text(said)?)
         });
         if names.len() > 1 {
-            let shares = self.schema().classes.iter().zip(&answer[1..]);
+            let shares = self.signature().classes.iter().zip(&answer[1..]);
             let pairs: Result<Vec<String>, String> = shares
                 .map(|(label, share)| Ok(format!("{}:{share}", text(label)?)))
                 .collect();

@@ -14,7 +14,7 @@ use crate::config::{ProbeArgs, ProbeConfig};
 use crate::error::StartError;
 use crate::http::response::MAIN_PORT;
 use crate::platform::address::{Address, Destination};
-use crate::platform::client::{ClientError, Connection, Request};
+use crate::platform::client::{ClientConnection, ClientError, ClientRequest};
 use crate::platform::clock;
 use crate::platform::sys;
 
@@ -24,7 +24,7 @@ const OK: u16 = 200;
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// The most that is told about a failure, in bytes: it ends in events and logs.
-const TOLD_BYTES_MAX: usize = 4 << 10;
+const TEXT_BYTES_MAX: usize = 4 << 10;
 
 /// Resolver libraries keep packets and paths on the stack.
 const RESOLVER_STACK_BYTES: usize = 512 << 10;
@@ -50,8 +50,8 @@ fn ask(config: &ProbeConfig, deadline: Instant) -> Result<(), String> {
     };
     match exchange(path, config, deadline) {
         Ok((OK, _)) => Ok(()),
-        Ok((status, body)) => Err(told(path, &place, status, &body)),
-        Err(why) => Err(bounded_to_told(format!(
+        Ok((status, body)) => Err(failure_text(path, &place, status, &body)),
+        Err(why) => Err(bounded_text(format!(
             "cannot probe {path} at {}: {}",
             clean(&place),
             clean(&why)
@@ -64,9 +64,11 @@ fn exchange(path: &str, config: &ProbeConfig, deadline: Instant) -> Result<(u16,
     let addresses = resolve(&config.destination, deadline)?;
     let (address, connection) = connect(&addresses, deadline)?;
     let mut connection = connection.with_answer_bytes_max(ANSWER_BYTES_MAX);
-    let told = |error: ClientError| error.to_string();
-    let request = request(path, address).map_err(told)?;
-    let response = connection.exchange(&request, deadline).map_err(told)?;
+    let failure_text = |error: ClientError| error.to_string();
+    let request = request(path, address).map_err(failure_text)?;
+    let response = connection
+        .exchange(&request, deadline)
+        .map_err(failure_text)?;
     if let Some(port) = config.main_port
         && address.is_loopback()
     {
@@ -76,10 +78,10 @@ fn exchange(path: &str, config: &ProbeConfig, deadline: Instant) -> Result<(u16,
 }
 
 /// Checks that the server whose main listener has `port` has answered, and not somebody else beside it.
-fn check_identity(port: u16, told: Option<&str>) -> Result<(), String> {
-    let who = match told {
-        Some(told) if told == port.to_string() => return Ok(()),
-        Some(told) => format!("the probe listener of a server on port {told}"),
+fn check_identity(port: u16, named: Option<&str>) -> Result<(), String> {
+    let who = match named {
+        Some(named) if named == port.to_string() => return Ok(()),
+        Some(named) => format!("the probe listener of a server on port {named}"),
         None => "somebody who is no probe listener of lanekeeper".to_owned(),
     };
     Err(format!(
@@ -110,13 +112,16 @@ fn resolve(destination: &Destination, deadline: Instant) -> Result<Vec<Address>,
 ///
 /// Each gets an equal share of the time that is left, so that one that swallows everything leaves
 /// some for the next.
-fn connect(addresses: &[Address], deadline: Instant) -> Result<(&Address, Connection), String> {
+fn connect(
+    addresses: &[Address],
+    deadline: Instant,
+) -> Result<(&Address, ClientConnection), String> {
     let mut whys = Vec::new();
     for (waiting, address) in (1..=addresses.len()).rev().zip(addresses) {
         let now = clock::instant();
-        let left = deadline.saturating_duration_since(now);
-        let share = left / u32::try_from(waiting).unwrap_or(u32::MAX);
-        match Connection::open(address, now + share) {
+        let remaining = deadline.saturating_duration_since(now);
+        let share = remaining / u32::try_from(waiting).unwrap_or(u32::MAX);
+        match ClientConnection::open(address, now + share) {
             Ok(connection) => return Ok((address, connection)),
             Err(error) if addresses.len() == 1 => whys.push(error.to_string()),
             Err(error) => whys.push(format!("{}: {error}", address.typed())),
@@ -126,7 +131,7 @@ fn connect(addresses: &[Address], deadline: Instant) -> Result<(&Address, Connec
 }
 
 /// Asks for the reasons too, and for nothing after it.
-fn request(path: &str, address: &Address) -> Result<Request, ClientError> {
+fn request(path: &str, address: &Address) -> Result<ClientRequest, ClientError> {
     let host = match address {
         Address::Tcp(address) => address.to_string(),
         // A path is no host; RFC 9112 section 3.2 wants the field all the same.
@@ -140,11 +145,11 @@ fn request(path: &str, address: &Address) -> Result<Request, ClientError> {
         ("Accept", "*/*"),
         ("Connection", "close"),
     ];
-    Request::new("GET", &format!("{path}?verbose"), &host, &fields, b"")
+    ClientRequest::new("GET", &format!("{path}?verbose"), &host, &fields, b"")
 }
 
 /// Says what failed: the answer's first line, and each check that does not pass.
-fn told(path: &str, place: &str, status: u16, body: &[u8]) -> String {
+fn failure_text(path: &str, place: &str, status: u16, body: &[u8]) -> String {
     let body = String::from_utf8_lossy(body);
     let mut lines = body.lines();
     let mut text = format!("{path} at {} failed with {status}", clean(place));
@@ -156,7 +161,7 @@ fn told(path: &str, place: &str, status: u16, body: &[u8]) -> String {
         text.push('\n');
         text.push_str(&clean(check));
     }
-    bounded_to_told(text)
+    bounded_text(text)
 }
 
 /// Takes out what would move a terminal's cursor or make lines of its own.
@@ -165,9 +170,9 @@ fn clean(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-fn bounded_to_told(mut text: String) -> String {
-    if text.len() > TOLD_BYTES_MAX {
-        let mut ends = (0..=TOLD_BYTES_MAX).rev();
+fn bounded_text(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        let mut ends = (0..=TEXT_BYTES_MAX).rev();
         let end = ends.find(|end| text.is_char_boundary(*end));
         text.truncate(end.unwrap_or(0));
         text.push('…');
@@ -201,7 +206,11 @@ mod tests {
             ),
         ];
         for (name, body, expected) in table {
-            assert_eq!(told("/readyz", "unix:/a", 503, body), *expected, "{name}");
+            assert_eq!(
+                failure_text("/readyz", "unix:/a", 503, body),
+                *expected,
+                "{name}"
+            );
         }
     }
 
@@ -209,20 +218,23 @@ mod tests {
     fn what_is_told_is_bounded_and_ends_at_a_whole_character() {
         for first in ["", "a"] {
             let body = format!("{first}{}", "ü".repeat(10_000));
-            let told = told("/livez", "unix:/a", 500, body.as_bytes());
-            assert!(told.len() <= TOLD_BYTES_MAX + '…'.len_utf8(), "{first}");
-            assert!(told.len() > TOLD_BYTES_MAX - 2, "{first}");
-            assert!(told.ends_with("ü…"), "{first}");
+            let failure_text = failure_text("/livez", "unix:/a", 500, body.as_bytes());
+            assert!(
+                failure_text.len() <= TEXT_BYTES_MAX + '…'.len_utf8(),
+                "{first}"
+            );
+            assert!(failure_text.len() > TEXT_BYTES_MAX - 2, "{first}");
+            assert!(failure_text.ends_with("ü…"), "{first}");
         }
         let checks = "\n[-]x".repeat(10_000);
-        let told = told("/livez", "unix:/a", 500, checks.as_bytes());
-        assert!(told.len() <= TOLD_BYTES_MAX + '…'.len_utf8());
+        let failure_text = failure_text("/livez", "unix:/a", 500, checks.as_bytes());
+        assert!(failure_text.len() <= TEXT_BYTES_MAX + '…'.len_utf8());
     }
 
     #[test]
     fn a_place_cannot_write_lines_of_its_own() {
-        let told = told("/livez", "unix:/a\nb", 500, b"");
-        assert_eq!(told, "/livez at unix:/a\u{fffd}b failed with 500");
+        let failure_text = failure_text("/livez", "unix:/a\nb", 500, b"");
+        assert_eq!(failure_text, "/livez at unix:/a\u{fffd}b failed with 500");
     }
 
     /// A listener, and where it is.

@@ -14,7 +14,7 @@ use crate::platform::cgroup::Cgroup;
 use crate::platform::fault::Faults;
 use crate::platform::systemd::{Notifier, ServiceManager};
 use crate::server::supervisor::notify;
-use crate::server::{End, Server};
+use crate::server::{Server, ServerEnd};
 
 /// How long the last log lines may take to be written: a stderr that nobody reads ends nothing.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -38,9 +38,9 @@ pub fn run(
         notify::failing(&Notifier::from_environment(), error);
     }
     match result? {
-        End::Stopped => Ok(()),
-        End::Aborted => lifecycle::abort(),
-        End::Interrupted(signal) => Err(StartError::Interrupted(signal)),
+        ServerEnd::Stopped => Ok(()),
+        ServerEnd::Aborted => lifecycle::abort(),
+        ServerEnd::Interrupted(signal) => Err(StartError::Interrupted(signal)),
     }
 }
 
@@ -49,7 +49,7 @@ fn serve(
     source: Arc<dyn ModelSource>,
     faults: Arc<dyn Faults>,
     manager: ServiceManager,
-) -> Result<End, StartError> {
+) -> Result<ServerEnd, StartError> {
     let cgroup = Cgroup::find(Path::new("/"));
     let mut config = args.validate(Resources::here(&cgroup.read()))?;
     let logging = Logging::install(config.log_level, config.log_format, manager.journal);

@@ -13,11 +13,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::commands::output;
 use crate::config::TrainArgs;
 use crate::error::StartError;
-use crate::models::estimator::{ALGORITHMS, Algorithm, Probabilities, Task, find};
+use crate::models::estimator::{ALGORITHMS, Algorithm, EstimatorKind, Probabilities, find};
 use crate::models::file::{self, Document, TrialDocument};
-use crate::models::{Rows, Schema};
-use crate::train::table::Table;
-use crate::train::{self, Data, Recipe, Validation};
+use crate::models::{Rows, Signature};
+use crate::train::table::TableReader;
+use crate::train::{self, Recipe, TrainingData, Validation};
 
 /// Trains a model, scores it, and writes its file.
 ///
@@ -41,8 +41,8 @@ pub fn run(args: TrainArgs) -> Result<(), StartError> {
     algorithm
         .check_parameters(&args.parameters)
         .map_err(StartError::Usage)?;
-    let table = Table::open(data, args.delimiter).map_err(StartError::Failed)?;
-    let data = Data::read(table, target, args.features.as_deref(), algorithm.task)
+    let table = TableReader::open(data, args.delimiter).map_err(StartError::Failed)?;
+    let data = TrainingData::read(table, target, args.features.as_deref(), algorithm.task)
         .map_err(StartError::Failed)?;
     for note in &data.notes {
         note_to_stderr(note);
@@ -75,7 +75,7 @@ pub fn run(args: TrainArgs) -> Result<(), StartError> {
 
 /// Scores and trains, and returns the model file's bytes.
 fn learn(
-    data: &Arc<Data>,
+    data: &Arc<TrainingData>,
     recipe: &Recipe,
     args: &TrainArgs,
     out: &Path,
@@ -87,7 +87,7 @@ fn learn(
     };
     let fitted = recipe.fit(&data.rows, &data.targets)?;
     bar.finish_and_clear();
-    let schema = Schema {
+    let signature = Signature {
         name: args.name.clone().unwrap_or_else(|| stem(out)),
         algorithm: recipe.algorithm.name.to_owned(),
         features: data.features.clone(),
@@ -108,7 +108,7 @@ fn learn(
         .ok_or("the trained model gives no answer for its first row")?;
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let trial = TrialDocument { row, expected };
-    let mut document = Document::new(&schema, fitted.serialised, trial, &now);
+    let mut document = Document::new(&signature, fitted.serialised, trial, &now);
     document.parameters = fitted.parameters;
     document.training = Some(data.document(args.folds, validation.as_ref()));
     if let Some(validation) = &validation {
@@ -166,7 +166,7 @@ fn note_to_stderr(note: &str) {
 
 fn report(
     algorithm: &Algorithm,
-    data: &Data,
+    data: &TrainingData,
     validation: Option<&Validation>,
     folds: usize,
     out: &Path,
@@ -211,8 +211,8 @@ fn list() -> Result<(), StartError> {
     let mut text = String::new();
     for algorithm in &ALGORITHMS {
         let task = match algorithm.task {
-            Task::Classification => "classifier",
-            Task::Regression => "regressor",
+            EstimatorKind::Classification => "classifier",
+            EstimatorKind::Regression => "regressor",
         };
         let probabilities = match algorithm.probabilities {
             Probabilities::None => "",

@@ -92,7 +92,7 @@ pub struct DrillArgs {
 
 /// Where a server that is not the drill's own is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct DrillTarget {
     /// A loopback address.
     pub address: SocketAddr,
     /// The path that is asked for.
@@ -107,9 +107,9 @@ pub enum Drilled {
     /// One that runs already.
     Running {
         /// Where it predicts.
-        predict: Place,
+        predict: DrillTarget,
         /// Where it answers probes; the main listener alone where there is no other.
-        probe: Option<Place>,
+        probe: Option<DrillTarget>,
     },
 }
 
@@ -221,7 +221,7 @@ fn loads(mut loads: Vec<f64>) -> Result<Vec<f64>, StartError> {
 }
 
 /// Reads a URL of a loopback address; no name but `localhost`, so that nothing is resolved.
-fn place(option: &str, url: &str, default_path: &str) -> Result<Place, StartError> {
+fn place(option: &str, url: &str, default_path: &str) -> Result<DrillTarget, StartError> {
     let wrong = || {
         StartError::Usage(format!(
             "{option} must be http://127.0.0.1:PORT or http://[::1]:PORT, with a path or without, but is {url:?}"
@@ -261,7 +261,7 @@ fn place(option: &str, url: &str, default_path: &str) -> Result<Place, StartErro
     {
         return Err(wrong());
     }
-    Ok(Place {
+    Ok(DrillTarget {
         address,
         path: path.to_owned(),
     })
@@ -354,7 +354,7 @@ mod tests {
         ];
         for (url, expected) in table {
             let place = place("--url", url, "/predict");
-            let expected = expected.map(|(address, path)| Place {
+            let expected = expected.map(|(address, path)| DrillTarget {
                 address: address.parse().unwrap(),
                 path: path.to_owned(),
             });

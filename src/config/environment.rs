@@ -223,12 +223,12 @@ fn distance(one: &str, other: &str) -> usize {
 /// Makes one line of what clap has to say about wrong options.
 pub fn usage_line(error: &Error) -> String {
     let text = error.to_string();
-    let told = text.split("\n\nUsage:").next().unwrap_or(&text);
-    let told = told
+    let message = text.split("\n\nUsage:").next().unwrap_or(&text);
+    let message = message
         .split("\n\nFor more information")
         .next()
-        .unwrap_or(told);
-    let words: Vec<&str> = told.split_whitespace().collect();
+        .unwrap_or(message);
+    let words: Vec<&str> = message.split_whitespace().collect();
     let line = words.join(" ");
     let line = line.strip_prefix("error: ").unwrap_or(&line);
     format!("{line}; see lanekeeper --help")

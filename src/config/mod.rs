@@ -25,7 +25,7 @@ use crate::error::StartError;
 use crate::platform::address::Address;
 
 use self::checks::{at_least_one, resolve, usage};
-pub use self::drill::{DrillArgs, DrillConfig, Drilled, PARENT, Place, drill_parent};
+pub use self::drill::{DrillArgs, DrillConfig, DrillTarget, Drilled, PARENT, drill_parent};
 pub use self::environment::{Variables, unknown_variables, usage_line};
 pub use self::limits::LimitArgs;
 use self::limits::{duration, mode, switch};
@@ -513,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_is_as_long_as_connections_allow_unless_another_length_is_given() {
+    fn the_queue_length_follows_the_connections_unless_it_is_given() {
         // 16 connections are spare, and 3 belong to workers.
         let fewer = config(&["--max-connections", "200"]).unwrap();
         assert_eq!(fewer.predict_queue, 200 - 16 - 3);

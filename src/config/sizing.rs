@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_paced_by_the_cpus_that_there_are_however_many_workers_were_asked_for() {
+    fn the_rate_limit_of_refusals_follows_the_cpus_not_the_workers() {
         for (cpus, quota, expected) in [
             (1, None, 750),
             (2, None, 1500),

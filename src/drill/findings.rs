@@ -24,7 +24,7 @@ pub struct Findings {
     /// Where it was held.
     pub machine: Machine,
     /// What was asked for.
-    pub request: Asked,
+    pub request: DrillSettings,
     /// How it was measured.
     pub method: Method,
     /// Who was drilled, the one that the verdict is about first.
@@ -32,7 +32,7 @@ pub struct Findings {
     /// What a reader has to know about these figures, a sentence each.
     pub notes: Vec<String>,
     /// What a manifest would say.
-    pub numbers: Vec<Number>,
+    pub numbers: Vec<ManifestNumber>,
 }
 
 /// Where a drill was held.
@@ -54,7 +54,7 @@ pub struct Machine {
 
 /// What was asked for.
 #[derive(Debug, Clone, Default)]
-pub struct Asked {
+pub struct DrillSettings {
     /// The model's name; text of the user's.
     pub model: String,
     /// What kind of model it is.
@@ -95,12 +95,12 @@ pub struct Contender {
     /// 200s a second of the closed loop.
     pub capacity: f64,
     /// In the order in which they were held.
-    pub phases: Vec<Phase>,
+    pub phases: Vec<PhaseResult>,
 }
 
 /// A server at one load.
 #[derive(Debug, Clone, Default)]
-pub struct Phase {
+pub struct PhaseResult {
     /// `idle`, `capacity`, or the load, such as `10x`.
     pub name: String,
     /// What was meant to be offered, in capacities; `None` where the load was no open loop.
@@ -139,7 +139,7 @@ pub struct Cores {
 
 /// A number for a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Number {
+pub struct ManifestNumber {
     /// The field or option it belongs to.
     pub name: &'static str,
     /// Its value as it is written there.
@@ -187,7 +187,7 @@ impl Tally {
     }
 }
 
-impl Phase {
+impl PhaseResult {
     /// Requests a second that were sent in truth.
     pub fn offered(&self) -> f64 {
         self.tally.requests() as f64 / self.duration.as_secs_f64().max(1e-9)
@@ -211,7 +211,7 @@ impl Phase {
 
 impl Contender {
     /// The phase in which most was offered in truth; where there was no open loop, the last.
-    pub fn highest(&self) -> Option<&Phase> {
+    pub fn highest(&self) -> Option<&PhaseResult> {
         let open = self.phases.iter().filter(|phase| phase.is_open());
         open.max_by(|one, other| one.offered().total_cmp(&other.offered()))
             .or(self.phases.last())
@@ -226,12 +226,12 @@ impl Contender {
     }
 
     /// What was offered in truth, in capacities.
-    pub fn offered_share(&self, phase: &Phase) -> f64 {
+    pub fn offered_share(&self, phase: &PhaseResult) -> f64 {
         phase.offered() / self.capacity.max(1e-9)
     }
 
     /// Goodput as a share of capacity.
-    pub fn goodput_share(&self, phase: &Phase) -> f64 {
+    pub fn goodput_share(&self, phase: &PhaseResult) -> f64 {
         phase.tally.per_second() / self.capacity.max(1e-9)
     }
 
@@ -244,7 +244,7 @@ impl Contender {
     }
 
     /// A load as it may be told: what was meant where that was offered, what was offered otherwise.
-    pub fn load_told(&self, phase: &Phase) -> String {
+    pub fn load_text(&self, phase: &PhaseResult) -> String {
         match phase.load {
             None => phase.name.clone(),
             Some(meant) => {
@@ -286,7 +286,7 @@ impl Findings {
         let mut text = format!(
             "0 of {} probes failed at {} capacity",
             thousands(all),
-            judged.load_told(highest)
+            judged.load_text(highest)
         );
         let shared = self.contenders.iter().find(|other| other.shared_lane);
         if let Some(shared) = shared.and_then(Contender::highest) {
@@ -301,7 +301,7 @@ impl Findings {
     }
 
     /// One sentence: what was served at the highest load.
-    pub fn served(&self) -> Option<String> {
+    pub fn summary(&self) -> Option<String> {
         let judged = self.contenders.first()?;
         let highest = judged.highest().filter(|phase| phase.is_open())?;
         let share = judged.goodput_share(highest);
@@ -312,14 +312,14 @@ impl Findings {
         if share > SHARE_PLAUSIBLE {
             return Some(format!(
                 "At {} capacity it served {} predictions a second in time, which is more than the capacity measured, {}.{more}",
-                judged.load_told(highest),
+                judged.load_text(highest),
                 super::report::rate(highest.tally.per_second()),
                 super::report::rate(judged.capacity),
             ));
         }
         Some(format!(
             "At {} capacity it went on serving {:.0} % of its capacity of {} predictions a second in time.{more}",
-            judged.load_told(highest),
+            judged.load_text(highest),
             100.0 * share,
             super::report::rate(judged.capacity),
         ))
@@ -377,8 +377,8 @@ pub(crate) mod tests {
         tally
     }
 
-    pub(crate) fn phase(load: Option<f64>, tally: Tally, probes: Tally) -> Phase {
-        Phase {
+    pub(crate) fn phase(load: Option<f64>, tally: Tally, probes: Tally) -> PhaseResult {
+        PhaseResult {
             name: load.map_or("idle".to_owned(), |load| format!("{load}x")),
             load,
             duration: Duration::from_secs(9),
@@ -414,9 +414,9 @@ pub(crate) mod tests {
                 cpus: 2,
                 ..Machine::default()
             },
-            request: Asked {
+            request: DrillSettings {
                 model: "<i>ris & \"co\"".to_owned(),
-                ..Asked::default()
+                ..DrillSettings::default()
             },
             method: Method {
                 client_timeout: Duration::from_secs(5),
@@ -429,7 +429,7 @@ pub(crate) mod tests {
                 contender("shared lane", true, shared_failed),
             ],
             notes: vec!["a < b".to_owned()],
-            numbers: vec![Number {
+            numbers: vec![ManifestNumber {
                 name: "timeoutSeconds",
                 value: "5".to_owned(),
                 reason: "c > d".to_owned(),
@@ -458,7 +458,7 @@ pub(crate) mod tests {
             assert_eq!(findings.passed(), passed, "{expected}");
         }
         assert_eq!(
-            findings(0, 0).served().unwrap(),
+            findings(0, 0).summary().unwrap(),
             "At 10x capacity it went on serving 100 % of its capacity of 10.0 predictions a second in time."
         );
     }
@@ -469,8 +469,8 @@ pub(crate) mod tests {
         findings.contenders[0].capacity = 50.0;
         let verdict = findings.verdict();
         assert!(verdict.contains("failed at 2.0x capacity"), "{verdict}");
-        let served = findings.served().unwrap();
-        assert!(served.contains("could not be offered"), "{served}");
+        let summary = findings.summary().unwrap();
+        assert!(summary.contains("could not be offered"), "{summary}");
         let idle = Contender {
             phases: vec![phase(None, Tally::default(), tally(vec![1], 0))],
             ..Contender::default()

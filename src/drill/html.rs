@@ -3,7 +3,7 @@
 //! There is no script in it and nothing to load. Model names and paths are the user's text and are
 //! escaped like everything else that is no number.
 
-use crate::drill::findings::{Contender, Findings, Phase, thousands};
+use crate::drill::findings::{Contender, Findings, PhaseResult, thousands};
 use crate::drill::measure::Tally;
 use crate::drill::plot;
 use crate::drill::report::{millis, rate, share};
@@ -43,7 +43,7 @@ fn head(findings: &Findings) -> String {
         escape(&request.about),
         escape(&findings.machine.date),
         escape(&findings.verdict()),
-        escape(&findings.served().unwrap_or_default()),
+        escape(&findings.summary().unwrap_or_default()),
     )
 }
 
@@ -51,11 +51,11 @@ fn head(findings: &Findings) -> String {
 fn tiles(findings: &Findings) -> String {
     let mut text =
         "<section class=\"grid tiles\" aria-label=\"Figures at the highest load\">\n".to_owned();
-    let mut tile = |figure: String, told: String| {
+    let mut tile = |figure: String, label: String| {
         text.push_str(&format!(
             "<div class=\"card tile\"><b>{}</b><span>{}</span></div>\n",
             escape(&figure),
-            escape(&told)
+            escape(&label)
         ));
     };
     for contender in &findings.contenders {
@@ -63,19 +63,19 @@ fn tiles(findings: &Findings) -> String {
             continue;
         };
         let (all, failed) = phase.probes_failed();
-        let load = contender.load_told(phase);
+        let load = contender.load_text(phase);
         tile(
             format!("{} of {}", thousands(failed), thousands(all)),
             format!("probes failed at {load}, {}", contender.name),
         );
         if let Some(probes) = phase.probes.first() {
-            let told = text::latency(&probes.tally, 0.99, findings.method.probe_timeout);
-            let p99 = match told.strip_prefix("~>").or(told.strip_prefix('>')) {
+            let text = text::latency(&probes.tally, 0.99, findings.method.probe_timeout);
+            let p99 = match text.strip_prefix("~>").or(text.strip_prefix('>')) {
                 Some(_) => format!(
                     "over {}",
                     axis_time(findings.method.probe_timeout.as_secs_f64())
                 ),
-                None => format!("{told} ms"),
+                None => format!("{text} ms"),
             };
             tile(p99, format!("p99 of probes at {load}, {}", contender.name));
         }
@@ -88,7 +88,7 @@ fn tiles(findings: &Findings) -> String {
             format!(
                 "of its capacity ({}/s) still served in time at {}, {}",
                 rate(contender.capacity),
-                contender.load_told(phase),
+                contender.load_text(phase),
                 contender.name
             ),
         );
@@ -207,8 +207,8 @@ fn probe_table(findings: &Findings) -> String {
     for_each_phase(findings, |contender, phase| {
         for probes in &phase.probes {
             let quantile = |q| {
-                let told = text::latency(&probes.tally, q, findings.method.probe_timeout);
-                ("", told)
+                let text = text::latency(&probes.tally, q, findings.method.probe_timeout);
+                ("", text)
             };
             let failing = if probes.tally.failed() > 0 {
                 "failing"
@@ -275,7 +275,7 @@ fn load_table(findings: &Findings) -> String {
     table("Predictions", &head, &body)
 }
 
-fn for_each_phase(findings: &Findings, mut each: impl FnMut(&Contender, &Phase)) {
+fn for_each_phase(findings: &Findings, mut each: impl FnMut(&Contender, &PhaseResult)) {
     for contender in &findings.contenders {
         for phase in &contender.phases {
             each(contender, phase);

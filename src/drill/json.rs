@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::drill::findings::{Contender, Findings, Phase, Probes, Quantile};
+use crate::drill::findings::{Contender, Findings, PhaseResult, Probes, Quantile};
 use crate::drill::measure::{Latencies, Tally};
 use crate::drill::text::refusals;
 
@@ -63,7 +63,7 @@ fn contender(contender: &Contender) -> Value {
     })
 }
 
-fn phase(contender: &Contender, phase: &Phase) -> Value {
+fn phase(contender: &Contender, phase: &PhaseResult) -> Value {
     let outcomes: Map<String, Value> = refusals(&phase.tally)
         .into_iter()
         .map(|(name, count)| (name, count.into()))

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::drill::measure::Tally;
-use crate::platform::client::{Client, ClientError, Request, Response};
+use crate::platform::client::{Client, ClientError, ClientRequest, Response};
 use crate::platform::clock;
 use crate::platform::sys;
 
@@ -37,7 +37,7 @@ pub struct Target {
     /// The server's address.
     pub address: SocketAddr,
     /// The request, the same each time.
-    pub request: Request,
+    pub request: ClientRequest,
     /// A client's patience, from the moment its request ought to be sent.
     pub timeout: Duration,
 }
@@ -46,9 +46,9 @@ impl Target {
     /// `GET path`, kept alive.
     ///
     /// # Errors
-    /// As [`Request::new`].
+    /// As [`ClientRequest::new`].
     pub fn get(address: SocketAddr, path: &str, timeout: Duration) -> Result<Self, ClientError> {
-        let request = Request::new("GET", path, &address.to_string(), &[], b"")?;
+        let request = ClientRequest::new("GET", path, &address.to_string(), &[], b"")?;
         Ok(Target {
             address,
             request,
@@ -59,7 +59,7 @@ impl Target {
     /// `POST path` with a JSON body, kept alive.
     ///
     /// # Errors
-    /// As [`Request::new`].
+    /// As [`ClientRequest::new`].
     pub fn post_json(
         address: SocketAddr,
         path: &str,
@@ -67,7 +67,7 @@ impl Target {
         timeout: Duration,
     ) -> Result<Self, ClientError> {
         let fields = [("Content-Type", "application/json")];
-        let request = Request::new("POST", path, &address.to_string(), &fields, body)?;
+        let request = ClientRequest::new("POST", path, &address.to_string(), &fields, body)?;
         Ok(Target {
             address,
             request,
@@ -78,14 +78,14 @@ impl Target {
     /// `GET path` as a kubelet asks: one second of patience, and a connection of its own each time.
     ///
     /// # Errors
-    /// As [`Request::new`].
+    /// As [`ClientRequest::new`].
     pub fn probe(address: SocketAddr, path: &str) -> Result<Self, ClientError> {
         let fields = [
             ("User-Agent", "kube-probe/1.34"),
             ("Accept", "*/*"),
             ("Connection", "close"),
         ];
-        let request = Request::new("GET", path, &address.to_string(), &fields, b"")?;
+        let request = ClientRequest::new("GET", path, &address.to_string(), &fields, b"")?;
         Ok(Target {
             address,
             request,

@@ -261,10 +261,10 @@ mod tests {
             (0.999, 9_990_000),
             (1.0, 10_000_000),
         ] {
-            let told = latencies.quantile(q).unwrap().as_nanos() as u64;
+            let found = latencies.quantile(q).unwrap().as_nanos() as u64;
             assert!(
-                told >= exact && told <= exact + exact / 100,
-                "{q}: {told} for {exact}"
+                found >= exact && found <= exact + exact / 100,
+                "{q}: {found} for {exact}"
             );
         }
         assert_eq!(latencies.max(), Some(Duration::from_millis(10)));

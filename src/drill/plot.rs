@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::drill::findings::{Contender, Findings, Phase, Quantile};
+use crate::drill::findings::{Contender, Findings, PhaseResult, Quantile};
 use crate::drill::measure::Tally;
 use crate::drill::svg::{BOTTOM, Canvas, HEIGHT, LEFT, RIGHT, Scale, TOP, WIDTH, axis_time};
 
@@ -25,8 +25,8 @@ pub fn probe_latency(findings: &Findings) -> String {
         (LEFT, y.place(timeout)),
         (WIDTH - RIGHT, y.place(timeout)),
     );
-    let told = format!("a probe fails at {}", axis_time(timeout));
-    canvas.label("note", (LEFT + 4.0, y.place(timeout) - 5.0), &told);
+    let text = format!("a probe fails at {}", axis_time(timeout));
+    canvas.label("note", (LEFT + 4.0, y.place(timeout) - 5.0), &text);
     let names = loads(findings);
     let step = (WIDTH - LEFT - RIGHT) / names.len().max(1) as f64;
     for (slot, name) in names.iter().enumerate() {
@@ -55,7 +55,7 @@ fn probe_marks(
     y: &Scale,
     timeout: f64,
     contender: &Contender,
-    phase: &Phase,
+    phase: &PhaseResult,
 ) {
     let all = all_probes(phase);
     let place = |q| match all.quantile_of_all(q) {
@@ -72,24 +72,24 @@ fn probe_marks(
         ("p99", "p99", p99),
         ("p50", "median", low),
     ] {
-        let told = format!(
+        let text = format!(
             "{}, {}: {name} {}",
             contender.name,
             phase.name,
             axis_time(latency.as_secs_f64())
         );
-        canvas.mark(series, kind, (x, at), &told);
+        canvas.mark(series, kind, (x, at), &text);
     }
     if all.failed() > 0 {
         let share = 100.0 * all.failed() as f64 / all.requests() as f64;
-        let told = match share {
+        let text = match share {
             share if share < 1.0 => "< 1 % fail".to_owned(),
             share => format!("{share:.0} % fail"),
         };
         canvas.label(
             &format!("value middle t{series}"),
             (x, y.place(timeout) + 18.0),
-            &told,
+            &text,
         );
     }
 }
@@ -153,8 +153,8 @@ pub fn goodput(findings: &Findings) -> String {
             .map(|(offered, good, _)| (x.place(*offered), y.place(*good)))
             .collect();
         canvas.path(&format!("curve s{series}"), &line);
-        for ((_, _, told), at) in points.iter().zip(line) {
-            canvas.mark(series, "p99", at, told);
+        for ((_, _, text), at) in points.iter().zip(line) {
+            canvas.mark(series, "p99", at, text);
         }
     }
     canvas.label(
@@ -169,7 +169,7 @@ pub fn goodput(findings: &Findings) -> String {
 pub fn outcomes(findings: &Findings) -> String {
     const ROW: f64 = 30.0;
     const NAMES: f64 = 138.0;
-    let rows: Vec<(&Contender, &Phase)> = findings
+    let rows: Vec<(&Contender, &PhaseResult)> = findings
         .contenders
         .iter()
         .flat_map(|contender| contender.phases.iter().map(move |phase| (contender, phase)))
@@ -190,11 +190,11 @@ pub fn outcomes(findings: &Findings) -> String {
         for (class, what, count) in parts(&phase.tally) {
             let share = count as f64 / total;
             let width = share * (WIDTH - NAMES - RIGHT);
-            let told = format!("{name}: {what} {count} ({:.1} %)", 100.0 * share);
+            let text = format!("{name}: {what} {count} ({:.1} %)", 100.0 * share);
             // Each kind has a height of its own too, for those who do not see its colour.
             let height = (ROW - 6.0) * bar_height(class);
             let top = y + (ROW - 6.0 - height);
-            canvas.bar(class, (x, top), (width, height), &told);
+            canvas.bar(class, (x, top), (width, height), &text);
             if width > 34.0 {
                 let at = (x + width / 2.0, top + height / 2.0 + 4.5);
                 let text = format!("{:.0} %", 100.0 * share);
@@ -337,7 +337,7 @@ fn loads(findings: &Findings) -> Vec<&str> {
 }
 
 /// The probes of all listeners together.
-fn all_probes(phase: &Phase) -> Tally {
+fn all_probes(phase: &PhaseResult) -> Tally {
     let mut all = Tally::default();
     for probes in &phase.probes {
         all.merge(&probes.tally);

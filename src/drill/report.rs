@@ -12,14 +12,14 @@ const P99_NEEDS: u64 = 1_000;
 
 /// A table whose first column is left-aligned and whose others are right-aligned.
 #[derive(Debug, Clone)]
-pub struct Table {
+pub struct TextTable {
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     /// Makes a table with a head line.
     pub fn new(head: &[&str]) -> Self {
-        Table {
+        TextTable {
             rows: vec![head.iter().map(ToString::to_string).collect()],
         }
     }
@@ -57,7 +57,7 @@ impl Table {
     }
 }
 
-impl fmt::Display for Table {
+impl fmt::Display for TextTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
@@ -132,11 +132,11 @@ pub fn outcomes(tally: &Tally) -> String {
         .failures
         .iter()
         .map(|(reason, count)| format!("{reason}: {count}"));
-    let told: Vec<String> = statuses.chain(failures).collect();
-    if told.is_empty() {
+    let text: Vec<String> = statuses.chain(failures).collect();
+    if text.is_empty() {
         "-".to_owned()
     } else {
-        told.join(", ")
+        text.join(", ")
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let mut table = Table::new(&["load", "p99 ms"]);
+        let mut table = TextTable::new(&["load", "p99 ms"]);
         table.row(["idle", "1"]);
         table.row(["10x, shared", "1000.25"]);
         assert_eq!(
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_table_can_be_pasted_into_markdown() {
-        let mut table = Table::new(&["load", "p99 ms"]);
+        let mut table = TextTable::new(&["load", "p99 ms"]);
         table.row(["10x | shared"]);
         assert_eq!(
             table.markdown(),

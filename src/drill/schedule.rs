@@ -25,7 +25,7 @@ const ARRIVALS_MAX: u64 = 4_000_000;
 
 /// A time of one rate.
 #[derive(Debug, Clone, Copy)]
-pub struct Phase {
+pub struct RatePhase {
     /// Arrivals a second, evenly spaced; 0 is a pause.
     pub rate: f64,
     /// How long it lasts.
@@ -40,14 +40,14 @@ pub struct Crowd {
     /// The address they come from, if not the one that the kernel chooses.
     pub source: Option<IpAddr>,
     /// One after the other.
-    pub phases: Vec<Phase>,
+    pub phases: Vec<RatePhase>,
     /// Connections, each with a thread of its own.
     pub connections: usize,
 }
 
 /// What became of an arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ArrivalOutcome {
     /// It was answered in time.
     Status(u16),
     /// It was not: `connect`, `timeout`, `closed` or `protocol`.
@@ -64,13 +64,13 @@ pub struct Arrival {
     /// When its answer was there, or hope given up.
     pub ended: Duration,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: ArrivalOutcome,
 }
 
 impl Arrival {
     /// Whether it got its 200; never after its client's timeout.
     pub fn is_ok(&self) -> bool {
-        self.outcome == Outcome::Status(200)
+        self.outcome == ArrivalOutcome::Status(200)
     }
 
     /// From the moment it ought to be sent to its end.
@@ -136,7 +136,7 @@ impl Trace {
 
     /// Arrivals a second that were truly sent, of those due between two times.
     pub fn offered(&self, from: Duration, to: Duration) -> f64 {
-        let sent = |arrival: &&Arrival| arrival.outcome != Outcome::Unsent;
+        let sent = |arrival: &&Arrival| arrival.outcome != ArrivalOutcome::Unsent;
         let count = self.due(from, to).iter().filter(sent).count();
         count as f64 / to.saturating_sub(from).as_secs_f64().max(1e-9)
     }
@@ -146,9 +146,9 @@ impl Trace {
         let mut tally = Tally::default();
         for arrival in self.due(from, to) {
             match arrival.outcome {
-                Outcome::Status(status) => *tally.statuses.entry(status).or_default() += 1,
-                Outcome::Failure(reason) => *tally.failures.entry(reason).or_default() += 1,
-                Outcome::Unsent => tally.unsent += 1,
+                ArrivalOutcome::Status(status) => *tally.statuses.entry(status).or_default() += 1,
+                ArrivalOutcome::Failure(reason) => *tally.failures.entry(reason).or_default() += 1,
+                ArrivalOutcome::Unsent => tally.unsent += 1,
             }
             if arrival.is_ok() {
                 tally.latencies.record(arrival.latency());
@@ -234,15 +234,15 @@ fn follow(crowd: &Crowd, began: Instant, next: &AtomicU64) -> Vec<Arrival> {
             seen.push(Arrival {
                 due,
                 ended: due,
-                outcome: Outcome::Unsent,
+                outcome: ArrivalOutcome::Unsent,
             });
             continue;
         }
         // Nothing will happen before then that this thread would have to wait for.
         sys::sleep(at.saturating_duration_since(now));
         let outcome = match client.send(&target.request, at + target.timeout) {
-            Ok(response) => Outcome::Status(response.status),
-            Err(error) => Outcome::Failure(error.reason()),
+            Ok(response) => ArrivalOutcome::Status(response.status),
+            Err(error) => ArrivalOutcome::Failure(error.reason()),
         };
         seen.push(Arrival {
             due,
@@ -253,18 +253,18 @@ fn follow(crowd: &Crowd, began: Instant, next: &AtomicU64) -> Vec<Arrival> {
     seen
 }
 
-fn count(phases: &[Phase]) -> u64 {
-    phases.iter().map(Phase::count).sum()
+fn count(phases: &[RatePhase]) -> u64 {
+    phases.iter().map(RatePhase::count).sum()
 }
 
-impl Phase {
+impl RatePhase {
     fn count(&self) -> u64 {
         (self.rate * self.duration.as_secs_f64()) as u64
     }
 }
 
 /// When the arrival of this number is due, or `None` after the last.
-fn due(phases: &[Phase], mut index: u64) -> Option<Duration> {
+fn due(phases: &[RatePhase], mut index: u64) -> Option<Duration> {
     let mut start = Duration::ZERO;
     for phase in phases {
         let count = phase.count();

@@ -134,17 +134,17 @@ impl Canvas {
     }
 
     /// A mark of a series: round for the first, square for the second; hollow for a maximum.
-    pub(super) fn mark(&mut self, series: usize, kind: &str, (x, y): (f64, f64), told: &str) {
+    pub(super) fn mark(&mut self, series: usize, kind: &str, (x, y): (f64, f64), text: &str) {
         let class = format!("mark s{series} {kind}");
-        let told = escape(told);
+        let text = escape(text);
         let _ = match series {
             0 => write!(
                 self.text,
-                "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5\"><title>{told}</title></circle>"
+                "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5\"><title>{text}</title></circle>"
             ),
             _ => write!(
                 self.text,
-                "<rect class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\" width=\"9\" height=\"9\"><title>{told}</title></rect>",
+                "<rect class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\" width=\"9\" height=\"9\"><title>{text}</title></rect>",
                 x - 4.5,
                 y - 4.5
             ),
@@ -156,13 +156,13 @@ impl Canvas {
         class: &str,
         (x, y): (f64, f64),
         (width, height): (f64, f64),
-        told: &str,
+        text: &str,
     ) {
         let _ = write!(
             self.text,
             "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{height:.1}\"><title>{}</title></rect>",
             width.max(0.0),
-            escape(told)
+            escape(text)
         );
     }
 
@@ -222,8 +222,8 @@ mod tests {
     #[test]
     fn axes_have_powers_of_ten_with_their_units() {
         let decades = Scale::logarithmic((0.0001, 2.0), (0.0, 1.0)).decades();
-        let told: Vec<String> = decades.into_iter().map(axis_time).collect();
-        assert_eq!(told, ["100 µs", "1 ms", "10 ms", "100 ms", "1 s"]);
+        let text: Vec<String> = decades.into_iter().map(axis_time).collect();
+        assert_eq!(text, ["100 µs", "1 ms", "10 ms", "100 ms", "1 s"]);
         assert_eq!(axis_time(0.00234), "2.3 ms");
     }
 }

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use crate::drill::findings::{Contender, Findings, Phase, Probes, Quantile, thousands};
+use crate::drill::findings::{Contender, Findings, PhaseResult, Probes, Quantile, thousands};
 use crate::drill::measure::Tally;
-use crate::drill::report::{Table, millis, rate, share};
+use crate::drill::report::{TextTable, millis, rate, share};
 
 /// Renders everything: verdict, tables, notes, and the numbers for a manifest.
 pub fn render(findings: &Findings) -> String {
     let mut text = format!("\n{}.\n", findings.verdict());
-    if let Some(served) = findings.served() {
-        text.push_str(&format!("{served}\n"));
+    if let Some(summary) = findings.summary() {
+        text.push_str(&format!("{summary}\n"));
     }
     text.push_str(&format!(
         "\nProbes, on fresh connections; a probe fails where there is no 200 within {}\n{}",
@@ -60,11 +60,11 @@ pub fn how(findings: &Findings) -> String {
     )
 }
 
-fn probes(findings: &Findings) -> Table {
+fn probes(findings: &Findings) -> TextTable {
     let head = [
         "server", "load", "listener", "probes", "failed", "p50 ms", "p99 ms", "p99.9 ms", "max ms",
     ];
-    let mut table = Table::new(&head);
+    let mut table = TextTable::new(&head);
     for contender in &findings.contenders {
         for (first, phase) in contender.phases.iter().enumerate() {
             for (index, probes) in phase.probes.iter().enumerate() {
@@ -87,7 +87,7 @@ fn probes(findings: &Findings) -> Table {
     table
 }
 
-fn load(findings: &Findings) -> Table {
+fn load(findings: &Findings) -> TextTable {
     let head = [
         "server",
         "load",
@@ -101,7 +101,7 @@ fn load(findings: &Findings) -> Table {
         "clients",
         "others",
     ];
-    let mut table = Table::new(&head);
+    let mut table = TextTable::new(&head);
     for contender in &findings.contenders {
         for (index, phase) in loaded(contender).enumerate() {
             let [ours, theirs, others] = cores(phase);
@@ -133,7 +133,7 @@ fn all_outcomes(findings: &Findings) -> String {
     let phases = findings.contenders.iter();
     let phases =
         phases.flat_map(|contender| loaded(contender).map(move |phase| (contender, phase)));
-    let line = |(contender, phase): (&Contender, &Phase)| {
+    let line = |(contender, phase): (&Contender, &PhaseResult)| {
         format!(
             "  {}, {}: {}\n",
             contender.name,
@@ -144,7 +144,7 @@ fn all_outcomes(findings: &Findings) -> String {
     phases.map(line).collect()
 }
 
-fn loaded(contender: &Contender) -> impl Iterator<Item = &Phase> {
+fn loaded(contender: &Contender) -> impl Iterator<Item = &PhaseResult> {
     contender
         .phases
         .iter()
@@ -174,7 +174,7 @@ pub fn latency(tally: &Tally, q: f64, timeout: Duration) -> String {
 }
 
 /// Cores of generator, server and others.
-pub fn cores(phase: &Phase) -> [String; 3] {
+pub fn cores(phase: &PhaseResult) -> [String; 3] {
     let cores = phase.cores;
     [cores.generator, cores.server, cores.others]
         .map(|cores| cores.map_or("-".to_owned(), |cores| format!("{cores:.2}")))
@@ -184,42 +184,42 @@ pub fn cores(phase: &Phase) -> [String; 3] {
 pub fn outcomes(tally: &Tally) -> String {
     let ok = (tally.ok() > 0).then(|| format!("200: {}", thousands(tally.ok())));
     let others = outcomes_but_200(tally);
-    let told: Vec<String> = ok
+    let text: Vec<String> = ok
         .into_iter()
         .chain((!others.is_empty()).then_some(others))
         .collect();
-    match told.is_empty() {
+    match text.is_empty() {
         true => "-".to_owned(),
-        false => told.join(", "),
+        false => text.join(", "),
     }
 }
 
 /// The same without the 200s; empty where there is nothing else.
 pub fn outcomes_but_200(tally: &Tally) -> String {
-    let told: Vec<String> = refusals(tally)
+    let text: Vec<String> = refusals(tally)
         .into_iter()
         .map(|(name, count)| format!("{name}: {}", thousands(count)))
         .collect();
-    told.join(", ")
+    text.join(", ")
 }
 
 /// Everything that was no 200, by status code and reason, or by why there was no answer.
 pub fn refusals(tally: &Tally) -> Vec<(String, u64)> {
-    let mut told = Vec::new();
+    let mut text = Vec::new();
     for (status, count) in tally.statuses.iter().filter(|(status, _)| **status != 200) {
         let codes = tally.codes.iter().filter(|((of, _), _)| of == status);
         let mut rest = *count;
         for ((_, code), count) in codes {
-            told.push((format!("{status} {code}"), *count));
+            text.push((format!("{status} {code}"), *count));
             rest = rest.saturating_sub(*count);
         }
         if rest > 0 {
-            told.push((status.to_string(), rest));
+            text.push((status.to_string(), rest));
         }
     }
     let failures = tally.failures.iter();
-    told.extend(failures.map(|(reason, count)| ((*reason).to_owned(), *count)));
-    told
+    text.extend(failures.map(|(reason, count)| ((*reason).to_owned(), *count)));
+    text
 }
 
 #[cfg(test)]

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use humantime::format_duration;
 
-use crate::vitals::{Phase, TrialVerdict};
+use crate::vitals::{ServerPhase, TrialVerdict};
 
 use self::snapshot::REPLACED_WITHIN;
-pub use self::snapshot::{Acceptor, Limits, Snapshot, Worker};
+pub use self::snapshot::{Acceptor, Limits, Snapshot, WorkerSnapshot};
 
 /// First line of a failing `/livez`.
 pub const NOT_ALIVE: &str = "Service has stopped completing predictions";
@@ -26,7 +26,7 @@ const REFUSED_FOR: Duration = Duration::from_secs(5);
 const REFUSED_AGAIN_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a check says: nothing, or the reason why it fails.
-pub type Outcome = Result<(), String>;
+pub type PredictionOutcome = Result<(), String>;
 
 /// What it means that a check fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,12 +47,12 @@ pub struct Check {
     /// What its failing means.
     pub meaning: Meaning,
     /// What it says of a moment.
-    pub outcome: fn(&Snapshot) -> Outcome,
+    pub outcome: fn(&Snapshot) -> PredictionOutcome,
 }
 
 /// A check that fails, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct FailedCheck {
     /// The check's name.
     pub check: &'static str,
     /// What it means.
@@ -118,7 +118,11 @@ pub fn names(checks: &[Check]) -> String {
 }
 
 impl Check {
-    const fn new(name: &'static str, meaning: Meaning, outcome: fn(&Snapshot) -> Outcome) -> Self {
+    const fn new(
+        name: &'static str,
+        meaning: Meaning,
+        outcome: fn(&Snapshot) -> PredictionOutcome,
+    ) -> Self {
         Check {
             name,
             meaning,
@@ -127,9 +131,9 @@ impl Check {
     }
 
     /// Makes the check; what it found where it fails.
-    pub fn failure(&self, snapshot: &Snapshot) -> Option<Failure> {
+    pub fn failure(&self, snapshot: &Snapshot) -> Option<FailedCheck> {
         let reason = (self.outcome)(snapshot).err()?;
-        Some(Failure {
+        Some(FailedCheck {
             check: self.name,
             meaning: self.meaning,
             reason,
@@ -145,7 +149,7 @@ impl Check {
 /// model that had passed its trial has failed every one for as long and nothing else succeeded.
 /// Readiness also says whether a prediction made now would work; load alone never turns it. The
 /// process has started once the first model was loaded and tried, and then for ever.
-pub fn failure(kind: ProbeKind, snapshot: &Snapshot) -> Option<Failure> {
+pub fn failure(kind: ProbeKind, snapshot: &Snapshot) -> Option<FailedCheck> {
     checks(kind)
         .iter()
         .find_map(|check| check.failure(snapshot))
@@ -165,13 +169,13 @@ pub fn degradation(snapshot: &Snapshot) -> Option<String> {
     ))
 }
 
-fn acceptor_moves(snapshot: &Snapshot) -> Outcome {
+fn acceptor_moves(snapshot: &Snapshot) -> PredictionOutcome {
     let acceptor = &snapshot.acceptor;
     let limit = snapshot.limits.stall_timeout;
     let age = |stamp| snapshot.now.since(stamp);
     if acceptor
-        .gone_since
-        .is_some_and(|gone| age(gone) >= limit.min(REPLACED_WITHIN))
+        .missing_since
+        .is_some_and(|is_gone| age(is_gone) >= limit.min(REPLACED_WITHIN))
     {
         return Err("the acceptor thread has ended and no other could be started".to_owned());
     }
@@ -194,7 +198,7 @@ fn acceptor_moves(snapshot: &Snapshot) -> Outcome {
     Ok(())
 }
 
-fn queue_moves(snapshot: &Snapshot) -> Outcome {
+fn queue_moves(snapshot: &Snapshot) -> PredictionOutcome {
     let limit = snapshot.limits.stall_timeout;
     if snapshot.waiting == 0 || snapshot.now.since(snapshot.moved_at) < limit {
         return Ok(());
@@ -206,7 +210,7 @@ fn queue_moves(snapshot: &Snapshot) -> Outcome {
     ))
 }
 
-fn workers_move(snapshot: &Snapshot) -> Outcome {
+fn workers_move(snapshot: &Snapshot) -> PredictionOutcome {
     let limit = format_duration(snapshot.limits.stall_timeout);
     if snapshot.limits.any_stuck_is_fatal && snapshot.stuck().next().is_some() {
         return Err(format!(
@@ -232,7 +236,7 @@ fn workers_move(snapshot: &Snapshot) -> Outcome {
     ))
 }
 
-fn model_still_works(snapshot: &Snapshot) -> Outcome {
+fn model_still_works(snapshot: &Snapshot) -> PredictionOutcome {
     let limit = snapshot.limits.stall_timeout;
     let TrialVerdict::Failed(reason) = &snapshot.trial else {
         return Ok(());
@@ -250,21 +254,21 @@ fn model_still_works(snapshot: &Snapshot) -> Outcome {
     ))
 }
 
-fn is_not_draining(snapshot: &Snapshot) -> Outcome {
-    if snapshot.phase >= Phase::Draining {
+fn is_not_draining(snapshot: &Snapshot) -> PredictionOutcome {
+    if snapshot.phase >= ServerPhase::Draining {
         return Err("draining".to_owned());
     }
     Ok(())
 }
 
-fn model_is_loaded(snapshot: &Snapshot) -> Outcome {
+fn model_is_loaded(snapshot: &Snapshot) -> PredictionOutcome {
     if snapshot.trial == TrialVerdict::Untried {
         return Err("model is loading".to_owned());
     }
     Ok(())
 }
 
-fn lane_has_workers(snapshot: &Snapshot) -> Outcome {
+fn lane_has_workers(snapshot: &Snapshot) -> PredictionOutcome {
     let deserted = snapshot
         .deserted_since
         .is_some_and(|since| snapshot.now.since(since) >= REPLACED_WITHIN);
@@ -274,7 +278,7 @@ fn lane_has_workers(snapshot: &Snapshot) -> Outcome {
     Ok(())
 }
 
-fn connections_are_accepted(snapshot: &Snapshot) -> Outcome {
+fn connections_are_accepted(snapshot: &Snapshot) -> PredictionOutcome {
     let age = |stamp| snapshot.now.since(stamp);
     let refused = snapshot
         .accept_failures
@@ -288,7 +292,7 @@ fn connections_are_accepted(snapshot: &Snapshot) -> Outcome {
     Ok(())
 }
 
-fn trial_passes(snapshot: &Snapshot) -> Outcome {
+fn trial_passes(snapshot: &Snapshot) -> PredictionOutcome {
     if let TrialVerdict::Failed(reason) = &snapshot.trial {
         return Err(format!("Model inference failed: {reason}"));
     }

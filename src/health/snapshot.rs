@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::{Config, StallPolicy};
 use crate::platform::clock::Stamp;
-use crate::vitals::{Phase, TrialVerdict, Vitals};
+use crate::vitals::{ServerPhase, TrialVerdict, Vitals};
 
 /// What the options say about verdicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl From<&Config> for Limits {
 
 /// A prediction worker that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Worker {
+pub struct WorkerSnapshot {
     /// Since when it has been on its present slice, or on a prediction of one; `None` if it is idle.
     pub busy_since: Option<Stamp>,
     /// Whether another has taken its place, or will at once: the main thread wakes up when a worker
@@ -51,7 +51,7 @@ const SUBSTITUTED_WITHIN: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Acceptor {
     /// Since when none has run; `None` if one runs.
-    pub gone_since: Option<Stamp>,
+    pub missing_since: Option<Stamp>,
     /// Since when it has had its present job in hand; `None` if it is idle.
     pub busy_since: Option<Stamp>,
     /// When it lost the first and the last of the jobs it lost with none that got through between.
@@ -66,7 +66,7 @@ pub struct Snapshot {
     /// What the options say.
     pub limits: Limits,
     /// The prediction workers that run.
-    pub workers: Vec<Worker>,
+    pub workers: Vec<WorkerSnapshot>,
     /// Since when none has run; `None` if any runs.
     pub deserted_since: Option<Stamp>,
     /// Predictions that wait.
@@ -76,7 +76,7 @@ pub struct Snapshot {
     /// The acceptor.
     pub acceptor: Acceptor,
     /// Where the process stands in its life.
-    pub phase: Phase,
+    pub phase: ServerPhase,
     /// What the last trial said.
     pub trial: TrialVerdict,
     /// Since when a trial has been under way.
@@ -111,22 +111,22 @@ impl Snapshot {
         // Who has just ended is being replaced, and counts as who is idle.
         let is_replaced =
             |ended: Stamp| ended != Stamp::NEVER && looked_at.since(ended) < REPLACED_WITHIN;
-        let seats = lane.workers.iter();
-        let workers: Vec<Worker> = seats
-            .filter(|seat| seat.alive.load(Ordering::Acquire) || is_replaced(seat.ended_at.load()))
-            .map(|seat| {
-                let since = seat.busy_since.load();
-                Worker {
+        let slots = lane.workers.iter();
+        let workers: Vec<WorkerSnapshot> = slots
+            .filter(|slot| slot.alive.load(Ordering::Acquire) || is_replaced(slot.ended_at.load()))
+            .map(|slot| {
+                let since = slot.busy_since.load();
+                WorkerSnapshot {
                     busy_since: known(since),
-                    substituted: seat.is_substituted() || gets_substitute(since),
+                    substituted: slot.is_substituted() || gets_substitute(since),
                 }
             })
             .collect();
-        let last_ended = lane.workers.iter().map(|seat| seat.ended_at.load()).max();
+        let last_ended = lane.workers.iter().map(|slot| slot.ended_at.load()).max();
         let acceptor = &vitals.acceptor;
         // Who has not ended is still to begin: a server that cannot start its threads ends at once.
-        let gone_since = known(acceptor.ended_at.load());
-        let gone = !acceptor.alive.load(Ordering::Acquire);
+        let missing_since = known(acceptor.ended_at.load());
+        let is_gone = !acceptor.alive.load(Ordering::Acquire);
         let trials = &vitals.trials;
         let trial_running_since = known(trials.running_since.load());
         let failed_trials = trials.failed_since_passed();
@@ -137,7 +137,7 @@ impl Snapshot {
             waiting,
             moved_at,
             acceptor: Acceptor {
-                gone_since: gone_since.filter(|_| gone),
+                missing_since: missing_since.filter(|_| is_gone),
                 busy_since: known(acceptor.busy_since.load()),
                 losses: acceptor.losses.span(),
             },
@@ -154,7 +154,7 @@ impl Snapshot {
     /// A server with two idle workers at a moment, for tests.
     #[cfg(test)]
     pub(crate) fn quiet(now: Stamp) -> Self {
-        let idle = Worker {
+        let idle = WorkerSnapshot {
             busy_since: None,
             substituted: false,
         };
@@ -171,7 +171,7 @@ impl Snapshot {
             waiting: 0,
             moved_at: Stamp::NEVER,
             acceptor: Acceptor::default(),
-            phase: Phase::Serving,
+            phase: ServerPhase::Serving,
             trial: TrialVerdict::Passed,
             trial_running_since: None,
             failed_trials: None,
@@ -182,14 +182,14 @@ impl Snapshot {
 
     /// Whether a worker has made no progress for `stall_timeout`: it has finished no slice and no
     /// prediction for as long.
-    pub fn is_stuck(&self, worker: &Worker) -> bool {
+    pub fn is_stuck(&self, worker: &WorkerSnapshot) -> bool {
         worker
             .busy_since
             .is_some_and(|since| self.now.since(since) >= self.limits.stall_timeout)
     }
 
     /// The workers that are stuck.
-    pub fn stuck(&self) -> impl Iterator<Item = &Worker> {
+    pub fn stuck(&self) -> impl Iterator<Item = &WorkerSnapshot> {
         self.workers.iter().filter(|worker| self.is_stuck(worker))
     }
 }

@@ -5,21 +5,21 @@ fn ago(seconds: u64) -> Stamp {
     Stamp((1_000_000 - seconds) * 1_000_000_000)
 }
 
-fn busy(seconds: u64) -> Worker {
-    Worker {
+fn busy(seconds: u64) -> WorkerSnapshot {
+    WorkerSnapshot {
         busy_since: Some(ago(seconds)),
         substituted: false,
     }
 }
 
-fn replaced(seconds: u64) -> Worker {
-    Worker {
+fn replaced(seconds: u64) -> WorkerSnapshot {
+    WorkerSnapshot {
         substituted: true,
         ..busy(seconds)
     }
 }
 
-const IDLE: Worker = Worker {
+const IDLE: WorkerSnapshot = WorkerSnapshot {
     busy_since: None,
     substituted: false,
 };
@@ -47,7 +47,7 @@ fn liveness_fails_only_where_predictions_no_longer_complete() {
     const DEAF: Result<(), &str> = Err("predictions");
     type Row = (
         &'static str,
-        Vec<Worker>,
+        Vec<WorkerSnapshot>,
         usize,
         Stamp,
         Result<(), &'static str>,
@@ -70,7 +70,7 @@ fn liveness_fails_only_where_predictions_no_longer_complete() {
         ("the survivor is stuck", vec![busy(60)], 0, ago(60), STUCK),
         ("one stuck and replaced, the others move", vec![replaced(600), busy(1), IDLE], 0, ago(1), OK),
         ("all stuck, some of them replaced", vec![replaced(600), busy(60), busy(70)], 0, ago(60), STUCK),
-        ("a replaced worker that is idle again", vec![Worker { substituted: true, ..IDLE }, busy(60)], 0, ago(60), OK),
+        ("a replaced worker that is idle again", vec![WorkerSnapshot { substituted: true, ..IDLE }, busy(60)], 0, ago(60), OK),
         ("only replaced workers run for a moment", vec![replaced(600)], 0, ago(600), OK),
     ];
     for (name, workers, waiting, moved_at, expected) in table {
@@ -112,21 +112,21 @@ fn some_stuck_workers_are_a_degradation() {
 
 #[test]
 fn an_acceptor_that_is_gone_stuck_or_loses_every_job_is_fatal() {
-    let acceptor = |gone: Option<u64>, busy: Option<u64>, losses: Option<(u64, u64)>| Acceptor {
-        gone_since: gone.map(ago),
+    let acceptor = |is_gone: Option<u64>, busy: Option<u64>, losses: Option<(u64, u64)>| Acceptor {
+        missing_since: is_gone.map(ago),
         busy_since: busy.map(ago),
         losses: losses.map(|(first, last)| (ago(first), ago(last))),
     };
-    const GONE: Result<(), &str> = Err("acceptor");
+    const MISSING: Result<(), &str> = Err("acceptor");
     #[rustfmt::skip]
     let table = [
         ("it is being replaced", acceptor(Some(0), None, None), Ok(())),
-        ("it could not be replaced", acceptor(Some(1), None, None), GONE),
+        ("it could not be replaced", acceptor(Some(1), None, None), MISSING),
         ("it has just got a job", acceptor(None, Some(0), None), Ok(())),
         ("it has had a job for a while", acceptor(None, Some(59), None), Ok(())),
-        ("it has had a job too long", acceptor(None, Some(60), None), GONE),
+        ("it has had a job too long", acceptor(None, Some(60), None), MISSING),
         ("it has lost some", acceptor(None, None, Some((59, 1))), Ok(())),
-        ("it has lost every one", acceptor(None, None, Some((60, 1))), GONE),
+        ("it has lost every one", acceptor(None, None, Some((60, 1))), MISSING),
         ("it lost the last ones long ago", acceptor(None, None, Some((90, 60))), Ok(())),
     ];
     for (name, acceptor, expected) in table {
@@ -140,7 +140,7 @@ fn an_acceptor_that_is_gone_stuck_or_loses_every_job_is_fatal() {
 }
 
 #[test]
-fn failing_trials_are_fatal_only_after_the_limit_and_where_the_model_had_passed() {
+fn failing_trials_are_fatal_after_the_limit_if_the_model_had_passed() {
     #[rustfmt::skip]
     let table = [
         ("it never passed", None, Stamp::NEVER, Ok(())),
@@ -169,8 +169,8 @@ fn readiness_says_whether_a_prediction_made_now_would_work() {
     #[rustfmt::skip]
     let table: Vec<(&str, Snapshot, Result<(), &str>)> = vec![
         ("quiet", quiet(), Ok(())),
-        ("loading", Snapshot { phase: Phase::Starting, trial: TrialVerdict::Untried, ..quiet() }, Err("model")),
-        ("draining", Snapshot { phase: Phase::Draining, ..quiet() }, Err("draining")),
+        ("loading", Snapshot { phase: ServerPhase::Starting, trial: TrialVerdict::Untried, ..quiet() }, Err("model")),
+        ("draining", Snapshot { phase: ServerPhase::Draining, ..quiet() }, Err("draining")),
         ("the trial failed", Snapshot { trial: failed("wrong"), ..quiet() }, Err("canary")),
         ("not alive", Snapshot { workers: vec![busy(60)], ..quiet() }, Err("workers")),
         ("overloaded", Snapshot { workers: vec![busy(1)], waiting: 256, moved_at: ago(1), ..quiet() }, Ok(())),
@@ -189,7 +189,7 @@ fn readiness_says_whether_a_prediction_made_now_would_work() {
 }
 
 #[test]
-fn the_process_has_started_once_its_model_was_tried_whatever_the_trial_said() {
+fn startup_passes_after_the_first_trial_whatever_it_said() {
     let started = |trial| {
         let snapshot = Snapshot { trial, ..quiet() };
         failing(ProbeKind::Startup, &snapshot)
@@ -208,7 +208,7 @@ fn who_is_not_alive_is_not_ready() {
 }
 
 #[test]
-fn a_stuck_worker_that_is_to_be_substituted_is_missed_for_a_moment_only_where_it_is_not() {
+fn a_stuck_worker_counts_until_it_has_its_substitute() {
     use crate::platform::clock::ProcessClock;
     use crate::vitals::Vitals;
     use std::sync::Arc;

@@ -6,7 +6,7 @@
 
 use crate::error::{Code, RequestError};
 use crate::http::request_head::Framing;
-use crate::job::Body;
+use crate::job::RequestBody;
 use crate::lanes::memory_budget::Charge;
 
 /// Bytes of a chunk's size line, extensions and CR LF included.
@@ -25,7 +25,7 @@ const RESERVE_MAX: usize = 64 * 1024;
 /// Takes a body's bytes as they come and strips the framing.
 #[derive(Debug)]
 pub struct BodyDecoder {
-    state: State,
+    state: DecoderState,
     bytes_max: usize,
     /// What the body will come to, as far as is known.
     expected: usize,
@@ -37,7 +37,7 @@ pub struct BodyDecoder {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum DecoderState {
     /// Content with so many bytes to come.
     Length(u64),
     /// A chunk's size line.
@@ -63,15 +63,15 @@ impl BodyDecoder {
         mut charge: Charge,
     ) -> Result<Self, RequestError> {
         let (state, expected) = match framing {
-            Framing::None | Framing::Length(0) => (State::Done, 0),
+            Framing::None | Framing::Length(0) => (DecoderState::Done, 0),
             Framing::Length(length) => match usize::try_from(length) {
-                Ok(bytes) if bytes <= bytes_max => (State::Length(length), bytes),
+                Ok(bytes) if bytes <= bytes_max => (DecoderState::Length(length), bytes),
                 _ => return Err(too_large(bytes_max)),
             },
-            Framing::Chunked => (State::ChunkLine, bytes_max),
+            Framing::Chunked => (DecoderState::ChunkLine, bytes_max),
         };
         let mut body = Vec::new();
-        if let State::Length(_) = state {
+        if let DecoderState::Length(_) = state {
             charge.reserve(&mut body, expected.min(RESERVE_MAX), expected)?;
         }
         Ok(BodyDecoder {
@@ -93,7 +93,7 @@ impl BodyDecoder {
     /// connection must be closed then.
     pub fn push(&mut self, bytes: &[u8]) -> Result<usize, RequestError> {
         let mut used = 0;
-        while used < bytes.len() && self.state != State::Done {
+        while used < bytes.len() && self.state != DecoderState::Done {
             used += self.step(&bytes[used..])?;
         }
         self.received += used as u64;
@@ -112,7 +112,7 @@ impl BodyDecoder {
 
     /// Whether the whole body has come.
     pub fn is_complete(&self) -> bool {
-        self.state == State::Done
+        self.state == DecoderState::Done
     }
 
     /// Bytes of content that have come.
@@ -126,8 +126,8 @@ impl BodyDecoder {
     }
 
     /// Returns the body, with what it is charged.
-    pub fn into_body(self) -> Body {
-        Body {
+    pub fn into_body(self) -> RequestBody {
+        RequestBody {
             bytes: self.body,
             charge: self.charge,
         }
@@ -135,52 +135,53 @@ impl BodyDecoder {
 
     fn step(&mut self, bytes: &[u8]) -> Result<usize, RequestError> {
         match self.state {
-            State::Length(left) => {
-                let (used, left) = self.take(bytes, left)?;
-                self.state = if left == 0 {
-                    State::Done
+            DecoderState::Length(remaining) => {
+                let (used, remaining) = self.take(bytes, remaining)?;
+                self.state = if remaining == 0 {
+                    DecoderState::Done
                 } else {
-                    State::Length(left)
+                    DecoderState::Length(remaining)
                 };
                 Ok(used)
             }
-            State::ChunkData(left) => {
-                let (used, left) = self.take(bytes, left)?;
-                self.state = if left == 0 {
-                    State::ChunkEnd(0)
+            DecoderState::ChunkData(remaining) => {
+                let (used, remaining) = self.take(bytes, remaining)?;
+                self.state = if remaining == 0 {
+                    DecoderState::ChunkEnd(0)
                 } else {
-                    State::ChunkData(left)
+                    DecoderState::ChunkData(remaining)
                 };
                 Ok(used)
             }
-            State::ChunkEnd(come) => {
+            DecoderState::ChunkEnd(come) => {
                 if bytes[0] != b"\r\n"[come] {
                     return Err(broken("chunk data ends with CR LF"));
                 }
                 self.state = if come == 0 {
-                    State::ChunkEnd(1)
+                    DecoderState::ChunkEnd(1)
                 } else {
-                    State::ChunkLine
+                    DecoderState::ChunkLine
                 };
                 Ok(1)
             }
-            State::ChunkLine => self.line_byte(bytes[0], CHUNK_LINE_MAX).map(|()| 1),
-            State::Trailer => {
+            DecoderState::ChunkLine => self.line_byte(bytes[0], CHUNK_LINE_MAX).map(|()| 1),
+            DecoderState::Trailer => {
                 self.trailers += 1;
                 if self.trailers > TRAILERS_MAX {
                     return Err(broken("trailers are at most 4096 bytes"));
                 }
                 self.line_byte(bytes[0], TRAILERS_MAX).map(|()| 1)
             }
-            State::Done => Ok(0),
+            DecoderState::Done => Ok(0),
         }
     }
 
-    fn take(&mut self, bytes: &[u8], left: u64) -> Result<(usize, u64), RequestError> {
-        let count = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+    fn take(&mut self, bytes: &[u8], remaining: u64) -> Result<(usize, u64), RequestError> {
+        let count =
+            usize::try_from(remaining).map_or(bytes.len(), |remaining| remaining.min(bytes.len()));
         self.charge.reserve(&mut self.body, count, self.expected)?;
         self.body.extend_from_slice(&bytes[..count]);
-        Ok((count, left - count as u64))
+        Ok((count, remaining - count as u64))
     }
 
     /// Takes one byte of a line and reads the line at its end.
@@ -209,9 +210,9 @@ impl BodyDecoder {
     }
 
     fn line_end(&mut self, line: &[u8]) -> Result<(), RequestError> {
-        if self.state == State::Trailer {
+        if self.state == DecoderState::Trailer {
             if line.is_empty() {
-                self.state = State::Done;
+                self.state = DecoderState::Done;
             } else if !is_trailer(line) {
                 return Err(broken("a trailer is a field name, a colon and a value"));
             }
@@ -223,9 +224,9 @@ impl BodyDecoder {
             return Err(too_large(self.bytes_max));
         }
         self.state = if size == 0 {
-            State::Trailer
+            DecoderState::Trailer
         } else {
-            State::ChunkData(size)
+            DecoderState::ChunkData(size)
         };
         Ok(())
     }
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_length_over_the_limit_is_refused_unread_and_reserves_nothing() {
+    fn a_declared_length_over_the_limit_is_refused_and_reserves_nothing() {
         let error =
             BodyDecoder::new(Framing::Length(1_000_000_000_000), 1000, charge()).unwrap_err();
         assert_eq!(error.code, Code::ContentTooLarge);

@@ -7,9 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::http::connection_table::{Entry, State};
+use crate::http::connection_table::{ConnectionEntry, ConnectionState};
 use crate::platform::clock;
-use crate::platform::sys::{self, Peer};
+use crate::platform::sys::{self, PeerState};
 
 /// A FIN that has come within this after the request's last byte is a half-close.
 const HALF_CLOSE_WITHIN: Duration = Duration::from_millis(250);
@@ -22,11 +22,11 @@ const STATE_CHECK: Duration = Duration::from_millis(10);
 pub(crate) struct ClientWatch {
     /// A FIN that is there by then is a half-close.
     decides_at: Instant,
-    seen: Seen,
+    seen: SendingSide,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
+enum SendingSide {
     /// Neither of the two below.
     Undecided,
     /// A FIN behind its request: it waits for the answer, and only a reset or a full close counts.
@@ -40,7 +40,7 @@ impl ClientWatch {
     pub(crate) fn new(last_byte: Instant) -> Self {
         ClientWatch {
             decides_at: last_byte + HALF_CLOSE_WITHIN,
-            seen: Seen::Undecided,
+            seen: SendingSide::Undecided,
         }
     }
 
@@ -48,39 +48,39 @@ impl ClientWatch {
     pub(crate) fn answered(now: Instant) -> Self {
         ClientWatch {
             decides_at: now,
-            seen: Seen::Open,
+            seen: SendingSide::Open,
         }
     }
 
     /// When to look next so that half-closes and departures are told apart, where that is still open
     /// at `now`.
     pub(crate) fn decides_at(&self, now: Instant) -> Option<Instant> {
-        (self.seen == Seen::Undecided && self.decides_at > now).then_some(self.decides_at)
+        (self.seen == SendingSide::Undecided && self.decides_at > now).then_some(self.decides_at)
     }
 
     /// Looks at `now`, without waiting, whether the client has departed.
     ///
     /// The first look after the time for half-closes decides: where it comes late, a FIN may have been
     /// there in time, and an answer too many is better than one too few.
-    pub(crate) fn has_departed(&mut self, entry: &Entry, now: Instant) -> bool {
+    pub(crate) fn has_departed(&mut self, entry: &ConnectionEntry, now: Instant) -> bool {
         self.note(sys::peer(&entry.socket, Duration::ZERO), now)
     }
 
     /// Notes how the client stood at `now`; says whether it has departed.
-    fn note(&mut self, peer: Peer, now: Instant) -> bool {
+    fn note(&mut self, peer: PeerState, now: Instant) -> bool {
         match peer {
-            Peer::Open => {
-                if self.seen == Seen::Undecided && now >= self.decides_at {
-                    self.seen = Seen::Open;
+            PeerState::Open => {
+                if self.seen == SendingSide::Undecided && now >= self.decides_at {
+                    self.seen = SendingSide::Open;
                 }
                 false
             }
-            Peer::Finished if self.seen == Seen::Open => true,
-            Peer::Finished => {
-                self.seen = Seen::HalfClose;
+            PeerState::Finished if self.seen == SendingSide::Open => true,
+            PeerState::Finished => {
+                self.seen = SendingSide::HalfClose;
                 false
             }
-            Peer::Gone => true,
+            PeerState::Departed => true,
         }
     }
 
@@ -90,31 +90,35 @@ impl ClientWatch {
     /// One system call where nothing happens: a refusal is little more than that.
     pub(crate) fn departs_within(
         &mut self,
-        entry: &Entry,
-        state: State,
+        entry: &ConnectionEntry,
+        state: ConnectionState,
         patience: Duration,
     ) -> bool {
         let mut now = clock::instant();
         let end = now + patience;
-        if self.seen == Seen::Undecided && now >= self.decides_at {
+        if self.seen == SendingSide::Undecided && now >= self.decides_at {
             // Whether a FIN is there already decides; one that comes during the wait is a departure.
             self.has_departed(entry, now);
         }
         loop {
             let until = match self.seen {
                 // A shutdown of the reading half here no longer wakes whoever waits.
-                Seen::HalfClose => end.min(now + STATE_CHECK),
-                Seen::Undecided | Seen::Open => self.decides_at(now).map_or(end, |at| at.min(end)),
+                SendingSide::HalfClose => end.min(now + STATE_CHECK),
+                SendingSide::Undecided | SendingSide::Open => {
+                    self.decides_at(now).map_or(end, |at| at.min(end))
+                }
             };
             let peer = match self.seen {
-                Seen::HalfClose if sys::is_gone_within(&entry.socket, until - now) => Peer::Gone,
-                Seen::HalfClose => Peer::Finished,
-                Seen::Undecided | Seen::Open => sys::peer(&entry.socket, until - now),
+                SendingSide::HalfClose if sys::departs_within(&entry.socket, until - now) => {
+                    PeerState::Departed
+                }
+                SendingSide::HalfClose => PeerState::Finished,
+                SendingSide::Undecided | SendingSide::Open => sys::peer(&entry.socket, until - now),
             };
             now = match peer {
                 // It has waited for the whole time.
-                Peer::Open => until,
-                Peer::Finished | Peer::Gone => clock::instant(),
+                PeerState::Open => until,
+                PeerState::Finished | PeerState::Departed => clock::instant(),
             };
             let has_departed = self.note(peer, now);
             if !entry.is(state) {
@@ -136,7 +140,7 @@ mod tests {
     use socket2::{SockRef, Socket};
 
     use super::*;
-    use crate::http::connection_table::Table;
+    use crate::http::connection_table::ConnectionTable;
 
     /// What a client does, and when in milliseconds after its request's last byte it is looked at.
     enum Step {
@@ -147,12 +151,12 @@ mod tests {
     }
     use Step::{Closes, FinishesSending, Look, Resets};
 
-    trait Client {
+    trait TestClient {
         fn finish_sending(&self);
         fn reset(&self);
     }
 
-    impl Client for TcpStream {
+    impl TestClient for TcpStream {
         fn finish_sending(&self) {
             self.shutdown(Shutdown::Write).unwrap();
         }
@@ -163,15 +167,15 @@ mod tests {
         }
     }
 
-    impl Client for UnixStream {
+    impl TestClient for UnixStream {
         fn finish_sending(&self) {
             self.shutdown(Shutdown::Write).unwrap();
         }
         fn reset(&self) {}
     }
 
-    fn check(name: &str, client: impl Client, server: Socket, steps: &[Step]) {
-        let (table, open) = (Table::new(1, Duration::ZERO), AtomicUsize::new(0));
+    fn check(name: &str, client: impl TestClient, server: Socket, steps: &[Step]) {
+        let (table, open) = (ConnectionTable::new(1, Duration::ZERO), AtomicUsize::new(0));
         let place = table.enter(server, None, &open).unwrap();
         let start = clock::instant();
         let mut watch = ClientWatch::new(start);
@@ -201,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fin_soon_after_the_request_is_a_half_close_and_a_later_one_a_departure() {
+    fn an_early_fin_is_a_half_close_and_a_later_one_a_departure() {
         let table: [(&str, Vec<Step>); 6] = [
             (
                 "a half-close, however long the answer takes",
@@ -274,27 +278,31 @@ mod tests {
     fn a_client_that_has_its_answer_departs_with_any_fin() {
         let (client, server) = tcp();
         client.shutdown(Shutdown::Write).unwrap();
-        let (table, open) = (Table::new(1, Duration::ZERO), AtomicUsize::new(0));
+        let (table, open) = (ConnectionTable::new(1, Duration::ZERO), AtomicUsize::new(0));
         let place = table.enter(server, None, &open).unwrap();
-        assert!(place.entry.enter(State::Paced));
+        assert!(place.entry.enter(ConnectionState::Paced));
         let mut watch = ClientWatch::answered(clock::instant());
         let hour = Duration::from_secs(3600);
-        assert!(watch.departs_within(&place.entry, State::Paced, hour));
+        assert!(watch.departs_within(&place.entry, ConnectionState::Paced, hour));
     }
 
     #[test]
     fn a_wait_ends_where_a_half_closed_connection_has_to_make_room() {
         let (client, server) = tcp();
         client.shutdown(Shutdown::Write).unwrap();
-        let (table, open) = (Table::new(1, Duration::ZERO), AtomicUsize::new(0));
+        let (table, open) = (ConnectionTable::new(1, Duration::ZERO), AtomicUsize::new(0));
         let place = table.enter(server, None, &open).unwrap();
-        assert!(place.entry.enter(State::Held));
+        assert!(place.entry.enter(ConnectionState::Delayed));
         let mut watch = ClientWatch::new(clock::instant());
-        assert!(!watch.departs_within(&place.entry, State::Held, Duration::from_millis(1)));
-        assert_eq!(watch.seen, Seen::HalfClose);
+        assert!(!watch.departs_within(
+            &place.entry,
+            ConnectionState::Delayed,
+            Duration::from_millis(1)
+        ));
+        assert_eq!(watch.seen, SendingSide::HalfClose);
         // No other client is there: this one is asked to make room.
         let hour = Duration::from_secs(3600);
-        assert!(place.entry.enter(State::Answering));
-        assert!(!watch.departs_within(&place.entry, State::Held, hour));
+        assert!(place.entry.enter(ConnectionState::Answering));
+        assert!(!watch.departs_within(&place.entry, ConnectionState::Delayed, hour));
     }
 }

@@ -19,23 +19,23 @@ use crate::config::Config;
 use crate::error::{Code, RequestError};
 use crate::health::ProbeKind;
 use crate::http::client_watch::ClientWatch;
-use crate::http::connection_table::{Entry, State};
+use crate::http::connection_table::{ConnectionEntry, ConnectionState};
 use crate::http::exchange;
 use crate::http::listener_context::ListenerContext;
-use crate::http::reader::{self, End, Input};
+use crate::http::reader::{self, ConnectionEnd, Input};
 use crate::http::refusal;
-use crate::http::request_head::Head;
+use crate::http::request_head::RequestHead;
 use crate::http::response::{self, Answer, Persistence};
 use crate::http::trace;
 use crate::http::writer::SocketWriter;
 use crate::job::{self, Probe};
-use crate::lanes::cpu_priority::{Priority, Work};
+use crate::lanes::cpu_priority::{CpuUse, Priority};
 use crate::platform::address::Address;
 use crate::platform::clock;
 use crate::platform::sys;
 use crate::protocol::routes::{self, Route};
 use crate::serving::index_page;
-use crate::vitals::{Owed, Phase, Timer};
+use crate::vitals::{Owed, ServerPhase, Timer};
 
 /// What a connection thread keeps from one connection to the next.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Buffers {
         Buffers {
             input: vec![0; reader::NARROW_BYTES],
             output: Vec::with_capacity(512),
-            priority: Priority::new(config.yielding, Work::Responding),
+            priority: Priority::new(config.yielding, CpuUse::Responding),
         }
     }
 }
@@ -72,7 +72,7 @@ fn too_many_statuses() -> RequestError {
 
 /// A client that has just connected.
 #[derive(Debug)]
-pub(crate) struct Peer {
+pub(crate) struct NewConnection {
     pub(crate) socket: Socket,
     /// Its network, where connections are counted by it.
     pub(crate) peer: Option<IpAddr>,
@@ -90,14 +90,14 @@ enum After {
 }
 
 /// Serves one connection until it ends.
-pub(crate) fn serve(listener: &ListenerContext, client: Peer, buffers: &mut Buffers) {
+pub(crate) fn serve(listener: &ListenerContext, client: NewConnection, buffers: &mut Buffers) {
     let place = match listener
         .table
         .enter(client.socket, client.peer, listener.open())
     {
         Ok(place) => place,
         // The table has room for every connection thread there can be, so this is a thread too many.
-        Err(socket) => return refusal::refuse(listener, &socket, refusal::NO_ROOM),
+        Err(socket) => return refusal::refuse(listener, &socket, refusal::NO_CAPACITY),
     };
     let Buffers {
         input,
@@ -111,7 +111,7 @@ pub(crate) fn serve(listener: &ListenerContext, client: Peer, buffers: &mut Buff
         priority,
         watch: ClientWatch::new(clock::instant()),
         answers: 0,
-        makes_room: false,
+        is_evicted: false,
         probed: None,
     };
     loop {
@@ -122,8 +122,8 @@ pub(crate) fn serve(listener: &ListenerContext, client: Peer, buffers: &mut Buff
                 connection.input.linger();
                 break;
             }
-            Err(End::Closed) => break,
-            Err(End::NotRead) => {
+            Err(ConnectionEnd::Closed) => break,
+            Err(ConnectionEnd::NotRead) => {
                 listener.clients().write_timeout.increment();
                 // What the kernel still holds for a client that takes nothing is dropped with it.
                 let _ = connection.socket().set_linger(Some(Duration::ZERO));
@@ -144,14 +144,14 @@ struct Connection<'a> {
     /// Answers given on this connection.
     answers: u64,
     /// Somebody needs its room: it is closed after the answer that is ready.
-    makes_room: bool,
+    is_evicted: bool,
     /// The probe that is being answered, for as long as it is.
     probed: Option<Timer<'a>>,
 }
 
 /// A request whose head has been read.
-struct Asked {
-    head: Head,
+struct RequestInProgress {
+    head: RequestHead,
     request_id: Arc<str>,
     /// Bytes of its body that lie in the input buffer; all of it, unless `unread`.
     buffered: usize,
@@ -160,7 +160,7 @@ struct Asked {
 }
 
 impl Connection<'_> {
-    fn entry(&self) -> &Entry {
+    fn entry(&self) -> &ConnectionEntry {
         &self.input.place.entry
     }
 
@@ -169,7 +169,7 @@ impl Connection<'_> {
     }
 
     /// Reads one request and answers it.
-    fn exchange(&mut self) -> Result<After, End> {
+    fn exchange(&mut self) -> Result<After, ConnectionEnd> {
         let head = self.input.read_head(self.answers > 0)?;
         self.watch = ClientWatch::new(clock::instant());
         let head = match head {
@@ -183,7 +183,7 @@ impl Connection<'_> {
             None => job::new_request_id(),
         };
         let buffered = self.input.buffered_body(&head);
-        let mut asked = Asked {
+        let mut asked = RequestInProgress {
             unread: buffered.is_none(),
             buffered: buffered.unwrap_or(0),
             head,
@@ -225,7 +225,7 @@ impl Connection<'_> {
     }
 
     /// Answers what is no request; nothing that follows it can be trusted.
-    fn answer_unreadable(&mut self, error: &RequestError) -> Result<After, End> {
+    fn answer_unreadable(&mut self, error: &RequestError) -> Result<After, ConnectionEnd> {
         let clients = self.listener.clients();
         match error.code {
             Code::RequestTimeout => clients.head_timeout.increment(),
@@ -236,12 +236,16 @@ impl Connection<'_> {
         let request_id = job::new_request_id();
         let answer = self.error(error, &request_id);
         trace::other(self.socket(), None, &request_id, &answer, Some(error));
-        self.hold_back()?;
+        self.delay()?;
         self.write(&answer, &request_id, Persistence::Close, true)?;
         Ok(After::Linger)
     }
 
-    fn answer_probe(&mut self, asked: &Asked, probe: Probe) -> Result<After, End> {
+    fn answer_probe(
+        &mut self,
+        asked: &RequestInProgress,
+        probe: Probe,
+    ) -> Result<After, ConnectionEnd> {
         let http = &self.listener.http;
         let vitals = &http.context.vitals;
         if probe.kind != ProbeKind::Status {
@@ -274,7 +278,7 @@ impl Connection<'_> {
         self.answer_other(asked, answer, error.as_ref(), true)
     }
 
-    fn answer_scrape(&mut self, asked: &Asked) -> Result<After, End> {
+    fn answer_scrape(&mut self, asked: &RequestInProgress) -> Result<After, ConnectionEnd> {
         let http = &self.listener.http;
         let scrape = Owed::new(&http.exporter.scrapes);
         let accept = asked.head.accept.as_deref();
@@ -295,14 +299,14 @@ impl Connection<'_> {
     /// Gives an answer to what is no prediction, and has it in the log at `debug`.
     fn answer_other(
         &mut self,
-        asked: &Asked,
+        asked: &RequestInProgress,
         answer: Answer,
         error: Option<&RequestError>,
         is_probe: bool,
-    ) -> Result<After, End> {
+    ) -> Result<After, ConnectionEnd> {
         let (head, request_id) = (Some(&asked.head), &asked.request_id);
         trace::other(self.socket(), head, request_id, &answer, error);
-        self.answer_free(asked, answer, is_probe)
+        self.answer_cheap(asked, answer, is_probe)
     }
 
     /// An error as this server answers it.
@@ -317,12 +321,17 @@ impl Connection<'_> {
     /// connection never stands behind floods on kept ones. So does every refusal and error: what is
     /// asked next on the connection is read at once, and does not pay for it. After any other one the
     /// wait is before the next request is read.
-    fn answer_free(&mut self, asked: &Asked, answer: Answer, is_probe: bool) -> Result<After, End> {
+    fn answer_cheap(
+        &mut self,
+        asked: &RequestInProgress,
+        answer: Answer,
+        is_probe: bool,
+    ) -> Result<After, ConnectionEnd> {
         let waits_before = self.answers == 0 || !is_probe && answer.status >= 400;
         if waits_before && !is_probe {
-            self.hold_back()?;
-        } else if !self.entry().enter(State::Answering) {
-            return Err(End::Closed);
+            self.delay()?;
+        } else if !self.entry().enter(ConnectionState::Answering) {
+            return Err(ConnectionEnd::Closed);
         } else if waits_before {
             // A client that half-closes behind its question gets its answer all the same.
             let pacer = &self.listener.pace.first_probe;
@@ -341,7 +350,7 @@ impl Connection<'_> {
     }
 
     /// Waits for the slot of an answer that is no probe's; less, where somebody needs the room.
-    fn hold_back(&mut self) -> Result<(), End> {
+    fn delay(&mut self) -> Result<(), ConnectionEnd> {
         let pace = &self.listener.pace;
         let pacer = if self.answers == 0 {
             &pace.first_other
@@ -353,29 +362,31 @@ impl Connection<'_> {
             return Ok(());
         }
         let _owed = Owed::new(&self.listener.http.context.vitals.answers_owed);
-        if !self.entry().enter(State::Held) {
-            return Err(End::Closed);
+        if !self.entry().enter(ConnectionState::Delayed) {
+            return Err(ConnectionEnd::Closed);
         }
         let entry = &self.input.place.entry;
-        let has_departed = self.watch.departs_within(entry, State::Held, wait);
-        self.makes_room = !entry.is(State::Held);
+        let has_departed = self
+            .watch
+            .departs_within(entry, ConnectionState::Delayed, wait);
+        self.is_evicted = !entry.is(ConnectionState::Delayed);
         if has_departed {
-            return Err(End::Closed);
+            return Err(ConnectionEnd::Closed);
         }
         Ok(())
     }
 
     /// Waits for a slot before the next request is read, unless there will be none or somebody closes
     /// the connection before.
-    fn wait_for_next(&mut self, wait: Duration) -> Result<(), End> {
+    fn wait_for_next(&mut self, wait: Duration) -> Result<(), ConnectionEnd> {
         let entry = &self.input.place.entry;
-        if !entry.enter(State::Paced) {
-            return Err(End::Closed);
+        if !entry.enter(ConnectionState::Paced) {
+            return Err(ConnectionEnd::Closed);
         }
         let mut watch = ClientWatch::answered(clock::instant());
-        if watch.departs_within(entry, State::Paced, wait) {
+        if watch.departs_within(entry, ConnectionState::Paced, wait) {
             if !self.input.has_more() {
-                return Err(End::Closed);
+                return Err(ConnectionEnd::Closed);
             }
             // It has sent its last requests, and half-closed behind them.
             sys::sleep(wait);
@@ -384,11 +395,15 @@ impl Connection<'_> {
     }
 
     /// Writes an answer and settles what becomes of the connection.
-    fn answer(&mut self, asked: &Asked, answer: &Answer) -> Result<After, End> {
-        let draining = self.listener.http.context.vitals.phase() >= Phase::Draining;
-        let persistence = if asked.unread || draining || self.makes_room || !asked.head.keep_alive {
+    fn answer(
+        &mut self,
+        asked: &RequestInProgress,
+        answer: &Answer,
+    ) -> Result<After, ConnectionEnd> {
+        let draining = self.listener.http.context.vitals.phase() >= ServerPhase::Draining;
+        let persistence = if asked.unread || draining || self.is_evicted || !asked.head.keep_alive {
             Persistence::Close
-        } else if self.listener.takes_turns() {
+        } else if self.listener.shares_threads() {
             self.listener.clients().evicted.increment();
             Persistence::Close
         } else if asked.head.version < (1, 1) {
@@ -414,10 +429,10 @@ impl Connection<'_> {
         request_id: &str,
         persistence: Persistence,
         with_body: bool,
-    ) -> Result<(), End> {
+    ) -> Result<(), ConnectionEnd> {
         let _owed = Owed::new(&self.listener.http.context.vitals.answers_owed);
-        if !self.input.place.entry.enter(State::Writing) {
-            return Err(End::Closed);
+        if !self.input.place.entry.enter(ConnectionState::Writing) {
+            return Err(ConnectionEnd::Closed);
         }
         // Whoever has its answer finds it counted.
         let vitals = &self.listener.http.context.vitals;
@@ -431,8 +446,8 @@ impl Connection<'_> {
         self.answers += 1;
         self.probed = None;
         sent.map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => End::NotRead,
-            _ => End::Closed,
+            io::ErrorKind::TimedOut => ConnectionEnd::NotRead,
+            _ => ConnectionEnd::Closed,
         })
     }
 }

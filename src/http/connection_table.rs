@@ -17,7 +17,7 @@ use crate::platform::sys;
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
-pub(crate) enum State {
+pub(crate) enum ConnectionState {
     /// Waiting for the first byte of a request.
     Idle = 0,
     /// Answered, and held back from its next request by the listener's pace.
@@ -26,7 +26,7 @@ pub(crate) enum State {
     Lingering = 2,
     /// Held back by the listener's pace with its answer ready: told to make room, its client has that
     /// at once, and is closed then.
-    Held = 3,
+    Delayed = 3,
     /// Reading a request.
     Reading = 4,
     /// Owing its client a prediction, or asking for one.
@@ -41,19 +41,19 @@ pub(crate) enum State {
     Vacant = 9,
 }
 
-impl State {
+impl ConnectionState {
     fn of(packed: u64) -> Self {
         match packed >> STATE_SHIFT {
-            0 => State::Idle,
-            1 => State::Paced,
-            2 => State::Lingering,
-            3 => State::Held,
-            4 => State::Reading,
-            5 => State::Owing,
-            6 => State::Answering,
-            7 => State::Writing,
-            8 => State::Closing,
-            _ => State::Vacant,
+            0 => ConnectionState::Idle,
+            1 => ConnectionState::Paced,
+            2 => ConnectionState::Lingering,
+            3 => ConnectionState::Delayed,
+            4 => ConnectionState::Reading,
+            5 => ConnectionState::Owing,
+            6 => ConnectionState::Answering,
+            7 => ConnectionState::Writing,
+            8 => ConnectionState::Closing,
+            _ => ConnectionState::Vacant,
         }
     }
 }
@@ -79,9 +79,9 @@ pub(crate) enum Eviction {
     Nobody,
 }
 
-/// A connection's claim on its place, the weakest first to go; equal ones go by the number.
+/// A connection's rank on its place, the weakest first to go; equal ones go by the number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Claim {
+enum EvictionRank {
     /// Longest without write progress, in milliseconds.
     Unwritten(u64),
     /// Furthest behind its deadline, in thousandths of the time it has, from 0.
@@ -104,7 +104,7 @@ fn millis(duration: Duration) -> u64 {
 /// What one connection is doing. Those of a table lie side by side, so that a look at a thousand of
 /// them is a matter of microseconds.
 #[derive(Debug)]
-struct Slot {
+struct ConnectionSlot {
     /// State in the upper bits, milliseconds since the table was made in the others.
     state: AtomicU64,
     /// Milliseconds that reading may take, from the moment the state was entered.
@@ -115,35 +115,35 @@ struct Slot {
 
 /// One open connection.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct ConnectionEntry {
     /// The socket; its own thread alone reads and writes, others may only shut it down.
     pub(crate) socket: Socket,
     peer: Option<IpAddr>,
     origin: Instant,
-    slots: Arc<[Slot]>,
+    slots: Arc<[ConnectionSlot]>,
     index: usize,
 }
 
-impl Entry {
+impl ConnectionEntry {
     /// The client's network; `None` over a Unix socket.
     pub(crate) fn peer(&self) -> Option<IpAddr> {
         self.peer
     }
 
-    fn slot(&self) -> &Slot {
+    fn slot(&self) -> &ConnectionSlot {
         &self.slots[self.index]
     }
 
-    fn pack(&self, state: State) -> u64 {
+    fn pack(&self, state: ConnectionState) -> u64 {
         ((state as u64) << STATE_SHIFT) | millis_since(self.origin)
     }
 
     /// Moves to `state`, unless somebody has told the connection to close.
     ///
     /// Returns whether the connection may go on.
-    pub(crate) fn enter(&self, state: State) -> bool {
+    pub(crate) fn enter(&self, state: ConnectionState) -> bool {
         let next = self.pack(state);
-        let closing = (State::Closing as u64) << STATE_SHIFT;
+        let closing = (ConnectionState::Closing as u64) << STATE_SHIFT;
         let update = |now: u64| (now < closing).then_some(next);
         self.slot()
             .state
@@ -151,13 +151,13 @@ impl Entry {
             .is_ok()
     }
 
-    /// Moves to [`State::Reading`], which may take `allowed`, as [`enter`](Self::enter) does.
+    /// Moves to [`ConnectionState::Reading`], which may take `allowed`, as [`enter`](Self::enter) does.
     pub(crate) fn enter_reading(&self, allowed: Duration) -> bool {
         let slot = self.slot();
         slot.allowed
             .store(millis(allowed).max(1), Ordering::Relaxed);
         slot.progress.store(0, Ordering::Relaxed);
-        self.enter(State::Reading)
+        self.enter(ConnectionState::Reading)
     }
 
     /// Notes that `come` of `expected` bytes have been read.
@@ -167,18 +167,18 @@ impl Entry {
     }
 
     /// Whether the connection is in this state.
-    pub(crate) fn is(&self, state: State) -> bool {
-        State::of(self.slot().state.load(Ordering::Acquire)) == state
+    pub(crate) fn is(&self, state: ConnectionState) -> bool {
+        ConnectionState::of(self.slot().state.load(Ordering::Acquire)) == state
     }
 
     /// Closes the connection if its state is still `seen`, and no request has arrived on an idle one
     /// that its thread has not seen yet. One that is held back with its answer has its thread give that
     /// at once, and close.
     fn close(&self, seen: u64) -> bool {
-        let (end, next) = match State::of(seen) {
-            State::Idle if sys::has_input(&self.socket) => return false,
-            State::Held => (Shutdown::Read, State::Answering),
-            _ => (Shutdown::Both, State::Closing),
+        let (end, next) = match ConnectionState::of(seen) {
+            ConnectionState::Idle if sys::has_input(&self.socket) => return false,
+            ConnectionState::Delayed => (Shutdown::Read, ConnectionState::Answering),
+            _ => (Shutdown::Both, ConnectionState::Closing),
         };
         let closing = self.pack(next);
         let closed = self
@@ -205,34 +205,34 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 
 /// The open connections of one listener.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub(crate) struct ConnectionTable {
     origin: Instant,
     /// How long a connection is left alone before it counts as idle, or as slow to send: its request
     /// is probably on its way. In milliseconds.
     young: u64,
-    slots: Arc<[Slot]>,
+    slots: Arc<[ConnectionSlot]>,
     entries: Mutex<Entries>,
 }
 
 #[derive(Debug)]
 struct Entries {
     /// By slot.
-    open: Vec<Option<Arc<Entry>>>,
+    open: Vec<Option<Arc<ConnectionEntry>>>,
     vacant: Vec<usize>,
 }
 
 /// A connection's place in the table; leaving it is dropping this, however its thread ends.
 #[derive(Debug)]
-pub(crate) struct Place<'a> {
-    pub(crate) entry: Arc<Entry>,
-    table: &'a Table,
+pub(crate) struct ConnectionGuard<'a> {
+    pub(crate) entry: Arc<ConnectionEntry>,
+    table: &'a ConnectionTable,
     open: &'a AtomicUsize,
 }
 
-impl Drop for Place<'_> {
+impl Drop for ConnectionGuard<'_> {
     fn drop(&mut self) {
         let index = self.entry.index;
-        let vacant = self.entry.pack(State::Vacant);
+        let vacant = self.entry.pack(ConnectionState::Vacant);
         self.entry.slot().state.store(vacant, Ordering::Release);
         let mut entries = self.table.lock();
         entries.open[index] = None;
@@ -242,15 +242,15 @@ impl Drop for Place<'_> {
     }
 }
 
-impl Table {
+impl ConnectionTable {
     /// Makes a table for at most `capacity` connections, each left alone for its first `young`.
     pub(crate) fn new(capacity: usize, young: Duration) -> Self {
-        let slot = |_| Slot {
-            state: AtomicU64::new((State::Vacant as u64) << STATE_SHIFT),
+        let slot = |_| ConnectionSlot {
+            state: AtomicU64::new((ConnectionState::Vacant as u64) << STATE_SHIFT),
             allowed: AtomicU64::new(0),
             progress: AtomicU64::new(0),
         };
-        Table {
+        ConnectionTable {
             origin: clock::instant(),
             young: millis(young),
             slots: (0..capacity).map(slot).collect(),
@@ -273,22 +273,22 @@ impl Table {
         socket: Socket,
         peer: Option<IpAddr>,
         open: &'a AtomicUsize,
-    ) -> Result<Place<'a>, Socket> {
+    ) -> Result<ConnectionGuard<'a>, Socket> {
         let Some(index) = self.lock().vacant.pop() else {
             return Err(socket);
         };
-        let entry = Arc::new(Entry {
+        let entry = Arc::new(ConnectionEntry {
             socket,
             peer,
             origin: self.origin,
             slots: Arc::clone(&self.slots),
             index,
         });
-        let idle = entry.pack(State::Idle);
+        let idle = entry.pack(ConnectionState::Idle);
         entry.slot().state.store(idle, Ordering::Release);
         self.lock().open[index] = Some(Arc::clone(&entry));
         open.fetch_add(1, Ordering::Relaxed);
-        Ok(Place {
+        Ok(ConnectionGuard {
             entry,
             table: self,
             open,
@@ -301,7 +301,7 @@ impl Table {
     ///
     /// `threads` is the number of threads that serve connections: where it is larger than the table,
     /// some are between two.
-    pub(crate) fn make_room(&self, threads: usize) -> Eviction {
+    pub(crate) fn evict_one(&self, threads: usize) -> Eviction {
         let open = self.slots.len() - self.lock().vacant.len();
         match self.evict(|| self.weakest(0..self.slots.len())) {
             Eviction::Nobody if open < threads => Eviction::Soon,
@@ -314,8 +314,8 @@ impl Table {
         self.of(peer).len()
     }
 
-    /// Makes room as [`make_room`](Self::make_room) does, among a client's own connections.
-    pub(crate) fn make_room_of(&self, peer: IpAddr) -> Eviction {
+    /// Evicts as [`evict_one`](Self::evict_one) does, among a client's own connections.
+    pub(crate) fn evict_one_of(&self, peer: IpAddr) -> Eviction {
         self.evict(|| self.weakest(self.of(peer)))
     }
 
@@ -345,14 +345,14 @@ impl Table {
     /// Finds who is the first to go among those in `slots`, with the state it was seen in.
     fn weakest(&self, slots: impl IntoIterator<Item = usize>) -> Result<(u64, usize), Eviction> {
         let now = millis_since(self.origin);
-        let mut best: Option<(Claim, u64, usize)> = None;
+        let mut best: Option<(EvictionRank, u64, usize)> = None;
         let mut otherwise = Eviction::Nobody;
         for index in slots {
             let slot = &self.slots[index];
             let seen = slot.state.load(Ordering::Acquire);
-            match self.claim(slot, seen, now) {
-                Ok(claim) if best.is_none_or(|(other, ..)| claim > other) => {
-                    best = Some((claim, seen, index));
+            match self.eviction_rank(slot, seen, now) {
+                Ok(rank) if best.is_none_or(|(other, ..)| rank > other) => {
+                    best = Some((rank, seen, index));
                 }
                 Ok(_) | Err(Eviction::Nobody) => {}
                 Err(soon) => otherwise = soon,
@@ -362,26 +362,33 @@ impl Table {
     }
 
     /// What is to be said for a connection at `now`, if it may be closed; and whether it soon may.
-    fn claim(&self, slot: &Slot, seen: u64, now: u64) -> Result<Claim, Eviction> {
+    fn eviction_rank(
+        &self,
+        slot: &ConnectionSlot,
+        seen: u64,
+        now: u64,
+    ) -> Result<EvictionRank, Eviction> {
         let age = now.saturating_sub(seen & MILLIS_MASK);
-        let from = |age_min: u64, claim: Claim| {
+        let from = |age_min: u64, rank: EvictionRank| {
             if age >= age_min {
-                Ok(claim)
+                Ok(rank)
             } else {
                 Err(Eviction::Soon)
             }
         };
-        match State::of(seen) {
-            State::Idle => from(self.young, Claim::Idle(age)),
-            State::Paced | State::Lingering | State::Held => Ok(Claim::HeldBack(age)),
-            State::Reading => {
+        match ConnectionState::of(seen) {
+            ConnectionState::Idle => from(self.young, EvictionRank::Idle(age)),
+            ConnectionState::Paced | ConnectionState::Lingering | ConnectionState::Delayed => {
+                Ok(EvictionRank::HeldBack(age))
+            }
+            ConnectionState::Reading => {
                 let spent = age.saturating_mul(1000) / slot.allowed.load(Ordering::Relaxed).max(1);
                 let behind = spent.saturating_sub(slot.progress.load(Ordering::Relaxed));
-                from(self.young, Claim::Late(behind))
+                from(self.young, EvictionRank::Late(behind))
             }
-            State::Writing => from(ROUND_TRIP_MILLIS, Claim::Unwritten(age)),
-            State::Owing | State::Vacant => Err(Eviction::Nobody),
-            State::Answering | State::Closing => Err(Eviction::Soon),
+            ConnectionState::Writing => from(ROUND_TRIP_MILLIS, EvictionRank::Unwritten(age)),
+            ConnectionState::Owing | ConnectionState::Vacant => Err(Eviction::Nobody),
+            ConnectionState::Answering | ConnectionState::Closing => Err(Eviction::Soon),
         }
     }
 
@@ -392,12 +399,17 @@ impl Table {
     }
 
     fn close_idle_at(&self, now: u64) {
-        let entries: Vec<Arc<Entry>> = self.lock().open.iter().flatten().cloned().collect();
+        let entries: Vec<Arc<ConnectionEntry>> =
+            self.lock().open.iter().flatten().cloned().collect();
         for entry in entries {
             let seen = entry.slot().state.load(Ordering::Acquire);
-            let closes = match State::of(seen) {
-                State::Idle => now.saturating_sub(seen & MILLIS_MASK) >= ROUND_TRIP_MILLIS,
-                State::Paced | State::Lingering | State::Held => true,
+            let closes = match ConnectionState::of(seen) {
+                ConnectionState::Idle => {
+                    now.saturating_sub(seen & MILLIS_MASK) >= ROUND_TRIP_MILLIS
+                }
+                ConnectionState::Paced | ConnectionState::Lingering | ConnectionState::Delayed => {
+                    true
+                }
                 _ => false,
             };
             if closes {
@@ -419,14 +431,14 @@ mod tests {
     }
 
     /// A table whose connections look `age` older than they are.
-    fn aged(age: Duration) -> Table {
-        Table {
+    fn aged(age: Duration) -> ConnectionTable {
+        ConnectionTable {
             origin: clock::instant().checked_sub(age).unwrap(),
-            ..Table::new(16, Duration::from_millis(50))
+            ..ConnectionTable::new(16, Duration::from_millis(50))
         }
     }
 
-    fn since(entry: &Entry, state: State, age: u64) {
+    fn since(entry: &ConnectionEntry, state: ConnectionState, age: u64) {
         let now = millis_since(entry.origin);
         entry.slot().state.store(
             ((state as u64) << STATE_SHIFT) | (now - age),
@@ -435,22 +447,22 @@ mod tests {
     }
 
     #[test]
-    fn who_is_least_in_need_of_its_connection_goes_first_and_none_that_is_owed_an_answer() {
+    fn eviction_follows_the_ranks_and_spares_whoever_is_owed_an_answer() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let table = aged(Duration::from_secs(100));
         let open = AtomicUsize::new(0);
         #[rustfmt::skip]
         let connections = [
-            ("idle longest", State::Idle, 70_000),
-            ("idle", State::Idle, 60_000),
-            ("held back", State::Paced, 500),
-            ("a head at one byte a second", State::Reading, 5_000),
-            ("an upload that is ahead of its deadline", State::Reading, 9_000),
-            ("an answer not taken for long", State::Writing, 9_000),
-            ("an answer not taken", State::Writing, 300),
-            ("owed an answer", State::Owing, 90_000),
-            ("only just come", State::Idle, 1),
-            ("an answer being taken", State::Writing, 10),
+            ("idle longest", ConnectionState::Idle, 70_000),
+            ("idle", ConnectionState::Idle, 60_000),
+            ("held back", ConnectionState::Paced, 500),
+            ("a head at one byte a second", ConnectionState::Reading, 5_000),
+            ("an upload that is ahead of its deadline", ConnectionState::Reading, 9_000),
+            ("an answer not taken for long", ConnectionState::Writing, 9_000),
+            ("an answer not taken", ConnectionState::Writing, 300),
+            ("owed an answer", ConnectionState::Owing, 90_000),
+            ("only just come", ConnectionState::Idle, 1),
+            ("an answer being taken", ConnectionState::Writing, 10),
         ];
         let mut places = Vec::new();
         for (name, state, age) in connections {
@@ -465,15 +477,18 @@ mod tests {
         }
         let mut order = Vec::new();
         let last = loop {
-            match table.make_room(0) {
+            match table.evict_one(0) {
                 Eviction::Done => {
-                    let gone = places.iter().position(|(_, _, place)| {
-                        State::of(place.entry.slot().state.load(Ordering::Acquire))
-                            == State::Closing
+                    let evicted = places.iter().position(|(_, _, place)| {
+                        ConnectionState::of(place.entry.slot().state.load(Ordering::Acquire))
+                            == ConnectionState::Closing
                     });
-                    let (name, mut client, place) = places.remove(gone.unwrap());
+                    let (name, mut client, place) = places.remove(evicted.unwrap());
                     assert_eq!(client.read(&mut [0]).unwrap(), 0, "{name}");
-                    assert!(!place.entry.enter(State::Reading), "{name}: told to close");
+                    assert!(
+                        !place.entry.enter(ConnectionState::Reading),
+                        "{name}: told to close"
+                    );
                     order.push(name);
                 }
                 end => break end,
@@ -482,9 +497,9 @@ mod tests {
         assert_eq!(order, connections.map(|(name, ..)| name)[..7]);
         assert_eq!(last, Eviction::Soon, "two may become idle or slow");
         places.retain(|(name, ..)| *name == "owed an answer");
-        assert_eq!(table.make_room(1), Eviction::Nobody);
+        assert_eq!(table.evict_one(1), Eviction::Nobody);
         assert_eq!(
-            table.make_room(2),
+            table.evict_one(2),
             Eviction::Soon,
             "a thread is between two"
         );
@@ -499,13 +514,13 @@ mod tests {
         let open = AtomicUsize::new(0);
         let (_client, socket) = pair(&listener);
         let place = table.enter(socket, None, &open).unwrap();
-        assert!(place.entry.enter(State::Held));
-        assert_eq!(table.make_room(1), Eviction::Done);
+        assert!(place.entry.enter(ConnectionState::Delayed));
+        assert_eq!(table.evict_one(1), Eviction::Done);
         let seen = sys::peer(&place.entry.socket, Duration::from_secs(5));
-        assert_eq!(seen, sys::Peer::Finished, "it is woken");
-        assert!(!place.entry.is(State::Held));
-        assert_eq!(table.make_room(1), Eviction::Soon, "it is not asked twice");
-        assert!(place.entry.enter(State::Writing));
+        assert_eq!(seen, sys::PeerState::Finished, "it is woken");
+        assert!(!place.entry.is(ConnectionState::Delayed));
+        assert_eq!(table.evict_one(1), Eviction::Soon, "it is not asked twice");
+        assert!(place.entry.enter(ConnectionState::Writing));
         assert_eq!((&place.entry.socket).write(b"503").unwrap(), 3);
     }
 
@@ -516,7 +531,7 @@ mod tests {
         let open = AtomicUsize::new(0);
         let (mut client, socket) = pair(&listener);
         let place = table.enter(socket, None, &open).unwrap();
-        since(&place.entry, State::Idle, 60_000);
+        since(&place.entry, ConnectionState::Idle, 60_000);
         client.write_all(b"GET").unwrap();
         let arrived = clock::instant() + Duration::from_secs(5);
         sys::wait_readable(
@@ -524,10 +539,10 @@ mod tests {
             Some(arrived),
         )
         .unwrap();
-        assert_eq!(table.make_room(1), Eviction::Soon);
+        assert_eq!(table.evict_one(1), Eviction::Soon);
         client.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(
-            table.make_room(1),
+            table.evict_one(1),
             Eviction::Soon,
             "nor if its client half-closes"
         );
@@ -546,10 +561,10 @@ mod tests {
             })
             .unzip();
         let now = millis_since(table.origin);
-        since(&places[1].entry, State::Idle, 60_000);
+        since(&places[1].entry, ConnectionState::Idle, 60_000);
         table.close_idle_at(now);
-        assert!(places[0].entry.enter(State::Reading));
-        assert!(!places[1].entry.enter(State::Reading));
+        assert!(places[0].entry.enter(ConnectionState::Reading));
+        assert!(!places[1].entry.enter(ConnectionState::Reading));
     }
 
     #[test]
@@ -566,12 +581,15 @@ mod tests {
             })
             .unzip();
         for place in &places {
-            since(&place.entry, State::Idle, 60_000);
+            since(&place.entry, ConnectionState::Idle, 60_000);
         }
         assert_eq!((table.count(one), table.count(two)), (2, 1));
-        assert_eq!(table.make_room_of(two), Eviction::Done);
-        assert!(places[0].entry.enter(State::Idle) && places[1].entry.enter(State::Idle));
-        assert!(!places[2].entry.enter(State::Idle));
+        assert_eq!(table.evict_one_of(two), Eviction::Done);
+        assert!(
+            places[0].entry.enter(ConnectionState::Idle)
+                && places[1].entry.enter(ConnectionState::Idle)
+        );
+        assert!(!places[2].entry.enter(ConnectionState::Idle));
         let same = |a: &str, b: &str| network(a.parse().unwrap()) == network(b.parse().unwrap());
         assert!(same("2001:db8::1", "2001:db8::ffff:1"));
         assert!(!same("2001:db8::1", "2001:db8:0:1::1"));

@@ -18,7 +18,7 @@ use crate::lanes::memory_budget::{Budget, Charge};
 
 /// A message as a reader understands it.
 #[derive(Debug, PartialEq)]
-struct Message {
+struct ParsedMessage {
     method: String,
     target: String,
     minor_version: u8,
@@ -28,7 +28,7 @@ struct Message {
 }
 
 /// What ours makes of `bytes`; `None` where it refuses or waits for more.
-fn ours(bytes: &[u8]) -> Option<Message> {
+fn ours(bytes: &[u8]) -> Option<ParsedMessage> {
     let end = request_head::end(bytes, 0)?;
     let head = request_head::read(&bytes[..end], 100, None).ok()?;
     let charge = Charge::new(&Arc::new(Budget::new(1 << 20, 0)));
@@ -38,7 +38,7 @@ fn ours(bytes: &[u8]) -> Option<Message> {
         Some(query) => format!("{}?{query}", head.path),
         None => head.path,
     };
-    decoder.is_complete().then(|| Message {
+    decoder.is_complete().then(|| ParsedMessage {
         method: head.method.to_string(),
         target,
         minor_version: head.version.1,
@@ -80,7 +80,7 @@ fn in_known_case(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// What the other makes of them.
-fn theirs(bytes: &[u8]) -> Option<Message> {
+fn theirs(bytes: &[u8]) -> Option<ParsedMessage> {
     let bytes = &in_known_case(in_known_version(bytes))[..];
     let body = OtherBodyDecoder::new(RemainingBytesDecoder::new());
     let mut decoder = RequestDecoder::new(body);
@@ -93,7 +93,7 @@ fn theirs(bytes: &[u8]) -> Option<Message> {
         used += count;
     }
     let message = decoder.finish_decoding().ok()?;
-    Some(Message {
+    Some(ParsedMessage {
         method: message.method().as_str().to_owned(),
         target: message.request_target().as_str().to_owned(),
         minor_version: match message.http_version() {

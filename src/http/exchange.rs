@@ -14,15 +14,15 @@ use oneshot::RecvTimeoutError;
 use crate::error::{Code, RequestError};
 use crate::health::ProbeKind;
 use crate::http::client_watch::ClientWatch;
-use crate::http::connection_table::{Entry, State};
+use crate::http::connection_table::{ConnectionEntry, ConnectionState};
 use crate::http::listener_context::HttpContext;
-use crate::http::reader::End;
-use crate::job::{Body, Dialect, Job, Pending, Probe, Reply};
-use crate::lanes::admission::{self, Ticket};
+use crate::http::reader::ConnectionEnd;
+use crate::job::{Dialect, Job, PendingReply, Probe, Reply, RequestBody};
+use crate::lanes::admission::{self, Admitted};
 use crate::platform::clock::{self, Stamp};
 use crate::serving::context::Context;
 use crate::serving::probes;
-use crate::vitals::{Outcome, Owed, Phase};
+use crate::vitals::{Owed, PredictionOutcome, ServerPhase};
 
 /// When a waiting connection looks whether its client is still there: first shortly before a worker is
 /// expected to take its job up, within these, and then each time after twice as long.
@@ -48,20 +48,20 @@ const NO_STATUS: &str = "no probe worker could answer; /livez?verbose may say wh
 /// without one.
 pub(crate) fn ask(
     http: &HttpContext,
-    (entry, watch): (&Entry, &mut ClientWatch),
-    (body, dialect): (Body, Dialect),
+    (entry, watch): (&ConnectionEntry, &mut ClientWatch),
+    (body, dialect): (RequestBody, Dialect),
     request_id: &Arc<str>,
-    ticket: Ticket,
-) -> Result<Result<Reply, RequestError>, End> {
-    if !entry.enter(State::Owing) {
-        return Err(End::Closed);
+    admitted: Admitted,
+) -> Result<Result<Reply, RequestError>, ConnectionEnd> {
+    if !entry.enter(ConnectionState::Owing) {
+        return Err(ConnectionEnd::Closed);
     }
     let vitals = &http.context.vitals;
     let _owed = Owed::new(&vitals.answers_owed);
-    let (deadline, expected_wait) = (ticket.deadline, ticket.expected_wait);
+    let (deadline, expected_wait) = (admitted.deadline, admitted.expected_wait);
     let request_id = Arc::clone(request_id);
     let arrived = clock::instant();
-    let (job, pending) = Job::prediction(body, dialect, request_id, arrived, ticket);
+    let (job, pending) = Job::prediction(body, dialect, request_id, arrived, admitted);
     match http.acceptor.try_send(job) {
         Ok(()) => {
             let service_time = vitals.predict.service_time();
@@ -93,13 +93,13 @@ pub(crate) fn ask(
 /// acceptor holds it up that may yet move, there is no answer, and that is the truth.
 pub(crate) fn ask_probe(
     http: &HttpContext,
-    entry: &Entry,
+    entry: &ConnectionEntry,
     watch: &mut ClientWatch,
     probe: Probe,
     request_id: &Arc<str>,
-) -> Result<Result<Reply, RequestError>, End> {
-    if !entry.enter(State::Answering) {
-        return Err(End::Closed);
+) -> Result<Result<Reply, RequestError>, ConnectionEnd> {
+    if !entry.enter(ConnectionState::Answering) {
+        return Err(ConnectionEnd::Closed);
     }
     let context = &http.context;
     context.vitals.counts.probes.increment();
@@ -108,7 +108,7 @@ pub(crate) fn ask_probe(
     let answer_here = |probe: &Probe| match probe.kind {
         // Long, and no verdict: not for a connection's small stack.
         ProbeKind::Status => Ok(Err(RequestError::new(Code::Internal, NO_STATUS))),
-        _ => Ok(Ok(Reply::free(probes::answer(context, probe)))),
+        _ => Ok(Ok(Reply::cheap(probes::answer(context, probe)))),
     };
     if is_deaf(context) {
         return answer_here(&probe);
@@ -147,7 +147,7 @@ pub(crate) fn ask_probe(
             return if late {
                 Ok(Err(deadline_exceeded(arrived)))
             } else {
-                Err(End::Closed)
+                Err(ConnectionEnd::Closed)
             };
         }
         patience = CLIENT_CHECK_LAST;
@@ -182,11 +182,11 @@ fn deadline_exceeded(arrived: Instant) -> RequestError {
 /// there. A client that departs is counted, and nothing that comes after that is told or counted.
 fn await_reply(
     http: &HttpContext,
-    (entry, watch): (&Entry, &mut ClientWatch),
-    pending: &Pending,
+    (entry, watch): (&ConnectionEntry, &mut ClientWatch),
+    pending: &PendingReply,
     deadline: Instant,
     first_look: Duration,
-) -> Result<Result<Reply, RequestError>, End> {
+) -> Result<Result<Reply, RequestError>, ConnectionEnd> {
     let vitals = &http.context.vitals;
     let arrived = clock::instant();
     let mut patience = first_look.clamp(CLIENT_CHECK_FIRST, CLIENT_CHECK_LAST);
@@ -198,7 +198,7 @@ fn await_reply(
         patience = (patience * 2).min(CLIENT_CHECK_LAST);
         match pending.reply.recv_deadline(look) {
             Ok(_) | Err(RecvTimeoutError::Disconnected) if has_departed => {
-                return Err(End::Closed);
+                return Err(ConnectionEnd::Closed);
             }
             Ok(reply) => return Ok(Ok(reply)),
             Err(RecvTimeoutError::Disconnected) => {
@@ -213,18 +213,18 @@ fn await_reply(
             has_departed = true;
             pending.abandon();
             vitals.counts.clients.abandoned.increment();
-            vitals.outcomes.ended(Outcome::Abandoned, arrived);
+            vitals.outcomes.ended(PredictionOutcome::Abandoned, arrived);
         }
         if has_departed {
             if pending.is_received() || now >= deadline {
-                return Err(End::Closed);
+                return Err(ConnectionEnd::Closed);
             }
             // The acceptor's intake has one place for each connection: no other connection may
             // take this one's while its job is in there, or a probe would find none.
             patience = CLIENT_CHECK_FIRST;
             continue;
         }
-        if vitals.phase() == Phase::Stopped {
+        if vitals.phase() == ServerPhase::Stopped {
             pending.abandon();
             return Ok(Err(admission::draining()));
         }

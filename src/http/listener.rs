@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use crate::http::connection::{self, Buffers, Peer};
-use crate::http::connection_table::{self, Table};
+use crate::http::connection::{self, Buffers, NewConnection};
+use crate::http::connection_table::{self, ConnectionTable};
 use crate::http::listener_context::{HttpContext, ListenerContext};
 use crate::http::refusal;
 use crate::http::socket::ListeningSocket;
@@ -31,11 +31,11 @@ use crate::platform::address::Address;
 use crate::platform::clock::{self, Stamp};
 use crate::platform::fault::Role;
 use crate::platform::panic;
-use crate::platform::sys::{self, Wait};
+use crate::platform::sys::{self, PollResult};
 use crate::protocol::routes::ListenerKind;
 use crate::vitals::Streak;
 
-use self::defer_accept::Gone;
+use self::defer_accept::EarlyDepartures;
 
 /// While fewer threads than this wait for connections, the one that takes a connection starts
 /// another.
@@ -68,7 +68,7 @@ const PROBE_WAIT: Duration = Duration::from_millis(250);
 const PROBE_WAIT_PROBE: Duration = Duration::from_millis(13);
 
 /// A pause where clients connect and leave at once, so that predictions are not interrupted for each.
-const GONE_PAUSE: Duration = Duration::from_millis(3);
+const DEFER_PAUSE: Duration = Duration::from_millis(3);
 
 /// One listener with its threads.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ pub struct Listener {
     /// Becomes readable once it is stopped: its other end is closed.
     stop: PipeReader,
     stopper: Mutex<Option<PipeWriter>>,
-    gone: Mutex<Gone>,
+    early_departures: Mutex<EarlyDepartures>,
     reserved: Mutex<Option<Thread>>,
     complained: Mutex<Option<Instant>>,
 }
@@ -149,7 +149,7 @@ impl Listener {
                 ),
             ),
         };
-        let table = Arc::new(Table::new(cap, YOUNG));
+        let table = Arc::new(ConnectionTable::new(cap, YOUNG));
         let (stop, stopper) = io::pipe()?;
         let relief = relief.map_or_else(|| Arc::clone(&table), |other| other.shared.table());
         Ok(Listener {
@@ -170,7 +170,7 @@ impl Listener {
             waiting: AtomicUsize::new(0),
             starved: AtomicBool::new(false),
             leader: Mutex::new(()),
-            gone: Mutex::new(Gone::default()),
+            early_departures: Mutex::new(EarlyDepartures::default()),
             reserved: Mutex::new(None),
             complained: Mutex::new(None),
             accepting: AtomicBool::new(false),
@@ -243,7 +243,7 @@ impl Listener {
         }
     }
 
-    /// Closes every connection that has been idle for a round trip; see [`Table::close_idle`].
+    /// Closes every connection that has been idle for a round trip.
     pub fn close_idle(&self) {
         self.shared.table.close_idle();
     }
@@ -255,7 +255,7 @@ impl Listener {
             return;
         }
         self.replenish_or_starve(self.spare.1);
-        if self.gone().are_over(clock::instant()) {
+        if self.early_departures().are_over(clock::instant()) {
             sys::defer_accept(&self.socket, false);
         }
     }
@@ -280,7 +280,7 @@ impl Listener {
             {
                 return Ok(started);
             }
-            let waiting = Waiting(Arc::clone(self));
+            let waiting = WaitingThread(Arc::clone(self));
             sys::spawn("conn", STACK_BYTES, move || {
                 connection_thread(present, waiting)
             })?;
@@ -313,7 +313,7 @@ impl Listener {
         loop {
             // Under load one waits already, and then nobody is asked whether one does. Who connects
             // and leaves costs this much and no more: all that wait are taken at once.
-            let mut gone = 0;
+            let mut early_departures = 0;
             loop {
                 if !self.accepting.load(Ordering::Acquire) {
                     return None;
@@ -321,31 +321,36 @@ impl Listener {
                 match self.accept() {
                     Accepted::Connection(socket, _) if sys::has_ended(&socket) => {
                         vitals.counts.connections.increment();
-                        gone += 1;
+                        early_departures += 1;
                     }
-                    Accepted::Connection(socket, peer) if self.leaves_descriptors() => {
+                    Accepted::Connection(socket, peer) if self.spares_descriptors() => {
                         return Some((socket, peer));
                     }
                     Accepted::Connection(socket, _) => self.refuse(socket),
                     Accepted::Nothing => break,
                 }
             }
-            if gone > 0 && vitals.predict.is_occupied() {
-                if self.gone().are_many(gone, clock::instant()) {
+            if early_departures > 0 && vitals.predict.is_occupied() {
+                if self
+                    .early_departures()
+                    .are_many(early_departures, clock::instant())
+                {
                     sys::defer_accept(&self.socket, true);
                 }
-                sys::sleep(GONE_PAUSE);
+                sys::sleep(DEFER_PAUSE);
             }
             match sys::wait_readable(&[self.stop.as_fd(), self.socket.as_fd()], None) {
-                Ok(Wait::Ready(0)) => return None,
+                Ok(PollResult::Ready(0)) => return None,
                 Ok(_) => {}
                 Err(error) => self.back_off("wait for a connection", &error),
             }
         }
     }
 
-    fn gone(&self) -> MutexGuard<'_, Gone> {
-        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    fn early_departures(&self) -> MutexGuard<'_, EarlyDepartures> {
+        self.early_departures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a connection if there is one; where the system refuses, sheds a connection and pauses.
@@ -378,7 +383,7 @@ impl Listener {
 
     fn refuse(&self, socket: Socket) {
         self.shared.clients().refused.increment();
-        refusal::refuse(&self.shared, &socket, refusal::NO_ROOM);
+        refusal::refuse(&self.shared, &socket, refusal::NO_CAPACITY);
     }
 
     fn reserved(&self) -> MutexGuard<'_, Option<Thread>> {
@@ -431,20 +436,20 @@ impl Drop for Present {
 }
 
 /// A thread counted in `waiting`, however it stops waiting.
-struct Waiting(Arc<Listener>);
+struct WaitingThread(Arc<Listener>);
 
-impl Waiting {
+impl WaitingThread {
     /// Counts the calling thread, unless enough wait already.
     fn join(listener: &Arc<Listener>) -> Option<Self> {
         let below = |count: usize| (count < listener.spare.1).then_some(count + 1);
         let joined = listener
             .waiting
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, below);
-        joined.ok().map(|_| Waiting(Arc::clone(listener)))
+        joined.ok().map(|_| WaitingThread(Arc::clone(listener)))
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitingThread {
     fn drop(&mut self) {
         if self.0.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.wake_reserved();
@@ -452,7 +457,7 @@ impl Drop for Waiting {
     }
 }
 
-fn connection_thread(present: Present, waiting: Waiting) {
+fn connection_thread(present: Present, waiting: WaitingThread) {
     let listener = Arc::clone(&present.0);
     let context = &listener.shared.http.context;
     let mut buffers = Buffers::new(&context.config);
@@ -463,18 +468,19 @@ fn connection_thread(present: Present, waiting: Waiting) {
         };
         drop(place);
         listener.replenish_or_starve(listener.spare.0);
-        context.faults.turn(Role::Connection);
+        context.faults.inject(Role::Connection);
         context.vitals.counts.connections.increment();
-        if listener.has_room_for(peer) {
-            let client = Peer { socket, peer };
-            let served = panic::catch(|| connection::serve(&listener.shared, client, &mut buffers));
-            if let Err(panic) = served {
+        if listener.has_capacity_for(peer) {
+            let client = NewConnection { socket, peer };
+            let version =
+                panic::catch(|| connection::serve(&listener.shared, client, &mut buffers));
+            if let Err(panic) = version {
                 log::error!("a connection was closed by a panic: {panic}");
             }
         } else {
             listener.shared.clients().per_address.increment();
             refusal::refuse(&listener.shared, &socket, refusal::TOO_MANY_OF_ONE);
         }
-        waiting = Waiting::join(&listener);
+        waiting = WaitingThread::join(&listener);
     }
 }

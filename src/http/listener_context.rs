@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use crate::http::connection_table::Table;
+use crate::http::connection_table::ConnectionTable;
 use crate::job::Job;
 use crate::lanes::admission::{Admission, Pace, Pacer};
 use crate::logging::AccessLog;
@@ -43,9 +43,9 @@ pub(crate) struct ListenerContext {
     /// Which listener it is.
     pub(crate) kind: ListenerKind,
     /// Its open connections.
-    pub(crate) table: Arc<Table>,
+    pub(crate) table: Arc<ConnectionTable>,
     /// The connections of which one goes where the system has no descriptor left.
-    pub(crate) relief: Arc<Table>,
+    pub(crate) relief: Arc<ConnectionTable>,
     /// A connection waits for room: the next one that has its answer is closed for it.
     pub(crate) crowded: AtomicBool,
     /// The pace of its answers that cost no prediction.
@@ -64,7 +64,7 @@ impl ListenerContext {
     }
 
     /// Its open connections, for another listener.
-    pub(crate) fn table(&self) -> Arc<Table> {
+    pub(crate) fn table(&self) -> Arc<ConnectionTable> {
         Arc::clone(&self.table)
     }
 
@@ -103,7 +103,7 @@ impl ListenerContext {
 
     /// Whether the connection that is being answered has to make room for one that waits; says so to
     /// one of them only.
-    pub(crate) fn takes_turns(&self) -> bool {
+    pub(crate) fn shares_threads(&self) -> bool {
         self.crowded.load(Ordering::Relaxed) && self.crowded.swap(false, Ordering::AcqRel)
     }
 

@@ -11,15 +11,15 @@ use crate::config::FairBy;
 use crate::config::LimitArgs;
 use crate::error::{Code, RequestError};
 use crate::http::body::BodyDecoder;
-use crate::http::connection_table::{Place, State};
+use crate::http::connection_table::{ConnectionGuard, ConnectionState};
 use crate::http::listener_context::ListenerContext;
-use crate::http::request_head::{self, Framing, Head};
+use crate::http::request_head::{self, Framing, RequestHead};
 use crate::http::writer::SocketWriter;
-use crate::job::Body;
+use crate::job::RequestBody;
 use crate::lanes::admission::{PIECE_BYTES, Pacer};
 use crate::lanes::memory_budget::Charge;
 use crate::platform::clock;
-use crate::platform::sys::{self, Wait};
+use crate::platform::sys::{self, PollResult};
 
 /// What is discarded of an unread body before the connection is closed, and for how long, so that
 /// the client reads the answer instead of a reset.
@@ -40,7 +40,7 @@ const FRAMING_EFFORT: u64 = 15;
 
 /// Why a connection ends without an answer.
 #[derive(Debug)]
-pub(crate) enum End {
+pub(crate) enum ConnectionEnd {
     /// The client closed it, or has been idle for too long, or somebody needed the room.
     Closed,
     /// The client took too long to read an answer.
@@ -52,14 +52,14 @@ pub(crate) enum BodyFailure {
     /// It is answered.
     Refused(RequestError),
     /// It cannot be.
-    Ended(End),
+    Ended(ConnectionEnd),
 }
 
 /// One connection's incoming half.
 #[derive(Debug)]
 pub(crate) struct Input<'a> {
     /// The connection's place among the others.
-    pub(crate) place: Place<'a>,
+    pub(crate) place: ConnectionGuard<'a>,
     /// Its length is its capacity for input; wide only as long as this connection needs it.
     buffer: &'a mut Vec<u8>,
     /// What is charged for its being wide.
@@ -89,7 +89,7 @@ impl Drop for Input<'_> {
 impl<'a> Input<'a> {
     /// Starts with an empty buffer.
     pub(crate) fn new(
-        place: Place<'a>,
+        place: ConnectionGuard<'a>,
         buffer: &'a mut Vec<u8>,
         listener: &'a ListenerContext,
     ) -> Self {
@@ -115,10 +115,13 @@ impl<'a> Input<'a> {
 
     /// Waits for a request and reads its head; `kept` says that one was answered before. The inner
     /// error is answered and ends the connection.
-    pub(crate) fn read_head(&mut self, kept: bool) -> Result<Result<Head, RequestError>, End> {
+    pub(crate) fn read_head(
+        &mut self,
+        kept: bool,
+    ) -> Result<Result<RequestHead, RequestError>, ConnectionEnd> {
         if self.filled == 0 {
-            if !self.place.entry.enter(State::Idle) {
-                return Err(End::Closed);
+            if !self.place.entry.enter(ConnectionState::Idle) {
+                return Err(ConnectionEnd::Closed);
             }
             if kept && !self.patient {
                 self.patient = true;
@@ -129,7 +132,7 @@ impl<'a> Input<'a> {
             self.filled = self.read_some(0)?;
         }
         if !self.place.entry.enter_reading(self.limits.head_timeout) {
-            return Err(End::Closed);
+            return Err(ConnectionEnd::Closed);
         }
         let mut deadline = clock::instant() + self.limits.head_timeout;
         (self.effort, self.pieces) = (0, 0);
@@ -167,7 +170,7 @@ impl<'a> Input<'a> {
                 }
                 return Ok(Err(refusal));
             }
-            if self.wait_readable(deadline)? == Wait::TimedOut {
+            if self.wait_readable(deadline)? == PollResult::TimedOut {
                 let text = "the request head did not arrive within --head-timeout";
                 return Ok(Err(RequestError::new(Code::RequestTimeout, text)));
             }
@@ -191,27 +194,27 @@ impl<'a> Input<'a> {
     }
 
     /// Reads what is there into the buffer from `from` on; the end of the stream ends the connection.
-    fn read_some(&mut self, from: usize) -> Result<usize, End> {
+    fn read_some(&mut self, from: usize) -> Result<usize, ConnectionEnd> {
         loop {
             match (&self.place.entry.socket).read(&mut self.buffer[from..]) {
-                Ok(0) => return Err(End::Closed),
+                Ok(0) => return Err(ConnectionEnd::Closed),
                 Ok(count) => return Ok(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Err(End::Closed),
+                Err(_) => return Err(ConnectionEnd::Closed),
             }
         }
     }
 
     /// Reads what is there behind what is in the buffer, at the listener's pace; returns for how long
     /// that held it up, which is not the client's delay.
-    fn read_more(&mut self) -> Result<Duration, End> {
+    fn read_more(&mut self) -> Result<Duration, ConnectionEnd> {
         let count = self.read_some(self.filled)?;
         self.filled += count;
         self.pace(count, &self.listener.pace.pieces)
     }
 
     /// Draws what was read on a pace of the listener's.
-    fn pace(&mut self, bytes: usize, pacer: &Pacer) -> Result<Duration, End> {
+    fn pace(&mut self, bytes: usize, pacer: &Pacer) -> Result<Duration, ConnectionEnd> {
         self.effort += bytes.max(READ_EFFORT) as u64;
         let mut waited = Duration::ZERO;
         while self.effort >= PIECE_BYTES as u64 {
@@ -221,21 +224,21 @@ impl<'a> Input<'a> {
             };
             self.pieces += 1;
             // A client that half-closes behind its body is to be read to the end.
-            if !wait.is_zero() && sys::is_gone_within(&self.place.entry.socket, wait) {
-                return Err(End::Closed);
+            if !wait.is_zero() && sys::departs_within(&self.place.entry.socket, wait) {
+                return Err(ConnectionEnd::Closed);
             }
             waited += wait;
         }
         Ok(waited)
     }
 
-    fn wait_readable(&self, deadline: Instant) -> Result<Wait, End> {
+    fn wait_readable(&self, deadline: Instant) -> Result<PollResult, ConnectionEnd> {
         // A client that always has something to read would never be late by poll(2).
         if clock::instant() >= deadline {
-            return Ok(Wait::TimedOut);
+            return Ok(PollResult::TimedOut);
         }
         sys::wait_readable(&[self.place.entry.socket.as_fd()], Some(deadline))
-            .map_err(|_| End::Closed)
+            .map_err(|_| ConnectionEnd::Closed)
     }
 
     /// Forgets the first `count` bytes of the input.
@@ -252,7 +255,7 @@ impl<'a> Input<'a> {
     /// Size of the request's body, where the whole of it has arrived with the head.
     ///
     /// It stays in the buffer: `read_body` takes it, or `answer` discards it.
-    pub(crate) fn buffered_body(&self, head: &Head) -> Option<usize> {
+    pub(crate) fn buffered_body(&self, head: &RequestHead) -> Option<usize> {
         match head.framing {
             Framing::None => Some(0),
             Framing::Length(length) => usize::try_from(length)
@@ -265,19 +268,19 @@ impl<'a> Input<'a> {
     /// Reads a body whole, as fast as its deadlines ask.
     pub(crate) fn read_body(
         &mut self,
-        head: &Head,
+        head: &RequestHead,
         mut decoder: BodyDecoder,
-    ) -> Result<Body, BodyFailure> {
+    ) -> Result<RequestBody, BodyFailure> {
         let mut started = clock::instant();
         let entry = &self.place.entry;
         if !entry.enter_reading(self.body_time(head.framing, 0)) {
-            return Err(BodyFailure::Ended(End::Closed));
+            return Err(BodyFailure::Ended(ConnectionEnd::Closed));
         }
         if head.expect_continue && self.filled == 0 && !decoder.is_complete() {
             // By hand: tiny_http's writer would put a Content-Length on it (RFC 9110 section 8.6).
             SocketWriter::new(entry, self.limits.write_timeout)
                 .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
-                .map_err(|_| BodyFailure::Ended(End::Closed))?;
+                .map_err(|_| BodyFailure::Ended(ConnectionEnd::Closed))?;
         }
         if let Framing::Length(length) = head.framing
             && length > NARROW_BYTES as u64
@@ -303,7 +306,7 @@ impl<'a> Input<'a> {
                 self.place.entry.note_read(content, length);
             }
             let deadline = self.body_deadline(started, content, head.framing);
-            if self.wait_readable(deadline).map_err(BodyFailure::Ended)? == Wait::TimedOut {
+            if self.wait_readable(deadline).map_err(BodyFailure::Ended)? == PollResult::TimedOut {
                 let text = format!(
                     "the request body did not arrive in time: {content} bytes came in {} s (--body-timeout, --min-body-rate)",
                     started.elapsed().as_secs(),
@@ -349,12 +352,15 @@ impl<'a> Input<'a> {
     /// Closes the sending half and discards what the client still sends, within limits.
     pub(crate) fn linger(&mut self) {
         let entry = &self.place.entry;
-        if entry.socket.shutdown(Shutdown::Write).is_err() || !entry.enter(State::Lingering) {
+        if entry.socket.shutdown(Shutdown::Write).is_err()
+            || !entry.enter(ConnectionState::Lingering)
+        {
             return;
         }
         let deadline = clock::instant() + LINGER_TIME;
         let mut discarded = 0;
-        while discarded < LINGER_BYTES && matches!(self.wait_readable(deadline), Ok(Wait::Ready(_)))
+        while discarded < LINGER_BYTES
+            && matches!(self.wait_readable(deadline), Ok(PollResult::Ready(_)))
         {
             let Ok(count) = self.read_some(0) else {
                 return;

@@ -14,7 +14,7 @@ use crate::lanes::admission;
 use crate::platform::sys;
 
 /// Why a connection is refused before it is served.
-pub(crate) const NO_ROOM: &str =
+pub(crate) const NO_CAPACITY: &str =
     "every connection the server may hold is in use; send the request again later";
 
 /// Why a client's connection is refused that has as many as one address may.

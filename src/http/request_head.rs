@@ -34,7 +34,7 @@ pub enum Framing {
 
 /// What a request head says, as far as this server acts on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
+pub struct RequestHead {
     /// The method.
     pub method: Method,
     /// The path, nothing decoded; `*` for the asterisk-form.
@@ -126,7 +126,7 @@ pub fn read(
     head: &[u8],
     fields_max: usize,
     client_field: Option<&str>,
-) -> Result<Head, RequestError> {
+) -> Result<RequestHead, RequestError> {
     if let Some(refusal) = hopeless(head, 0) {
         return Err(refusal);
     }
@@ -147,7 +147,7 @@ pub fn read(
     }
     let version = HTTPVersion(1, request.version.unwrap_or(1));
     let (path, query) = target(request.method.unwrap_or(""), request.path.unwrap_or(""))?;
-    let mut reading = Fields::default();
+    let mut reading = HeadFields::default();
     for field in request.headers.iter() {
         reading.take(field.name, field.value)?;
         if client_field.is_some_and(|name| name.eq_ignore_ascii_case(field.name)) {
@@ -161,7 +161,7 @@ pub fn read(
         ));
     }
     let keep_alive = !reading.close && (version >= (1, 1) || reading.keep_alive);
-    Ok(Head {
+    Ok(RequestHead {
         method: method(request.method.unwrap_or(""))?,
         path,
         query,
@@ -301,7 +301,7 @@ fn absolute(target: &str) -> Result<&str, RequestError> {
 
 /// What the fields say, gathered one by one.
 #[derive(Debug, Default)]
-struct Fields {
+struct HeadFields {
     hosts: usize,
     content_length: Option<u64>,
     transfer_encoding: Option<String>,
@@ -317,7 +317,7 @@ struct Fields {
     request_id: Option<String>,
 }
 
-impl Fields {
+impl HeadFields {
     fn take(&mut self, name: &str, value: &[u8]) -> Result<(), RequestError> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         if is("host") {

@@ -122,7 +122,7 @@ pub fn print_head(
 
 /// What all answers of a status code and media type have in common.
 #[derive(Debug, Clone)]
-struct Common {
+struct CommonFields {
     status: u16,
     content_type: &'static str,
     /// Status line and fields.
@@ -133,7 +133,7 @@ struct Common {
 /// printed once: each field takes tiny_http two allocations, which on hundreds of threads are as many
 /// cache misses. Only the server's own codes and types come here, so they are a few.
 fn printed(status: u16, content_type: &'static str) -> Arc<[u8]> {
-    static COMMON: LazyLock<ArcSwap<Vec<Common>>> = LazyLock::new(ArcSwap::default);
+    static COMMON: LazyLock<ArcSwap<Vec<CommonFields>>> = LazyLock::new(ArcSwap::default);
     let known = COMMON.load();
     let found = known
         .iter()
@@ -142,7 +142,7 @@ fn printed(status: u16, content_type: &'static str) -> Arc<[u8]> {
         return Arc::clone(&common.printed);
     }
     let printed = print_common(status, content_type);
-    let common = Common {
+    let common = CommonFields {
         status,
         content_type,
         printed: Arc::clone(&printed),

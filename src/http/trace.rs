@@ -11,7 +11,7 @@ use tiny_http::Method;
 
 use crate::error::RequestError;
 use crate::http::listener_context::HttpContext;
-use crate::http::request_head::Head;
+use crate::http::request_head::RequestHead;
 use crate::http::response::Answer;
 use crate::logging::{Access, Prediction};
 
@@ -25,7 +25,7 @@ pub(crate) fn client(socket: &Socket) -> Option<IpAddr> {
 /// be read.
 pub(crate) fn other(
     socket: &Socket,
-    head: Option<&Head>,
+    head: Option<&RequestHead>,
     request_id: &str,
     answer: &Answer,
     error: Option<&RequestError>,
@@ -35,24 +35,27 @@ pub(crate) fn other(
     }
 }
 
-/// Writes the line of a prediction's answer, as far as the rate of lines allows; `told` is what is
+/// Writes the line of a prediction's answer, as far as the rate of lines allows; `prediction` is what is
 /// known of it but for the model's name.
 pub(crate) fn prediction(
     http: &HttpContext,
     socket: &Socket,
-    (head, request_id): (&Head, &str),
+    (head, request_id): (&RequestHead, &str),
     (answer, error): (&Answer, Option<&RequestError>),
-    told: Prediction<'_>,
+    prediction: Prediction<'_>,
 ) {
     let Some(level) = http.access_log.admit(answer.status >= 400) else {
         return;
     };
-    let served = http.context.model.get();
-    let model = served
+    let version = http.context.model.get();
+    let model = version
         .as_ref()
-        .map(|served| served.model.schema().name.as_str());
+        .map(|version| version.model.signature().name.as_str());
     let access = Access {
-        prediction: Some(Prediction { model, ..told }),
+        prediction: Some(Prediction {
+            model,
+            ..prediction
+        }),
         ..access(socket, Some(head), request_id, answer, error)
     };
     access.write(level);
@@ -60,7 +63,7 @@ pub(crate) fn prediction(
 
 fn access<'a>(
     socket: &Socket,
-    head: Option<&'a Head>,
+    head: Option<&'a RequestHead>,
     request_id: &'a str,
     answer: &Answer,
     error: Option<&'a RequestError>,

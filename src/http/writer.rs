@@ -6,7 +6,7 @@
 use std::io::{self, IoSlice, Write};
 use std::time::Duration;
 
-use crate::http::connection_table::{Entry, State};
+use crate::http::connection_table::{ConnectionEntry, ConnectionState};
 use crate::platform::clock;
 use crate::platform::sys;
 
@@ -17,13 +17,13 @@ const LOOK: Duration = Duration::from_millis(500);
 /// A socket that is written to within its deadline for progress.
 #[derive(Debug)]
 pub(crate) struct SocketWriter<'a> {
-    entry: &'a Entry,
+    entry: &'a ConnectionEntry,
     /// How long the client may take nothing.
     patience: Duration,
 }
 
 impl<'a> SocketWriter<'a> {
-    pub(crate) fn new(entry: &'a Entry, patience: Duration) -> Self {
+    pub(crate) fn new(entry: &'a ConnectionEntry, patience: Duration) -> Self {
         SocketWriter { entry, patience }
     }
 
@@ -33,11 +33,11 @@ impl<'a> SocketWriter<'a> {
         let mut progressed = clock::instant();
         loop {
             let idle = clock::instant().saturating_duration_since(progressed);
-            let left = self.patience.saturating_sub(idle);
-            if left.is_zero() {
+            let remaining = self.patience.saturating_sub(idle);
+            if remaining.is_zero() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            if sys::wait_writable(&self.entry.socket, left.min(LOOK))? {
+            if sys::wait_writable(&self.entry.socket, remaining.min(LOOK))? {
                 return Ok(());
             }
             let now_unsent = sys::unsent_bytes(&self.entry.socket);
@@ -51,7 +51,7 @@ impl<'a> SocketWriter<'a> {
 
     /// Whoever looks for room sees since when a client has taken nothing.
     fn note_progress(&self) -> io::Result<()> {
-        if self.entry.enter(State::Writing) {
+        if self.entry.enter(ConnectionState::Writing) {
             return Ok(());
         }
         Err(io::ErrorKind::ConnectionAborted.into())

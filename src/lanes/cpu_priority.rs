@@ -19,7 +19,7 @@ const LONG_SERVICE_TIME: Duration = Duration::from_millis(1);
 
 /// What a thread does with the CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
+pub enum CpuUse {
     /// Runs predictions.
     Computing,
     /// Wakes up for a moment, so that somebody gets an answer.
@@ -30,13 +30,13 @@ pub enum Work {
 #[derive(Debug)]
 pub struct Priority {
     how: Yielding,
-    work: Work,
+    work: CpuUse,
     adapted: bool,
 }
 
 impl Priority {
     /// Starts as threads come, whatever the thread that started this one had asked for.
-    pub fn new(how: Yielding, work: Work) -> Self {
+    pub fn new(how: Yielding, work: CpuUse) -> Self {
         if how == Yielding::Slice {
             sys::set_slice(Slice::Default);
         }
@@ -56,9 +56,9 @@ impl Priority {
         };
         match (self.how, self.work) {
             (Yielding::Slice, _) if !long => sys::set_slice(Slice::Default),
-            (Yielding::Slice, Work::Computing) => sys::set_slice(Slice::Long),
-            (Yielding::Slice, Work::Responding) => sys::set_slice(Slice::Short),
-            (Yielding::Nice, Work::Computing) if long => sys::set_nice(COMPUTING_NICE),
+            (Yielding::Slice, CpuUse::Computing) => sys::set_slice(Slice::Long),
+            (Yielding::Slice, CpuUse::Responding) => sys::set_slice(Slice::Short),
+            (Yielding::Nice, CpuUse::Computing) if long => sys::set_nice(COMPUTING_NICE),
             _ => {}
         }
         self.adapted = long;

@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vector_grows_by_doubling_up_to_what_was_declared_and_is_charged_for_its_capacity() {
+    fn a_vector_doubles_up_to_the_declared_length_and_its_capacity_is_charged() {
         let budget = Arc::new(Budget::new(1000, 0));
         let mut charge = Charge::new(&budget);
         let mut vec: Vec<u64> = Vec::new();

@@ -189,7 +189,7 @@ impl<T> Intake<T> {
 mod tests {
     use super::*;
     use crate::platform::clock::ProcessClock;
-    use crate::vitals::{Claim, Cost};
+    use crate::vitals::{Cost, Reservation};
     use std::sync::atomic::Ordering;
     use std::time::Duration;
 
@@ -212,16 +212,16 @@ mod tests {
     }
 
     /// A prediction lane, quiet or with a second's work that waits.
-    fn lane_that_waits_for(work: Duration) -> (Lane<u32>, Intake<u32>, Claim) {
+    fn lane_that_waits_for(work: Duration) -> (Lane<u32>, Intake<u32>, Reservation) {
         let clock = ProcessClock::new(Duration::from_secs(1));
         let vitals = Arc::new(Vitals::new(clock, (2, 1), (1, 1)));
         let cost = Cost {
             whole: work,
-            turn: work,
+            slice: work,
         };
-        let claim = Claim::new(&vitals, cost, 1).unwrap();
+        let reservation = Reservation::new(&vitals, cost, 1).unwrap();
         let (lane, intake) = lane(LaneKind::Predict, &vitals);
-        (lane, intake, claim)
+        (lane, intake, reservation)
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use log::kv::{Error, Key, Source, Value, VisitSource};
 use log::{Level, Record};
 
-use super::rate::{LeftOut, RateLimit};
+use super::rate::{RateLimit, UnwrittenLines};
 use crate::error::{Code, RequestError};
 use crate::platform::clock;
 
@@ -66,14 +66,14 @@ impl AccessLog {
         if !log::log_enabled!(Level::Info) {
             return None;
         }
-        let turn = self.0.take(clock::instant());
-        summarise(turn.before);
-        if turn.is_written {
+        let decision = self.0.take(clock::instant());
+        summarise(decision.before);
+        if decision.is_written {
             Some(Level::Info)
         } else if log::log_enabled!(Level::Debug) {
             Some(Level::Debug)
         } else {
-            self.0.leave_out(failed);
+            self.0.skip(failed);
             None
         }
     }
@@ -84,12 +84,12 @@ impl AccessLog {
     }
 }
 
-fn summarise(left_out: LeftOut) {
-    if left_out.count > 0 {
+fn summarise(unwritten: UnwrittenLines) {
+    if unwritten.count > 0 {
         log::info!(
             "{} more predictions were answered, {} of them with an error (--access-log-rate)",
-            left_out.count,
-            left_out.failed,
+            unwritten.count,
+            unwritten.failed,
         );
     }
 }
@@ -168,12 +168,12 @@ fn cut(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::format::Fields;
+    use super::super::format::RecordFields;
     use super::*;
     use crate::config::LogFormat;
 
     fn rendered(format: LogFormat, access: &Access<'_>) -> String {
-        let mut fields = Fields::new(format);
+        let mut fields = RecordFields::new(format);
         access.visit(&mut fields).unwrap();
         fields.into_rendered()
     }

@@ -11,11 +11,11 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// Tells what clients do, once a minute for each reason.
 #[derive(Debug, Default)]
 pub struct ClientLog {
-    told: [Told; 11],
+    last: [LastLine; 11],
 }
 
 #[derive(Debug, Default, Clone, Copy)]
-struct Told {
+struct LastLine {
     count: u64,
     at: Option<Instant>,
 }
@@ -24,13 +24,13 @@ impl ClientLog {
     /// Looks at the counts and returns the lines that are due at `now`; called at every tick.
     pub fn due(&mut self, counts: &ClientCounts, now: Instant) -> Vec<String> {
         let mut lines = Vec::new();
-        for (told, (reason, text, counter)) in self.told.iter_mut().zip(counts.by_reason()) {
+        for (last, (reason, text, counter)) in self.last.iter_mut().zip(counts.by_reason()) {
             let count = counter.value();
-            let recent = told
+            let recent = last
                 .at
                 .is_some_and(|at| now.saturating_duration_since(at) < INTERVAL);
-            if count > told.count && !recent {
-                let new = count - told.count;
+            if count > last.count && !recent {
+                let new = count - last.count;
                 let most = if std::ptr::eq(counter, &raw const counts.malformed) {
                     counts.malformed_reasons.take()
                 } else {
@@ -38,7 +38,7 @@ impl ClientLog {
                 };
                 let most = most.map_or_else(String::new, |most| mostly(&most));
                 lines.push(format!("clients: {new} {text}{most} [{reason}]"));
-                *told = Told {
+                *last = LastLine {
                     count,
                     at: Some(now),
                 };

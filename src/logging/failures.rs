@@ -3,7 +3,7 @@
 
 use std::fmt::Arguments;
 
-use super::rate::{LeftOut, RateLimit};
+use super::rate::{RateLimit, UnwrittenLines};
 use crate::platform::clock;
 
 /// Tells of failures, a few a second.
@@ -27,12 +27,12 @@ impl FailureLog {
 
     /// Writes the line, or counts it.
     pub fn record(&self, line: Arguments<'_>) {
-        let turn = self.limit.take(clock::instant());
-        self.tell(turn.before);
-        if turn.is_written {
+        let decision = self.limit.take(clock::instant());
+        self.tell(decision.before);
+        if decision.is_written {
             log::error!("{line}");
         } else {
-            self.limit.leave_out(true);
+            self.limit.skip(true);
         }
     }
 
@@ -41,9 +41,9 @@ impl FailureLog {
         self.tell(self.limit.tick(clock::instant()));
     }
 
-    fn tell(&self, left_out: LeftOut) {
-        if left_out.count > 0 {
-            log::error!("{} more {}", left_out.count, self.what);
+    fn tell(&self, unwritten: UnwrittenLines) {
+        if unwritten.count > 0 {
+            log::error!("{} more {}", unwritten.count, self.what);
         }
     }
 }

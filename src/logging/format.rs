@@ -12,21 +12,21 @@ use log::{Level, LevelFilter, Log, Record};
 use serde::Serialize;
 use simplelog::{ConfigBuilder, WriteLogger};
 
-use super::Entry;
+use super::LogEntry;
 use crate::config::LogFormat;
 use crate::platform::systemd;
 
 /// The fields of a record, rendered by the thread that logs: ` key=value` each in text,
 /// `,"key":value` each in JSON. Nothing is allocated for a record without fields.
 #[derive(Debug)]
-pub(super) struct Fields {
+pub(super) struct RecordFields {
     format: LogFormat,
     rendered: String,
 }
 
-impl Fields {
+impl RecordFields {
     pub(super) fn new(format: LogFormat) -> Self {
-        Fields {
+        RecordFields {
             format,
             rendered: String::new(),
         }
@@ -42,7 +42,7 @@ impl Fields {
     }
 }
 
-impl<'kvs> VisitSource<'kvs> for Fields {
+impl<'kvs> VisitSource<'kvs> for RecordFields {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
         match self.format {
             LogFormat::Text => self.put(format_args!(" {key}=")),
@@ -52,7 +52,7 @@ impl<'kvs> VisitSource<'kvs> for Fields {
     }
 }
 
-impl VisitValue<'_> for Fields {
+impl VisitValue<'_> for RecordFields {
     fn visit_any(&mut self, value: Value<'_>) -> Result<(), Error> {
         self.visit_str(&value.to_string())
     }
@@ -188,13 +188,13 @@ impl Formatter {
         }
     }
 
-    pub(super) fn write(&mut self, entry: &Entry) {
+    pub(super) fn write(&mut self, entry: &LogEntry) {
         let line = self.render(entry);
         // A stderr that is closed or full is no reason to stop serving.
         let _ = io::stderr().lock().write_all(&line);
     }
 
-    pub(super) fn render(&mut self, entry: &Entry) -> Vec<u8> {
+    pub(super) fn render(&mut self, entry: &LogEntry) -> Vec<u8> {
         let line = self.render_plain(entry);
         if !self.journal {
             return line;
@@ -202,7 +202,7 @@ impl Formatter {
         [systemd::journal_prefix(entry.level).as_bytes(), &line].concat()
     }
 
-    fn render_plain(&mut self, entry: &Entry) -> Vec<u8> {
+    fn render_plain(&mut self, entry: &LogEntry) -> Vec<u8> {
         let time = humantime::format_rfc3339_millis(entry.at);
         match self.format {
             LogFormat::Json => render_json(entry, &time.to_string()).into_bytes(),
@@ -231,15 +231,15 @@ impl Formatter {
     }
 }
 
-fn render_json(entry: &Entry, time: &str) -> String {
+fn render_json(entry: &LogEntry, time: &str) -> String {
     #[derive(Serialize)]
-    struct Common<'a> {
+    struct RecordHead<'a> {
         time: &'a str,
         level: &'a str,
         thread: &'a str,
         message: &'a str,
     }
-    let common = Common {
+    let common = RecordHead {
         time,
         level: &entry.level.as_str().to_ascii_lowercase(),
         thread: &entry.thread,
@@ -263,8 +263,8 @@ mod tests {
     /// What anybody might bring along to have a line, a field or a terminal do something else.
     const EVIL: &str = "a\" status=200 \\\n2026-01-01T00:00:00Z [ERROR] \u{1b}[2J\u{85}\u{2028}ü";
 
-    fn entry(text: &str) -> Entry {
-        Entry {
+    fn entry(text: &str) -> LogEntry {
+        LogEntry {
             level: Level::Warn,
             thread: "conn".to_owned(),
             at: UNIX_EPOCH + Duration::from_millis(1_500),
@@ -274,9 +274,9 @@ mod tests {
     }
 
     fn with_fields(format: LogFormat, pairs: &[(&str, Value<'_>)]) -> String {
-        let mut fields = Fields::new(format);
+        let mut fields = RecordFields::new(format);
         pairs.visit(&mut fields).unwrap();
-        let entry = Entry {
+        let entry = LogEntry {
             fields: fields.into_rendered(),
             ..entry("request")
         };

@@ -14,13 +14,13 @@ pub(super) struct RateLimit {
     origin: Instant,
     /// The present second since `origin` in the upper half, the lines written in it in the lower one.
     window: AtomicU64,
-    left_out: AtomicU64,
-    left_out_failed: AtomicU64,
+    unwritten: AtomicU64,
+    unwritten_failed: AtomicU64,
 }
 
 /// Lines that were not written.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LeftOut {
+pub(super) struct UnwrittenLines {
     pub(super) count: u64,
     /// Those of them that told of a failure.
     pub(super) failed: u64,
@@ -28,10 +28,10 @@ pub(super) struct LeftOut {
 
 /// What becomes of a line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Turn {
+pub(super) struct LineDecision {
     pub(super) is_written: bool,
     /// What was left out before, where this is the first line of a second.
-    pub(super) before: LeftOut,
+    pub(super) before: UnwrittenLines,
 }
 
 impl RateLimit {
@@ -41,13 +41,13 @@ impl RateLimit {
             rate,
             origin: clock::instant(),
             window: AtomicU64::new(0),
-            left_out: AtomicU64::new(0),
-            left_out_failed: AtomicU64::new(0),
+            unwritten: AtomicU64::new(0),
+            unwritten_failed: AtomicU64::new(0),
         }
     }
 
     /// Takes the turn of a line at `now`.
-    pub(super) fn take(&self, now: Instant) -> Turn {
+    pub(super) fn take(&self, now: Instant) -> LineDecision {
         let second = self.second(now);
         let first = second << 32 | u64::from(self.rate > 0);
         let next = |window: u64| {
@@ -62,41 +62,41 @@ impl RateLimit {
             .window
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         let is_first = taken.is_ok_and(|window| window >> 32 < second);
-        Turn {
+        LineDecision {
             is_written: taken.is_ok() && self.rate > 0,
             before: if is_first {
-                self.take_left_out()
+                self.take_unwritten()
             } else {
-                LeftOut::default()
+                UnwrittenLines::default()
             },
         }
     }
 
     /// Counts a line that is not written.
-    pub(super) fn leave_out(&self, failed: bool) {
-        self.left_out.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn skip(&self, failed: bool) {
+        self.unwritten.fetch_add(1, Ordering::Relaxed);
         if failed {
-            self.left_out_failed.fetch_add(1, Ordering::Relaxed);
+            self.unwritten_failed.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Returns what was left out, where its second is over at `now`.
-    pub(super) fn tick(&self, now: Instant) -> LeftOut {
+    pub(super) fn tick(&self, now: Instant) -> UnwrittenLines {
         let second = self.second(now);
         let next = |window: u64| (window >> 32 < second).then_some(second << 32);
         let turned = self
             .window
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         match turned {
-            Ok(_) => self.take_left_out(),
-            Err(_) => LeftOut::default(),
+            Ok(_) => self.take_unwritten(),
+            Err(_) => UnwrittenLines::default(),
         }
     }
 
-    fn take_left_out(&self) -> LeftOut {
-        LeftOut {
-            count: self.left_out.swap(0, Ordering::Relaxed),
-            failed: self.left_out_failed.swap(0, Ordering::Relaxed),
+    fn take_unwritten(&self) -> UnwrittenLines {
+        UnwrittenLines {
+            count: self.unwritten.swap(0, Ordering::Relaxed),
+            failed: self.unwritten_failed.swap(0, Ordering::Relaxed),
         }
     }
 
@@ -112,8 +112,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn left_out(count: u64, failed: u64) -> LeftOut {
-        LeftOut { count, failed }
+    fn unwritten(count: u64, failed: u64) -> UnwrittenLines {
+        UnwrittenLines { count, failed }
     }
 
     #[test]
@@ -121,25 +121,28 @@ mod tests {
         let limit = RateLimit::new(3);
         let at = |millis: u64| limit.origin + Duration::from_millis(millis);
         let written = |millis: u64| {
-            let turn = limit.take(at(millis));
-            if !turn.is_written {
-                limit.leave_out(millis.is_multiple_of(2));
+            let decision = limit.take(at(millis));
+            if !decision.is_written {
+                limit.skip(millis.is_multiple_of(2));
             }
-            turn.is_written
+            decision.is_written
         };
         assert_eq!(
             [0, 1, 2, 3, 4, 999].map(written),
             [true, true, true, false, false, false]
         );
-        assert_eq!(limit.tick(at(999)), left_out(0, 0), "the second goes on");
-        let turn = limit.take(at(1000));
-        assert_eq!((turn.is_written, turn.before), (true, left_out(3, 1)));
+        assert_eq!(limit.tick(at(999)), unwritten(0, 0), "the second goes on");
+        let decision = limit.take(at(1000));
+        assert_eq!(
+            (decision.is_written, decision.before),
+            (true, unwritten(3, 1))
+        );
         assert_eq!([1001, 1002, 1004].map(written), [true, true, false]);
-        assert_eq!(limit.tick(at(2000)), left_out(1, 1));
-        assert_eq!(limit.tick(at(2500)), left_out(0, 0), "once");
+        assert_eq!(limit.tick(at(2000)), unwritten(1, 1));
+        assert_eq!(limit.tick(at(2500)), unwritten(0, 0), "once");
         assert_eq!(
             limit.take(at(1500)).before,
-            left_out(0, 0),
+            unwritten(0, 0),
             "a late thread turns nothing back"
         );
     }
@@ -147,36 +150,39 @@ mod tests {
     #[test]
     fn a_rate_of_none_writes_none() {
         let limit = RateLimit::new(0);
-        let turn = limit.take(limit.origin + Duration::from_secs(1));
-        assert!(!turn.is_written);
-        limit.leave_out(false);
-        let turn = limit.take(limit.origin + Duration::from_secs(2));
-        assert_eq!((turn.is_written, turn.before), (false, left_out(1, 0)));
+        let decision = limit.take(limit.origin + Duration::from_secs(1));
+        assert!(!decision.is_written);
+        limit.skip(false);
+        let decision = limit.take(limit.origin + Duration::from_secs(2));
+        assert_eq!(
+            (decision.is_written, decision.before),
+            (false, unwritten(1, 0))
+        );
     }
 
     #[test]
     fn no_line_is_lost_between_threads() {
         let limit = RateLimit::new(1000);
-        let (written, told) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (written, reported) = (AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|scope| {
             for thread in 0..4u64 {
-                let (limit, written, told) = (&limit, &written, &told);
+                let (limit, written, reported) = (&limit, &written, &reported);
                 scope.spawn(move || {
                     for line in 0..10_000 {
                         let now = limit.origin + Duration::from_millis((line + thread) / 4);
-                        let turn = limit.take(now);
-                        told.fetch_add(turn.before.count, Ordering::Relaxed);
-                        match turn.is_written {
+                        let decision = limit.take(now);
+                        reported.fetch_add(decision.before.count, Ordering::Relaxed);
+                        match decision.is_written {
                             true => drop(written.fetch_add(1, Ordering::Relaxed)),
-                            false => limit.leave_out(false),
+                            false => limit.skip(false),
                         }
                     }
                 });
             }
         });
         let rest = limit.tick(limit.origin + Duration::from_secs(60)).count;
-        let [written, told] = [written, told].map(AtomicU64::into_inner);
-        assert_eq!(written + told + rest, 40_000);
+        let [written, reported] = [written, reported].map(AtomicU64::into_inner);
+        assert_eq!(written + reported + rest, 40_000);
         assert_eq!(written, 3000, "1,000 in each of 2.5 seconds");
     }
 }

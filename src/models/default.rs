@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::models::estimator::ForestClassifier;
 use crate::models::file::{self, Document, ExpectedDocument, FileModel, TrialDocument};
-use crate::models::{LoadError, Schema};
+use crate::models::{LoadError, Signature};
 
 /// The model file that is embedded in the binary.
 pub(crate) const JSON: &str = include_str!("default.json");
@@ -42,20 +42,20 @@ pub fn load_document() -> Result<(Document, FileModel), LoadError> {
 }
 
 /// The iris data: rows and class indices.
-struct Data {
+struct IrisData {
     rows: Vec<[f64; 4]>,
     classes: Vec<u32>,
     labels: Vec<String>,
 }
 
-fn data() -> Data {
+fn data() -> IrisData {
     let iris = iris::load_dataset();
     let exact = |value: f32| value.to_string().parse().unwrap_or(f64::from(value));
     let rows = iris
         .data
         .chunks_exact(4)
         .map(|row| [0, 1, 2, 3].map(|column| exact(row[column])));
-    Data {
+    IrisData {
         rows: rows.collect(),
         classes: iris.target,
         labels: iris.target_names,
@@ -76,7 +76,7 @@ fn matrix(rows: &[[f64; 4]]) -> Result<DenseMatrix<f64>, String> {
 /// Accuracy over all rows, each predicted by a forest that has not seen its fold.
 ///
 /// The data come sorted by class, 50 rows each, so every fifth row makes stratified folds.
-fn cross_validated_accuracy(data: &Data) -> Result<f64, String> {
+fn cross_validated_accuracy(data: &IrisData) -> Result<f64, String> {
     let mut right = 0;
     for fold in 0..FOLDS {
         let split = |held_out: bool| {
@@ -110,7 +110,7 @@ pub fn train() -> Result<Vec<u8>, String> {
     let answer = forest
         .predict(&matrix(&[row])?)
         .map_err(|error| error.to_string())?[0];
-    let schema = Schema {
+    let signature = Signature {
         name: "iris".to_owned(),
         algorithm: "random-forest-classifier".to_owned(),
         features: FEATURES.map(str::to_owned).to_vec(),
@@ -122,7 +122,7 @@ pub fn train() -> Result<Vec<u8>, String> {
     };
     let serialised = serde_json::to_string(&forest).map_err(|error| error.to_string())?;
     let estimator = RawValue::from_string(serialised).map_err(|error| error.to_string())?;
-    let mut document = Document::new(&schema, estimator, trial, CREATED);
+    let mut document = Document::new(&signature, estimator, trial, CREATED);
     document.parameters = [("n_trees", TREES.into()), ("seed", SEED.into())]
         .map(|(name, value)| (name.to_owned(), value))
         .into();

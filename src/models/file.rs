@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::models::estimator::Estimator;
 use crate::models::{
-    Expected, LoadError, Model, Output, PredictError, RowFault, Rows, Schema, Trial,
+    Expected, LoadError, Model, Output, PredictError, RowFault, Rows, Signature, Trial,
 };
 
 /// What `format` says in every model file.
@@ -136,7 +136,7 @@ pub enum ExpectedDocument {
 /// A model from a file.
 #[derive(Debug)]
 pub struct FileModel {
-    schema: Schema,
+    signature: Signature,
     trial: Trial,
     estimator: Estimator,
 }
@@ -149,8 +149,8 @@ impl FileModel {
 }
 
 impl Model for FileModel {
-    fn schema(&self) -> &Schema {
-        &self.schema
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     fn trial(&self) -> &Trial {
@@ -261,7 +261,7 @@ pub fn parse_document(bytes: &[u8]) -> Result<(Document, FileModel), String> {
 impl Document {
     /// Starts a document; the checksum comes with [`Document::seal`].
     pub fn new(
-        schema: &Schema,
+        signature: &Signature,
         estimator: Box<RawValue>,
         trial: TrialDocument,
         created: &str,
@@ -269,11 +269,11 @@ impl Document {
         Document {
             format: FORMAT.to_owned(),
             format_version: FORMAT_VERSION,
-            name: schema.name.clone(),
-            algorithm: schema.algorithm.clone(),
+            name: signature.name.clone(),
+            algorithm: signature.algorithm.clone(),
             parameters: BTreeMap::new(),
-            features: schema.features.clone(),
-            classes: schema.classes.clone(),
+            features: signature.features.clone(),
+            classes: signature.classes.clone(),
             scores: BTreeMap::new(),
             training: None,
             trial,
@@ -378,7 +378,7 @@ impl Document {
             )
         })?;
         Ok(FileModel {
-            schema: Schema {
+            signature: Signature {
                 name: self.name.clone(),
                 algorithm: self.algorithm.clone(),
                 features: self.features.clone(),
@@ -605,7 +605,7 @@ mod tests {
         let path = directory.join("model.json");
         write_atomically(&path, b"old").unwrap();
         write_atomically(&path, default::JSON.as_bytes()).unwrap();
-        assert_eq!(read(&path).unwrap().schema().name, "iris");
+        assert_eq!(read(&path).unwrap().signature().name, "iris");
         assert_eq!(
             fs::read_dir(&directory).unwrap().count(),
             1,

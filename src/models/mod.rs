@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// What a model is called, what it takes and what it can say.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Schema {
+pub struct Signature {
     /// The model's name, as answers and logs show it (`iris`).
     pub name: String,
     /// The algorithm in kebab-case (`random-forest-classifier`).
@@ -28,7 +28,7 @@ pub struct Schema {
 }
 
 /// The name, and in parentheses what kind of model it is.
-impl fmt::Display for Schema {
+impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -118,7 +118,7 @@ impl fmt::Display for ShortNumber {
 pub enum Output {
     /// A classifier's answer.
     Classes {
-        /// For each row the index of its class in [`Schema::classes`].
+        /// For each row the index of its class in [`Signature::classes`].
         indices: Vec<u32>,
         /// Row-major, rows × classes, each row summing to 1; absent where the algorithm has none.
         probabilities: Option<Vec<f64>>,
@@ -162,7 +162,7 @@ impl Output {
 /// The row a model is tried on before it serves, with the answer it must give.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trial {
-    /// One row, as long as [`Schema::features`].
+    /// One row, as long as [`Signature::features`].
     pub row: Vec<f64>,
     /// What the model answered when it was made.
     pub expected: Expected,
@@ -215,7 +215,7 @@ impl std::error::Error for LoadError {}
 /// Something that predicts; shared by all prediction workers and the canary.
 pub trait Model: Send + Sync {
     /// What the model takes and can say.
-    fn schema(&self) -> &Schema;
+    fn signature(&self) -> &Signature;
 
     /// The row it is tried on, with the expected answer.
     fn trial(&self) -> &Trial;
@@ -231,7 +231,7 @@ pub trait Model: Send + Sync {
 
     /// Computes one answer for each row; may take long and uses the calling thread alone.
     ///
-    /// `rows` has the schema's width and finite values and passes [`Model::check`]: the caller has
+    /// `rows` has the signature's width and finite values and passes [`Model::check`]: the caller has
     /// checked.
     ///
     /// # Errors

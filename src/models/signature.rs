@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::Schema;
+use super::Signature;
 use super::estimator::{self, Probabilities};
 
 /// Names of one kind that are listed, and characters of each.
@@ -14,7 +14,7 @@ const NAME_MAX: usize = 40;
 
 /// Says in one line how the signature of a model differs from that of the one before it; `None` where
 /// it does not. Its name, algorithm and parameters are not part of it.
-pub fn change(before: &Schema, after: &Schema) -> Option<String> {
+pub fn change(before: &Signature, after: &Signature) -> Option<String> {
     let mut changes = Vec::new();
     let features = ("feature", "features");
     changes.extend(names(features, &before.features, &after.features));
@@ -53,9 +53,9 @@ fn names((one, many): (&str, &str), before: &[String], after: &[String]) -> Opti
 }
 
 /// Whether answers come to have probabilities, or have none any more, as far as that is known.
-fn probabilities(before: &Schema, after: &Schema) -> Option<String> {
-    let has = |schema: &Schema| {
-        let algorithm = estimator::find(&schema.algorithm).ok()?;
+fn probabilities(before: &Signature, after: &Signature) -> Option<String> {
+    let has = |signature: &Signature| {
+        let algorithm = estimator::find(&signature.algorithm).ok()?;
         Some(algorithm.probabilities != Probabilities::None)
     };
     let text = match (has(before)?, has(after)?) {
@@ -90,9 +90,9 @@ fn shown(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn schema(algorithm: &str, features: &str, classes: &str) -> Schema {
+    fn signature(algorithm: &str, features: &str, classes: &str) -> Signature {
         let list = |text: &str| text.split_whitespace().map(str::to_owned).collect();
-        Schema {
+        Signature {
             name: algorithm.to_owned(),
             algorithm: algorithm.to_owned(),
             features: list(features),
@@ -103,21 +103,21 @@ mod tests {
     #[test]
     fn what_changes_for_clients_is_told_and_nothing_else() {
         let (forest, bayes) = ("random-forest-classifier", "gaussian-naive-bayes");
-        let before = schema(forest, "a b c", "x y");
+        let before = signature(forest, "a b c", "x y");
         #[rustfmt::skip]
         let table = [
-            ("another algorithm", schema("knn-classifier", "a b c", "x y"), ""),
-            ("one that is not known", schema("none", "a b c", "x y"), ""),
-            ("another order", schema(forest, "b a c", "x y"), "its features stand in another order: feature 1 is \"b\", and was \"a\""),
-            ("one less", schema(forest, "a b", "x y"), "its features lack \"c\""),
-            ("one more", schema(forest, "a b c d", "x y"), "its features have \"d\" in addition"),
-            ("another name", schema(forest, "a b C", "x y"), "its features lack \"c\" and have \"C\" in addition"),
-            ("many", schema(forest, "1 2 3 4 5 6 7", "x y"), "its features lack \"a\", \"b\", \"c\" and have \"1\", \"2\", \"3\", \"4\", \"5\" and 2 more in addition"),
-            ("another order of classes", schema(forest, "a b c", "y x"), "its classes stand in another order: class 1 is \"y\", and was \"x\""),
-            ("a class more", schema(forest, "a b c", "x y z"), "its classes have \"z\" in addition"),
-            ("numbers", schema("lasso", "a b c", ""), "it answers with numbers instead of classes"),
-            ("no probabilities", schema(bayes, "a b c", "x y"), "its answers have no probabilities any more"),
-            ("two things", schema(bayes, "b a c", "x y"), "its features stand in another order: feature 1 is \"b\", and was \"a\"; its answers have no probabilities any more"),
+            ("another algorithm", signature("knn-classifier", "a b c", "x y"), ""),
+            ("one that is not known", signature("none", "a b c", "x y"), ""),
+            ("another order", signature(forest, "b a c", "x y"), "its features stand in another order: feature 1 is \"b\", and was \"a\""),
+            ("one less", signature(forest, "a b", "x y"), "its features lack \"c\""),
+            ("one more", signature(forest, "a b c d", "x y"), "its features have \"d\" in addition"),
+            ("another name", signature(forest, "a b C", "x y"), "its features lack \"c\" and have \"C\" in addition"),
+            ("many", signature(forest, "1 2 3 4 5 6 7", "x y"), "its features lack \"a\", \"b\", \"c\" and have \"1\", \"2\", \"3\", \"4\", \"5\" and 2 more in addition"),
+            ("another order of classes", signature(forest, "a b c", "y x"), "its classes stand in another order: class 1 is \"y\", and was \"x\""),
+            ("a class more", signature(forest, "a b c", "x y z"), "its classes have \"z\" in addition"),
+            ("numbers", signature("lasso", "a b c", ""), "it answers with numbers instead of classes"),
+            ("no probabilities", signature(bayes, "a b c", "x y"), "its answers have no probabilities any more"),
+            ("two things", signature(bayes, "b a c", "x y"), "its features stand in another order: feature 1 is \"b\", and was \"a\"; its answers have no probabilities any more"),
         ];
         for (name, after, expected) in table {
             assert_eq!(
@@ -126,10 +126,13 @@ mod tests {
                 "{name}"
             );
         }
-        let numbers = schema("lasso", "a", "");
+        let numbers = signature("lasso", "a", "");
         let text = "it answers with classes instead of numbers";
-        assert_eq!(change(&numbers, &schema(forest, "a", "x y")).unwrap(), text);
-        let long = schema("lasso", &"n".repeat(1000), "");
+        assert_eq!(
+            change(&numbers, &signature(forest, "a", "x y")).unwrap(),
+            text
+        );
+        let long = signature("lasso", &"n".repeat(1000), "");
         assert!(change(&numbers, &long).unwrap().len() < 120);
     }
 }

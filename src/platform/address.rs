@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_destination_is_read_without_a_resolver_and_resolved_to_what_can_be_tried() {
+    fn a_destination_is_parsed_without_a_resolver_and_then_resolved() {
         let table: &[(&str, Option<&[&str]>)] = &[
             ("127.0.0.1:80", Some(&["http://127.0.0.1:80"])),
             ("0.0.0.0:80", Some(&["http://127.0.0.1:80"])),

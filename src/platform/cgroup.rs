@@ -307,12 +307,12 @@ mod tests {
     use crate::platform::clock;
 
     /// A file tree of a test's own, gone with it.
-    struct Tree(PathBuf);
+    struct CgroupTree(PathBuf);
 
-    impl Tree {
+    impl CgroupTree {
         fn new(name: &str, files: &[(&str, &str)]) -> Self {
             let name = format!("lanekeeper-cgroup-{name}-{}", std::process::id());
-            let tree = Tree(std::env::temp_dir().join(name));
+            let tree = CgroupTree(std::env::temp_dir().join(name));
             for (path, text) in files {
                 tree.write(path, text);
             }
@@ -326,7 +326,7 @@ mod tests {
         }
     }
 
-    impl Drop for Tree {
+    impl Drop for CgroupTree {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
@@ -347,7 +347,7 @@ mod tests {
 
     #[test]
     fn the_tightest_limit_on_threads_is_read_with_what_is_taken_of_it() {
-        let tree = Tree::new(
+        let tree = CgroupTree::new(
             "pids",
             &[
                 ("proc/self/cgroup", "0::/a/b\n"),
@@ -508,7 +508,7 @@ mod tests {
 
     #[test]
     fn in_version_2_the_tightest_limit_on_the_way_to_the_root_counts() {
-        let tree = Tree::new(
+        let tree = CgroupTree::new(
             "v2",
             &[
                 ("proc/self/cgroup", "0::/a.slice/b.service\n"),
@@ -551,7 +551,7 @@ mod tests {
 
     #[test]
     fn in_version_1_each_controller_has_a_hierarchy_of_its_own() {
-        let tree = Tree::new(
+        let tree = CgroupTree::new(
             "v1",
             &[
                 ("proc/self/cgroup", "5:cpu,cpuacct:/\n4:memory:/a/b\n0::/\n"),
@@ -588,7 +588,7 @@ mod tests {
 
     #[test]
     fn in_a_namespace_the_own_group_is_the_root() {
-        let tree = Tree::new(
+        let tree = CgroupTree::new(
             "namespace",
             &[
                 ("proc/self/cgroup", "0::/\n"),
@@ -608,7 +608,7 @@ mod tests {
 
     #[test]
     fn nothing_is_found_where_nothing_is() {
-        let tree = Tree::new("nothing", &[]);
+        let tree = CgroupTree::new("nothing", &[]);
         assert_eq!(Cgroup::find(&tree.0).read(), Reading::default());
         tree.write("proc/self/cgroup", "0::/\n");
         tree.write("proc/self/mountinfo", V2_MOUNT);

@@ -1,6 +1,6 @@
 //! One small HTTP/1.1 client over a blocking socket, for probes, the watchdog and the drill.
 //!
-//! A [`Request`] is rendered once and may be sent often; a [`Connection`], over TCP or a Unix domain
+//! A [`ClientRequest`] is rendered once and may be sent often; a [`ClientConnection`], over TCP or a Unix domain
 //! socket, carries one exchange at a time and is reused while both sides keep it alive; a [`Client`]
 //! opens connections as needed. It runs on whichever thread calls it and blocks that thread, never
 //! past the deadline it was given. It resolves no name, follows no redirect, speaks no TLS, sends no
@@ -73,13 +73,13 @@ impl std::error::Error for ClientError {}
 
 /// One request, ready to be sent any number of times.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct ClientRequest {
     wire: Vec<u8>,
     /// HEAD is answered with the length of a body that does not come (RFC 9110 section 9.3.2).
     bodiless_answer: bool,
 }
 
-impl Request {
+impl ClientRequest {
     /// Renders a request; `Host` is added, and `Content-Length` where there is a body or POST.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ impl Request {
         }
         wire.extend_from_slice(b"\r\n");
         wire.extend_from_slice(body);
-        Ok(Request {
+        Ok(ClientRequest {
             wire,
             bodiless_answer: method == "HEAD",
         })
@@ -147,7 +147,7 @@ impl<'a> Response<'a> {
 
 /// One connection, with one exchange at a time.
 #[derive(Debug)]
-pub struct Connection {
+pub struct ClientConnection {
     socket: Socket,
     buffer: Vec<u8>,
     /// The most of one answer, head and body together, that is kept.
@@ -158,7 +158,7 @@ pub struct Connection {
 }
 
 /// What a head says about its answer's body.
-struct Head {
+struct ResponseHead {
     status: u16,
     bytes: usize,
     /// `None`: the body ends with the connection.
@@ -166,7 +166,7 @@ struct Head {
     keep_alive: bool,
 }
 
-impl Connection {
+impl ClientConnection {
     /// Connects to `address`.
     ///
     /// # Errors
@@ -186,7 +186,7 @@ impl Connection {
             Address::Tcp(address) => connect_tcp(source, address, deadline)?,
             Address::Unix(path) => connect_unix(path, deadline)?,
         };
-        Ok(Connection {
+        Ok(ClientConnection {
             socket,
             buffer: Vec::new(),
             answer_bytes_max: RESPONSE_BYTES_MAX,
@@ -214,7 +214,7 @@ impl Connection {
     /// `Timeout`, `Closed` and `Protocol`.
     pub fn exchange(
         &mut self,
-        request: &Request,
+        request: &ClientRequest,
         deadline: Instant,
     ) -> Result<Response<'_>, ClientError> {
         self.reusable = false;
@@ -236,7 +236,11 @@ impl Connection {
         }
     }
 
-    fn try_exchange(&mut self, request: &Request, deadline: Instant) -> Result<Head, ClientError> {
+    fn try_exchange(
+        &mut self,
+        request: &ClientRequest,
+        deadline: Instant,
+    ) -> Result<ResponseHead, ClientError> {
         self.buffer.clear();
         self.arm(deadline, "sending")?;
         let sent = self
@@ -281,7 +285,7 @@ impl Connection {
     }
 
     /// Reads until the head of a final answer is whole; it then stands first in the buffer.
-    fn read_head(&mut self, deadline: Instant) -> Result<Head, ClientError> {
+    fn read_head(&mut self, deadline: Instant) -> Result<ResponseHead, ClientError> {
         loop {
             if let Some(head) = parse_head(&self.buffer)? {
                 if head.status >= 200 {
@@ -330,7 +334,7 @@ impl Connection {
     /// Sets the socket's time limit to what is left, in whole milliseconds rounded up, so that
     /// most exchanges on a connection find it set already.
     fn arm(&mut self, deadline: Instant, doing: &'static str) -> Result<(), ClientError> {
-        let limit = whole_millis(time_left(deadline, doing)?);
+        let limit = whole_millis(time_remaining(deadline, doing)?);
         if limit != self.limit {
             let set = self.socket.set_read_timeout(Some(limit));
             set.and_then(|()| self.socket.set_write_timeout(Some(limit)))
@@ -346,7 +350,7 @@ impl Connection {
 pub struct Client {
     address: Address,
     source: Option<IpAddr>,
-    connection: Option<Connection>,
+    connection: Option<ClientConnection>,
 }
 
 impl Client {
@@ -369,16 +373,16 @@ impl Client {
     /// Sends `request` on the kept connection or a new one; connecting counts towards `deadline`.
     ///
     /// # Errors
-    /// As [`Connection::open`] and [`Connection::exchange`]. Nothing is sent twice: a kept
+    /// As [`ClientConnection::open`] and [`ClientConnection::exchange`]. Nothing is sent twice: a kept
     /// connection that the server closed meanwhile is `Closed`.
     pub fn send(
         &mut self,
-        request: &Request,
+        request: &ClientRequest,
         deadline: Instant,
     ) -> Result<Response<'_>, ClientError> {
         let connection = match self.connection.take() {
             Some(connection) if connection.is_reusable() => connection,
-            _ => Connection::open_from(self.source, &self.address, deadline)?,
+            _ => ClientConnection::open_from(self.source, &self.address, deadline)?,
         };
         self.connection
             .insert(connection)
@@ -391,10 +395,10 @@ fn connect_tcp(
     address: &SocketAddr,
     deadline: Instant,
 ) -> Result<Socket, ClientError> {
-    let left = time_left(deadline, "connecting")?;
+    let remaining = time_remaining(deadline, "connecting")?;
     let connected = match source {
-        None => TcpStream::connect_timeout(address, left).map(Socket::from),
-        Some(source) => connect_from(source, address, left),
+        None => TcpStream::connect_timeout(address, remaining).map(Socket::from),
+        Some(source) => connect_from(source, address, remaining),
     };
     let socket = connected.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => ClientError::Timeout("connecting"),
@@ -405,10 +409,10 @@ fn connect_tcp(
     Ok(socket)
 }
 
-fn connect_from(source: IpAddr, address: &SocketAddr, left: Duration) -> io::Result<Socket> {
+fn connect_from(source: IpAddr, address: &SocketAddr, remaining: Duration) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
     socket.bind(&SocketAddr::new(source, 0).into())?;
-    socket.connect_timeout(&SockAddr::from(*address), left)?;
+    socket.connect_timeout(&SockAddr::from(*address), remaining)?;
     Ok(socket)
 }
 
@@ -419,7 +423,7 @@ fn connect_unix(path: &Path, deadline: Instant) -> Result<Socket, ClientError> {
     loop {
         // A non-blocking connect fails at once where the backlog is full, and nothing tells when
         // there is room; a blocking one waits for as long as a write may take (SO_SNDTIMEO).
-        let limit = whole_millis(time_left(deadline, "connecting")?);
+        let limit = whole_millis(time_remaining(deadline, "connecting")?);
         let set = socket.set_write_timeout(Some(limit));
         match set.and_then(|()| socket.connect(&address)) {
             Ok(()) => return Ok(socket),
@@ -435,22 +439,22 @@ fn connect_unix(path: &Path, deadline: Instant) -> Result<Socket, ClientError> {
 }
 
 /// Rounds up to whole milliseconds: a limit of zero would be none.
-fn whole_millis(left: Duration) -> Duration {
-    let millis = u64::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+fn whole_millis(remaining: Duration) -> Duration {
+    let millis = u64::try_from(remaining.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
     Duration::from_millis(millis)
 }
 
-fn time_left(deadline: Instant, doing: &'static str) -> Result<Duration, ClientError> {
-    let left = deadline.saturating_duration_since(clock::instant());
-    if left.is_zero() {
+fn time_remaining(deadline: Instant, doing: &'static str) -> Result<Duration, ClientError> {
+    let remaining = deadline.saturating_duration_since(clock::instant());
+    if remaining.is_zero() {
         Err(ClientError::Timeout(doing))
     } else {
-        Ok(left)
+        Ok(remaining)
     }
 }
 
 /// Reads a head if it is whole (RFC 9112 sections 4 and 6.3).
-fn parse_head(bytes: &[u8]) -> Result<Option<Head>, ClientError> {
+fn parse_head(bytes: &[u8]) -> Result<Option<ResponseHead>, ClientError> {
     let malformed =
         |why: String| ClientError::Protocol(format!("the answer is not HTTP/1.1: {why}"));
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
@@ -460,7 +464,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, ClientError> {
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(error) => return Err(malformed(error.to_string())),
     };
-    let mut head = Head {
+    let mut head = ResponseHead {
         status: parsed.code.unwrap_or_default(),
         bytes: head_bytes,
         body_bytes: None,

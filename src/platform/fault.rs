@@ -25,7 +25,7 @@ pub enum Role {
 /// What a test does to a thread; the default does nothing.
 pub trait Faults: Send + Sync {
     /// Called by a thread of `role` at the start of each turn of its loop; may block or panic.
-    fn turn(&self, role: Role) {
+    fn inject(&self, role: Role) {
         let _ = role;
     }
 }

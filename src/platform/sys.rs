@@ -22,7 +22,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
 use crate::platform::clock;
 
-pub use self::peer::{Peer, has_ended, has_input, has_waiting, is_gone_within, peer};
+pub use self::peer::{PeerState, departs_within, has_ended, has_input, has_waiting, peer};
 pub use self::stat::{clock_ticks_per_second, thread_state};
 pub use self::stop::{ENDED_AT_ONCE, StopSignals};
 
@@ -240,7 +240,7 @@ mod sched {
 
 /// What a wait for descriptors ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
+pub enum PollResult {
     /// The descriptor at this place is readable or closed.
     Ready(usize),
     /// The deadline passed.
@@ -251,9 +251,9 @@ pub enum Wait {
 ///
 /// # Errors
 /// Where `poll(2)` fails for want of memory.
-pub fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::Result<Wait> {
+pub fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::Result<PollResult> {
     let mut set = match *fds {
-        [] => return Ok(Wait::TimedOut),
+        [] => return Ok(PollResult::TimedOut),
         [only] => [only, only],
         [first, second, ..] => [first, second],
     }
@@ -262,10 +262,10 @@ pub fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::R
     loop {
         let timeout = deadline.map(|deadline| deadline.duration_since(clock::instant()));
         match rustix::event::poll(&mut set[..count], timeout.map(timespec).as_ref()) {
-            Ok(0) => return Ok(Wait::TimedOut),
+            Ok(0) => return Ok(PollResult::TimedOut),
             Ok(_) => {
                 if let Some(index) = set[..count].iter().position(|fd| !fd.revents().is_empty()) {
-                    return Ok(Wait::Ready(index));
+                    return Ok(PollResult::Ready(index));
                 }
             }
             Err(Errno::INTR) => {}
@@ -501,15 +501,15 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
-        assert_eq!(peer(&server, Duration::ZERO), Peer::Open);
+        assert_eq!(peer(&server, Duration::ZERO), PeerState::Open);
         client.shutdown(Shutdown::Write).unwrap();
         let deadline = clock::instant() + Duration::from_secs(5);
         assert_eq!(
             wait_readable(&[server.as_fd()], Some(deadline)).unwrap(),
-            Wait::Ready(0)
+            PollResult::Ready(0)
         );
-        assert_eq!(peer(&server, Duration::ZERO), Peer::Finished);
-        assert!(!is_gone_within(&server, Duration::ZERO));
+        assert_eq!(peer(&server, Duration::ZERO), PeerState::Finished);
+        assert!(!departs_within(&server, Duration::ZERO));
         drop(client);
     }
 
@@ -520,11 +520,11 @@ mod tests {
         writer.write_all(b"x").unwrap();
         assert_eq!(
             wait_readable(&[idle.as_fd(), ready.as_fd()], None).unwrap(),
-            Wait::Ready(1)
+            PollResult::Ready(1)
         );
         assert_eq!(
             wait_readable(&[idle.as_fd()], Some(clock::instant())).unwrap(),
-            Wait::TimedOut
+            PollResult::TimedOut
         );
     }
 }

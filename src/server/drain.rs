@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use humantime::format_duration;
 
-use super::{End, Server};
+use super::{Server, ServerEnd};
 use crate::lanes::admission;
 use crate::lifecycle::{self, GRACE_IF_ASKED, LAST_ANSWERS};
 use crate::platform::clock;
-use crate::vitals::Phase;
+use crate::vitals::ServerPhase;
 
 /// How often the main thread looks around while the server ends.
 pub(super) const DRAIN_TICK: Duration = Duration::from_millis(20);
@@ -21,7 +21,7 @@ const LAST_REQUESTS: Duration = Duration::from_secs(1);
 
 impl Server {
     /// Ends the server as its listeners and its life so far ask for.
-    pub(super) fn drain(&mut self) -> End {
+    pub(super) fn drain(&mut self) -> ServerEnd {
         if let Some(end) = self.ends_at_once() {
             return end;
         }
@@ -31,32 +31,32 @@ impl Server {
         } else {
             self.drain_own()
         };
-        if end != End::Stopped {
+        if end != ServerEnd::Stopped {
             return end;
         }
-        self.leave_inherited_listeners();
-        self.refuse_what_is_left(clock::instant() + LAST_ANSWERS);
+        self.release_inherited_listeners();
+        self.refuse_queued(clock::instant() + LAST_ANSWERS);
         if let Some(end) = self.ends_at_once() {
             return end;
         }
         log::info!("stopped");
-        End::Stopped
+        ServerEnd::Stopped
     }
 
     /// Drains behind listeners that end with the process.
-    fn drain_own(&mut self) -> End {
+    fn drain_own(&mut self) -> ServerEnd {
         let began = clock::instant();
         let vitals = Arc::clone(&self.context.vitals);
         let config = &self.context.config;
         let asked = vitals.readyz_seen.load(Ordering::Relaxed);
-        let served = vitals.loaded.load(Ordering::Acquire);
+        let version = vitals.loaded.load(Ordering::Acquire);
         let default_grace = if asked {
             GRACE_IF_ASKED
         } else {
             Duration::ZERO
         };
         // Who has never been ready has no clients that would have to see it.
-        let grace = if served {
+        let grace = if version {
             config.drain_grace.unwrap_or(default_grace)
         } else {
             Duration::ZERO
@@ -72,11 +72,11 @@ impl Server {
             // can only become less: the phase moves first, then the work is counted.
             let since = clock::instant().saturating_duration_since(began);
             vitals.advance(if since < grace {
-                Phase::Draining
+                ServerPhase::Draining
             } else {
-                Phase::Finishing
+                ServerPhase::Finishing
             });
-            if vitals.phase() == Phase::Finishing {
+            if vitals.phase() == ServerPhase::Finishing {
                 self.listeners
                     .iter()
                     .for_each(|listener| listener.close_idle());
@@ -84,8 +84,8 @@ impl Server {
             let work_left = vitals.predictions_owed.load(Ordering::Acquire) > 0;
             let phase = lifecycle::phase_at(since, grace, timeout, work_left);
             vitals.advance(phase);
-            if phase == Phase::Stopped {
-                return End::Stopped;
+            if phase == ServerPhase::Stopped {
+                return ServerEnd::Stopped;
             }
             if let Some(end) = self.drain_tick(since < grace) {
                 return end;
@@ -94,7 +94,7 @@ impl Server {
     }
 
     /// Leaves an inherited main listener to a successor: nothing more is accepted, what was is served.
-    fn hand_over(&mut self) -> End {
+    fn hand_over(&mut self) -> ServerEnd {
         let began = clock::instant();
         let vitals = Arc::clone(&self.context.vitals);
         let timeout = self.context.config.drain_timeout;
@@ -102,7 +102,7 @@ impl Server {
             "draining: the next connections are a successor's; at most {} for those accepted",
             format_duration(timeout),
         );
-        vitals.advance(Phase::Draining);
+        vitals.advance(ServerPhase::Draining);
         let main = Arc::clone(&self.listeners[0]);
         main.stop_accepting();
         loop {
@@ -110,9 +110,11 @@ impl Server {
             if since >= LAST_REQUESTS {
                 main.close_idle();
             }
-            if lifecycle::handover_phase_at(since, timeout, !main.is_deserted()) == Phase::Stopped {
-                vitals.advance(Phase::Stopped);
-                return End::Stopped;
+            if lifecycle::handover_phase_at(since, timeout, !main.is_deserted())
+                == ServerPhase::Stopped
+            {
+                vitals.advance(ServerPhase::Stopped);
+                return ServerEnd::Stopped;
             }
             if let Some(end) = self.drain_tick(false) {
                 return end;
@@ -121,7 +123,7 @@ impl Server {
     }
 
     /// Accepts nothing more that a successor could answer: probes were answered to the last.
-    fn leave_inherited_listeners(&mut self) {
+    fn release_inherited_listeners(&mut self) {
         let deadline = clock::instant() + LAST_ANSWERS;
         let listeners = self.listeners.iter();
         let inherited: Vec<_> = listeners
@@ -143,17 +145,17 @@ impl Server {
 
     /// Waits a little, and asks the service manager for time where there is progress; says how the
     /// server is to end without more ado, if it is.
-    fn drain_tick(&mut self, in_grace: bool) -> Option<End> {
+    fn drain_tick(&mut self, in_grace: bool) -> Option<ServerEnd> {
         self.wait(DRAIN_TICK);
         self.tick();
         self.notifications.progress_of_drain(in_grace);
         self.ends_at_once()
     }
 
-    fn refuse_what_is_left(&mut self, deadline: Instant) {
+    fn refuse_queued(&mut self, deadline: Instant) {
         let vitals = Arc::clone(&self.context.vitals);
         loop {
-            while let Ok(job) = self.left_over.take_now() {
+            while let Ok(job) = self.queued.take_now() {
                 job.refuse(admission::draining(), clock::instant());
             }
             if vitals.answers_owed.load(Ordering::Acquire) == 0

@@ -13,13 +13,13 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, TryRecvError};
 
 use crate::config::ReloadSignature;
-use crate::lanes::cpu_priority::{Priority, Work};
+use crate::lanes::cpu_priority::{CpuUse, Priority};
 use crate::models::{LoadError, Model, ModelSource, signature};
 use crate::platform::panic;
 use crate::platform::sys;
 use crate::serving::canary;
 use crate::serving::context::Context;
-use crate::vitals::{Phase, TrialVerdict};
+use crate::vitals::{ServerPhase, TrialVerdict};
 
 /// Models are trees, and what reads them recurses.
 pub(crate) const STACK_BYTES: usize = 8 * 1024 * 1024;
@@ -27,7 +27,7 @@ pub(crate) const STACK_BYTES: usize = 8 * 1024 * 1024;
 type Loaded = Result<Arc<dyn Model>, LoadError>;
 
 /// What has become of the loading since the last look.
-pub(super) enum News {
+pub(super) enum LoaderEvent {
     /// The first model is served.
     Loaded(Arc<dyn Model>),
     /// There is no model to serve.
@@ -62,8 +62,8 @@ pub(crate) type Done = (u64, u64);
 impl std::fmt::Debug for Loader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let running = self.running.is_some();
-        let mut told = f.debug_struct("Loader");
-        told.field("running", &running).finish_non_exhaustive()
+        let mut debug = f.debug_struct("Loader");
+        debug.field("running", &running).finish_non_exhaustive()
     }
 }
 
@@ -89,7 +89,7 @@ impl Loader {
     }
 
     /// Looks what has become of it.
-    pub(super) fn news(&mut self) -> Option<News> {
+    pub(super) fn event(&mut self) -> Option<LoaderEvent> {
         if let Some(running) = &self.running {
             let loaded = match running.loaded.try_recv() {
                 Err(TryRecvError::Empty) => return None,
@@ -101,7 +101,8 @@ impl Loader {
             self.running = None;
             return Some(self.end(loaded));
         }
-        if !std::mem::take(&mut self.wanted) || self.context.vitals.phase() >= Phase::Draining {
+        if !std::mem::take(&mut self.wanted) || self.context.vitals.phase() >= ServerPhase::Draining
+        {
             return None;
         }
         self.context
@@ -113,7 +114,7 @@ impl Loader {
             let error = LoadError(format!("no thread can be started for it: {error}"));
             return Some(self.end(Err(error)));
         }
-        Some(News::Reloading)
+        Some(LoaderEvent::Reloading)
     }
 
     /// Whether whoever loads has computed or read anything since the last look.
@@ -126,18 +127,18 @@ impl Loader {
         work.is_some() && work != before
     }
 
-    fn end(&self, loaded: Loaded) -> News {
+    fn end(&self, loaded: Loaded) -> LoaderEvent {
         let reloads = &self.context.vitals.reloads;
         if !reloads.running.load(Ordering::Acquire) {
             return match loaded {
-                Ok(model) => News::Loaded(model),
-                Err(error) => News::NotLoaded(error),
+                Ok(model) => LoaderEvent::Loaded(model),
+                Err(error) => LoaderEvent::NotLoaded(error),
             };
         }
         reloads.end(loaded.as_ref().err().map(|error| error.0.as_str().into()));
         match loaded {
-            Ok(model) => News::Reloaded(model),
-            Err(error) => News::NotReloaded(error),
+            Ok(model) => LoaderEvent::Reloaded(model),
+            Err(error) => LoaderEvent::NotReloaded(error),
         }
     }
 
@@ -148,7 +149,7 @@ impl Loader {
         let own_id = Arc::clone(&thread_id);
         let thread = sys::spawn("loader", STACK_BYTES, move || {
             own_id.store(sys::thread_id(), Ordering::Release);
-            let _as_it_comes = Priority::new(context.config.yielding, Work::Computing);
+            let _as_it_comes = Priority::new(context.config.yielding, CpuUse::Computing);
             let loaded = load(&context, source.as_ref());
             // The main thread alone receives, and has room for one.
             let _ = sender.try_send(loaded);
@@ -178,7 +179,8 @@ fn load(context: &Context, source: &dyn ModelSource) -> Loaded {
     let place = || file.map_or_else(|| "the embedded model".into(), Path::to_string_lossy);
     let before = context.model.get();
     let is_first = before.is_none();
-    let change = before.and_then(|before| signature::change(before.model.schema(), model.schema()));
+    let change =
+        before.and_then(|before| signature::change(before.model.signature(), model.signature()));
     if let Some(change) = &change
         && context.config.verdicts.reload_signature == ReloadSignature::Same
     {
@@ -202,12 +204,12 @@ fn load(context: &Context, source: &dyn ModelSource) -> Loaded {
     }
     vitals.reloads.note_signature(change.map(Arc::from));
     // This thread alone puts a model there.
-    let generation = context.model.put(Arc::clone(&model));
+    let version = context.model.put(Arc::clone(&model));
     vitals.loaded.store(true, Ordering::Release);
     let now = vitals.clock.now();
-    vitals.trials.end(generation, verdict, now);
+    vitals.trials.end(version, verdict, now);
     vitals.reloads.loaded_at.store(now);
-    vitals.advance(Phase::Serving);
+    vitals.advance(ServerPhase::Serving);
     // What was read on the way, and the model before, unless a prediction still holds it.
     sys::trim_memory();
     Ok(model)

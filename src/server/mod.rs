@@ -36,7 +36,7 @@ use crate::platform::systemd::ServiceManager;
 use crate::protocol::routes::ListenerKind;
 use crate::server::supervisor::notify::Notifications;
 use crate::server::supervisor::watchdog::{SelfProbe, Watchdog};
-use crate::server::supervisor::{Crew, Watch};
+use crate::server::supervisor::{Supervisor, Watch};
 use crate::serving::acceptor::{self, Lanes};
 use crate::serving::canary;
 use crate::serving::context::Context;
@@ -45,7 +45,7 @@ use crate::serving::metrics::Exporter;
 use crate::serving::worker::{self, Suspended};
 
 use self::drain::DRAIN_TICK;
-use self::loader::{Loader, News};
+use self::loader::{Loader, LoaderEvent};
 use self::sockets::Sockets;
 
 /// What helps where the system has too few threads for a server.
@@ -53,7 +53,7 @@ const FEWER_THREADS: &str = "start fewer with --predict-workers and --max-probe-
 
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum ServerEnd {
     /// It was told to end, and has drained.
     Stopped,
     /// It was told to abort, and has made its report.
@@ -67,14 +67,14 @@ pub enum End {
 pub struct Server {
     context: Arc<Context>,
     signals: Signals,
-    crew: Crew,
+    supervisor: Supervisor,
     watch: Watch,
     listeners: Vec<Arc<Listener>>,
     http: Arc<HttpContext>,
     client_log: ClientLog,
     cgroup: Cgroup,
     /// Predictions that nobody took up are refused from here at the end.
-    left_over: Intake<Job>,
+    queued: Intake<Job>,
     loader: Loader,
     notifications: Notifications,
     /// Dropping them takes Unix sockets' files away.
@@ -111,7 +111,7 @@ impl Server {
             .map_err(|error| failed("open a pipe", &error))?;
         let (context, trial_wanted) = Context::new(config, Arc::clone(&faults), waker);
         context.vitals.cgroup.store(&cgroup.read());
-        let (mut crew, acceptor_sender, left_over) =
+        let (mut supervisor, acceptor_sender, queued) =
             start_crew(&context, trial_wanted, logging, faults).map_err(&no_threads)?;
         let http = Arc::new(HttpContext {
             admission: Admission::new(&context.config),
@@ -123,7 +123,7 @@ impl Server {
             exporter: Exporter::new(&context.vitals),
             statuses: AtomicUsize::new(0),
         });
-        let listeners = start_listeners(sockets, &http, &mut crew).map_err(&no_threads)?;
+        let listeners = start_listeners(sockets, &http, &mut supervisor).map_err(&no_threads)?;
         if let Some(interval) = manager.watchdog {
             let watchdog = Watchdog {
                 self_probe: self_probe(&listeners),
@@ -131,22 +131,23 @@ impl Server {
                 notifier: manager.notifier.clone(),
                 interval,
             };
-            crew.start("watchdog".to_owned(), move || watchdog.run())
+            supervisor
+                .start("watchdog".to_owned(), move || watchdog.run())
                 .map_err(&no_threads)?;
         }
-        watch_model(&context, &signals, &mut crew).map_err(&no_threads)?;
+        watch_model(&context, &signals, &mut supervisor).map_err(&no_threads)?;
         let loader = Loader::start(Arc::clone(&context), source).map_err(&no_threads)?;
         Ok(Server {
             notifications: Notifications::new(manager.notifier, Arc::clone(&context)),
             watch: Watch::new(Arc::clone(&context)),
             context,
             signals,
-            crew,
+            supervisor,
             listeners,
             http,
             client_log: ClientLog::default(),
             cgroup,
-            left_over,
+            queued,
             loader,
             files,
         })
@@ -156,7 +157,7 @@ impl Server {
     ///
     /// # Errors
     /// Where the first model cannot be loaded.
-    pub fn run(mut self) -> Result<End, StartError> {
+    pub fn run(mut self) -> Result<ServerEnd, StartError> {
         let addresses: Vec<String> = self
             .listeners
             .iter()
@@ -172,18 +173,18 @@ impl Server {
         for warning in sizing.warnings() {
             log::warn!("{warning}");
         }
-        while !self.signals.stop().told() {
+        while !self.signals.stop().is_stopped() {
             if self.signals.aborted() {
                 return Ok(self.abort());
             }
-            let due = self.crew.next_substitution().unwrap_or(Duration::MAX);
+            let due = self.supervisor.next_substitution().unwrap_or(Duration::MAX);
             self.wait(self.context.config.tick().min(due));
             self.tick();
             if self.signals.take_reload() {
                 self.loader.reload();
             }
-            while let Some(news) = self.loader.news() {
-                self.tell(news, &addresses[0], &probes)?;
+            while let Some(event) = self.loader.event() {
+                self.tell(event, &addresses[0], &probes)?;
             }
             if self.loader.progresses() {
                 self.notifications.progress_of_loading();
@@ -194,43 +195,43 @@ impl Server {
         // process is gone.
         self.files.clear();
         match end {
-            End::Aborted => Ok(self.abort()),
+            ServerEnd::Aborted => Ok(self.abort()),
             end => Ok(end),
         }
     }
 
     /// How the server is to end without more ado, if it is.
-    fn ends_at_once(&self) -> Option<End> {
+    fn ends_at_once(&self) -> Option<ServerEnd> {
         if let Some(signal) = self.signals.stop().ended_by() {
-            return Some(End::Interrupted(signal));
+            return Some(ServerEnd::Interrupted(signal));
         }
-        self.signals.aborted().then_some(End::Aborted)
+        self.signals.aborted().then_some(ServerEnd::Aborted)
     }
 
     /// Reports what is known, since the process ends as it is.
-    fn abort(&mut self) -> End {
+    fn abort(&mut self) -> ServerEnd {
         self.watch.report_abort();
-        End::Aborted
+        ServerEnd::Aborted
     }
 
     /// Says what has become of the loading of a model.
-    fn tell(&mut self, news: News, url: &str, probes: &str) -> Result<(), StartError> {
-        match news {
-            News::Loaded(model) => {
+    fn tell(&mut self, event: LoaderEvent, url: &str, probes: &str) -> Result<(), StartError> {
+        match event {
+            LoaderEvent::Loaded(model) => {
                 self.listeners[0].open();
                 self.announce(model.as_ref(), url, probes);
                 self.notifications.ready();
             }
-            News::NotLoaded(error) => return Err(not_loaded(&self.context.config, &error)),
-            News::Reloading => {
+            LoaderEvent::NotLoaded(error) => return Err(not_loaded(&self.context.config, &error)),
+            LoaderEvent::Reloading => {
                 log::info!("reloading the model");
                 self.notifications.reloading();
             }
-            News::Reloaded(model) => {
-                log::info!("reloaded: serving {}", model.schema());
+            LoaderEvent::Reloaded(model) => {
+                log::info!("reloaded: serving {}", model.signature());
                 self.notifications.ready();
             }
-            News::NotReloaded(error) => {
+            LoaderEvent::NotReloaded(error) => {
                 log::error!("not reloaded, the model before goes on: {error}");
                 self.notifications.ready();
             }
@@ -249,11 +250,11 @@ impl Server {
     }
 
     fn tick(&mut self) {
-        self.context.faults.turn(Role::Main);
+        self.context.faults.inject(Role::Main);
         self.context.vitals.clock.tick();
         self.http.access_log.tick();
         self.context.failure_log.tick();
-        self.crew.tick();
+        self.supervisor.tick();
         self.watch.tick();
         self.notifications.tick();
         sys::reap_orphans();
@@ -278,7 +279,7 @@ impl Server {
         let config = &self.context.config;
         log::info!(
             "serving {} on {url}, {probes}; prediction lane: {} workers, queue {}; probe lane: {} workers{}",
-            model.schema(),
+            model.signature(),
             config.predict_workers,
             config.predict_queue,
             config.probe_workers,
@@ -301,42 +302,42 @@ fn start_crew(
     trial_wanted: Receiver<()>,
     logging: &Logging,
     faults: Arc<dyn Faults>,
-) -> io::Result<(Crew, Sender<Job>, Intake<Job>)> {
+) -> io::Result<(Supervisor, Sender<Job>, Intake<Job>)> {
     let (predict, predict_intake) = queue::lane(LaneKind::Predict, &context.vitals);
     let (probe, probe_intake) = queue::lane(LaneKind::Probe, &context.vitals);
     let worker = |intake: &Intake<Job>| {
         let (context, intake) = (Arc::clone(context), intake.clone());
         let suspended = Suspended::new();
-        move |seat| worker::run(&context, seat, &intake, &suspended)
+        move |slot| worker::run(&context, slot, &intake, &suspended)
     };
-    let mut crew = Crew::new(Arc::clone(context), worker(&predict_intake));
-    crew.start("log".to_owned(), logging.runner(faults))?;
-    for seat in 0..context.config.probe_workers {
+    let mut supervisor = Supervisor::new(Arc::clone(context), worker(&predict_intake));
+    supervisor.start("log".to_owned(), logging.runner(faults))?;
+    for slot in 0..context.config.probe_workers {
         let run = worker(&probe_intake);
-        let name = worker::thread_name(LaneKind::Probe, seat);
-        crew.start(name, move || run(seat))?;
+        let name = worker::thread_name(LaneKind::Probe, slot);
+        supervisor.start(name, move || run(slot))?;
     }
-    for seat in 0..context.config.predict_workers {
-        crew.start_predictor(seat)?;
+    for slot in 0..context.config.predict_workers {
+        supervisor.start_predictor(slot)?;
     }
     let (sender, receiver) = crossbeam_channel::bounded(acceptor::intake_capacity(context));
     let lanes = Lanes { predict, probe };
     let acceptor_context = Arc::clone(context);
-    crew.start("acceptor".to_owned(), move || {
+    supervisor.start("acceptor".to_owned(), move || {
         acceptor::run(&acceptor_context, &receiver, &lanes);
     })?;
     let canary_context = Arc::clone(context);
-    crew.start("canary".to_owned(), move || {
+    supervisor.start("canary".to_owned(), move || {
         canary::run(&canary_context, &trial_wanted)
     })?;
-    Ok((crew, sender, predict_intake))
+    Ok((supervisor, sender, predict_intake))
 }
 
-/// Starts both listeners' threads; those that make room belong to the crew.
+/// Starts both listeners' threads; those that make room belong to the supervisor.
 fn start_listeners(
     sockets: Sockets,
     http: &Arc<HttpContext>,
-    crew: &mut Crew,
+    supervisor: &mut Supervisor,
 ) -> io::Result<Vec<Arc<Listener>>> {
     let kinds = [
         (ListenerKind::Main, "reserve-main", Some(sockets.main)),
@@ -351,7 +352,7 @@ fn start_listeners(
         let listener = Listener::new(kind, socket, Arc::clone(http), relief)?;
         let listener = Arc::new(listener);
         let reserved = Arc::clone(&listener);
-        crew.start(name.to_owned(), move || reserved.make_room())?;
+        supervisor.start(name.to_owned(), move || reserved.evict_one())?;
         // Whoever holds an inherited main listener keeps its connections until they can be served.
         if kind == ListenerKind::Probe || !listener.is_inherited() {
             listener.start()?;
@@ -411,13 +412,17 @@ fn self_probe(listeners: &[Arc<Listener>]) -> SelfProbe {
 }
 
 /// Has the model's file watched, where that is asked for.
-fn watch_model(context: &Arc<Context>, signals: &Signals, crew: &mut Crew) -> io::Result<()> {
+fn watch_model(
+    context: &Arc<Context>,
+    signals: &Signals,
+    supervisor: &mut Supervisor,
+) -> io::Result<()> {
     let (true, Some(path)) = (context.config.watch, context.config.model.clone()) else {
         return Ok(());
     };
     let loaded = file_watch::Identity::of(&path);
     let (reload, waker) = (signals.reload_request(), context.waker.clone());
-    crew.start("watch".to_owned(), move || {
+    supervisor.start("watch".to_owned(), move || {
         file_watch::run(&path, loaded, &reload, &waker);
     })
 }

@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Receiver;
 
-use crate::job::{Job, Request};
+use crate::job::{Job, JobRequest};
 use crate::lanes::admission;
-use crate::lanes::cpu_priority::{Priority, Work};
+use crate::lanes::cpu_priority::{CpuUse, Priority};
 use crate::lanes::queue::{self, Full, Lane, LaneKind};
 use crate::platform::clock::{self, Stamp};
 use crate::platform::fault::Role;
@@ -29,36 +29,36 @@ pub struct Lanes {
 
 /// Offers jobs to lanes until nobody can send any more.
 pub fn run(context: &Context, intake: &Receiver<Job>, lanes: &Lanes) {
-    let mut priority = Priority::new(context.config.yielding, Work::Responding);
-    let presence = Presence::enter(context);
+    let mut priority = Priority::new(context.config.yielding, CpuUse::Responding);
+    let running = RunningAcceptor::enter(context);
     let vitals = &context.vitals.acceptor;
     while let Ok(job) = queue::receive(intake, &context.vitals) {
         vitals.busy_since.store(context.vitals.clock.now());
-        job.pledge.received();
+        job.reply_sender.received();
         priority.adapt(context.vitals.predict.service_time());
-        context.faults.turn(Role::Acceptor);
+        context.faults.inject(Role::Acceptor);
         dispatch(context, job, lanes);
         vitals.busy_since.store(Stamp::NEVER);
         vitals.losses.succeed();
     }
-    drop(presence);
+    drop(running);
 }
 
 /// Marks the acceptor as running for as long as it lives, however it ends.
-struct Presence<'a>(&'a Vitals);
+struct RunningAcceptor<'a>(&'a Vitals);
 
-impl<'a> Presence<'a> {
+impl<'a> RunningAcceptor<'a> {
     fn enter(context: &'a Context) -> Self {
         let vitals = &context.vitals;
         vitals.acceptor.busy_since.store(Stamp::NEVER);
         let id = sys::thread_id();
         vitals.acceptor.thread_id.store(id, Ordering::Release);
         vitals.acceptor.alive.store(true, Ordering::Release);
-        Presence(vitals)
+        RunningAcceptor(vitals)
     }
 }
 
-impl Drop for Presence<'_> {
+impl Drop for RunningAcceptor<'_> {
     fn drop(&mut self) {
         let (acceptor, now) = (&self.0.acceptor, self.0.clock.now());
         if acceptor.busy_since.load() != Stamp::NEVER {
@@ -72,8 +72,8 @@ impl Drop for Presence<'_> {
 
 fn dispatch(context: &Context, job: Job, lanes: &Lanes) {
     let kind = match job.request {
-        Request::Probe(_) if !context.config.shared_lane => LaneKind::Probe,
-        Request::Probe(_) | Request::Predict { .. } => LaneKind::Predict,
+        JobRequest::Probe(_) if !context.config.shared_lane => LaneKind::Probe,
+        JobRequest::Probe(_) | JobRequest::Predict { .. } => LaneKind::Predict,
     };
     let lane = match kind {
         LaneKind::Probe => &lanes.probe,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use crate::lanes::cpu_priority::{Priority, Work};
+use crate::lanes::cpu_priority::{CpuUse, Priority};
 use crate::models::Model;
 use crate::platform::clock::Stamp;
 use crate::platform::fault::Role;
@@ -29,7 +29,7 @@ const REST: Duration = Duration::from_secs(1);
 /// Tries the model every `--canary-interval`, unless a recent real success
 /// stands for the trial; and sooner where real predictions fail, or one had no finite answer. `wanted` wakes it up to look again.
 pub fn run(context: &Context, wanted: &Receiver<()>) {
-    let mut priority = Priority::new(context.config.yielding, Work::Computing);
+    let mut priority = Priority::new(context.config.yielding, CpuUse::Computing);
     let interval = context.config.canary_interval;
     let vitals = &context.vitals;
     // The trial of a thread before this one has ended with it.
@@ -39,7 +39,7 @@ pub fn run(context: &Context, wanted: &Receiver<()>) {
             // The loader makes the first one.
             interval
         } else {
-            Moment::of(vitals, context.config.stall_timeout).wait(interval)
+            TrialTimes::of(vitals, context.config.stall_timeout).wait(interval)
         };
         if !wait.is_zero() {
             match wanted.recv_timeout(wait) {
@@ -49,13 +49,13 @@ pub fn run(context: &Context, wanted: &Receiver<()>) {
             }
         }
         vitals.trials.begin(vitals.clock.now());
-        context.faults.turn(Role::Canary);
+        context.faults.inject(Role::Canary);
         priority.adapt(vitals.predict.service_time());
-        if let Some(served) = context.model.get() {
-            let verdict = try_model(served.model.as_ref());
+        if let Some(version) = context.model.get() {
+            let verdict = try_model(version.model.as_ref());
             vitals
                 .trials
-                .end(served.generation, verdict, vitals.clock.now());
+                .end(version.number, verdict, vitals.clock.now());
             context.waker.wake();
         }
     }
@@ -63,7 +63,7 @@ pub fn run(context: &Context, wanted: &Receiver<()>) {
 
 /// What decides when the next trial is due.
 #[derive(Debug, Clone, Copy)]
-struct Moment {
+struct TrialTimes {
     now: Stamp,
     began_at: Stamp,
     ended_at: Stamp,
@@ -77,12 +77,12 @@ struct Moment {
     fatal: Option<(Stamp, Duration)>,
 }
 
-impl Moment {
+impl TrialTimes {
     fn of(vitals: &Vitals, stall_timeout: Duration) -> Self {
         let trials = &vitals.trials;
         let count = trials.failures.count();
         let span = trials.failures.span();
-        Moment {
+        TrialTimes {
             began_at: trials.began_at.load(),
             ended_at: trials.ended_at.load(),
             passed: trials.verdict() == TrialVerdict::Passed,
@@ -99,18 +99,18 @@ impl Moment {
 
     /// Returns how long the next trial is off.
     fn wait(&self, interval: Duration) -> Duration {
-        let left = |from: Stamp, delay: Duration| delay.saturating_sub(self.now.since(from));
+        let remaining = |from: Stamp, delay: Duration| delay.saturating_sub(self.now.since(from));
         let last_evidence = if self.passed {
             self.began_at.max(self.succeeded_at)
         } else {
             self.began_at
         };
-        let routine = left(last_evidence, interval);
+        let routine = remaining(last_evidence, interval);
         let asked = match self.failures {
             // Those before the last trial have had theirs.
             Some((_, _, last)) if last < self.began_at => None,
             Some((count, ..)) if count >= FAILURES => Some(Duration::ZERO),
-            Some((_, first, _)) => Some(left(first, FAILING_FOR)),
+            Some((_, first, _)) => Some(remaining(first, FAILING_FOR)),
             None => None,
         };
         let doubted = (self.doubted_at > self.began_at).then_some(Duration::ZERO);
@@ -119,8 +119,8 @@ impl Moment {
         // A verdict of life and death is made on the evidence of that moment.
         let due = self
             .fatal
-            .map_or(due, |(from, limit)| due.min(left(from, limit)));
-        due.max(left(self.ended_at, REST.min(interval)))
+            .map_or(due, |(from, limit)| due.min(remaining(from, limit)));
+        due.max(remaining(self.ended_at, REST.min(interval)))
     }
 }
 
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_trial_is_due_after_the_interval_and_sooner_where_predictions_fail() {
-        let calm = Moment {
+        let calm = TrialTimes {
             now: at(100_000),
             began_at: at(99_000),
             ended_at: at(99_000),
@@ -158,20 +158,20 @@ mod tests {
         #[rustfmt::skip]
         let table = [
             ("nine seconds are left", calm, 9000),
-            ("the interval is over", Moment { began_at: at(90_000), ended_at: at(90_000), ..calm }, 0),
-            ("a long one is followed by a rest", Moment { began_at: at(80_000), ended_at: at(99_800), ..calm }, 800),
-            ("a real success stands for it", Moment { began_at: at(1), ended_at: at(1), succeeded_at: at(99_500), ..calm }, 9500),
-            ("but not for one that failed", Moment { began_at: at(90_000), ended_at: at(90_000), succeeded_at: at(99_500), passed: false, ..calm }, 0),
-            ("two failures are no reason yet", Moment { failures: Some((2, at(99_900), at(99_950))), ..calm }, 900),
-            ("a second of failures is one", Moment { failures: Some((2, at(99_000), at(99_950))), ..calm }, 0),
-            ("so is the second after a single one", Moment { began_at: at(98_000), ended_at: at(98_000), failures: Some((1, at(99_000), at(99_000))), ..calm }, 0),
-            ("three in a row are one", Moment { failures: Some((3, at(99_990), at(99_999))), ..calm }, 0),
-            ("but once a second", Moment { began_at: at(99_700), ended_at: at(99_700), failures: Some((9, at(90_000), at(99_999))), ..calm }, 700),
-            ("what would be fatal is looked at then", Moment { passed: false, fatal: Some((at(50_000), Duration::from_secs(55))), ..calm }, 5000),
-            ("a doubt is reason enough", Moment { began_at: at(98_000), ended_at: at(98_000), doubted_at: at(99_500), succeeded_at: at(99_900), ..calm }, 0),
-            ("but once a second too", Moment { doubted_at: at(99_500), ended_at: at(99_400), ..calm }, 400),
-            ("an old one has had its trial", Moment { doubted_at: at(98_999), ..calm }, 9000),
-            ("old failures have had theirs", Moment { failures: Some((9, at(90_000), at(98_999))), ..calm }, 9000),
+            ("the interval is over", TrialTimes { began_at: at(90_000), ended_at: at(90_000), ..calm }, 0),
+            ("a long one is followed by a rest", TrialTimes { began_at: at(80_000), ended_at: at(99_800), ..calm }, 800),
+            ("a real success stands for it", TrialTimes { began_at: at(1), ended_at: at(1), succeeded_at: at(99_500), ..calm }, 9500),
+            ("but not for one that failed", TrialTimes { began_at: at(90_000), ended_at: at(90_000), succeeded_at: at(99_500), passed: false, ..calm }, 0),
+            ("two failures are no reason yet", TrialTimes { failures: Some((2, at(99_900), at(99_950))), ..calm }, 900),
+            ("a second of failures is one", TrialTimes { failures: Some((2, at(99_000), at(99_950))), ..calm }, 0),
+            ("so is the second after a single one", TrialTimes { began_at: at(98_000), ended_at: at(98_000), failures: Some((1, at(99_000), at(99_000))), ..calm }, 0),
+            ("three in a row are one", TrialTimes { failures: Some((3, at(99_990), at(99_999))), ..calm }, 0),
+            ("but once a second", TrialTimes { began_at: at(99_700), ended_at: at(99_700), failures: Some((9, at(90_000), at(99_999))), ..calm }, 700),
+            ("what would be fatal is looked at then", TrialTimes { passed: false, fatal: Some((at(50_000), Duration::from_secs(55))), ..calm }, 5000),
+            ("a doubt is reason enough", TrialTimes { began_at: at(98_000), ended_at: at(98_000), doubted_at: at(99_500), succeeded_at: at(99_900), ..calm }, 0),
+            ("but once a second too", TrialTimes { doubted_at: at(99_500), ended_at: at(99_400), ..calm }, 400),
+            ("an old one has had its trial", TrialTimes { doubted_at: at(98_999), ..calm }, 9000),
+            ("old failures have had theirs", TrialTimes { failures: Some((9, at(90_000), at(98_999))), ..calm }, 9000),
         ];
         for (name, moment, expected) in table {
             let wait = moment.wait(INTERVAL);
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn with_a_short_interval_the_rest_is_as_short() {
-        let moment = Moment {
+        let moment = TrialTimes {
             now: at(100_050),
             began_at: at(100_000),
             ended_at: at(100_020),

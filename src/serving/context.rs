@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::lanes::memory_budget::Budget;
 use crate::lifecycle::Waker;
 use crate::logging::FailureLog;
-use crate::models::slot::Slot;
+use crate::models::slot::ModelSlot;
 use crate::platform::clock::ProcessClock;
 use crate::platform::fault::Faults;
 use crate::vitals::Vitals;
@@ -28,7 +28,7 @@ pub struct Context {
     /// The memory that clients can make the server hold.
     pub budget: Arc<Budget>,
     /// The served model; empty until one is loaded and was tried.
-    pub model: Slot,
+    pub model: ModelSlot,
     /// Why predictions fail.
     pub failure_log: FailureLog,
     /// Wakes the canary up: a trial may be due sooner than it knows.
@@ -59,7 +59,7 @@ impl Context {
             budget: Arc::new(budget),
             config,
             vitals,
-            model: Slot::default(),
+            model: ModelSlot::default(),
             failure_log: FailureLog::new("predictions failed"),
             trial_wanted,
             waker,

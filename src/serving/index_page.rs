@@ -12,15 +12,15 @@ pub(crate) fn render(context: &Context, address: &Address, probe: Option<&Addres
     let model = context.model.get();
     let about = model.as_ref().map_or_else(
         || "the model is loading".to_owned(),
-        |served| {
-            let schema = served.model.schema();
-            format!("serving {} ({})", schema.name, schema.algorithm)
+        |version| {
+            let signature = version.model.signature();
+            format!("serving {} ({})", signature.name, signature.algorithm)
         },
     );
-    let predict = model.map_or_else(String::new, |served| {
+    let predict = model.map_or_else(String::new, |version| {
         format!(
             "POST /predict   predictions\n  {}\n\n",
-            curl(address, served.model.as_ref())
+            curl(address, version.model.as_ref())
         )
     });
     format!(

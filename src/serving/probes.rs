@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use serde_json::json;
 
 use crate::error::Code;
-use crate::health::{self, Failure, Limits, Meaning, ProbeKind, Snapshot};
+use crate::health::{self, FailedCheck, Limits, Meaning, ProbeKind, Snapshot};
 use crate::job::{Payload, Probe};
 use crate::platform::cgroup::Reading;
 use crate::platform::clock::Stamp;
@@ -44,7 +44,7 @@ pub fn answer(context: &Context, probe: &Probe) -> Payload {
 fn verdict(snapshot: &Snapshot, probe: &Probe) -> Payload {
     let explained = probe.verbose || probe.only.is_some();
     let mut lines = String::new();
-    let mut first: Option<Failure> = None;
+    let mut first: Option<FailedCheck> = None;
     for check in health::checks(probe.kind) {
         if probe.only.is_some_and(|only| only != check.name) {
             continue;
@@ -81,7 +81,7 @@ fn verdict(snapshot: &Snapshot, probe: &Probe) -> Payload {
     respond(probe, first.as_ref(), &lines)
 }
 
-fn respond(probe: &Probe, failure: Option<&Failure>, lines: &str) -> Payload {
+fn respond(probe: &Probe, failure: Option<&FailedCheck>, lines: &str) -> Payload {
     let (status, retry_after) = match failure.map(|failure| failure.meaning) {
         None => (OK, None),
         Some(Meaning::NotNow) => (Code::Loading.status(), Some(1)),
@@ -134,18 +134,18 @@ fn name(kind: ProbeKind) -> &'static str {
 fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
     let vitals = &context.vitals;
     let counts = &vitals.counts;
-    let model = context.model.get().map(|served| {
-        let schema = served.model.schema();
+    let model = context.model.get().map(|version| {
+        let signature = version.model.signature();
         // A model may have names by the thousand, and this is answered between probes.
         let first = |names: &[String]| names.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>();
         json!({
-            "name": schema.name,
-            "generation": served.generation,
-            "algorithm": schema.algorithm,
-            "feature_count": schema.features.len(),
-            "features": first(&schema.features),
-            "class_count": schema.classes.len(),
-            "classes": first(&schema.classes),
+            "name": signature.name,
+            "generation": version.number,
+            "algorithm": signature.algorithm,
+            "feature_count": signature.features.len(),
+            "features": first(&signature.features),
+            "class_count": signature.classes.len(),
+            "classes": first(&signature.classes),
         })
     });
     let age =

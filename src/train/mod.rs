@@ -14,12 +14,12 @@ use std::thread::available_parallelism;
 use csv::StringRecord;
 
 use crate::error::StartError;
-use crate::models::estimator::{Algorithm, Fitted, Targets, Task};
+use crate::models::estimator::{Algorithm, EstimatorKind, Fitted, Targets};
 use crate::models::file::{self, ExpectedDocument, TrainingDocument};
 use crate::models::{Output, Rows};
 use crate::platform::panic;
 use crate::platform::sys;
-use crate::train::table::{Column, Table};
+use crate::train::table::{Column, TableReader};
 
 use self::score::Scores;
 
@@ -28,7 +28,7 @@ const STACK_BYTES: usize = 16 * 1024 * 1024;
 
 /// Data to train on.
 #[derive(Debug)]
-pub struct Data {
+pub struct TrainingData {
     /// Names of the features, in the order of a row's values.
     pub features: Vec<String>,
     /// Rows.
@@ -41,16 +41,16 @@ pub struct Data {
     pub notes: Vec<String>,
 }
 
-impl Data {
+impl TrainingData {
     /// Reads a whole table: the column `target`, and `features` or else every other column.
     ///
     /// # Errors
     /// A column that is not there, a cell that is no number, no rows, a single class.
     pub fn read(
-        mut table: Table<'_>,
+        mut table: TableReader<'_>,
         target: &str,
         features: Option<&[String]>,
-        task: Task,
+        task: EstimatorKind,
     ) -> Result<Self, String> {
         let target = table.find(&[target.to_owned()])?.remove(0);
         let columns = match features {
@@ -78,12 +78,12 @@ impl Data {
             notes.push(format!("columns that are not used: {}", ignored.join(", ")));
         }
         let (targets, classes) = match task {
-            Task::Regression => (Targets::Numbers(numbers), Vec::new()),
-            Task::Classification => classify(&labels)?,
+            EstimatorKind::Regression => (Targets::Numbers(numbers), Vec::new()),
+            EstimatorKind::Classification => classify(&labels)?,
         };
         // Each row has read every column, of which there is at least one.
         let rows = Rows::new(values, columns.len()).ok_or("the rows are of different lengths")?;
-        let data = Data {
+        let data = TrainingData {
             features: columns.into_iter().map(|column| column.name).collect(),
             rows,
             targets,
@@ -173,10 +173,10 @@ impl Data {
 type Read = (Vec<f64>, Vec<String>, Vec<f64>);
 
 fn read_rows(
-    table: &mut Table<'_>,
+    table: &mut TableReader<'_>,
     columns: &[Column],
     target: &Column,
-    task: Task,
+    task: EstimatorKind,
 ) -> Result<Read, String> {
     let (mut values, mut labels, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
     let mut record = StringRecord::new();
@@ -185,8 +185,8 @@ fn read_rows(
             values.push(table.number(&record, column)?);
         }
         match task {
-            Task::Classification => labels.push(table.text(&record, target)?.to_owned()),
-            Task::Regression => numbers.push(table.number(&record, target)?),
+            EstimatorKind::Classification => labels.push(table.text(&record, target)?.to_owned()),
+            EstimatorKind::Regression => numbers.push(table.number(&record, target)?),
         }
     }
     Ok((values, labels, numbers))
@@ -283,7 +283,7 @@ const IMPORTANCE_PREDICTIONS_MAX: usize = 200_000;
 /// # Errors
 /// Too few rows for so many folds, and the first fold that cannot be trained on.
 pub fn cross_validate(
-    data: &Arc<Data>,
+    data: &Arc<TrainingData>,
     recipe: &Recipe,
     folds: usize,
     mut progress: impl FnMut(),
@@ -341,7 +341,7 @@ pub fn cross_validate(
 
 /// Trains on all folds but one, and scores on that one; also what the baseline scores there.
 fn score_fold(
-    data: &Data,
+    data: &TrainingData,
     recipe: &Recipe,
     assigned: &[usize],
     fold: usize,

@@ -20,13 +20,13 @@ const NAMES_SHOWN: usize = 20;
 const COLUMNS_MAX: usize = 20_000;
 
 /// A table as it is read.
-pub struct Table<'a> {
+pub struct TableReader<'a> {
     reader: csv::Reader<Box<dyn Read + 'a>>,
     name: String,
     header: Vec<String>,
 }
 
-impl std::fmt::Debug for Table<'_> {
+impl std::fmt::Debug for TableReader<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Table")
             .field("name", &self.name)
@@ -44,26 +44,26 @@ pub struct Column {
     pub index: usize,
 }
 
-impl Table<'static> {
+impl TableReader<'static> {
     /// Opens the file at `path`, or standard input for `-`, and reads its header.
     ///
     /// # Errors
     /// A file that cannot be read, a header that is missing.
     pub fn open(path: &Path, delimiter: u8) -> Result<Self, String> {
         if path == Path::new("-") {
-            return Table::new("standard input", Box::new(io::stdin()), delimiter);
+            return TableReader::new("standard input", Box::new(io::stdin()), delimiter);
         }
         let name = path.display().to_string();
         let file = File::open(path).map_err(|error| format!("cannot read {name}: {error}"))?;
-        Table::new(&name, Box::new(file), delimiter)
+        TableReader::new(&name, Box::new(file), delimiter)
     }
 }
 
-impl<'a> Table<'a> {
+impl<'a> TableReader<'a> {
     /// Reads the header of a table that errors call `name`.
     ///
     /// # Errors
-    /// As [`Table::open`].
+    /// As [`TableReader::open`].
     pub fn new(name: &str, source: Box<dyn Read + 'a>, delimiter: u8) -> Result<Self, String> {
         let reader = csv::ReaderBuilder::new()
             .delimiter(delimiter)
@@ -71,7 +71,7 @@ impl<'a> Table<'a> {
             // With CRLF for an end the reader counts one line too few; so the CR is taken off here.
             .terminator(csv::Terminator::Any(b'\n'))
             .from_reader(source);
-        let mut table = Table {
+        let mut table = TableReader {
             reader,
             name: name.to_owned(),
             header: Vec::new(),
@@ -277,8 +277,8 @@ fn short(number: &str) -> String {
 mod tests {
     use super::*;
 
-    fn table(text: &str) -> Result<Table<'_>, String> {
-        Table::new("t.csv", Box::new(text.as_bytes()), b',')
+    fn table(text: &str) -> Result<TableReader<'_>, String> {
+        TableReader::new("t.csv", Box::new(text.as_bytes()), b',')
     }
 
     /// Reads all numbers of two columns, or the first error.
@@ -342,7 +342,7 @@ mod tests {
             error.contains("may have 20000 columns, but it has 20001"),
             "{error}"
         );
-        let latin = Table::new("t.csv", Box::new(&b"a,b\n1,2\n1,\xe9\n"[..]), b',');
+        let latin = TableReader::new("t.csv", Box::new(&b"a,b\n1,2\n1,\xe9\n"[..]), b',');
         let mut latin = latin.unwrap();
         let mut record = StringRecord::new();
         assert_eq!(latin.next(&mut record), Ok(true));

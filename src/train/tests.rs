@@ -1,14 +1,14 @@
 use super::*;
 use crate::models::estimator;
 
-fn read(text: &str, task: Task) -> Result<Data, String> {
-    let table = Table::new("t.csv", Box::new(text.as_bytes()), b',')?;
-    Data::read(table, "y", None, task)
+fn read(text: &str, task: EstimatorKind) -> Result<TrainingData, String> {
+    let table = TableReader::new("t.csv", Box::new(text.as_bytes()), b',')?;
+    TrainingData::read(table, "y", None, task)
 }
 
 #[test]
 fn classes_are_sorted_as_numbers_where_all_are_and_keep_their_text() {
-    let classes = |text: &str| read(text, Task::Classification).unwrap().classes;
+    let classes = |text: &str| read(text, EstimatorKind::Classification).unwrap().classes;
     assert_eq!(classes("x,y\n1,10\n2,2\n3,1\n"), ["1", "2", "10"]);
     assert_eq!(classes("x,y\n1,b\n2,10\n3,a\n"), ["10", "a", "b"]);
     assert_eq!(classes("x,y\n1,1.0\n2,1\n3,0\n"), ["0", "1", "1.0"]);
@@ -17,22 +17,22 @@ fn classes_are_sorted_as_numbers_where_all_are_and_keep_their_text() {
 #[test]
 fn what_cannot_be_learned_from_is_told() {
     let error = |text, task| read(text, task).unwrap_err();
-    let one = error("x,y\n1,a\n2,a\n", Task::Classification);
+    let one = error("x,y\n1,a\n2,a\n", EstimatorKind::Classification);
     assert!(one.contains("one class, \"a\""), "{one}");
     let mut many = "x,y\n".to_owned();
     (0..10_001).for_each(|row| many.push_str(&format!("1,{row}\n")));
-    let many = error(&many, Task::Classification);
+    let many = error(&many, EstimatorKind::Classification);
     assert!(
         many.contains("10001 classes") && many.contains("a regressor"),
         "{many}"
     );
-    let none = error("x,y\n", Task::Regression);
+    let none = error("x,y\n", EstimatorKind::Regression);
     assert_eq!(none, "the table has no rows");
-    let alone = error("y\n1\n", Task::Regression);
+    let alone = error("y\n1\n", EstimatorKind::Regression);
     assert!(alone.starts_with("there are no features"), "{alone}");
-    let text = error("x,y\n1,a\n", Task::Regression);
+    let text = error("x,y\n1,a\n", EstimatorKind::Regression);
     assert!(text.starts_with("t.csv, line 2, column \"y\""), "{text}");
-    let notes = read("x,z,y\n1,5,7\n2,5,7\n", Task::Regression)
+    let notes = read("x,z,y\n1,5,7\n2,5,7\n", EstimatorKind::Regression)
         .unwrap()
         .notes;
     assert_eq!(
@@ -51,7 +51,7 @@ fn a_model_beats_the_baseline_on_what_can_be_learned() {
         let label = if row % 10 < 5 { "low" } else { "high" };
         text.push_str(&format!("{},{},{label}\n", row % 10, (row * 7919) % 13));
     }
-    let data = Arc::new(read(&text, Task::Classification).unwrap());
+    let data = Arc::new(read(&text, EstimatorKind::Classification).unwrap());
     let recipe = Recipe {
         algorithm: estimator::find("decision-tree-classifier").unwrap(),
         parameters: vec![],
@@ -79,7 +79,7 @@ fn a_held_out_row_of_a_category_that_the_others_have_not_counts_as_wrong() {
         let category = if row == 7 { 9 } else { row % 2 };
         text.push_str(&format!("{category},{}\n", ["a", "b"][row % 2]));
     }
-    let data = Arc::new(read(&text, Task::Classification).unwrap());
+    let data = Arc::new(read(&text, EstimatorKind::Classification).unwrap());
     let recipe = Recipe {
         algorithm: estimator::find("categorical-naive-bayes").unwrap(),
         parameters: vec![],

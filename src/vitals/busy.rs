@@ -12,7 +12,7 @@ pub struct BusyTime {
     /// On jobs that have ended, in nanoseconds.
     ended: AtomicU64,
     /// The most that was ever told: a counter must not fall.
-    told: AtomicU64,
+    reported: AtomicU64,
 }
 
 impl BusyTime {
@@ -31,8 +31,8 @@ impl BusyTime {
         let present = present.filter(|since| *since != Stamp::NEVER);
         let present: u64 = present.map(|since| nanos(now.since(since))).sum();
         let total = ended.saturating_add(present);
-        let told = self.told.fetch_max(total, Ordering::AcqRel);
-        Duration::from_nanos(total.max(told))
+        let reported = self.reported.fetch_max(total, Ordering::AcqRel);
+        Duration::from_nanos(total.max(reported))
     }
 }
 

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::service::{AtomicEstimate, ServiceTimes};
-use super::work::Work;
+use super::work::AdmittedWork;
 use super::{AtomicStamp, BusyTime, Counter};
 use crate::platform::clock::Stamp;
 
 /// What a worker is on, for whoever has to find out why it does not come to an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Task {
+pub struct CurrentRequest {
     /// The request's name in answers and logs.
     pub request_id: Arc<str>,
     /// Instances, once they are decoded.
@@ -21,7 +21,7 @@ pub struct Task {
 /// Whose a worker's place in the lane is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-enum Place {
+enum SlotState {
     /// Its own.
     Own = 0,
     /// A substitute's: it retires when its job comes to an end.
@@ -30,7 +30,7 @@ enum Place {
     Retiring = 2,
 }
 
-/// The seat of one worker thread of a lane.
+/// The slot of one worker thread of a lane.
 #[derive(Debug, Default)]
 pub struct WorkerVitals {
     /// Whether a thread runs here.
@@ -41,11 +41,11 @@ pub struct WorkerVitals {
     pub busy_since: AtomicStamp,
     /// What it may be expected to take from then on, in nanoseconds.
     expected: AtomicU64,
-    /// How far another thread has taken its place, see [`Place`].
+    /// How far another thread has taken its place, see [`SlotState`].
     place: AtomicU8,
     /// The thread's id in the kernel (gettid(2)).
     pub thread_id: AtomicU32,
-    task: Mutex<Option<Task>>,
+    task: Mutex<Option<CurrentRequest>>,
 }
 
 impl WorkerVitals {
@@ -84,7 +84,7 @@ impl WorkerVitals {
 
     /// Whether another thread has its place.
     pub fn is_substituted(&self) -> bool {
-        self.place.load(Ordering::Acquire) != Place::Own as u8
+        self.place.load(Ordering::Acquire) != SlotState::Own as u8
     }
 
     /// Gives its place to a substitute that is about to be started, if it is still on the job it has
@@ -94,28 +94,29 @@ impl WorkerVitals {
     /// the place was given away, all in one order: so a worker that comes to an end meanwhile either
     /// retires or keeps its place.
     pub fn substitute(&self, since: Stamp) -> bool {
-        self.place.store(Place::Substituted as u8, Ordering::SeqCst);
+        self.place
+            .store(SlotState::Substituted as u8, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         self.busy_since.load() == since || !self.take_back()
     }
 
     /// Takes its place back for it; `false` where it is too late for that, as it retires.
     pub fn take_back(&self) -> bool {
-        self.moves(Place::Substituted, Place::Own)
+        self.moves(SlotState::Substituted, SlotState::Own)
     }
 
     /// Whether the thread, which has come to the end of a job, is to take up no other.
     pub fn retires(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.is_substituted() && self.moves(Place::Substituted, Place::Retiring)
+        self.is_substituted() && self.moves(SlotState::Substituted, SlotState::Retiring)
     }
 
-    /// Frees the seat of a thread that has ended; says whether it had been substituted.
+    /// Frees the slot of a thread that has ended; says whether it had been substituted.
     pub fn vacate(&self) -> bool {
-        self.place.swap(Place::Own as u8, Ordering::AcqRel) != Place::Own as u8
+        self.place.swap(SlotState::Own as u8, Ordering::AcqRel) != SlotState::Own as u8
     }
 
-    fn moves(&self, from: Place, to: Place) -> bool {
+    fn moves(&self, from: SlotState, to: SlotState) -> bool {
         let (from, to) = (from as u8, to as u8);
         self.place
             .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
@@ -123,7 +124,7 @@ impl WorkerVitals {
     }
 
     /// Notes what the thread is on.
-    pub fn set_task(&self, task: Option<Task>) {
+    pub fn set_task(&self, task: Option<CurrentRequest>) {
         *self.task.lock().unwrap_or_else(PoisonError::into_inner) = task;
     }
 
@@ -136,7 +137,7 @@ impl WorkerVitals {
     }
 
     /// What the thread is on.
-    pub fn task(&self) -> Option<Task> {
+    pub fn task(&self) -> Option<CurrentRequest> {
         // A poisoned lock holds a whole task all the same: it is replaced in one assignment.
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         task.clone()
@@ -167,7 +168,7 @@ pub struct LaneVitals {
     pub busy_time: BusyTime,
     /// Workers that the lane is to have.
     pub workers_wanted: usize,
-    /// The workers' seats, by index: those of the workers wanted, then those of substitutes.
+    /// The workers' slots, by index: those of the workers wanted, then those of substitutes.
     pub workers: Box<[WorkerVitals]>,
     /// When each job that waits has come, by its number.
     arrivals: Box<[AtomicStamp]>,
@@ -177,7 +178,7 @@ pub struct LaneVitals {
     /// Moving average of the service time in nanoseconds; 0 before the first completion.
     service_nanos: AtomicU64,
     /// What has been admitted and is not done.
-    pub work: Work,
+    pub work: AdmittedWork,
     /// How long predictions take.
     pub service: ServiceTimes,
     /// Measured over expected waiting times.
@@ -185,10 +186,10 @@ pub struct LaneVitals {
 }
 
 impl LaneVitals {
-    /// Makes a lane of `workers`, with seats for as many `substitutes` as there may be.
+    /// Makes a lane of `workers`, with slots for as many `substitutes` as there may be.
     pub(super) fn new(queue_capacity: usize, workers: usize, substitutes: usize) -> Self {
         let stamps = |count: usize| (0..count).map(|_| AtomicStamp::default()).collect();
-        let seats = workers + substitutes;
+        let slots = workers + substitutes;
         LaneVitals {
             queue_capacity,
             queue_length: AtomicUsize::new(0),
@@ -199,13 +200,13 @@ impl LaneVitals {
             completed: Counter::default(),
             busy_time: BusyTime::default(),
             workers_wanted: workers,
-            workers: (0..seats).map(|_| WorkerVitals::default()).collect(),
+            workers: (0..slots).map(|_| WorkerVitals::default()).collect(),
             // One more than can wait: a job that is refused takes nobody's place.
             arrivals: stamps(queue_capacity + 1),
             queued: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             service_nanos: AtomicU64::new(0),
-            work: Work::default(),
+            work: AdmittedWork::default(),
             service: ServiceTimes::default(),
             wait_ratio: AtomicEstimate::default(),
         }
@@ -262,10 +263,10 @@ impl LaneVitals {
 
     /// Number of substitutes that run.
     pub fn substitutes(&self) -> usize {
-        let left = |worker: &&WorkerVitals| {
+        let remaining = |worker: &&WorkerVitals| {
             worker.alive.load(Ordering::Acquire) && worker.is_substituted()
         };
-        self.workers.iter().filter(left).count()
+        self.workers.iter().filter(remaining).count()
     }
 
     /// Whether a job waits or is in service, or is on its way: where connections leave the acceptor no
@@ -309,14 +310,17 @@ mod tests {
     fn a_lane_is_backed_up_once_each_worker_has_three_milliseconds_to_do() {
         let clock = crate::platform::clock::ProcessClock::new(Duration::from_secs(1));
         let vitals = Arc::new(crate::vitals::Vitals::new(clock, (8, 2), (1, 1)));
-        let claim = |millis| {
+        let reservation = |millis| {
             let whole = Duration::from_millis(millis);
-            let cost = crate::vitals::Cost { whole, turn: whole };
-            crate::vitals::Claim::new(&vitals, cost, 8)
+            let cost = crate::vitals::Cost {
+                whole,
+                slice: whole,
+            };
+            crate::vitals::Reservation::new(&vitals, cost, 8)
         };
-        let _first = claim(5);
+        let _first = reservation(5);
         assert!(!vitals.predict.is_backed_up());
-        let second = claim(1);
+        let second = reservation(1);
         assert!(vitals.predict.is_backed_up());
         drop(second);
         assert!(!vitals.predict.is_backed_up());
@@ -336,20 +340,20 @@ mod tests {
 
     #[test]
     fn a_worker_that_moves_as_it_gets_a_substitute_retires_or_keeps_its_place() {
-        let seat = WorkerVitals::default();
-        seat.begin(Stamp(5), Duration::ZERO);
-        assert!(seat.substitute(Stamp(5)), "it is stuck");
-        assert!(seat.is_substituted() && seat.retires());
-        assert!(!seat.take_back(), "it retires");
-        assert!(seat.vacate() && !seat.is_substituted());
+        let slot = WorkerVitals::default();
+        slot.begin(Stamp(5), Duration::ZERO);
+        assert!(slot.substitute(Stamp(5)), "it is stuck");
+        assert!(slot.is_substituted() && slot.retires());
+        assert!(!slot.take_back(), "it retires");
+        assert!(slot.vacate() && !slot.is_substituted());
         // It came to its end before the place was given away, and did not see that.
-        seat.busy_since.store(Stamp::NEVER);
-        assert!(!seat.retires());
-        assert!(!seat.substitute(Stamp(5)), "it moves");
-        assert!(!seat.is_substituted() && !seat.retires());
-        seat.begin(Stamp(9), Duration::ZERO);
-        assert!(!seat.substitute(Stamp(5)), "it is on another job");
-        assert!(!seat.vacate());
+        slot.busy_since.store(Stamp::NEVER);
+        assert!(!slot.retires());
+        assert!(!slot.substitute(Stamp(5)), "it moves");
+        assert!(!slot.is_substituted() && !slot.retires());
+        slot.begin(Stamp(9), Duration::ZERO);
+        assert!(!slot.substitute(Stamp(5)), "it is on another job");
+        assert!(!slot.vacate());
     }
 
     #[test]

@@ -26,20 +26,20 @@ pub use self::busy::BusyTime;
 pub use self::cgroup::CgroupVitals;
 pub use self::counts::{ClientCounts, Counts};
 pub use self::histogram::{BOUNDS, Histogram, HistogramSnapshot, Timer};
-pub use self::lane::{LaneVitals, Task, WorkerVitals};
-pub use self::outcomes::{Outcome, Outcomes, Refusals};
-pub use self::probes::{ProbeVitals, Waits};
+pub use self::lane::{CurrentRequest, LaneVitals, WorkerVitals};
+pub use self::outcomes::{OutcomeCounts, PredictionOutcome, Refusals};
+pub use self::probes::{ProbeVitals, RateLimitWaits};
 pub use self::reasons::{Reason, Reasons};
 pub use self::reloads::Reloads;
 pub use self::responses::Responses;
 pub use self::service::{AtomicEstimate, Estimate, ServiceTime, ServiceTimes};
 pub use self::trials::{Failures, TrialVerdict, Trials};
-pub use self::work::{Announced, Claim, Cost, Left, Work};
+pub use self::work::{AdmittedWork, Announced, Cost, RemainingWork, Reservation};
 
 /// Where the process stands in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Phase {
+pub enum ServerPhase {
     /// The model is not loaded and tried yet.
     Starting = 0,
     /// Predictions are served.
@@ -52,15 +52,15 @@ pub enum Phase {
     Stopped = 4,
 }
 
-impl Phase {
+impl ServerPhase {
     /// Its name, as `/statusz` and the metrics have it.
     pub fn name(self) -> &'static str {
         match self {
-            Phase::Starting => "starting",
-            Phase::Serving => "serving",
-            Phase::Draining => "draining",
-            Phase::Finishing => "finishing",
-            Phase::Stopped => "stopped",
+            ServerPhase::Starting => "starting",
+            ServerPhase::Serving => "serving",
+            ServerPhase::Draining => "draining",
+            ServerPhase::Finishing => "finishing",
+            ServerPhase::Stopped => "stopped",
         }
     }
 }
@@ -187,7 +187,7 @@ pub struct Vitals {
     /// Counters.
     pub counts: Counts,
     /// How predictions ended, and how long they took.
-    pub outcomes: Outcomes,
+    pub outcomes: OutcomeCounts,
     /// What was refused, by `code`.
     pub refusals: Refusals,
     /// Every answer, by status code and `code`.
@@ -195,7 +195,7 @@ pub struct Vitals {
     /// What probes were told, and how long they took.
     pub probes: ProbeVitals,
     /// Waits for the pace, on the main and on the probe listener.
-    pub paced: [Waits; 2],
+    pub paced: [RateLimitWaits; 2],
     /// What the control groups allow and count.
     pub cgroup: CgroupVitals,
     /// Whether a model is loaded and was tried.
@@ -234,7 +234,7 @@ impl Vitals {
             predict: LaneVitals::new(predict.0, predict.1, predict.1),
             probe: LaneVitals::new(probe.0, probe.1, 0),
             counts: Counts::default(),
-            outcomes: Outcomes::default(),
+            outcomes: OutcomeCounts::default(),
             refusals: Refusals::default(),
             responses: Responses::default(),
             probes: ProbeVitals::default(),
@@ -251,23 +251,23 @@ impl Vitals {
             open_connections: [AtomicUsize::new(0), AtomicUsize::new(0)],
             answers_owed: AtomicUsize::new(0),
             predictions_owed: AtomicUsize::new(0),
-            phase: AtomicU8::new(Phase::Starting as u8),
+            phase: AtomicU8::new(ServerPhase::Starting as u8),
         }
     }
 
     /// Where the process stands in its life.
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> ServerPhase {
         match self.phase.load(Ordering::Acquire) {
-            0 => Phase::Starting,
-            1 => Phase::Serving,
-            2 => Phase::Draining,
-            3 => Phase::Finishing,
-            _ => Phase::Stopped,
+            0 => ServerPhase::Starting,
+            1 => ServerPhase::Serving,
+            2 => ServerPhase::Draining,
+            3 => ServerPhase::Finishing,
+            _ => ServerPhase::Stopped,
         }
     }
 
     /// Moves on to `phase`; there is no way back, so a model that loads late does not undo a drain.
-    pub fn advance(&self, phase: Phase) {
+    pub fn advance(&self, phase: ServerPhase) {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
     }
 
@@ -296,8 +296,8 @@ mod tests {
     #[test]
     fn a_phase_never_goes_back() {
         let vitals = vitals();
-        vitals.advance(Phase::Draining);
-        vitals.advance(Phase::Serving);
-        assert_eq!(vitals.phase(), Phase::Draining);
+        vitals.advance(ServerPhase::Draining);
+        vitals.advance(ServerPhase::Serving);
+        assert_eq!(vitals.phase(), ServerPhase::Draining);
     }
 }

@@ -10,7 +10,7 @@ use crate::error::Code;
 
 /// How a prediction ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum PredictionOutcome {
     /// It was answered 200.
     Ok,
     /// The request was wrong: 4xx.
@@ -27,62 +27,65 @@ pub enum Outcome {
     Abandoned,
 }
 
-impl Outcome {
+impl PredictionOutcome {
     /// All there are, in the order of their declaration.
-    pub const ALL: [Outcome; 7] = [
-        Outcome::Ok,
-        Outcome::Rejected,
-        Outcome::Failed,
-        Outcome::Refused,
-        Outcome::Expired,
-        Outcome::DeadlineExceeded,
-        Outcome::Abandoned,
+    pub const ALL: [PredictionOutcome; 7] = [
+        PredictionOutcome::Ok,
+        PredictionOutcome::Rejected,
+        PredictionOutcome::Failed,
+        PredictionOutcome::Refused,
+        PredictionOutcome::Expired,
+        PredictionOutcome::DeadlineExceeded,
+        PredictionOutcome::Abandoned,
     ];
 
     /// How a prediction ends that is answered with this error.
     pub fn of(code: Code) -> Self {
         match code {
-            Code::Expired => Outcome::Expired,
-            Code::DeadlineExceeded => Outcome::DeadlineExceeded,
-            code if Refusals::place(code).is_some() => Outcome::Refused,
-            code if code.status() >= 500 => Outcome::Failed,
-            _ => Outcome::Rejected,
+            Code::Expired => PredictionOutcome::Expired,
+            Code::DeadlineExceeded => PredictionOutcome::DeadlineExceeded,
+            code if Refusals::place(code).is_some() => PredictionOutcome::Refused,
+            code if code.status() >= 500 => PredictionOutcome::Failed,
+            _ => PredictionOutcome::Rejected,
         }
     }
 
     /// Its name, as labels have it.
     pub fn name(self) -> &'static str {
         match self {
-            Outcome::Ok => "ok",
-            Outcome::Rejected => "rejected",
-            Outcome::Failed => "failed",
-            Outcome::Refused => "refused",
-            Outcome::Expired => "expired",
-            Outcome::DeadlineExceeded => "deadline_exceeded",
-            Outcome::Abandoned => "abandoned",
+            PredictionOutcome::Ok => "ok",
+            PredictionOutcome::Rejected => "rejected",
+            PredictionOutcome::Failed => "failed",
+            PredictionOutcome::Refused => "refused",
+            PredictionOutcome::Expired => "expired",
+            PredictionOutcome::DeadlineExceeded => "deadline_exceeded",
+            PredictionOutcome::Abandoned => "abandoned",
         }
     }
 
     /// Whether a worker has taken it up, so that it is known how long it waited.
     pub fn was_taken_up(self) -> bool {
-        self.was_served() || self == Outcome::Expired
+        self.was_answered() || self == PredictionOutcome::Expired
     }
 
     /// Whether a worker has computed it, so that it is known how long that took.
-    pub fn was_served(self) -> bool {
-        matches!(self, Outcome::Ok | Outcome::Rejected | Outcome::Failed)
+    pub fn was_answered(self) -> bool {
+        matches!(
+            self,
+            PredictionOutcome::Ok | PredictionOutcome::Rejected | PredictionOutcome::Failed
+        )
     }
 }
 
 /// Predictions that ended, and their times, by outcome.
 #[derive(Debug, Default)]
-pub struct Outcomes {
-    waiting: [Histogram; Outcome::ALL.len()],
-    service: [Histogram; Outcome::ALL.len()],
-    sojourn: [Histogram; Outcome::ALL.len()],
+pub struct OutcomeCounts {
+    waiting: [Histogram; PredictionOutcome::ALL.len()],
+    service: [Histogram; PredictionOutcome::ALL.len()],
+    sojourn: [Histogram; PredictionOutcome::ALL.len()],
 }
 
-impl Outcomes {
+impl OutcomeCounts {
     /// Notes the end of one that a worker, or the lane, has replied to; `error` is its answer where it
     /// is one, and the service time is zero where no worker got to compute it.
     ///
@@ -94,33 +97,33 @@ impl Outcomes {
         service_time: Duration,
         arrived: Instant,
     ) {
-        let outcome = error.map_or(Outcome::Ok, Outcome::of);
+        let outcome = error.map_or(PredictionOutcome::Ok, PredictionOutcome::of);
         if outcome.was_taken_up() {
             self.waiting[outcome as usize].observe(waiting_time);
         }
-        if outcome.was_served() && !service_time.is_zero() {
+        if outcome.was_answered() && !service_time.is_zero() {
             self.service[outcome as usize].observe(service_time);
         }
         self.ended(outcome, arrived);
     }
 
     /// Notes the end of one that came without a reply.
-    pub fn ended(&self, outcome: Outcome, began: Instant) {
+    pub fn ended(&self, outcome: PredictionOutcome, began: Instant) {
         self.sojourn[outcome as usize].observe(began.elapsed());
     }
 
     /// Times in the queue.
-    pub fn waiting(&self, outcome: Outcome) -> &Histogram {
+    pub fn waiting(&self, outcome: PredictionOutcome) -> &Histogram {
         &self.waiting[outcome as usize]
     }
 
     /// Times with a worker.
-    pub fn service(&self, outcome: Outcome) -> &Histogram {
+    pub fn service(&self, outcome: PredictionOutcome) -> &Histogram {
         &self.service[outcome as usize]
     }
 
     /// Times from arrival to the end: one for each prediction.
-    pub fn sojourn(&self, outcome: Outcome) -> &Histogram {
+    pub fn sojourn(&self, outcome: PredictionOutcome) -> &Histogram {
         &self.sojourn[outcome as usize]
     }
 }
@@ -167,46 +170,46 @@ mod tests {
     #[test]
     fn an_error_says_how_a_prediction_ended() {
         let table = [
-            (Code::InvalidJson, Outcome::Rejected),
-            (Code::ContentTooLarge, Outcome::Rejected),
-            (Code::RequestTimeout, Outcome::Rejected),
-            (Code::PredictionFailed, Outcome::Failed),
-            (Code::Internal, Outcome::Failed),
-            (Code::Overloaded, Outcome::Refused),
-            (Code::QueueFull, Outcome::Refused),
-            (Code::Loading, Outcome::Refused),
-            (Code::Draining, Outcome::Refused),
-            (Code::OverBudget, Outcome::Refused),
-            (Code::Expired, Outcome::Expired),
-            (Code::DeadlineExceeded, Outcome::DeadlineExceeded),
+            (Code::InvalidJson, PredictionOutcome::Rejected),
+            (Code::ContentTooLarge, PredictionOutcome::Rejected),
+            (Code::RequestTimeout, PredictionOutcome::Rejected),
+            (Code::PredictionFailed, PredictionOutcome::Failed),
+            (Code::Internal, PredictionOutcome::Failed),
+            (Code::Overloaded, PredictionOutcome::Refused),
+            (Code::QueueFull, PredictionOutcome::Refused),
+            (Code::Loading, PredictionOutcome::Refused),
+            (Code::Draining, PredictionOutcome::Refused),
+            (Code::OverBudget, PredictionOutcome::Refused),
+            (Code::Expired, PredictionOutcome::Expired),
+            (Code::DeadlineExceeded, PredictionOutcome::DeadlineExceeded),
         ];
         for (code, outcome) in table {
-            assert_eq!(Outcome::of(code), outcome, "{code:?}");
+            assert_eq!(PredictionOutcome::of(code), outcome, "{code:?}");
         }
-        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
+        for (index, outcome) in PredictionOutcome::ALL.into_iter().enumerate() {
             assert_eq!(outcome as usize, index);
         }
     }
 
     #[test]
     fn each_prediction_is_counted_once_and_only_with_the_times_it_has() {
-        let outcomes = Outcomes::default();
+        let outcomes = OutcomeCounts::default();
         let (waited, served) = (Duration::from_millis(2), Duration::from_millis(3));
         let now = clock::instant();
         outcomes.replied(None, waited, served, now);
         outcomes.replied(Some(Code::Expired), waited, Duration::ZERO, now);
         outcomes.replied(Some(Code::QueueFull), waited, Duration::ZERO, now);
         outcomes.replied(Some(Code::OverBudget), waited, served, now);
-        outcomes.ended(Outcome::Abandoned, now);
-        let counts = |histogram: fn(&Outcomes, Outcome) -> &Histogram| {
-            Outcome::ALL.map(|outcome| histogram(&outcomes, outcome).count())
+        outcomes.ended(PredictionOutcome::Abandoned, now);
+        let counts = |histogram: fn(&OutcomeCounts, PredictionOutcome) -> &Histogram| {
+            PredictionOutcome::ALL.map(|outcome| histogram(&outcomes, outcome).count())
         };
-        assert_eq!(counts(Outcomes::waiting), [1, 0, 0, 0, 1, 0, 0]);
-        assert_eq!(counts(Outcomes::service), [1, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(counts(Outcomes::sojourn), [1, 0, 0, 2, 1, 0, 1]);
-        let waiting = outcomes.waiting(Outcome::Ok).snapshot();
+        assert_eq!(counts(OutcomeCounts::waiting), [1, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(counts(OutcomeCounts::service), [1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(counts(OutcomeCounts::sojourn), [1, 0, 0, 2, 1, 0, 1]);
+        let waiting = outcomes.waiting(PredictionOutcome::Ok).snapshot();
         assert_eq!(waiting.sum, waited);
-        let service = outcomes.service(Outcome::Ok).snapshot();
+        let service = outcomes.service(PredictionOutcome::Ok).snapshot();
         assert_eq!(service.sum, served);
     }
 

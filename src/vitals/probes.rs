@@ -42,14 +42,14 @@ impl ProbeVitals {
 
 /// Waits for the pace of what costs no prediction.
 #[derive(Debug, Default)]
-pub struct Waits {
+pub struct RateLimitWaits {
     /// How many there were.
     pub count: Counter,
     /// How long they were together, in nanoseconds.
     pub nanos: Counter,
 }
 
-impl Waits {
+impl RateLimitWaits {
     /// Counts a wait.
     pub fn add(&self, wait: Duration) {
         if !wait.is_zero() {
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_wait_of_no_time_is_none() {
-        let waits = Waits::default();
+        let waits = RateLimitWaits::default();
         waits.add(Duration::ZERO);
         waits.add(Duration::from_millis(2));
         assert_eq!((waits.count.value(), waits.nanos.value()), (1, 2_000_000));

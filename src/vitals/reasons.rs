@@ -31,7 +31,7 @@ pub struct Reasons(Mutex<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     reasons: Vec<Reason>,
-    told: Option<Reason>,
+    last_reported: Option<Reason>,
 }
 
 impl Reasons {
@@ -69,7 +69,7 @@ impl Reasons {
         let commonest = commonest(&kept.reasons);
         kept.reasons.clear();
         if commonest.is_some() {
-            kept.told.clone_from(&commonest);
+            kept.last_reported.clone_from(&commonest);
         }
         commonest
     }
@@ -78,7 +78,7 @@ impl Reasons {
     /// where there is none, or another thread counts one just now.
     pub fn latest(&self) -> Option<Reason> {
         let kept = self.0.try_lock().ok()?;
-        commonest(&kept.reasons).or_else(|| kept.told.clone())
+        commonest(&kept.reasons).or_else(|| kept.last_reported.clone())
     }
 }
 

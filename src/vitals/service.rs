@@ -86,27 +86,27 @@ pub struct ServiceTime {
 /// Service times by size of the body.
 #[derive(Debug, Default)]
 pub struct ServiceTimes {
-    classes: [Class; CLASSES],
+    classes: [SizeClassTimes; CLASSES],
     /// What the model's trial took: all there is to go by before the first prediction.
     trial_nanos: AtomicU64,
     /// Time for one row, in nanoseconds.
     row: AtomicEstimate,
     /// What the longest of the last batches took.
-    batch_nanos: AtomicU64,
+    large_nanos: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct Class {
+struct SizeClassTimes {
     nanos: AtomicEstimate,
-    /// The generation of the model that the last sample comes from.
-    generation: AtomicU64,
+    /// The version of the model that the last sample comes from.
+    version: AtomicU64,
 }
 
 impl ServiceTimes {
-    /// Takes in how long a prediction from a body of `bytes` took the model of `generation`.
-    pub fn record(&self, bytes: usize, sample: Duration, generation: u64) {
+    /// Takes in how long a prediction from a body of `bytes` took the model of `version`.
+    pub fn record(&self, bytes: usize, sample: Duration, version: u64) {
         let class = &self.classes[class(bytes)];
-        if class.generation.swap(generation, Ordering::Relaxed) != generation {
+        if class.version.swap(version, Ordering::Relaxed) != version {
             class.nanos.0.store(UNKNOWN, Ordering::Relaxed);
         }
         class
@@ -127,17 +127,17 @@ impl ServiceTimes {
     }
 
     /// Takes in how long a batch took that was computed in slices.
-    pub fn record_batch(&self, sample: Duration) {
+    pub fn record_large(&self, sample: Duration) {
         let sample = u64::try_from(sample.as_nanos()).unwrap_or(u64::MAX);
-        let longest = self.batch_nanos.load(Ordering::Relaxed);
+        let longest = self.large_nanos.load(Ordering::Relaxed);
         // Where they have become shorter, it is half of that after some ninety.
         let next = sample.max(longest - longest / 128);
-        self.batch_nanos.store(next, Ordering::Relaxed);
+        self.large_nanos.store(next, Ordering::Relaxed);
     }
 
     /// What the longest of the last batches took; zero before the first.
-    pub fn longest_batch(&self) -> Duration {
-        Duration::from_nanos(self.batch_nanos.load(Ordering::Relaxed))
+    pub fn longest_large(&self) -> Duration {
+        Duration::from_nanos(self.large_nanos.load(Ordering::Relaxed))
     }
 
     /// How many rows the model computes in `time`; `None` before its first.
@@ -207,17 +207,17 @@ mod tests {
     #[test]
     fn the_longest_batch_is_forgotten_after_some_shorter_ones() {
         let times = ServiceTimes::default();
-        assert_eq!(times.longest_batch(), Duration::ZERO);
+        assert_eq!(times.longest_large(), Duration::ZERO);
         let millis = Duration::from_millis;
         for (sample, rounds, expected) in
             [(20, 1, 20..=20), (200, 1, 200..=200), (20, 88, 90..=110)]
         {
-            (0..rounds).for_each(|_| times.record_batch(millis(sample)));
-            let found = times.longest_batch().as_millis();
+            (0..rounds).for_each(|_| times.record_large(millis(sample)));
+            let found = times.longest_large().as_millis();
             assert!(expected.contains(&found), "{found}");
         }
-        (0..300).for_each(|_| times.record_batch(millis(20)));
-        assert_eq!(times.longest_batch(), millis(20));
+        (0..300).for_each(|_| times.record_large(millis(20)));
+        assert_eq!(times.longest_large(), millis(20));
     }
 
     #[test]

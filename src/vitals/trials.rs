@@ -67,7 +67,7 @@ pub struct Trials {
     failing: Streak,
     /// Whether this model has ever passed one.
     passed: AtomicBool,
-    /// The last verdict, and the generation of the model it is about.
+    /// The last verdict, and the version of the model it is about.
     verdict: Mutex<(u64, TrialVerdict)>,
 }
 
@@ -93,14 +93,14 @@ impl Trials {
         self.running_since.store(now);
     }
 
-    /// Notes what a trial of the model of that generation said; nothing where another is served by now.
-    pub fn end(&self, generation: u64, verdict: TrialVerdict, now: Stamp) {
+    /// Notes what a trial of that version of the model said; nothing where another is served by now.
+    pub fn end(&self, version: u64, verdict: TrialVerdict, now: Stamp) {
         // A poisoned lock holds a whole verdict all the same: it is replaced in one assignment.
         let mut last = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
-        if generation < last.0 {
+        if version < last.0 {
             return;
         }
-        if generation > last.0 {
+        if version > last.0 {
             // What failed or hung before was another model.
             self.failing.succeed();
             self.failures.end();
@@ -114,7 +114,7 @@ impl Trials {
             TrialVerdict::Failed(_) => self.failing.fail(now),
             TrialVerdict::Untried => {}
         }
-        *last = (generation, verdict);
+        *last = (version, verdict);
         self.ended_at.store(now);
         self.running_since.store(Stamp::NEVER);
     }

@@ -1,7 +1,7 @@
 //! The work that a lane has admitted: how much of it waits, by what it may be expected to take.
 //!
 //! Connection threads add to it when they admit, workers take from it when they begin, and whoever
-//! gives a job up takes its part back. Each part is a [`Claim`], so that what was added is taken away
+//! gives a job up takes its part back. Each part is a [`Reservation`], so that what was added is taken away
 //! exactly once, whatever becomes of the job.
 
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use crate::platform::clock::Stamp;
 
 /// What the prediction lane has admitted and not done.
 #[derive(Debug, Default)]
-pub struct Work {
+pub struct AdmittedWork {
     /// Jobs admitted and not taken up, on their way to the queue or in it.
     admitted: AtomicUsize,
     /// What they may be expected to take, in nanoseconds.
     waiting: AtomicU64,
     /// What they may be expected to take at their first turn, in nanoseconds.
-    turns: AtomicU64,
+    first_slices: AtomicU64,
     /// What is left of jobs that have begun, beyond their present turns, in nanoseconds.
-    begun: AtomicU64,
+    suspended: AtomicU64,
     /// What jobs may be expected to take whose bodies are being read.
     coming: [Coming; 4],
 }
@@ -42,10 +42,10 @@ pub struct Cost {
     /// In all.
     pub whole: Duration,
     /// At its first turn: the whole, unless it is computed in slices.
-    pub turn: Duration,
+    pub slice: Duration,
 }
 
-impl Work {
+impl AdmittedWork {
     /// Jobs admitted and not taken up.
     pub fn admitted(&self) -> usize {
         self.admitted.load(Ordering::Acquire)
@@ -57,8 +57,8 @@ impl Work {
     }
 
     /// What they may be expected to take at their first turn.
-    pub fn turns(&self) -> Duration {
-        Duration::from_nanos(self.turns.load(Ordering::Acquire))
+    pub fn first_slices(&self) -> Duration {
+        Duration::from_nanos(self.first_slices.load(Ordering::Acquire))
     }
 
     /// What those may be expected to take whose bodies have begun to come of late.
@@ -73,22 +73,22 @@ impl Work {
     }
 
     /// What is left of those that have begun and wait for another turn.
-    pub fn begun(&self) -> Duration {
-        Duration::from_nanos(self.begun.load(Ordering::Acquire))
+    pub fn suspended(&self) -> Duration {
+        Duration::from_nanos(self.suspended.load(Ordering::Acquire))
     }
 }
 
 /// One job's part of the work, and its place in the queue; dropping it gives both back.
 #[derive(Debug)]
-pub struct Claim {
+pub struct Reservation {
     vitals: Arc<Vitals>,
     cost: Cost,
     has_place: AtomicBool,
     has_work: AtomicBool,
 }
 
-impl Claim {
-    /// Claims a place and adds a job's work; `None` where `places` are taken.
+impl Reservation {
+    /// Reserves a place and adds a job's work; `None` where `places` are taken.
     pub fn new(vitals: &Arc<Vitals>, cost: Cost, places: usize) -> Option<Self> {
         let work = &vitals.predict.work;
         let next = |admitted: usize| (admitted < places).then_some(admitted + 1);
@@ -96,8 +96,9 @@ impl Claim {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
             .ok()?;
         work.waiting.fetch_add(nanos(cost.whole), Ordering::AcqRel);
-        work.turns.fetch_add(nanos(cost.turn), Ordering::AcqRel);
-        Some(Claim {
+        work.first_slices
+            .fetch_add(nanos(cost.slice), Ordering::AcqRel);
+        Some(Reservation {
             vitals: Arc::clone(vitals),
             cost,
             has_place: AtomicBool::new(true),
@@ -116,8 +117,8 @@ impl Claim {
             let work = &self.vitals.predict.work;
             work.waiting
                 .fetch_sub(nanos(self.cost.whole), Ordering::AcqRel);
-            work.turns
-                .fetch_sub(nanos(self.cost.turn), Ordering::AcqRel);
+            work.first_slices
+                .fetch_sub(nanos(self.cost.slice), Ordering::AcqRel);
         }
     }
 
@@ -131,7 +132,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.take_up();
     }
@@ -178,35 +179,39 @@ impl Drop for Announced {
 
 /// What is left of a job that has begun, beyond the turn that it may have just now.
 #[derive(Debug)]
-pub struct Left {
+pub struct RemainingWork {
     vitals: Arc<Vitals>,
     nanos: u64,
 }
 
-impl Left {
+impl RemainingWork {
     /// Adds what is left, until this is dropped.
     pub fn new(vitals: &Arc<Vitals>, left: Duration) -> Self {
         let nanos = nanos(left);
-        vitals.predict.work.begun.fetch_add(nanos, Ordering::AcqRel);
-        Left {
+        vitals
+            .predict
+            .work
+            .suspended
+            .fetch_add(nanos, Ordering::AcqRel);
+        RemainingWork {
             vitals: Arc::clone(vitals),
             nanos,
         }
     }
 
     /// It has a turn of that length now.
-    pub fn take(&mut self, turn: Duration) {
-        let less = nanos(turn).min(self.nanos);
+    pub fn take(&mut self, slice: Duration) {
+        let less = nanos(slice).min(self.nanos);
         self.nanos -= less;
         let work = &self.vitals.predict.work;
-        work.begun.fetch_sub(less, Ordering::AcqRel);
+        work.suspended.fetch_sub(less, Ordering::AcqRel);
     }
 }
 
-impl Drop for Left {
+impl Drop for RemainingWork {
     fn drop(&mut self) {
         let work = &self.vitals.predict.work;
-        work.begun.fetch_sub(self.nanos, Ordering::AcqRel);
+        work.suspended.fetch_sub(self.nanos, Ordering::AcqRel);
     }
 }
 
@@ -228,7 +233,7 @@ mod tests {
 
     const COST: Cost = Cost {
         whole: Duration::from_millis(80),
-        turn: Duration::from_millis(5),
+        slice: Duration::from_millis(5),
     };
 
     #[test]
@@ -236,15 +241,15 @@ mod tests {
         let vitals = vitals();
         let work = &vitals.predict.work;
         assert!(!vitals.predict.is_occupied());
-        let first = Claim::new(&vitals, COST, 2).unwrap();
+        let first = Reservation::new(&vitals, COST, 2).unwrap();
         assert!(vitals.predict.is_occupied(), "it is on its way");
-        let second = Claim::new(&vitals, COST, 2).unwrap();
+        let second = Reservation::new(&vitals, COST, 2).unwrap();
         assert!(
-            Claim::new(&vitals, COST, 2).is_none(),
+            Reservation::new(&vitals, COST, 2).is_none(),
             "both places are taken"
         );
         assert_eq!(work.waiting(), COST.whole * 2);
-        assert_eq!(work.turns(), COST.turn * 2);
+        assert_eq!(work.first_slices(), COST.slice * 2);
         first.give_up();
         first.give_up();
         assert_eq!((work.admitted(), work.waiting()), (2, COST.whole));
@@ -253,7 +258,7 @@ mod tests {
         assert_eq!((work.admitted(), work.waiting()), (1, COST.whole));
         drop(second);
         assert_eq!((work.admitted(), work.waiting()), (0, Duration::ZERO));
-        assert_eq!(work.turns(), Duration::ZERO);
+        assert_eq!(work.first_slices(), Duration::ZERO);
         let at = |millis: u64| Stamp(10_000_000_000 + millis * 1_000_000);
         let (first, second) = (
             Announced::new(&vitals, COST, at(0)),
@@ -272,13 +277,13 @@ mod tests {
         );
         drop(third);
         assert_eq!(work.coming(at(2000)), Duration::ZERO);
-        let mut left = Left::new(&vitals, COST.whole);
-        assert_eq!(work.begun(), COST.whole);
-        left.take(COST.turn);
-        assert_eq!(work.begun(), COST.whole - COST.turn);
+        let mut left = RemainingWork::new(&vitals, COST.whole);
+        assert_eq!(work.suspended(), COST.whole);
+        left.take(COST.slice);
+        assert_eq!(work.suspended(), COST.whole - COST.slice);
         left.take(COST.whole);
-        assert_eq!(work.begun(), Duration::ZERO);
+        assert_eq!(work.suspended(), Duration::ZERO);
         drop(left);
-        assert_eq!(work.begun(), Duration::ZERO);
+        assert_eq!(work.suspended(), Duration::ZERO);
     }
 }

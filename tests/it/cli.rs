@@ -207,7 +207,7 @@ fn check_no_probe_listener(args: &[&str], expected: &str) {
 }
 
 #[test]
-fn a_probe_listener_that_cannot_be_opened_is_exit_code_1_with_both_remedies() {
+fn an_unavailable_probe_port_is_exit_code_1_with_both_remedies() {
     let ip = own_ip();
     let (main, taken) = (format!("{ip}:7000"), format!("{ip}:7001"));
     let _next = TcpListener::bind(&taken).unwrap();

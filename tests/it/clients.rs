@@ -33,7 +33,7 @@ pub const PLAN: Plan = Plan {
 static TURN: Mutex<()> = Mutex::new(());
 
 /// Waits until no other attack runs.
-pub fn turn() -> MutexGuard<'static, ()> {
+pub fn inject() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -104,7 +104,7 @@ fn harm(attack: &Attack, seen: &Seen, idle: Usage) -> Vec<String> {
 
 /// Runs the attacks of one kind against one server, one after the other.
 fn endure(kind: &str) {
-    let _turn = turn();
+    let _turn = inject();
     let server = Server::real(&[]);
     let idle = idle_usage(&server);
     let mut harms = Vec::new();
@@ -178,7 +178,7 @@ fn uploads_by_the_thousand_harm_nobody() {
 /// Nobody who holds a connection holds the end of the process.
 #[test]
 fn a_server_under_attack_still_drains() {
-    let _turn = turn();
+    let _turn = inject();
     for kind in [
         "1,000 dripped heads",
         "refused that stay",

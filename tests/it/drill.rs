@@ -25,7 +25,7 @@ const SHORT: [&str; 7] = [
 const IRIS: &[u8] = br#"{"instances": [[5.1, 3.5, 1.4, 0.2]]}"#;
 
 #[test]
-fn a_drill_tells_of_both_contenders_in_json_and_in_a_page_that_needs_no_other() {
+fn a_drill_reports_both_contenders_in_json_and_in_one_page() {
     let folder = Folder::new("drill");
     let page = folder.path("report.html");
     let output = run(&[&SHORT[..], &["--json", "--html", &page]].concat());

@@ -222,7 +222,7 @@ fn words_of_options_may_be_in_capitals() {
 }
 
 #[test]
-fn a_port_beyond_all_and_a_host_without_an_address_have_texts_of_their_own() {
+fn an_invalid_port_and_an_unknown_host_have_their_own_texts() {
     for (option, address, expected) in [
         ("--listen", "127.0.0.1:65536", "a port of at most 65535"),
         ("--listen", "localhost:70000", "a port of at most 65535"),

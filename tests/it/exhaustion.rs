@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::attacks::{self, Attack, PREDICTION, SMALL, Seen, Usage, observe};
-use crate::clients::{PLAN, check_unharmed, idle_usage, subject, turn};
+use crate::clients::{PLAN, check_unharmed, idle_usage, inject, subject};
 use crate::support::{Server, eventually, has_programs, skip};
 
 /// Descriptors beyond what the idle server has: few, for 300 clients.
@@ -63,7 +63,7 @@ fn probes_pass_while_a_server_started_with_few_descriptors_has_none_left() {
     if !has_programs(&["prlimit"]) {
         return;
     }
-    let _turn = turn();
+    let _turn = inject();
     let server = Server::wrapped(&["prlimit", "--nofile=128:128"], binary(), &[]);
     let idle = idle_usage(&server);
     for attack in &SMALL {
@@ -82,7 +82,7 @@ fn probes_pass_when_the_descriptor_limit_of_a_running_server_is_lowered() {
     if !has_programs(&["prlimit"]) {
         return;
     }
-    let _turn = turn();
+    let _turn = inject();
     let server = Server::real(&[]);
     let idle = idle_usage(&server);
     let most = idle.descriptors + ROOM;
@@ -128,7 +128,7 @@ fn probes_pass_while_the_system_gives_no_more_threads() {
     if !rustix::process::geteuid().is_root() {
         return skip("the limit on a user's threads needs a user of its own, and so root");
     }
-    let _turn = turn();
+    let _turn = inject();
     let open = Open::with_binary();
     // The user may have other threads, and all of them count.
     let most = threads_of(NOBODY) + THREADS;
@@ -151,14 +151,14 @@ fn probes_pass_while_the_system_gives_no_more_threads() {
 }
 
 #[test]
-fn a_start_that_fails_for_want_of_threads_names_the_limits_and_what_is_needed() {
+fn a_start_without_threads_names_the_limits_and_what_is_needed() {
     if !has_programs(&["prlimit", "setpriv"]) {
         return;
     }
     if !rustix::process::geteuid().is_root() {
         return skip("the limit on a user's threads needs a user of its own, and so root");
     }
-    let _turn = turn();
+    let _turn = inject();
     let open = Open::with_binary();
     let most = threads_of(NOBODY) + 20;
     let run = |args: &[&str]| {
@@ -219,7 +219,7 @@ fn a_server_without_room_for_more_memory_lives() {
     if !has_programs(&["prlimit"]) {
         return;
     }
-    let _turn = turn();
+    let _turn = inject();
     let server = Server::real(&[]);
     let idle = idle_usage(&server);
     let most = (idle.data_kib + BUFFERED_KIB + MARGIN_KIB) << 10;

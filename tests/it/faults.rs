@@ -92,7 +92,7 @@ fn probe_workers_that_end_or_hang_cost_no_probe_its_answer() {
 }
 
 #[test]
-fn probe_workers_that_hang_for_longer_than_their_queue_lasts_cost_no_probe_its_answer() {
+fn probes_are_answered_while_probe_workers_hang_and_their_queue_fills() {
     let small = ["--max-connections", "24", "--predict-queue", "2"];
     let few = ["--predict-workers", "1", "--max-probe-connections", "4"];
     let mut server = Server::fixture("scripted", &[small, few].concat());
@@ -207,7 +207,7 @@ fn a_connection_thread_that_hangs_holds_its_own_client_only() {
 }
 
 #[test]
-fn a_thread_that_makes_room_is_replaced_when_it_ends_and_missed_by_nobody_while_it_hangs() {
+fn the_evicting_thread_is_replaced_when_it_ends_and_may_hang() {
     let args = ["--max-connections", "20", "--predict-queue", "2"];
     let (mut server, threads, resources) = server(&args);
     server.tell("panic reserve");

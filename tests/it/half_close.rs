@@ -175,7 +175,7 @@ fn on_a_unix_socket_a_half_close_is_answered_and_a_close_dropped() {
 }
 
 #[test]
-fn a_client_that_departs_while_the_acceptor_is_late_is_abandoned_and_nothing_else() {
+fn a_departure_while_the_acceptor_is_late_is_counted_as_abandoned() {
     let mut server = Server::fixture("scripted", &["--predict-workers=1"]);
     server.wait_ready();
     server.tell("hang acceptor");

@@ -239,7 +239,7 @@ fn a_sane_request_id_is_taken_and_any_other_replaced() {
 }
 
 #[test]
-fn requests_on_one_connection_are_answered_in_order_however_their_bytes_come() {
+fn pipelined_requests_are_answered_in_order_however_they_arrive() {
     let server = Server::real(&[]);
     server.wait_ready();
     let chunked = "POST /predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nX-Request-Id: two\r\n\r\n11;x=y\r\n{\"instances\": [[5\r\n11\r\n.1,3.5,1.4,0.2]]}\r\n0\r\nT: v\r\n\r\n";

@@ -151,7 +151,7 @@ fn json_that_users_really_send_is_read_or_told_what_it_is() {
 }
 
 #[test]
-fn a_host_that_is_none_is_told_which_character_and_a_later_version_is_served() {
+fn an_invalid_host_names_the_character_and_http_1_2_is_served() {
     let server = Server::real(&[]);
     let ask = |line: &str, host: &str| {
         let request = format!("{line}\r\nHost: {host}\r\nConnection: close\r\n\r\n");

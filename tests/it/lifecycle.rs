@@ -21,7 +21,7 @@ fn a_signal_ends_an_idle_server_at_once_with_exit_code_0() {
 }
 
 #[test]
-fn during_the_grace_readyz_fails_and_everything_else_goes_on_with_connection_close() {
+fn during_the_grace_only_readyz_fails_and_connections_close() {
     let server = Server::fixture("scripted", &["--drain-grace", "60s"]);
     server.wait_ready();
     let mut kept = Connection::open(server.main);
@@ -83,7 +83,7 @@ fn signal_until_it_ends(server: &mut Server, signal: Signal) -> Option<i32> {
 }
 
 #[test]
-fn a_later_sigint_ends_the_server_at_once_and_one_that_a_wrapper_doubles_does_not() {
+fn a_second_sigint_ends_the_server_unless_a_wrapper_doubled_the_first() {
     let began = Instant::now();
     let (mut server, _running) = draining(&[]);
     // By whatever comes within half a second of the first, nothing ends.
@@ -109,7 +109,7 @@ fn sigquit_ends_the_server_at_once() {
 }
 
 #[test]
-fn unix_sockets_files_go_with_a_server_that_is_ended_at_once_if_its_main_thread_can() {
+fn socket_files_are_removed_when_a_server_is_ended_at_once() {
     let name = |what: &str| {
         std::env::temp_dir().join(format!("lanekeeper-{what}-{}.sock", std::process::id()))
     };
@@ -222,7 +222,7 @@ fn admitted_predictions_finish_and_new_ones_are_refused() {
 }
 
 #[test]
-fn what_is_left_at_the_end_of_the_drain_is_answered_and_hung_workers_are_not_joined() {
+fn the_end_of_the_drain_answers_the_queue_and_joins_no_hung_worker() {
     let args = [
         "--drain-grace",
         "0s",
@@ -258,7 +258,7 @@ fn a_server_that_is_still_loading_ends_on_a_signal() {
 }
 
 #[test]
-fn a_model_that_fails_or_panics_while_loading_ends_the_server_with_exit_code_1() {
+fn a_model_that_fails_to_load_ends_the_server_with_exit_code_1() {
     for (source, text) in [
         ("none", "told not to load none"),
         (
@@ -273,7 +273,7 @@ fn a_model_that_fails_or_panics_while_loading_ends_the_server_with_exit_code_1()
 }
 
 #[test]
-fn at_the_cap_an_idle_connection_makes_room_and_none_that_is_owed_an_answer_does() {
+fn at_the_cap_idle_connections_are_evicted_and_busy_ones_are_not() {
     let args = [
         "--max-connections",
         "20",
@@ -345,7 +345,7 @@ fn at_the_cap_an_idle_connection_makes_room_and_none_that_is_owed_an_answer_does
 }
 
 #[test]
-fn the_log_tells_at_start_how_many_workers_there_are_and_why_and_statusz_has_the_cgroup() {
+fn the_log_says_why_there_are_so_many_workers_and_statusz_has_the_cgroup() {
     let server = Server::real(&["--predict-workers", "3", "--max-buffered", "64MiB"]);
     server.wait_ready();
     eventually("it is told", || {

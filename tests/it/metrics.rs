@@ -365,7 +365,7 @@ fn a_scrape_is_answered_while_every_worker_hangs_and_the_queue_is_full() {
 }
 
 #[test]
-fn few_scrapes_are_answered_at_a_time_and_the_others_are_told_to_come_back() {
+fn few_scrapes_run_at_a_time_and_the_others_get_503() {
     // Four first answers a second after a burst of eight, so that scrapes pile up.
     let args = ["--probe-listen", "127.0.0.1:0", "--pace-probes", "1"];
     let mut server = Server::fixture("scripted", &args);

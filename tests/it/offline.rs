@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use lanekeeper::models::estimator::{ALGORITHMS, Probabilities, Task};
+use lanekeeper::models::estimator::{ALGORITHMS, EstimatorKind, Probabilities};
 
 use crate::support::{Connection, Response, Server};
 use crate::train::{Folder, IRIS, run, stderr, stdout, train};
@@ -81,8 +81,8 @@ fn every_algorithm_says_the_same_offline_in_json_and_in_csv() {
     for algorithm in &ALGORITHMS {
         let name = algorithm.name;
         let target = match algorithm.task {
-            Task::Classification => "kind",
-            Task::Regression => "amount",
+            EstimatorKind::Classification => "kind",
+            EstimatorKind::Regression => "amount",
         };
         let out = folder.path(&format!("{name}.json"));
         let trained = train(name, &table, target, &out, &["--features", "a,b,c"]);

@@ -83,7 +83,7 @@ impl Pod {
 }
 
 #[test]
-fn a_pod_is_started_ready_under_any_load_killed_when_it_stalls_and_ends_in_its_grace() {
+fn a_pod_starts_stays_ready_is_killed_on_a_stall_and_ends_in_its_grace() {
     let pod = Pod::of(&[
         "--stall-timeout=2s",
         "--request-timeout=1500ms",
@@ -213,7 +213,7 @@ impl Endpoints {
 }
 
 #[test]
-fn a_rolling_update_fails_no_request_of_clients_that_are_three_seconds_behind() {
+fn a_rolling_update_fails_no_request_of_clients_three_seconds_behind() {
     let pods = [
         Pod::of(&["--predict-workers=1"]),
         Pod::of(&["--predict-workers=1"]),
@@ -241,11 +241,11 @@ fn a_rolling_update_fails_no_request_of_clients_that_are_three_seconds_behind() 
             let (stop, endpoints) = (Arc::clone(&stop), Arc::clone(&endpoints));
             let answered = Arc::clone(&answered);
             thread::spawn(move || {
-                let mut turn = client;
+                let mut inject = client;
                 while !stop.load(Ordering::Relaxed) {
                     let now = endpoints.now();
-                    turn += 1;
-                    let to = now[turn % now.len()];
+                    inject += 1;
+                    let to = now[inject % now.len()];
                     let response = exchange(to, &predict_request(ROW, "Connection: close\r\n"));
                     assert_eq!(response.status, 200, "{response:?}");
                     answered.fetch_add(1, Ordering::Relaxed);
@@ -272,7 +272,7 @@ fn a_rolling_update_fails_no_request_of_clients_that_are_three_seconds_behind() 
 }
 
 #[test]
-fn as_the_first_process_of_a_container_it_obeys_signals_and_leaves_nobody_defunct() {
+fn as_process_1_it_obeys_signals_and_reaps_every_child() {
     if !has_programs(&["unshare", "sh", "sleep", "true"]) {
         return;
     }

@@ -61,7 +61,7 @@ fn probes_under_overload(args: &[&str]) -> (usize, Vec<String>) {
 }
 
 #[test]
-fn no_probe_fails_while_predictions_are_flooded_at_many_times_their_capacity() {
+fn no_probe_fails_at_many_times_the_capacity() {
     let (served, failures) = probes_under_overload(&[]);
     assert!(served >= 3);
     assert!(failures.is_empty(), "{failures:?}");
@@ -167,7 +167,7 @@ fn a_stopped_process_is_alive_when_it_wakes_up() {
 }
 
 #[test]
-fn readyz_fails_when_the_trial_does_and_a_failing_trial_is_no_reason_to_die() {
+fn readyz_fails_with_the_trial_and_livez_does_not() {
     for (source, text) in [
         (
             "wrong",
@@ -260,7 +260,7 @@ fn probes_have_the_forms_of_kube_apiserver() {
 }
 
 #[test]
-fn a_verdict_that_changes_is_one_log_line_and_a_lost_one_a_report_where_kubelet_looks() {
+fn a_changed_verdict_is_one_log_line_and_a_termination_message() {
     let file = std::env::temp_dir().join(format!("lanekeeper-termination-{}", std::process::id()));
     std::fs::write(&file, "").unwrap();
     let args = [

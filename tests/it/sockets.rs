@@ -118,7 +118,7 @@ fn the_curl_line_of_the_page_works_over_a_unix_socket_when_pasted() {
 }
 
 #[test]
-fn a_stale_socket_file_is_replaced_a_live_one_is_an_error_and_it_goes_with_its_server() {
+fn a_stale_socket_file_is_replaced_and_a_live_one_is_an_error() {
     let folder = Folder::new("stale");
     let path = folder.path("a.sock");
     drop(UnixListener::bind(&path).unwrap());

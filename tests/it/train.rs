@@ -165,7 +165,7 @@ fn the_same_seed_gives_the_same_model_and_standard_input_is_a_table_too() {
 }
 
 #[test]
-fn what_cannot_be_trained_is_one_line_with_its_place_and_nothing_is_written() {
+fn a_training_error_is_one_line_with_its_place_and_writes_nothing() {
     let folder = Folder::new("wrong");
     let out = folder.path("never.json");
     let iris = fs::read_to_string(IRIS).unwrap();

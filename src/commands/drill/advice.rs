@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::commands::manifest::numbers::{LOADING, PodNumbers, TERMINATION_MARGIN};
 use crate::config::Config;
-use crate::drill::findings::Number;
+use crate::drill::findings::ManifestNumber;
 use crate::drill::report::millis;
 use crate::lifecycle::LAST_ANSWERS;
 
@@ -20,7 +20,7 @@ const DRAIN_SHARE: u32 = 2;
 
 /// What a drill has seen of a server.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Seen {
+pub(super) struct DrillObservation {
     /// The longest prediction of those made one at a time.
     pub(super) service_max: Duration,
     /// The longest time to a 200 under load.
@@ -32,7 +32,7 @@ pub(super) struct Seen {
 }
 
 /// Returns the numbers, each with its reason.
-pub(super) fn numbers(given: &Config, seen: &Seen) -> Vec<Number> {
+pub(super) fn numbers(given: &Config, seen: &DrillObservation) -> Vec<ManifestNumber> {
     let mut config = given.clone();
     let stall = enough(given.stall_timeout, seen.service_max * STALL_SHARE);
     let drain = enough(given.drain_timeout, seen.sojourn_max * DRAIN_SHARE);
@@ -44,7 +44,7 @@ pub(super) fn numbers(given: &Config, seen: &Seen) -> Vec<Number> {
 }
 
 /// How a stalled pod is found.
-fn liveness(config: &Config, pod: &PodNumbers, seen: &Seen) -> [Number; 4] {
+fn liveness(config: &Config, pod: &PodNumbers, seen: &DrillObservation) -> [ManifestNumber; 4] {
     let liveness = pod.liveness;
     [
         number(
@@ -82,7 +82,7 @@ fn liveness(config: &Config, pod: &PodNumbers, seen: &Seen) -> [Number; 4] {
 }
 
 /// How a pod comes into rotation, leaves it, and ends.
-fn the_rest(config: &Config, pod: &PodNumbers, seen: &Seen) -> [Number; 4] {
+fn the_rest(config: &Config, pod: &PodNumbers, seen: &DrillObservation) -> [ManifestNumber; 4] {
     let (readiness, startup) = (pod.readiness, pod.startup);
     let loading = seen.loading.map_or(String::new(), |loading| {
         format!("; here it took {}", shown(loading))
@@ -129,8 +129,8 @@ fn the_rest(config: &Config, pod: &PodNumbers, seen: &Seen) -> [Number; 4] {
     ]
 }
 
-fn number(name: &'static str, value: String, reason: String) -> Number {
-    Number {
+fn number(name: &'static str, value: String, reason: String) -> ManifestNumber {
+    ManifestNumber {
         name,
         value,
         reason,
@@ -184,7 +184,7 @@ mod tests {
     }
 
     fn values(options: &str, service_ms: u64, sojourn_ms: u64) -> Vec<(String, String)> {
-        let seen = Seen {
+        let seen = DrillObservation {
             service_max: Duration::from_millis(service_ms),
             sojourn_max: Duration::from_millis(sojourn_ms),
             probe_max: Duration::from_millis(4),
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn every_number_has_a_reason_in_one_line() {
-        let seen = Seen::default();
+        let seen = DrillObservation::default();
         for number in numbers(&config(""), &seen) {
             assert!(!number.reason.is_empty() && !number.reason.contains('\n'));
         }

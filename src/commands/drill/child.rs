@@ -62,10 +62,10 @@ pub fn end_with_drill() {
 
 /// The server that runs now, for whoever has to end it: one at a time.
 #[derive(Debug, Default)]
-pub(super) struct Nursery(Mutex<State>);
+pub(super) struct ServerProcess(Mutex<ChildState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct ChildState {
     child: Option<Child>,
     /// The drill is interrupted: nothing is started any more.
     closed: bool,
@@ -86,11 +86,11 @@ pub(super) struct Started {
 impl Started {
     /// The last lines of its log, for an error.
     pub(super) fn last_lines(&self) -> String {
-        told(&self.log)
+        last_lines(&self.log)
     }
 }
 
-impl Nursery {
+impl ServerProcess {
     /// Starts `serve` on free ports of 127.0.0.1 with these options, and waits until it listens.
     pub(super) fn start(
         &self,
@@ -133,11 +133,12 @@ impl Nursery {
             }),
             Err(RecvTimeoutError::Timeout) => Err(format!(
                 "the server did not say where it listens:{}",
-                told(&log)
+                last_lines(&log)
             )),
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(format!("the server ended at its start:{}", told(&log)))
-            }
+            Err(RecvTimeoutError::Disconnected) => Err(format!(
+                "the server ended at its start:{}",
+                last_lines(&log)
+            )),
         }
     }
 
@@ -162,7 +163,7 @@ impl Nursery {
     }
 }
 
-fn end(state: &mut State, patience: Duration) {
+fn end(state: &mut ChildState, patience: Duration) {
     let Some(mut child) = state.child.take() else {
         return;
     };
@@ -229,7 +230,7 @@ fn keep(log: &Mutex<VecDeque<String>>, mut line: String) {
     log.push_back(line);
 }
 
-fn told(log: &Mutex<VecDeque<String>>) -> String {
+fn last_lines(log: &Mutex<VecDeque<String>>) -> String {
     let log = log.lock().unwrap_or_else(PoisonError::into_inner);
     log.iter().map(|line| format!("\n  {line}")).collect()
 }
@@ -267,7 +268,7 @@ mod tests {
         for index in 0..100 {
             keep(&log, format!("{index} {}", "ü".repeat(1000)));
         }
-        let text = told(&log);
+        let text = last_lines(&log);
         assert!(text.starts_with("\n  88 ü") && text.contains("\n  99 ü"));
         assert!(text.len() <= LINES_KEPT * (LINE_BYTES_MAX + 3));
     }

@@ -23,14 +23,14 @@ use std::time::{Duration, SystemTime};
 use crossbeam_channel::bounded;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use self::advice::Seen;
-use self::child::Nursery;
+use self::advice::DrillObservation;
+use self::child::ServerProcess;
 use self::progress::Progress;
-use self::stage::{Plan, Stage, Turn};
-use self::subject::{Body, Subject};
+use self::stage::{Plan, Stage, StageResult};
+use self::subject::{DrillBody, Subject};
 use crate::commands::output;
 use crate::config::{DrillArgs, DrillConfig, Drilled, Resources};
-use crate::drill::findings::{Asked, Contender, Findings, Machine, Method};
+use crate::drill::findings::{Contender, DrillSettings, Findings, Machine, Method};
 use crate::drill::measure::Tally;
 use crate::drill::{html, json, text};
 use crate::error::StartError;
@@ -67,11 +67,11 @@ pub fn run(args: DrillArgs, source: Arc<dyn ModelSource>) -> Result<(), StartErr
         std::fs::write(path, html::render(&findings))
             .map_err(|error| cannot_write(path, &error))?;
     }
-    let told = match config.json {
+    let text = match config.json {
         true => format!("{}\n", json::render(&findings)),
         false => text::render(&findings),
     };
-    let printed = output::print(&told);
+    let printed = output::print(&text);
     match findings.passed() {
         true => printed,
         // Either way the exit code is 1, and this is what was asked.
@@ -94,19 +94,22 @@ fn interruptible(
     let (wake, waker) = UnixStream::pair().map_err(failed)?;
     let signalled = Arc::new(AtomicUsize::new(0));
     catch_signals(&signalled, &wake, &waker).map_err(failed)?;
-    let (nursery, progress) = (Arc::new(Nursery::default()), Arc::new(Progress::default()));
+    let (server_process, progress) = (
+        Arc::new(ServerProcess::default()),
+        Arc::new(Progress::default()),
+    );
     let (sender, found) = bounded(1);
     let drill = Drill {
         config: Arc::clone(config),
         source,
         resources,
-        nursery: Arc::clone(&nursery),
+        server_process: Arc::clone(&server_process),
         progress: Arc::clone(&progress),
     };
     // The model may be loaded there, and the kernel ends a server with the thread that started it.
     sys::spawn("drill", loader::STACK_BYTES, move || {
         let drilled = panic::catch(|| drill.run());
-        drill.nursery.close(END_PATIENCE);
+        drill.server_process.close(END_PATIENCE);
         let _ = sender.try_send(drilled.unwrap_or_else(|panic| {
             Err(StartError::Failed(format!("the drill panicked: {panic}")))
         }));
@@ -118,7 +121,7 @@ fn interruptible(
         let signal = signalled.load(Ordering::Acquire);
         if signal != 0 {
             bar.finish_and_clear();
-            nursery.close(END_PATIENCE);
+            server_process.close(END_PATIENCE);
             let _ = writeln!(stderr(), "lanekeeper: the drill was interrupted");
             // Whoever started this sees which signal ended it. The other threads end with it.
             let _ = signal_hook::low_level::emulate_default_handler(signal as i32);
@@ -154,7 +157,7 @@ struct Drill {
     config: Arc<DrillConfig>,
     source: Arc<dyn ModelSource>,
     resources: Resources,
-    nursery: Arc<Nursery>,
+    server_process: Arc<ServerProcess>,
     progress: Arc<Progress>,
 }
 
@@ -162,17 +165,17 @@ impl Drill {
     fn run(&self) -> Result<Findings, StartError> {
         let config = &self.config;
         self.progress.begin("preparing".to_owned(), Duration::ZERO);
-        let mut body = Body::find(config, self.source.as_ref())?;
+        let mut body = DrillBody::find(config, self.source.as_ref())?;
         let contestants: &[(&str, bool)] = match config.drilled {
             Drilled::Own(_) => &[("two lanes", false), ("shared lane", true)],
             Drilled::Running { .. } => &[("server", false)],
         };
         let mut findings: Option<Findings> = None;
         let mut plan = None;
-        let mut seen = Seen::default();
+        let mut seen = DrillObservation::default();
         for (name, shared_lane) in contestants {
             let began = clock::instant();
-            let subject = Subject::start(config, &self.nursery, *shared_lane, &body)?;
+            let subject = Subject::start(config, &self.server_process, *shared_lane, &body)?;
             let loading = clock::instant().saturating_duration_since(began);
             let plan = match &plan {
                 Some(plan) => plan,
@@ -186,8 +189,8 @@ impl Drill {
                     plan.insert(made)
                 }
             };
-            let turn = self.turn(name, &subject, plan)?;
-            self.nursery.end(END_PATIENCE);
+            let stage_result = self.stage_result(name, &subject, plan)?;
+            self.server_process.end(END_PATIENCE);
             if let Some(findings) = &mut findings {
                 record(
                     findings,
@@ -195,7 +198,7 @@ impl Drill {
                     name,
                     *shared_lane,
                     subject.workers,
-                    turn,
+                    stage_result,
                 );
             }
         }
@@ -217,7 +220,7 @@ impl Drill {
         );
         let turns = u32::try_from(turns).unwrap_or(1);
         // A tenth more for starts, ends, and loads whose last clients wait for their answer.
-        let total = plan.turn().saturating_mul(turns) * 11 / 10;
+        let total = plan.stage_result().saturating_mul(turns) * 11 / 10;
         let line = format!(
             "lanekeeper: drilling for about {}; a prediction takes {} ms, clients wait {}",
             humantime::format_duration(Duration::from_secs(total.as_secs() + 1)),
@@ -228,10 +231,15 @@ impl Drill {
         plan
     }
 
-    fn turn(&self, name: &str, subject: &Subject, plan: &Plan) -> Result<Turn, StartError> {
+    fn stage_result(
+        &self,
+        name: &str,
+        subject: &Subject,
+        plan: &Plan,
+    ) -> Result<StageResult, StartError> {
         let mut target = subject.target.clone();
         target.timeout = plan.client_timeout;
-        let is_there = || match subject.pid.is_some() && self.nursery.has_ended() {
+        let is_there = || match subject.pid.is_some() && self.server_process.has_ended() {
             true => Err(format!("the server ended:{}", subject.last_lines())),
             false => Ok(()),
         };
@@ -255,7 +263,7 @@ impl Drill {
         stage.run().map_err(StartError::Failed)
     }
 
-    fn findings(&self, body: &Body, plan: &Plan, alone: Tally) -> Findings {
+    fn findings(&self, body: &DrillBody, plan: &Plan, alone: Tally) -> Findings {
         let uname = rustix::system::uname();
         let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
         let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
@@ -272,10 +280,10 @@ impl Drill {
                 ),
                 date: now,
             },
-            request: Asked {
+            request: DrillSettings {
                 model: body.model.clone(),
                 about: body.about.clone(),
-                body: body.told.clone(),
+                body: body.description.clone(),
                 body_bytes: body.bytes.len(),
                 content_type: body.content_type,
                 alone,
@@ -296,14 +304,14 @@ impl Drill {
 /// Adds a server's turn to the findings.
 fn record(
     findings: &mut Findings,
-    seen: &mut Seen,
+    seen: &mut DrillObservation,
     name: &str,
     shared_lane: bool,
     workers: usize,
-    turn: Turn,
+    stage_result: StageResult,
 ) {
     if !shared_lane {
-        for phase in &turn.phases {
+        for phase in &stage_result.phases {
             let slowest = phase.tally.latencies.max().unwrap_or_default();
             seen.sojourn_max = seen.sojourn_max.max(slowest);
             let probes = phase.probes.iter();
@@ -313,13 +321,13 @@ fn record(
             seen.probe_max = seen.probe_max.max(slowest.unwrap_or_default());
         }
     }
-    findings.notes.extend(turn.notes);
+    findings.notes.extend(stage_result.notes);
     findings.contenders.push(Contender {
         name: name.to_owned(),
         shared_lane,
         workers,
-        capacity: turn.capacity,
-        phases: turn.phases,
+        capacity: stage_result.capacity,
+        phases: stage_result.phases,
     });
 }
 

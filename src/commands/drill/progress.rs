@@ -10,10 +10,10 @@ use crate::platform::clock;
 
 /// What is done, and what is being done.
 #[derive(Debug, Default)]
-pub(super) struct Progress(Mutex<State>);
+pub(super) struct Progress(Mutex<ProgressState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct ProgressState {
     label: String,
     /// To be written above the bar.
     line: Option<String>,
@@ -23,7 +23,7 @@ struct State {
     current: Option<(Instant, Duration)>,
 }
 
-impl State {
+impl ProgressState {
     fn position(&self) -> Duration {
         let current = self.current.map_or(Duration::ZERO, |(began, length)| {
             clock::instant()

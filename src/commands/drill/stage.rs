@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::meter::Meter;
 use super::progress::Progress;
-use crate::drill::findings::{Cores, OFFERED_ENOUGH, Phase, Probes, SHARE_PLAUSIBLE};
+use crate::drill::findings::{Cores, OFFERED_ENOUGH, PhaseResult, Probes, SHARE_PLAUSIBLE};
 use crate::drill::load::{CONNECTIONS_MAX, ClosedLoop, OpenLoop, Prober, Target};
 use crate::drill::measure::Tally;
 use crate::drill::report::rate;
@@ -25,10 +25,10 @@ const INTERVAL_BOUNDS: (Duration, Duration) = (Duration::from_millis(5), Duratio
 const GENERATOR_SHARE: f64 = 0.5;
 
 /// The share of the machine from which on the generator is told as a part of what was measured.
-const GENERATOR_TOLD: f64 = 0.15;
+const GENERATOR_NOTED: f64 = 0.15;
 
 /// The share of the machine from which on other processes are told of.
-const OTHERS_TOLD: f64 = 0.1;
+const OTHERS_NOTED: f64 = 0.1;
 
 /// The least CPU time that a request costs its client, in seconds; measured figures below are noise.
 const REQUEST_COST_MIN: f64 = 5e-6;
@@ -89,7 +89,7 @@ impl Plan {
     }
 
     /// How long one server's turn takes.
-    pub(super) fn turn(&self) -> Duration {
+    pub(super) fn stage_result(&self) -> Duration {
         let loads = u32::try_from(self.loads.len()).unwrap_or(u32::MAX);
         self.idle() + self.warm_up + self.capacity_window + self.load().saturating_mul(loads)
     }
@@ -116,9 +116,9 @@ pub(super) struct Stage<'a> {
 
 /// What a turn gave.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct StageResult {
     pub(super) capacity: f64,
-    pub(super) phases: Vec<Phase>,
+    pub(super) phases: Vec<PhaseResult>,
     pub(super) notes: Vec<String>,
 }
 
@@ -151,13 +151,13 @@ impl Stage<'_> {
     ///
     /// # Errors
     /// Where the server has gone or answers no prediction any more, or the system has no threads.
-    pub(super) fn run(&self) -> Result<Turn, String> {
-        let mut turn = Turn::default();
+    pub(super) fn run(&self) -> Result<StageResult, String> {
+        let mut stage_result = StageResult::default();
         let idle = self.phase("idle", None, self.plan.idle(), 0, || Ok(Tally::default()))?;
-        let (at_rest, _) = (idle.cores, turn.phases.push(idle));
+        let (at_rest, _) = (idle.cores, stage_result.phases.push(idle));
         let mut measured = self.capacity()?;
-        turn.capacity = measured.tally.per_second();
-        if turn.capacity <= 0.0 {
+        stage_result.capacity = measured.tally.per_second();
+        if stage_result.capacity <= 0.0 {
             return Err(format!(
                 "{}: no prediction was answered 200 while its capacity was measured, but {}",
                 self.name,
@@ -165,24 +165,24 @@ impl Stage<'_> {
             ));
         }
         measured.duration = self.plan.capacity_window;
-        let ceiling = self.ceiling(&turn, at_rest, measured.cores);
-        self.note_generator(&mut turn, measured.cores);
-        turn.phases.push(measured);
+        let ceiling = self.ceiling(&stage_result, at_rest, measured.cores);
+        self.note_generator(&mut stage_result, measured.cores);
+        stage_result.phases.push(measured);
         let mut last = 0.0;
         for load in &self.plan.loads {
-            let meant = load * turn.capacity;
+            let meant = load * stage_result.capacity;
             let offered = meant.min(ceiling);
             let short = offered < meant * OFFERED_ENOUGH;
             // Nothing new would come of the same load again.
             if short && offered <= last * 1.05 {
-                turn.notes.push(format!(
+                stage_result.notes.push(format!(
                     "{}, {load}x: left out; all that the clients have CPU for was offered before",
                     self.name
                 ));
                 continue;
             }
             if short {
-                turn.notes.push(format!(
+                stage_result.notes.push(format!(
                     "{}, {load}x: of {} requests a second {} were to be offered, which takes clients half of this machine's CPUs; the rest belongs to the server",
                     self.name,
                     rate(meant),
@@ -190,14 +190,19 @@ impl Stage<'_> {
                 ));
             }
             last = offered;
-            let phase = self.load(*load, offered, turn.capacity, &mut turn.notes)?;
-            turn.phases.push(phase);
+            let phase = self.load(
+                *load,
+                offered,
+                stage_result.capacity,
+                &mut stage_result.notes,
+            )?;
+            stage_result.phases.push(phase);
         }
-        self.note_others(&mut turn);
-        Ok(turn)
+        self.note_others(&mut stage_result);
+        Ok(stage_result)
     }
 
-    fn capacity(&self) -> Result<Phase, String> {
+    fn capacity(&self) -> Result<PhaseResult, String> {
         let closed = ClosedLoop {
             target: self.target.clone(),
             connections: (2 * self.workers).min(self.connections_max),
@@ -211,16 +216,16 @@ impl Stage<'_> {
     }
 
     /// The most requests a second that the generator can send within its share of the machine.
-    fn ceiling(&self, turn: &Turn, at_rest: Cores, measured: Cores) -> f64 {
+    fn ceiling(&self, stage_result: &StageResult, at_rest: Cores, measured: Cores) -> f64 {
         let used = measured.generator.unwrap_or(0.0) - at_rest.generator.unwrap_or(0.0);
-        let cost = (used / turn.capacity).max(REQUEST_COST_MIN);
+        let cost = (used / stage_result.capacity).max(REQUEST_COST_MIN);
         GENERATOR_SHARE * self.cpus as f64 / cost
     }
 
-    fn note_generator(&self, turn: &mut Turn, measured: Cores) {
+    fn note_generator(&self, stage_result: &mut StageResult, measured: Cores) {
         let used = measured.generator.unwrap_or(0.0);
-        if used > GENERATOR_TOLD * self.cpus as f64 {
-            turn.notes.push(format!(
+        if used > GENERATOR_NOTED * self.cpus as f64 {
+            stage_result.notes.push(format!(
                 "{}: the clients used {used:.2} of {} CPUs while its capacity was measured; for predictions as light as these, capacity is that of server and clients together, and most of it is HTTP",
                 self.name, self.cpus
             ));
@@ -228,11 +233,14 @@ impl Stage<'_> {
     }
 
     /// Tells of other processes that took a part of the machine.
-    fn note_others(&self, turn: &mut Turn) {
-        let others = turn.phases.iter().filter_map(|phase| phase.cores.others);
+    fn note_others(&self, stage_result: &mut StageResult) {
+        let others = stage_result
+            .phases
+            .iter()
+            .filter_map(|phase| phase.cores.others);
         let most = others.fold(0.0, f64::max);
-        if most > OTHERS_TOLD * self.cpus as f64 {
-            turn.notes.push(format!(
+        if most > OTHERS_NOTED * self.cpus as f64 {
+            stage_result.notes.push(format!(
                 "{}: other processes used up to {most:.2} of {} CPUs meanwhile, which disturbs the figures; a quiet machine gives better ones",
                 self.name, self.cpus
             ));
@@ -245,7 +253,7 @@ impl Stage<'_> {
         offered: f64,
         capacity: f64,
         notes: &mut Vec<String>,
-    ) -> Result<Phase, String> {
+    ) -> Result<PhaseResult, String> {
         self.settle()?;
         let timeout = self.plan.client_timeout;
         let mut open = OpenLoop {
@@ -317,7 +325,7 @@ impl Stage<'_> {
         duration: Duration,
         connections: usize,
         run: impl FnOnce() -> io::Result<Tally>,
-    ) -> Result<Phase, String> {
+    ) -> Result<PhaseResult, String> {
         self.progress
             .begin(format!("{}, {name}", self.name), duration);
         let meter = Meter::begin(self.pid);
@@ -344,7 +352,7 @@ impl Stage<'_> {
         })?;
         let cores = meter.cores();
         (self.is_there)()?;
-        Ok(Phase {
+        Ok(PhaseResult {
             name: name.to_owned(),
             load,
             duration,
@@ -399,11 +407,15 @@ mod tests {
             (10_000, 4_000, 30_000, 60_000, 211_600),
             (0, 1_000, 5_000, 1_000, 26_500),
         ];
-        for (service, window, timeout, capacity, turn) in table {
+        for (service, window, timeout, capacity, stage_result) in table {
             let plan = plan(service, window);
             assert_eq!(plan.client_timeout, millis(timeout), "{service} {window}");
             assert_eq!(plan.capacity_window, millis(capacity), "{service} {window}");
-            assert_eq!(plan.turn(), millis(turn), "{service} {window}");
+            assert_eq!(
+                plan.stage_result(),
+                millis(stage_result),
+                "{service} {window}"
+            );
         }
         let given = Plan::new(millis(1), millis(4_000), Some(millis(700)), &[1.0]);
         assert_eq!(given.load(), millis(4_700));

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::child::{Nursery, Started};
-use crate::config::{DrillConfig, Drilled, Place};
+use super::child::{ServerProcess, Started};
+use crate::config::{DrillConfig, DrillTarget, Drilled};
 use crate::drill::load::Target;
 use crate::error::StartError;
 use crate::models::{Model, ModelSource};
-use crate::platform::client::{Client, Request};
+use crate::platform::client::{Client, ClientRequest};
 use crate::platform::clock;
 use crate::platform::sys;
 
@@ -28,22 +28,22 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The most of a server's error that is told.
-const TOLD_CHARS_MAX: usize = 600;
+const TEXT_CHARS_MAX: usize = 600;
 
 /// A request body, and what it is a body for.
 #[derive(Debug, Clone)]
-pub(super) struct Body {
+pub(super) struct DrillBody {
     pub(super) bytes: Vec<u8>,
     pub(super) content_type: &'static str,
     /// Where it comes from, for a person.
-    pub(super) told: String,
+    pub(super) description: String,
     /// The model's name; a server that runs already tells it later.
     pub(super) model: String,
     /// What kind of model it is.
     pub(super) about: String,
 }
 
-impl Body {
+impl DrillBody {
     /// Reads the body that was given, or makes one of the row that the model is tried on.
     pub(super) fn find(config: &DrillConfig, source: &dyn ModelSource) -> Result<Self, StartError> {
         let own = matches!(config.drilled, Drilled::Own(_));
@@ -56,16 +56,16 @@ impl Body {
             false => None,
         };
         let (name, about) = model.as_deref().map_or_else(Default::default, described);
-        let (bytes, content_type, told) = match (&config.body, &model) {
+        let (bytes, content_type, description) = match (&config.body, &model) {
             (Some(path), _) => read(path)?,
             (None, Some(model)) => trial(model.as_ref()),
             // A body or a model's file was given: the options were checked.
             (None, None) => (Vec::new(), "application/json", "empty".to_owned()),
         };
-        Ok(Body {
+        Ok(DrillBody {
             bytes,
             content_type,
-            told,
+            description,
             model: name,
             about,
         })
@@ -73,9 +73,13 @@ impl Body {
 }
 
 fn described(model: &dyn Model) -> (String, String) {
-    let schema = model.schema();
-    let about = format!("{}, {} features", schema.algorithm, schema.features.len());
-    (schema.name.clone(), about)
+    let signature = model.signature();
+    let about = format!(
+        "{}, {} features",
+        signature.algorithm,
+        signature.features.len()
+    );
+    (signature.name.clone(), about)
 }
 
 fn trial(model: &dyn Model) -> (Vec<u8>, &'static str, String) {
@@ -128,21 +132,21 @@ impl Subject {
     /// Starts a server, or finds the one that runs, and sends it the body once.
     pub(super) fn start(
         config: &DrillConfig,
-        nursery: &Nursery,
+        server_process: &ServerProcess,
         shared_lane: bool,
-        body: &Body,
+        body: &DrillBody,
     ) -> Result<Self, StartError> {
-        let local = |address, path: &str| Place {
+        let local = |address, path: &str| DrillTarget {
             address,
             path: path.to_owned(),
         };
         let (started, predict, probe) = match &config.drilled {
             Drilled::Own(options) => {
-                let started = nursery
+                let started = server_process
                     .start(config.model.as_deref(), options, shared_lane)
                     .map_err(StartError::Failed)?;
                 let probe = started.probe.map(|address| local(address, "/livez"));
-                wait_until_ready(&started, nursery)?;
+                wait_until_ready(&started, server_process)?;
                 let predict = local(started.main, "/predict");
                 (Some(started), predict, probe)
             }
@@ -180,7 +184,7 @@ impl Subject {
     }
 
     /// Takes over the name of the model that a server serves, where only the server knows it.
-    pub(super) fn learn(&self, body: &mut Body) {
+    pub(super) fn learn(&self, body: &mut DrillBody) {
         let Some(status) = self.status.as_ref().filter(|_| self.started.is_none()) else {
             return;
         };
@@ -196,10 +200,10 @@ impl Subject {
     }
 }
 
-fn target(predict: &Place, body: &Body) -> Result<Target, String> {
+fn target(predict: &DrillTarget, body: &DrillBody) -> Result<Target, String> {
     let host = predict.address.to_string();
     let fields = [("Content-Type", body.content_type)];
-    let request = Request::new("POST", &predict.path, &host, &fields, &body.bytes)
+    let request = ClientRequest::new("POST", &predict.path, &host, &fields, &body.bytes)
         .map_err(|error| error.to_string())?;
     Ok(Target {
         address: predict.address,
@@ -208,12 +212,12 @@ fn target(predict: &Place, body: &Body) -> Result<Target, String> {
     })
 }
 
-fn wait_until_ready(started: &Started, nursery: &Nursery) -> Result<(), StartError> {
+fn wait_until_ready(started: &Started, server_process: &ServerProcess) -> Result<(), StartError> {
     let deadline = clock::instant() + LOADING;
     loop {
         match get(started.main, "/readyz", clock::instant() + PATIENCE) {
             Some((200, _)) => return Ok(()),
-            _ if nursery.has_ended() => {
+            _ if server_process.has_ended() => {
                 return Err(StartError::Failed(format!(
                     "the server ended at its start:{}",
                     started.last_lines()
@@ -256,14 +260,14 @@ fn check(target: &Target) -> Result<(), StartError> {
 fn error_of(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(64 << 10)]);
     let json: Option<Value> = serde_json::from_str(&text).ok();
-    let told = json.as_ref().and_then(|json| json["error"].as_str());
-    clean(told.unwrap_or_else(|| text.lines().next().unwrap_or_default()))
+    let error = json.as_ref().and_then(|json| json["error"].as_str());
+    clean(error.unwrap_or_else(|| text.lines().next().unwrap_or_default()))
 }
 
 /// Takes out what would move a terminal's cursor or make lines of its own.
 fn clean(text: &str) -> String {
     let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    text.chars().take(TOLD_CHARS_MAX).map(shown).collect()
+    text.chars().take(TEXT_CHARS_MAX).map(shown).collect()
 }
 
 /// What a server says of itself, if it is lanekeeper.
@@ -276,7 +280,7 @@ fn status(address: SocketAddr) -> Option<Value> {
 }
 
 fn get(address: SocketAddr, path: &str, deadline: Instant) -> Option<(u16, Vec<u8>)> {
-    let request = Request::new("GET", path, &address.to_string(), &[], b"").ok()?;
+    let request = ClientRequest::new("GET", path, &address.to_string(), &[], b"").ok()?;
     let mut client = Client::new(address);
     let response = client.send(&request, deadline).ok()?;
     Some((response.status, response.body.to_vec()))
@@ -300,7 +304,7 @@ mod tests {
         for (body, expected) in table {
             assert_eq!(error_of(body), *expected);
         }
-        assert_eq!(error_of(&[b'a'; 5000]).len(), TOLD_CHARS_MAX);
+        assert_eq!(error_of(&[b'a'; 5000]).len(), TEXT_CHARS_MAX);
     }
 
     #[test]
@@ -315,8 +319,8 @@ mod tests {
             env!("CARGO_MANIFEST_DIR"),
             "/tests/data/iris.csv"
         )));
-        let (bytes, content_type, told) = given.unwrap();
-        assert!(!bytes.is_empty() && told.ends_with("iris.csv"));
+        let (bytes, content_type, description) = given.unwrap();
+        assert!(!bytes.is_empty() && description.ends_with("iris.csv"));
         assert_eq!(content_type, "text/csv");
         let missing = read(Path::new("/nowhere/body.json")).unwrap_err();
         assert_eq!(missing.exit_code(), 2);

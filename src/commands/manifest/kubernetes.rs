@@ -77,7 +77,7 @@ fn about(manifest: &Manifest) -> String {
     let volume = match manifest.server.model_directory {
         Some(_) => format!(
             " The model file is to be on the PersistentVolumeClaim {}, which is not among these objects.",
-            manifest.claim()
+            manifest.volume_claim()
         ),
         None => String::new(),
     };
@@ -90,7 +90,7 @@ fn about(manifest: &Manifest) -> String {
 
 impl Manifest {
     /// The claim of the model's volume.
-    fn claim(&self) -> String {
+    fn volume_claim(&self) -> String {
         format!("{}-model", self.name)
     }
 
@@ -199,7 +199,7 @@ impl Manifest {
             ("containers", list([self.container()])),
         ];
         if self.server.model_directory.is_some() {
-            let claim = text(self.claim()).because(format!(
+            let claim = text(self.volume_claim()).because(format!(
                 "to be there, with the model file in its root, readable to user {USER}; ReadOnlyMany where pods are on several nodes"
             ));
             let claim = map([("claimName", claim), ("readOnly", flag(true))]);

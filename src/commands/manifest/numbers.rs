@@ -138,8 +138,8 @@ impl PodNumbers {
     /// The longest time from when every worker took up the prediction that it is stuck on to when
     /// kubelet tells the container to end. Its end then takes as long as draining may.
     pub fn restarted_within(&self, config: &Config) -> Duration {
-        let told = config.stall_timeout.saturating_add(config.tick());
-        told.saturating_add(self.liveness.noticed_within())
+        let noticed = config.stall_timeout.saturating_add(config.tick());
+        noticed.saturating_add(self.liveness.noticed_within())
     }
 }
 
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_pod_is_restarted_a_tick_and_three_periods_after_the_stall_timeout() {
+    fn a_stalled_pod_restarts_a_tick_and_three_periods_after_the_timeout() {
         for (stall_timeout, expected) in [("60s", 60_000 + 1_000 + 15_000), ("2s", 5_500)] {
             let config = config(&format!("--stall-timeout {stall_timeout}"));
             let within = PodNumbers::new(&config, 0).restarted_within(&config);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_core_is_requested_for_each_worker_and_memory_for_all_that_the_limits_allow() {
+    fn the_manifest_requests_a_core_a_worker_and_memory_for_the_limits() {
         assert_eq!(numbers("").cpu_millicores, 1100);
         assert_eq!(numbers("--predict-workers 4").cpu_millicores, 4100);
         // 64 MiB + 256 MiB + 1,088 x 308 KiB.

@@ -72,7 +72,7 @@ fn a_closed_loop_keeps_its_connections_and_counts_its_window() {
 }
 
 #[test]
-fn an_open_loop_counts_latency_from_the_arrival_where_no_connection_is_free() {
+fn open_loop_latency_counts_from_the_arrival() {
     let connections = serve(OK, Duration::from_millis(40), |address| {
         let target = Target::get(address, "/", 10 * SECOND).unwrap();
         // One connection serves 25 a second at most; 50 a second arrive for 400 ms.
@@ -112,7 +112,7 @@ fn goodput_counts_only_what_arrives_in_its_window() {
 }
 
 #[test]
-fn clients_of_an_open_loop_give_up_at_their_timeout_and_refusals_are_no_goodput() {
+fn open_loop_clients_time_out_and_refusals_are_no_goodput() {
     let table: [(&str, &[u8], Duration, &str); 2] = [
         (
             "answers that come too late are timeouts",

@@ -17,9 +17,9 @@ fn trace(arrivals: &[(u64, u64, u16)]) -> Trace {
         due: millis(*due),
         ended: millis(*ended),
         outcome: match status {
-            0 => Outcome::Failure("timeout"),
-            1 => Outcome::Unsent,
-            status => Outcome::Status(*status),
+            0 => ArrivalOutcome::Failure("timeout"),
+            1 => ArrivalOutcome::Unsent,
+            status => ArrivalOutcome::Status(*status),
         },
     };
     Trace::new(arrivals.iter().map(arrival).collect())
@@ -27,7 +27,7 @@ fn trace(arrivals: &[(u64, u64, u16)]) -> Trace {
 
 #[test]
 fn arrivals_are_evenly_spaced_in_their_phases_and_none_come_in_a_pause() {
-    let phases = [(2.0, 1_000), (0.0, 500), (4.0, 500)].map(|(rate, duration)| Phase {
+    let phases = [(2.0, 1_000), (0.0, 500), (4.0, 500)].map(|(rate, duration)| RatePhase {
         rate,
         duration: millis(duration),
     });
@@ -103,7 +103,7 @@ fn what_cannot_be_run_is_said_before_a_thread_is_made() {
     let crowd = |rate, seconds, connections| Crowd {
         target: Target::get(address, "/", SECOND).unwrap(),
         source: None,
-        phases: vec![Phase {
+        phases: vec![RatePhase {
             rate,
             duration: SECOND * seconds,
         }],
@@ -123,13 +123,13 @@ fn what_cannot_be_run_is_said_before_a_thread_is_made() {
 
 #[test]
 #[cfg(target_os = "linux")] // where all of 127.0.0.0/8 are the machine's own
-fn crowds_come_from_their_own_addresses_and_what_finds_no_connection_free_is_not_sent() {
+fn each_crowd_has_its_addresses_and_sends_only_over_free_connections() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let crowd = |last, rate| Crowd {
         target: Target::get(address, "/", 10 * SECOND).unwrap(),
         source: Some(IpAddr::from([127, 0, 0, last])),
-        phases: vec![Phase {
+        phases: vec![RatePhase {
             rate,
             duration: millis(400),
         }],

@@ -2,30 +2,33 @@
 
 use std::time::Instant;
 
-use super::{After, Asked, Connection};
+use super::{After, Connection, RequestInProgress};
 use crate::config::FairBy;
 use crate::error::{Code, RequestError};
 use crate::http::body::BodyDecoder;
 use crate::http::client_watch::ClientWatch;
 use crate::http::exchange;
-use crate::http::reader::{BodyFailure, End};
-use crate::http::request_head::{Framing, Head};
+use crate::http::reader::{BodyFailure, ConnectionEnd};
+use crate::http::request_head::{Framing, RequestHead};
 use crate::http::response::Answer;
 use crate::http::trace;
-use crate::job::Body;
-use crate::lanes::admission::{self, Ask, Ticket};
+use crate::job::RequestBody;
+use crate::lanes::admission::{self, Admitted, Ask};
 use crate::lanes::memory_budget::Charge;
 use crate::logging::Prediction;
 use crate::platform::clock;
 use crate::protocol::routes;
-use crate::vitals::{Outcome, Owed, Phase};
+use crate::vitals::{Owed, PredictionOutcome, ServerPhase};
 
 impl Connection<'_> {
-    pub(super) fn answer_prediction(&mut self, asked: &mut Asked) -> Result<After, End> {
+    pub(super) fn answer_prediction(
+        &mut self,
+        asked: &mut RequestInProgress,
+    ) -> Result<After, ConnectionEnd> {
         let http = &self.listener.http;
         let counts = &http.context.vitals.counts;
         let arrived = clock::instant();
-        let (body, ticket) = match self.admit_and_read(asked, arrived) {
+        let (body, admitted) = match self.admit_and_read(asked, arrived) {
             Ok(admitted) => admitted,
             Err(BodyFailure::Ended(end)) => return Err(end),
             Err(BodyFailure::Refused(error)) => {
@@ -34,7 +37,7 @@ impl Connection<'_> {
         };
         // Counted before the phase is read: a drain that sees no answer owed has refused this one.
         let _owed = Owed::new(&http.context.vitals.predictions_owed);
-        if http.context.vitals.phase() >= Phase::Finishing {
+        if http.context.vitals.phase() >= ServerPhase::Finishing {
             return self.answer_refused(asked, &admission::draining(), arrived);
         }
         let dialect = routes::dialect(
@@ -49,7 +52,7 @@ impl Connection<'_> {
             (&self.input.place.entry, &mut self.watch),
             (body, dialect),
             &asked.request_id,
-            ticket,
+            admitted,
         )? {
             Ok(reply) => reply,
             Err(error) => return self.answer_refused(asked, &error, arrived),
@@ -73,16 +76,17 @@ impl Connection<'_> {
             }
         };
         // What the lane refused was never in its queue.
-        let was_queued = code.is_none_or(|code| Outcome::of(code) != Outcome::Refused);
-        let told = Prediction {
+        let was_queued =
+            code.is_none_or(|code| PredictionOutcome::of(code) != PredictionOutcome::Refused);
+        let prediction = Prediction {
             model: None,
             rows,
             times: was_queued.then_some((waiting_time, service_time)),
             sojourn_time: arrived.elapsed(),
         };
-        self.trace(asked, &answer, error.as_ref(), told);
+        self.trace(asked, &answer, error.as_ref(), prediction);
         if service_time.is_zero() || (400..500).contains(&answer.status) {
-            self.answer_free(asked, answer, false)
+            self.answer_cheap(asked, answer, false)
         } else {
             self.answer(asked, &answer)
         }
@@ -91,35 +95,35 @@ impl Connection<'_> {
     /// Answers a prediction that no worker has seen, or not finished in time.
     fn answer_refused(
         &mut self,
-        asked: &Asked,
+        asked: &RequestInProgress,
         error: &RequestError,
         arrived: Instant,
-    ) -> Result<After, End> {
+    ) -> Result<After, ConnectionEnd> {
         self.count(error);
         let outcomes = &self.listener.http.context.vitals.outcomes;
-        outcomes.ended(Outcome::of(error.code), arrived);
+        outcomes.ended(PredictionOutcome::of(error.code), arrived);
         let answer = self.error(error, &asked.request_id);
-        let told = Prediction {
+        let prediction = Prediction {
             model: None,
             rows: None,
             times: None,
             sojourn_time: arrived.elapsed(),
         };
-        self.trace(asked, &answer, Some(error), told);
-        self.answer_free(asked, answer, false)
+        self.trace(asked, &answer, Some(error), prediction);
+        self.answer_cheap(asked, answer, false)
     }
 
     /// Has a prediction in the log.
     fn trace(
         &self,
-        asked: &Asked,
+        asked: &RequestInProgress,
         answer: &Answer,
         error: Option<&RequestError>,
-        told: Prediction<'_>,
+        prediction: Prediction<'_>,
     ) {
         let request = (&asked.head, &*asked.request_id);
         let (http, socket) = (&self.listener.http, self.socket());
-        trace::prediction(http, socket, request, (answer, error), told);
+        trace::prediction(http, socket, request, (answer, error), prediction);
     }
 
     /// Counts a prediction that ended in an error, by what the error is.
@@ -158,9 +162,9 @@ impl Connection<'_> {
     /// place until it is there, so that nobody can hold one by being slow.
     fn admit_and_read(
         &mut self,
-        asked: &mut Asked,
+        asked: &mut RequestInProgress,
         arrived: Instant,
-    ) -> Result<(Body, Ticket), BodyFailure> {
+    ) -> Result<(RequestBody, Admitted), BodyFailure> {
         let http = &self.listener.http;
         let context = &http.context;
         let head = &asked.head;
@@ -189,7 +193,7 @@ impl Connection<'_> {
         let charge = Charge::new(&context.budget);
         let decoder =
             BodyDecoder::new(head.framing, max_body, charge).map_err(BodyFailure::Refused)?;
-        let (ticket, announced) = if asked.unread {
+        let (admitted, announced) = if asked.unread {
             let checked = http.admission.check(&context.vitals, &ask);
             (None, Some(checked.map_err(BodyFailure::Refused)?))
         } else {
@@ -207,8 +211,8 @@ impl Connection<'_> {
         if let Some(failure) = wrong_timeout {
             return Err(failure);
         }
-        let ticket = match ticket {
-            Some(ticket) => ticket,
+        let admitted = match admitted {
+            Some(admitted) => admitted,
             None => {
                 ask.now = clock::instant();
                 ask.bytes = Some(body.bytes.len());
@@ -220,11 +224,11 @@ impl Connection<'_> {
                 admitted.map_err(BodyFailure::Refused)?
             }
         };
-        Ok((body, ticket))
+        Ok((body, admitted))
     }
 
     /// What admission has to know of a prediction before its body is read.
-    fn ask(&self, head: &Head, arrived: Instant) -> Ask {
+    fn ask(&self, head: &RequestHead, arrived: Instant) -> Ask {
         let http = &self.listener.http;
         let config = &http.context.config;
         let limit = config.request_timeout;

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 /// brings its request along, is none the later. Not always, as a client that connects and waits would
 /// be unseen, and held against no limit, for a second.
 #[derive(Debug, Default)]
-pub(super) struct Gone {
+pub(super) struct EarlyDepartures {
     count: u32,
     since: Option<Instant>,
     deferred_at: Option<Instant>,
 }
 
-impl Gone {
+impl EarlyDepartures {
     /// So many within a second are many.
     const MANY: u32 = 2000;
 
@@ -56,14 +56,17 @@ mod tests {
     fn accepting_is_deferred_while_many_leave_at_once_and_looked_at_again() {
         let start = clock::instant();
         let at = |millis: u64| start + Duration::from_millis(millis);
-        let mut gone = Gone::default();
-        assert!(!gone.are_many(1999, at(0)));
-        assert!(!gone.are_many(1999, at(1000)), "another second");
-        assert!(gone.are_many(1, at(1100)));
-        assert!(!gone.are_many(5000, at(1200)), "it is deferred already");
-        assert!(!gone.are_over(at(11_000)));
-        assert!(gone.are_over(at(11_100)));
-        assert!(!gone.are_over(at(12_000)), "once");
-        assert!(gone.are_many(2000, at(12_100)), "and again");
+        let mut early_departures = EarlyDepartures::default();
+        assert!(!early_departures.are_many(1999, at(0)));
+        assert!(!early_departures.are_many(1999, at(1000)), "another second");
+        assert!(early_departures.are_many(1, at(1100)));
+        assert!(
+            !early_departures.are_many(5000, at(1200)),
+            "it is deferred already"
+        );
+        assert!(!early_departures.are_over(at(11_000)));
+        assert!(early_departures.are_over(at(11_100)));
+        assert!(!early_departures.are_over(at(12_000)), "once");
+        assert!(early_departures.are_many(2000, at(12_100)), "and again");
     }
 }

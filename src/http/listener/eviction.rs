@@ -13,15 +13,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Accepted, BACK_OFF, Listener};
-use crate::http::connection_table::{Eviction, Table};
-use crate::lanes::cpu_priority::{Priority, Work};
+use crate::http::connection_table::{ConnectionTable, Eviction};
+use crate::lanes::cpu_priority::{CpuUse, Priority};
 use crate::platform::clock;
 use crate::platform::fault::Role;
-use crate::platform::sys::{self, Wait};
+use crate::platform::sys::{self, PollResult};
 use crate::protocol::routes::ListenerKind;
 
 /// How long a new connection waits at the cap for another to become idle or to end.
-const ROOM_PATIENCE: Duration = Duration::from_millis(100);
+const EVICTION_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Descriptors opened after the listeners, or for a moment: pipes, model files, connections on
 /// their way in or out.
@@ -30,12 +30,12 @@ const SPARE_DESCRIPTORS: usize = 16;
 /// How many connections are closed at a time: one, and more while they are wanted in a row, so that
 /// a burst of new ones is not let in one by one.
 #[derive(Debug, Default)]
-struct Batch {
+struct EvictionBurst {
     size: usize,
     last: Option<Instant>,
 }
 
-impl Batch {
+impl EvictionBurst {
     /// As many threads as may wait for connections; more would end.
     const SIZE_MAX: usize = super::SPARE_MAX;
 
@@ -60,15 +60,15 @@ impl Listener {
     /// What the reserved thread does: while every connection thread is taken,
     /// it closes the connection that can best be spared in favour of each new one, and refuses where
     /// there is none.
-    pub fn make_room(self: &Arc<Self>) {
+    pub fn evict_one(self: &Arc<Self>) {
         *self.reserved() = Some(thread::current());
         let context = &self.shared.http.context;
-        let mut priority = Priority::new(context.config.yielding, Work::Responding);
+        let mut priority = Priority::new(context.config.yielding, CpuUse::Responding);
         let stop: BorrowedFd<'_> = self.stop.as_fd();
         let mut trying_since = None;
-        let mut batch = Batch::default();
+        let mut burst = EvictionBurst::default();
         loop {
-            context.faults.turn(Role::Reserve);
+            context.faults.inject(Role::Reserve);
             if !self.accepting.load(Ordering::Acquire) {
                 // Not yet, and it will be looked to; or not any more, and it ends with the process.
                 thread::park();
@@ -89,7 +89,7 @@ impl Listener {
             }
             priority.adapt(context.vitals.predict.service_time());
             match sys::wait_readable(&[stop, self.socket.as_fd()], None) {
-                Ok(Wait::Ready(0)) => continue,
+                Ok(PollResult::Ready(0)) => continue,
                 Ok(_) if !self.is_full() => continue,
                 Ok(_) => {}
                 Err(error) => {
@@ -103,7 +103,7 @@ impl Listener {
                     trying_since = None;
                     self.shared.crowded.store(false, Ordering::Release);
                     let mut wait = self.shared.slot(&self.shared.pace.evictions);
-                    for _ in 1..batch.size(clock::instant()) {
+                    for _ in 1..burst.size(clock::instant()) {
                         if self.evict(&self.shared.table, threads) != Eviction::Done {
                             break;
                         }
@@ -118,10 +118,10 @@ impl Listener {
                 Eviction::Soon => {
                     let now = clock::instant();
                     let since = *trying_since.get_or_insert(now);
-                    if now.saturating_duration_since(since) < ROOM_PATIENCE {
+                    if now.saturating_duration_since(since) < EVICTION_PATIENCE {
                         // Where all are busy with requests, they take turns.
                         self.shared.crowded.store(true, Ordering::Release);
-                        thread::park_timeout(ROOM_PATIENCE / 20);
+                        thread::park_timeout(EVICTION_PATIENCE / 20);
                         continue;
                     }
                 }
@@ -138,7 +138,7 @@ impl Listener {
     ///
     /// Where it does not, a connection has to go for it, and where none can be spared now, one soon.
     /// The limit is read each time: an operator may lower it (prlimit(1)).
-    pub(super) fn leaves_descriptors(&self) -> bool {
+    pub(super) fn spares_descriptors(&self) -> bool {
         if self.shared.kind == ListenerKind::Probe {
             return true;
         }
@@ -156,11 +156,11 @@ impl Listener {
             "of {limit} descriptors all but a reserve are in use"
         ));
         self.complain("keep every connection", &error);
-        let deadline = clock::instant() + ROOM_PATIENCE;
+        let deadline = clock::instant() + EVICTION_PATIENCE;
         loop {
             match self.evict(&self.shared.table, 0) {
                 Eviction::Done => return true,
-                Eviction::Soon if clock::instant() < deadline => sys::sleep(ROOM_PATIENCE / 20),
+                Eviction::Soon if clock::instant() < deadline => sys::sleep(EVICTION_PATIENCE / 20),
                 Eviction::Soon | Eviction::Nobody => return false,
             }
         }
@@ -168,7 +168,7 @@ impl Listener {
 
     /// Whether a client may have one more connection; where it has as many as one may, one of its
     /// own that can be spared is closed.
-    pub(super) fn has_room_for(&self, peer: Option<IpAddr>) -> bool {
+    pub(super) fn has_capacity_for(&self, peer: Option<IpAddr>) -> bool {
         let limits = &self.shared.http.context.config.limits;
         let (Some(max), Some(peer), ListenerKind::Main) =
             (limits.max_connections_per_address, peer, self.shared.kind)
@@ -178,7 +178,7 @@ impl Listener {
         if self.shared.table.count(peer) < max {
             return true;
         }
-        let evicted = self.shared.table.make_room_of(peer) == Eviction::Done;
+        let evicted = self.shared.table.evict_one_of(peer) == Eviction::Done;
         if evicted {
             self.shared.clients().evicted.increment();
         }
@@ -186,8 +186,8 @@ impl Listener {
     }
 
     /// Makes room in `table`, and counts it.
-    pub(super) fn evict(&self, table: &Table, threads: usize) -> Eviction {
-        let eviction = table.make_room(threads);
+    pub(super) fn evict(&self, table: &ConnectionTable, threads: usize) -> Eviction {
+        let eviction = table.evict_one(threads);
         if eviction == Eviction::Done {
             self.shared.clients().evicted.increment();
         }
@@ -209,8 +209,8 @@ mod tests {
     #[test]
     fn connections_wanted_in_a_row_are_let_in_by_fours_and_others_one_by_one() {
         let start = clock::instant();
-        let mut batch = Batch::default();
-        let mut size = |millis: u64| batch.size(start + Duration::from_millis(millis));
+        let mut burst = EvictionBurst::default();
+        let mut size = |millis: u64| burst.size(start + Duration::from_millis(millis));
         assert_eq!([size(0), size(1), size(2), size(3)], [1, 2, 4, 4]);
         assert_eq!([size(100), size(200), size(201)], [1, 1, 2]);
     }

@@ -32,19 +32,19 @@ const USED: f64 = 0.95;
 
 /// A client, by a hash of what it is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Client(u64);
+pub struct ClientKey(u64);
 
 /// The clients of late, and how far each is ahead.
 #[derive(Debug)]
 pub(super) struct Shares {
     hasher: RandomState,
-    slots: Box<[Slot]>,
+    slots: Box<[ShareSlot]>,
     active: AtomicU64,
     counted_at: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct Slot {
+struct ShareSlot {
     /// Whose slot it is; 0 is nobody's.
     client: AtomicU64,
     /// When it last asked, in process time.
@@ -57,27 +57,33 @@ impl Shares {
     pub(super) fn new() -> Self {
         Shares {
             hasher: RandomState::new(),
-            slots: (0..SLOTS).map(|_| Slot::default()).collect(),
+            slots: (0..SLOTS).map(|_| ShareSlot::default()).collect(),
             active: AtomicU64::new(0),
             counted_at: AtomicU64::new(0),
         }
     }
 
     /// Whom a client is known as.
-    pub(super) fn client(&self, known_by: impl Hash) -> Client {
-        Client(self.hasher.hash_one(known_by).max(1))
+    pub(super) fn client(&self, known_by: impl Hash) -> ClientKey {
+        ClientKey(self.hasher.hash_one(known_by).max(1))
     }
 
     /// Whether a client has had more than its share already, so that a job of so much work would have
     /// to wait for the others'.
-    pub(super) fn is_ahead(&self, client: Client, now: Stamp, work: Duration, lane: usize) -> bool {
+    pub(super) fn is_ahead(
+        &self,
+        client: ClientKey,
+        now: Stamp,
+        work: Duration,
+        lane: usize,
+    ) -> bool {
         let step = self.step(now, work, lane);
         let clock = self.slot(client, now.0).clock.load(Ordering::Relaxed);
         clock > now.0.saturating_add(AHEAD * step)
     }
 
     /// Moves a client's clock on by a job that is admitted.
-    pub(super) fn charge(&self, client: Client, now: Stamp, work: Duration, lane: usize) {
+    pub(super) fn charge(&self, client: ClientKey, now: Stamp, work: Duration, lane: usize) {
         let step = self.step(now, work, lane);
         // Nobody is held up for longer than for twice what it may be ahead, however much it got while
         // nobody else wanted it.
@@ -89,7 +95,7 @@ impl Shares {
     }
 
     /// Notes that a client asks, whatever becomes of it.
-    pub(super) fn note(&self, client: Client, now: Stamp) {
+    pub(super) fn note(&self, client: ClientKey, now: Stamp) {
         let slot = self.slot(client, now.0);
         slot.asked_at.store(now.0, Ordering::Relaxed);
     }
@@ -121,7 +127,7 @@ impl Shares {
 
     /// The client's slot, or one that it may have. Where all in reach are others' who are active, it
     /// shares the first.
-    fn slot(&self, client: Client, now: u64) -> &Slot {
+    fn slot(&self, client: ClientKey, now: u64) -> &ShareSlot {
         let from = (client.0 % SLOTS as u64) as usize;
         let reach = || (0..REACH).map(move |step| &self.slots[(from + step) % SLOTS]);
         if let Some(own) = reach().find(|slot| slot.client.load(Ordering::Relaxed) == client.0) {
@@ -145,7 +151,7 @@ impl Shares {
     }
 }
 
-impl Slot {
+impl ShareSlot {
     fn is_active(&self, now: u64) -> bool {
         let asked_at = self.asked_at.load(Ordering::Relaxed);
         asked_at != 0 && now.saturating_sub(asked_at) < ACTIVE
@@ -198,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_given_on_when_their_clients_stay_away_and_shared_when_they_are_all_in_use() {
+    fn slots_of_absent_clients_are_reused_and_full_tables_are_shared() {
         let shares = Shares::new();
         for client in 0..5_000 {
             shares.note(shares.client(client), at(client / 10));

@@ -26,7 +26,7 @@ const WAIT_DEVIATIONS: f32 = 3.0;
 const WAIT_MARGIN: f32 = 0.1;
 
 /// The longest turn of a job that is computed in slices.
-pub const TURN: Duration = Duration::from_millis(5);
+pub const QUANTUM: Duration = Duration::from_millis(5);
 
 /// The least rows of a slice, and of the first one while it is not known what a row takes: a few rows
 /// are not worth coming back for.
@@ -36,10 +36,10 @@ pub const SLICE_ROWS_MIN: usize = 16;
 pub(super) fn cost(lane: &LaneVitals, expected: Duration) -> Cost {
     // Before any batch was seen, everything is of a few rows and done in one turn.
     let least = lane.service.of_rows(SLICE_ROWS_MIN);
-    let turn = least.map_or(Duration::MAX, |least| least.max(TURN));
+    let slice = least.map_or(Duration::MAX, |least| least.max(QUANTUM));
     Cost {
         whole: expected,
-        turn: expected.min(turn),
+        slice: expected.min(slice),
     }
 }
 
@@ -57,16 +57,17 @@ pub(super) fn wait(
     overdue: Duration,
 ) -> Duration {
     let work = &lane.work;
-    let (waiting, turns, begun) = (work.waiting(), work.turns(), work.begun());
-    let ahead = if cost.whole <= cost.turn {
-        let sliced = begun + waiting.saturating_sub(turns);
-        turns + sliced.min(turns + cost.turn)
+    let (waiting, first_slices, suspended) =
+        (work.waiting(), work.first_slices(), work.suspended());
+    let ahead = if cost.whole <= cost.slice {
+        let sliced = suspended + waiting.saturating_sub(first_slices);
+        first_slices + sliced.min(first_slices + cost.slice)
     } else {
-        waiting + begun
+        waiting + suspended
     };
     let residuals = || {
-        let seats = lane.workers.iter();
-        seats.filter_map(move |seat| seat.residual(now, overdue))
+        let slots = lane.workers.iter();
+        slots.filter_map(move |slot| slot.residual(now, overdue))
     };
     // Work is not as divisible as what follows takes it to be: each that is ahead has a worker, and
     // one is left.
@@ -120,7 +121,7 @@ pub(super) fn learn(lane: &LaneVitals, expected: Duration, measured: Duration) {
 
 /// A forecast, corrected by how the last ones have turned out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wait {
+pub(super) struct WaitForecast {
     /// By what is ahead alone; zero where a worker is idle.
     pub(super) expected: Duration,
     /// What it will be, as likely as not.
@@ -131,10 +132,10 @@ pub(super) struct Wait {
     pub(super) safe: Duration,
 }
 
-pub(super) fn corrected(lane: &LaneVitals, expected: Duration) -> Wait {
+pub(super) fn corrected(lane: &LaneVitals, expected: Duration) -> WaitForecast {
     let ratio = lane.wait_ratio.load().unwrap_or(NEUTRAL);
     let safe = ratio.mean + (WAIT_DEVIATIONS * ratio.deviation).max(WAIT_MARGIN);
-    Wait {
+    WaitForecast {
         expected,
         usual: expected.mul_f32(ratio.mean),
         with_margin: expected.mul_f32(ratio.mean + WAIT_MARGIN),

@@ -19,12 +19,12 @@ use humantime::format_duration;
 
 use crate::config::{Config, FairBy, MaxWait};
 use crate::error::{Code, RequestError};
-use crate::vitals::{Announced, Claim, LaneVitals, Phase, ServiceTime, Vitals};
+use crate::vitals::{Announced, LaneVitals, Reservation, ServerPhase, ServiceTime, Vitals};
 
-pub use self::fair::Client;
+pub use self::fair::ClientKey;
 use self::fair::Shares;
-use self::forecast::{SERVICE_DEVIATIONS, Wait, corrected};
-pub use self::forecast::{SLICE_ROWS_MIN, TURN};
+pub use self::forecast::{QUANTUM, SLICE_ROWS_MIN};
+use self::forecast::{SERVICE_DEVIATIONS, WaitForecast, corrected};
 pub use self::pace::{PIECE_BYTES, Pace, Pacer};
 
 /// Longest `Retry-After` that is ever given, in seconds.
@@ -58,9 +58,9 @@ pub struct Admission {
 
 /// What a prediction was admitted with.
 #[derive(Debug)]
-pub struct Ticket {
+pub struct Admitted {
     /// Its part of the lane's work.
-    pub claim: Claim,
+    pub reservation: Reservation,
     /// As late as an answer is of use.
     pub deadline: Instant,
     /// Who has waited longer than this is not computed.
@@ -79,13 +79,13 @@ pub struct Ask {
     /// As late as an answer is of use.
     pub deadline: Instant,
     /// Who asks, where that matters.
-    pub client: Option<Client>,
+    pub client: Option<ClientKey>,
 }
 
 /// What there is to say of one prediction.
 struct Judgement {
     service: ServiceTime,
-    wait: Wait,
+    wait: WaitForecast,
 }
 
 impl Admission {
@@ -104,7 +104,7 @@ impl Admission {
     }
 
     /// Whom a client is known as, where shares are kept.
-    pub fn client(&self, known_by: impl Hash) -> Option<Client> {
+    pub fn client(&self, known_by: impl Hash) -> Option<ClientKey> {
         self.shares.as_ref().map(|shares| shares.client(known_by))
     }
 
@@ -128,18 +128,18 @@ impl Admission {
     ///
     /// # Errors
     /// As [`check`](Self::check).
-    pub fn admit(&self, vitals: &Arc<Vitals>, ask: &Ask) -> Result<Ticket, RequestError> {
+    pub fn admit(&self, vitals: &Arc<Vitals>, ask: &Ask) -> Result<Admitted, RequestError> {
         let judgement = self.judge(vitals, ask, Duration::ZERO)?;
         let lane = &vitals.predict;
         let cost = forecast::cost(lane, judgement.service.mean);
-        let claim = Claim::new(vitals, cost, lane.queue_capacity)
+        let reservation = Reservation::new(vitals, cost, lane.queue_capacity)
             .ok_or_else(|| self.queue_full(lane, judgement.wait.usual))?;
         if let (Some(shares), Some(client)) = (&self.shares, ask.client) {
             let work = cost.whole.max(Duration::from_micros(1));
             shares.charge(client, vitals.clock.now(), work, lane.workers_wanted);
         }
-        Ok(Ticket {
-            claim,
+        Ok(Admitted {
+            reservation,
             deadline: ask.deadline,
             wait_max: self.last_word(lane, judgement.service),
             expected_wait: judgement.wait.expected,
@@ -153,14 +153,14 @@ impl Admission {
         coming: Duration,
     ) -> Result<Judgement, RequestError> {
         match vitals.phase() {
-            Phase::Finishing | Phase::Stopped => return Err(draining()),
-            Phase::Starting | Phase::Serving | Phase::Draining => {}
+            ServerPhase::Finishing | ServerPhase::Stopped => return Err(draining()),
+            ServerPhase::Starting | ServerPhase::Serving | ServerPhase::Draining => {}
         }
         if !vitals.loaded.load(Ordering::Acquire) {
             return Err(loading());
         }
-        let left = ask.deadline.saturating_duration_since(ask.now);
-        if left.is_zero() {
+        let time_remaining = ask.deadline.saturating_duration_since(ask.now);
+        if time_remaining.is_zero() {
             return Err(too_late());
         }
         let lane = &vitals.predict;
@@ -190,22 +190,22 @@ impl Admission {
         // Whatever is expected, an idle worker costs nothing to try; and an estimate that is wrong is
         // corrected by what is admitted, never by what is refused.
         if !expected.is_zero() {
-            self.hold_to_limits(lane, &judgement, left)?;
-            self.hold_to_share(vitals, ask, &judgement, cost.whole)?;
+            self.check_limits(lane, &judgement, time_remaining)?;
+            self.check_share(vitals, ask, &judgement, cost.whole)?;
         }
         Ok(judgement)
     }
 
     /// Refuses what would wait for longer than it may, or too long for its deadline.
-    fn hold_to_limits(
+    fn check_limits(
         &self,
         lane: &LaneVitals,
         judgement: &Judgement,
-        left: Duration,
+        time_remaining: Duration,
     ) -> Result<(), RequestError> {
         let ServiceTime { mean, deviation } = judgement.service;
         let needed = mean.saturating_add(deviation.mul_f32(SERVICE_DEVIATIONS));
-        let by_deadline = left.saturating_sub(needed);
+        let by_deadline = time_remaining.saturating_sub(needed);
         let limit = self.wait_max(lane, judgement.service);
         let wait = judgement.wait;
         // A limit that was set is held by the look at dequeue too, which comes after a wait for nothing;
@@ -217,16 +217,16 @@ impl Admission {
         if wait.safe <= by_deadline && against_limit <= limit {
             return Ok(());
         }
-        if mean > left {
+        if mean > time_remaining {
             // Whoever came back with it would be no better off, however idle the server.
-            return Err(too_short(mean, left));
+            return Err(too_short(mean, time_remaining));
         }
         let text = if wait.safe > by_deadline {
             format!(
                 "the prediction would wait up to {} and take {}, too long for its deadline in {}; send the request again later",
                 format_duration(whole_millis(wait.safe)),
                 format_duration(whole_millis(needed)),
-                format_duration(whole_millis(left)),
+                format_duration(whole_millis(time_remaining)),
             )
         } else {
             format!(
@@ -240,7 +240,7 @@ impl Admission {
     }
 
     /// Refuses who has had more than its share, where others may want the rest.
-    fn hold_to_share(
+    fn check_share(
         &self,
         vitals: &Vitals,
         ask: &Ask,
@@ -275,8 +275,8 @@ impl Admission {
                 // the others out: it may wait for longest, and would keep the line that long.
                 let mut usual = service.mean.max(lane.service_time());
                 let cost = forecast::cost(lane, service.mean);
-                if cost.whole > cost.turn {
-                    usual = usual.max(lane.service.longest_batch());
+                if cost.whole > cost.slice {
+                    usual = usual.max(lane.service.longest_large());
                 }
                 let most = WAIT_MAX.max(usual.saturating_mul(2));
                 usual.saturating_mul(SERVICE_TIMES).clamp(WAIT_MIN, most)
@@ -333,19 +333,24 @@ pub enum AtDequeue {
 ///
 /// Takes in, too, how long it has waited: where the machine is slow rather than the queue long, the
 /// next forecasts are corrected by that.
-pub fn at_dequeue(lane: &LaneVitals, ticket: &Ticket, waited: Duration, now: Instant) -> AtDequeue {
-    let cost = ticket.claim.cost();
-    if cost.whole <= cost.turn {
-        forecast::learn(lane, ticket.expected_wait, waited);
+pub fn at_dequeue(
+    lane: &LaneVitals,
+    admitted: &Admitted,
+    waited: Duration,
+    now: Instant,
+) -> AtDequeue {
+    let cost = admitted.reservation.cost();
+    if cost.whole <= cost.slice {
+        forecast::learn(lane, admitted.expected_wait, waited);
     }
-    let left = ticket.deadline.saturating_duration_since(now);
+    let time_remaining = admitted.deadline.saturating_duration_since(now);
     let others_wait = lane.work.admitted() > 0;
-    if left.is_zero() {
+    if time_remaining.is_zero() {
         AtDequeue::Refuse(too_late())
-    } else if others_wait && left.saturating_add(waited) < cost.whole {
-        AtDequeue::Refuse(too_short(cost.whole, left.saturating_add(waited)))
-    } else if waited > ticket.wait_max || others_wait && left < cost.whole {
-        AtDequeue::Refuse(expired(lane, waited, ticket.wait_max))
+    } else if others_wait && time_remaining.saturating_add(waited) < cost.whole {
+        AtDequeue::Refuse(too_short(cost.whole, time_remaining.saturating_add(waited)))
+    } else if waited > admitted.wait_max || others_wait && time_remaining < cost.whole {
+        AtDequeue::Refuse(expired(lane, waited, admitted.wait_max))
     } else {
         AtDequeue::Compute
     }
@@ -408,11 +413,11 @@ fn too_late() -> RequestError {
 }
 
 /// The answer to a prediction that takes longer than its client has, without any wait.
-fn too_short(needed: Duration, left: Duration) -> RequestError {
+fn too_short(needed: Duration, time_remaining: Duration) -> RequestError {
     let text = format!(
         "the prediction takes about {}, longer than its deadline in {} (X-Request-Timeout, or --request-timeout), and was not computed; give it more time, or send fewer instances",
         format_duration(whole_millis(needed)),
-        format_duration(whole_millis(left)),
+        format_duration(whole_millis(time_remaining)),
     );
     RequestError::new(Code::DeadlineExceeded, text)
 }

@@ -8,17 +8,17 @@ fn lane(service: Duration, busy: usize) -> Arc<Vitals> {
     let clock = ProcessClock::new(Duration::from_secs(1));
     let vitals = Arc::new(Vitals::new(clock, (256, 2), (8, 2)));
     vitals.loaded.store(true, Ordering::Release);
-    vitals.advance(Phase::Serving);
+    vitals.advance(ServerPhase::Serving);
     let lane = &vitals.predict;
     if !service.is_zero() {
         lane.record_service_time(service);
         // Often enough for the deviation to settle.
         (0..64).for_each(|_| lane.service.record(40, service, 1));
     }
-    for (index, seat) in lane.workers[..2].iter().enumerate() {
-        seat.alive.store(true, Ordering::Release);
+    for (index, slot) in lane.workers[..2].iter().enumerate() {
+        slot.alive.store(true, Ordering::Release);
         if index < busy {
-            seat.begin(vitals.clock.now(), service);
+            slot.begin(vitals.clock.now(), service);
         }
     }
     vitals
@@ -39,13 +39,13 @@ fn admission(max_wait: MaxWait) -> Admission {
 }
 
 /// Admits until it is refused, at most a thousand times.
-fn fill(admission: &Admission, vitals: &Arc<Vitals>, patience: Duration) -> (Vec<Ticket>, Code) {
-    let mut tickets = Vec::new();
+fn fill(admission: &Admission, vitals: &Arc<Vitals>, patience: Duration) -> (Vec<Admitted>, Code) {
+    let mut all_admitted = Vec::new();
     loop {
         match admission.admit(vitals, &ask(patience)) {
-            Ok(ticket) if tickets.len() < 1000 => tickets.push(ticket),
+            Ok(admitted) if all_admitted.len() < 1000 => all_admitted.push(admitted),
             Ok(_) => panic!("everything is admitted"),
-            Err(refusal) => return (tickets, refusal.code),
+            Err(refusal) => return (all_admitted, refusal.code),
         }
     }
 }
@@ -62,11 +62,11 @@ fn refusals_name_what_is_in_the_way() {
     vitals.loaded.store(false, Ordering::Release);
     assert_eq!(code(&vitals), Some(Code::Loading));
     vitals.loaded.store(true, Ordering::Release);
-    vitals.advance(Phase::Draining);
+    vitals.advance(ServerPhase::Draining);
     assert_eq!(code(&vitals), None, "the grace period still serves");
     vitals.predict.queue_length.store(256, Ordering::Relaxed);
     assert_eq!(code(&vitals), Some(Code::QueueFull));
-    vitals.advance(Phase::Finishing);
+    vitals.advance(ServerPhase::Finishing);
     assert_eq!(code(&vitals), Some(Code::Draining));
 }
 
@@ -84,16 +84,18 @@ fn the_queue_is_as_long_as_the_wait_that_is_allowed() {
     ];
     for (name, max_wait, millis, patience, expected, why) in table {
         let vitals = lane(MILLI * millis, 2);
-        let (tickets, code) = fill(&admission(max_wait), &vitals, patience);
+        let (all_admitted, code) = fill(&admission(max_wait), &vitals, patience);
         assert!(
-            expected.contains(&tickets.len()),
+            expected.contains(&all_admitted.len()),
             "{name}: {}",
-            tickets.len()
+            all_admitted.len()
         );
         assert_eq!(code, why, "{name}");
         // What is given up makes room for another.
-        tickets.iter().for_each(|ticket| ticket.claim.give_up());
-        drop(tickets);
+        all_admitted
+            .iter()
+            .for_each(|admitted| admitted.reservation.give_up());
+        drop(all_admitted);
         assert!(
             admission(max_wait).check(&vitals, &ask(patience)).is_ok(),
             "{name}"
@@ -151,7 +153,7 @@ fn what_is_taken_up_too_late_is_not_computed() {
             AtDequeue::Refuse(refusal) => Some(refusal.code),
         }
     };
-    first.claim.take_up();
+    first.reservation.take_up();
     assert_eq!(decide(MILLI * 20, MILLI * 20), None);
     assert_eq!(decide(MILLI * 301, MILLI * 301), Some(Code::Expired));
     assert_eq!(decide(MILLI * 20, second), Some(Code::DeadlineExceeded));
@@ -187,9 +189,9 @@ fn what_an_idle_worker_takes_is_computed_with_no_wait_allowed_at_all() {
     let vitals = lane(MILLI * 50, 0);
     let admission = admission(MaxWait::Fixed(Duration::ZERO));
     let ask = ask(Duration::from_secs(30));
-    let ticket = admission.admit(&vitals, &ask).unwrap();
-    ticket.claim.take_up();
-    let decision = at_dequeue(&vitals.predict, &ticket, MILLI, ask.now + MILLI);
+    let admitted = admission.admit(&vitals, &ask).unwrap();
+    admitted.reservation.take_up();
+    let decision = at_dequeue(&vitals.predict, &admitted, MILLI, ask.now + MILLI);
     assert!(matches!(decision, AtDequeue::Compute), "{decision:?}");
 }
 
@@ -203,15 +205,15 @@ fn who_floods_is_refused_before_the_lane_is_full_and_others_are_not() {
         ..ask(long)
     };
     assert!(admission.check(&vitals, &ask_of("modest")).is_ok());
-    let mut tickets = Vec::new();
+    let mut all_admitted = Vec::new();
     let refusal = loop {
         match admission.admit(&vitals, &ask_of("greedy")) {
-            Ok(ticket) => tickets.push(ticket),
+            Ok(admitted) => all_admitted.push(admitted),
             Err(refusal) => break refusal,
         }
     };
     assert!(refusal.text.contains("--fair-by"), "{}", refusal.text);
-    assert!(tickets.len() < 2 * 9, "{}", tickets.len());
+    assert!(all_admitted.len() < 2 * 9, "{}", all_admitted.len());
     assert!(admission.admit(&vitals, &ask_of("modest")).is_ok());
 }
 

@@ -9,8 +9,8 @@ use smartcore::naive_bayes::gaussian::{GaussianNB, GaussianNBParameters};
 use smartcore::naive_bayes::multinomial::{MultinomialNB, MultinomialNBParameters};
 
 use super::{
-    Estimator, Matrix, Parameter, Predictor, Shape, Training, Values, failed, matrix, parameters,
-    parse,
+    Dimensions, Estimator, Matrix, Parameter, Predictor, Training, Values, failed, matrix,
+    parameters, parse,
 };
 use crate::models::{Output, PredictError, RowFault, Rows};
 
@@ -110,7 +110,7 @@ fn check_table(what: &str, table: &[Vec<f64>], rows: usize, columns: usize) -> R
 
 /// A serialised classifier, whichever it is.
 #[derive(Deserialize)]
-struct Mirror<D> {
+struct BayesMirror<D> {
     inner: Inner<D>,
 }
 
@@ -191,8 +191,8 @@ pub(super) mod gaussian {
         training.fit(&defaults, |chosen| SmartGaussian::fit(&x, &y, chosen))
     }
 
-    pub(in super::super) fn read(serialised: &str, shape: Shape) -> Result<Estimator, String> {
-        let mirror: Mirror<Tables> = parse(serialised)?;
+    pub(in super::super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
+        let mirror: BayesMirror<Tables> = parse(serialised)?;
         let tables = mirror.inner.distribution;
         tables.classes.check(shape.classes)?;
         check_table("means", &tables.theta, shape.classes, shape.features)?;
@@ -271,8 +271,8 @@ pub(super) mod bernoulli {
         training.fit(&defaults, |chosen| SmartBernoulli::fit(&x, &y, chosen))
     }
 
-    pub(in super::super) fn read(serialised: &str, shape: Shape) -> Result<Estimator, String> {
-        let mirror: Mirror<Tables> = parse(serialised)?;
+    pub(in super::super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
+        let mirror: BayesMirror<Tables> = parse(serialised)?;
         let tables = mirror.inner.distribution;
         tables.classes.check(shape.classes)?;
         let what = "log probabilities";
@@ -342,8 +342,8 @@ pub(super) mod multinomial {
         training.fit(&defaults, |chosen| SmartMultinomial::fit(&x, &y, chosen))
     }
 
-    pub(in super::super) fn read(serialised: &str, shape: Shape) -> Result<Estimator, String> {
-        let mirror: Mirror<Tables> = parse(serialised)?;
+    pub(in super::super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
+        let mirror: BayesMirror<Tables> = parse(serialised)?;
         let tables = mirror.inner.distribution;
         tables.classes.check(shape.classes)?;
         let what = "log probabilities";
@@ -412,9 +412,9 @@ pub(super) mod categorical {
         training.fit(&defaults, |chosen| SmartCategorical::fit(&x, &y, chosen))
     }
 
-    pub(in super::super) fn read(serialised: &str, shape: Shape) -> Result<Estimator, String> {
-        let Shape { features, classes } = shape;
-        let mirror: Mirror<Tables> = parse(serialised)?;
+    pub(in super::super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
+        let Dimensions { features, classes } = shape;
+        let mirror: BayesMirror<Tables> = parse(serialised)?;
         let tables = mirror.inner.distribution;
         tables.classes.check(classes)?;
         if tables.n_features != features || tables.coefficients.len() != features {

@@ -5,8 +5,8 @@ use smartcore::xgboost::{XGRegressor, XGRegressorParameters};
 
 use super::trees::{Size, TREES_MAX};
 use super::{
-    Estimator, Matrix, Parameter, Predictor, Shape, Training, Values, failed, matrix, parameters,
-    parse,
+    Dimensions, Estimator, Matrix, Parameter, Predictor, Training, Values, failed, matrix,
+    parameters, parse,
 };
 use crate::models::{Output, PredictError, Rows};
 
@@ -51,7 +51,7 @@ pub(super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
     training.fit(&defaults, |chosen| Smartcore::fit(&x, &y, chosen))
 }
 
-pub(super) fn read(serialised: &str, shape: Shape) -> Result<Estimator, String> {
+pub(super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
     let mirror: BoostedMirror = parse(serialised)?;
     if mirror.regressors.is_empty() || mirror.regressors.len() > TREES_MAX {
         return Err(format!(

@@ -11,8 +11,8 @@ use smartcore::linear::logistic_regression::{LogisticRegression, LogisticRegress
 use smartcore::linear::ridge_regression::{RidgeRegression, RidgeRegressionParameters};
 
 use super::{
-    Estimator, Matrix, Parameter, Predictor, Shape, Training, Values, failed, matrix, parameters,
-    parse,
+    Dimensions, Estimator, Matrix, Parameter, Predictor, Training, Values, failed, matrix,
+    parameters, parse,
 };
 use crate::models::{Output, PredictError, Rows};
 
@@ -132,7 +132,7 @@ macro_rules! linear {
 
             pub(in super::super) fn read(
                 serialised: &str,
-                shape: Shape,
+                shape: Dimensions,
             ) -> Result<Estimator, String> {
                 let mirror: LinearMirror = parse(serialised)?;
                 Ok(Estimator::$variant($model {
@@ -234,7 +234,7 @@ pub(super) mod logistic_regression {
 
     /// What of smartcore's serialised logistic regression must hold.
     #[derive(Deserialize)]
-    struct Mirror {
+    struct LogisticMirror {
         coefficients: MatrixMirror,
         intercept: MatrixMirror,
         classes: Vec<u32>,
@@ -252,9 +252,9 @@ pub(super) mod logistic_regression {
         training.fit(&defaults, |chosen| SmartLogistic::fit(&x, &y, chosen))
     }
 
-    pub(in super::super) fn read(serialised: &str, shape: Shape) -> Result<Estimator, String> {
-        let Shape { features, classes } = shape;
-        let mirror: Mirror = parse(serialised)?;
+    pub(in super::super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
+        let Dimensions { features, classes } = shape;
+        let mirror: LogisticMirror = parse(serialised)?;
         let in_order = mirror.classes.iter().copied().eq((0..).take(classes));
         if !in_order || (mirror.num_classes, mirror.num_attributes) != (classes, features) {
             return Err(format!(

@@ -29,7 +29,7 @@ pub type Matrix = DenseMatrix<f64>;
 
 /// What an estimator answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Task {
+pub enum EstimatorKind {
     /// A class of a few.
     Classification,
     /// A number.
@@ -74,7 +74,7 @@ pub struct Fitted {
 
 /// What an estimator is read for: numbers of features and of classes (0 for a regressor).
 #[derive(Debug, Clone, Copy)]
-struct Shape {
+struct Dimensions {
     features: usize,
     classes: usize,
 }
@@ -89,7 +89,7 @@ struct Training<'a> {
 
 type Known = fn(&[(String, String)]) -> Result<Vec<Parameter>, String>;
 type Fit = fn(Training<'_>) -> Result<(String, Values), String>;
-type Read = fn(&str, Shape) -> Result<Estimator, String>;
+type Read = fn(&str, Dimensions) -> Result<Estimator, String>;
 
 /// One algorithm: what it is called, what it does, and how.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ pub struct Algorithm {
     /// Its name in kebab-case, on the command line and in model files.
     pub name: &'static str,
     /// What it answers with.
-    pub task: Task,
+    pub task: EstimatorKind,
     /// Where its probabilities come from.
     pub probabilities: Probabilities,
     /// What its features may be, in words.
@@ -114,7 +114,7 @@ macro_rules! algorithm {
     ($name:literal, $task:ident, $probabilities:ident, $features:expr, $($module:ident)::+) => {
         Algorithm {
             name: $name,
-            task: Task::$task,
+            task: EstimatorKind::$task,
             probabilities: Probabilities::$probabilities,
             features: $features,
             known: $($module)::+::known,
@@ -217,9 +217,9 @@ impl Algorithm {
     ) -> Result<Fitted, String> {
         let (targets_for, classes, count) = match targets {
             Targets::Classes { indices, classes } => {
-                (Task::Classification, *classes, indices.len())
+                (EstimatorKind::Classification, *classes, indices.len())
             }
-            Targets::Numbers(numbers) => (Task::Regression, 0, numbers.len()),
+            Targets::Numbers(numbers) => (EstimatorKind::Regression, 0, numbers.len()),
         };
         if targets_for != self.task || count != rows.len() || rows.is_empty() {
             return Err(format!(
@@ -270,13 +270,15 @@ impl Algorithm {
         classes: usize,
     ) -> Result<Estimator, String> {
         match self.task {
-            Task::Classification if classes < 2 => {
+            EstimatorKind::Classification if classes < 2 => {
                 return Err("a classifier needs at least two classes".to_owned());
             }
-            Task::Regression if classes != 0 => return Err("a regressor has no classes".to_owned()),
+            EstimatorKind::Regression if classes != 0 => {
+                return Err("a regressor has no classes".to_owned());
+            }
             _ => {}
         }
-        (self.read)(serialised, Shape { features, classes })
+        (self.read)(serialised, Dimensions { features, classes })
     }
 }
 

@@ -16,7 +16,7 @@ use smartcore::neighbors::knn_classifier::{KNNClassifier, KNNClassifierParameter
 use smartcore::neighbors::knn_regressor::{KNNRegressor, KNNRegressorParameters};
 
 use super::{
-    Estimator, Matrix, Parameter, Predictor, Shape, Training, Values, caught, failed, matrix,
+    Dimensions, Estimator, Matrix, Parameter, Predictor, Training, Values, caught, failed, matrix,
     parameters, parse, store,
 };
 use crate::models::{Output, PredictError, RowFault, Rows};
@@ -282,7 +282,7 @@ pub(super) mod classifier {
         super::fit(training, training.classes())
     }
 
-    pub(in super::super) fn read(serialised: &str, shape: Shape) -> Result<Estimator, String> {
+    pub(in super::super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
         let stored: Stored<u32> = parse(serialised)?;
         let (rows, chosen, targets) = stored.check(shape.features)?;
         // smartcore knows classes by their rows: one without any would shift those after it.
@@ -327,7 +327,7 @@ pub(super) mod regressor {
         super::fit(training, training.numbers())
     }
 
-    pub(in super::super) fn read(serialised: &str, shape: Shape) -> Result<Estimator, String> {
+    pub(in super::super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
         let stored: Stored<f64> = parse(serialised)?;
         let (rows, chosen, targets) = stored.check(shape.features)?;
         if !targets.iter().all(|target| target.is_finite()) {

@@ -19,8 +19,8 @@ use smartcore::tree::decision_tree_regressor::{
 };
 
 use super::{
-    Estimator, Matrix, Parameter, Predictor, Shape, Training, Values, failed, matrix, parameters,
-    parse,
+    Dimensions, Estimator, Matrix, Parameter, Predictor, Training, Values, failed, matrix,
+    parameters, parse,
 };
 use crate::models::{Output, PredictError, Rows};
 
@@ -76,7 +76,7 @@ impl Size {
 }
 
 /// Counts the splits on the longest way; children lie after their parents.
-fn depth<T>(nodes: &[Node<T>]) -> usize {
+fn depth<T>(nodes: &[TreeNode<T>]) -> usize {
     let mut depths = vec![0usize; nodes.len()];
     for (index, node) in nodes.iter().enumerate() {
         for child in [node.true_child, node.false_child].into_iter().flatten() {
@@ -174,7 +174,7 @@ pub(super) mod random_forest_classifier {
         training.fit(&defaults, |chosen| ForestClassifier::fit(&x, &y, chosen))
     }
 
-    pub(in super::super) fn read(serialised: &str, shape: Shape) -> Result<Estimator, String> {
+    pub(in super::super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
         let mirror: ClassifierMirror = parse(serialised)?;
         Ok(Estimator::RandomForestClassifier(Forest {
             votes: mirror.check(shape.features, shape.classes)?,
@@ -197,7 +197,7 @@ pub(super) mod decision_tree_classifier {
         training.fit(&defaults, |chosen| SmartTreeClassifier::fit(&x, &y, chosen))
     }
 
-    pub(in super::super) fn read(serialised: &str, shape: Shape) -> Result<Estimator, String> {
+    pub(in super::super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
         // As a forest of one.
         let tree: ClassifierTree = parse(serialised)?;
         let mirror = ClassifierMirror {
@@ -233,7 +233,7 @@ macro_rules! regressor {
 
             pub(in super::super) fn read(
                 serialised: &str,
-                shape: Shape,
+                shape: Dimensions,
             ) -> Result<Estimator, String> {
                 let mirror: $mirror = parse(serialised)?;
                 let trees: Vec<RegressorTree> = $trees(mirror);
@@ -287,7 +287,7 @@ struct ClassifierMirror {
 
 #[derive(Deserialize)]
 struct ClassifierTree {
-    nodes: Vec<Node<usize>>,
+    nodes: Vec<TreeNode<usize>>,
     classes: Vec<u32>,
     num_classes: usize,
 }
@@ -305,11 +305,11 @@ struct ForestMirror {
 
 #[derive(Deserialize)]
 struct RegressorTree {
-    nodes: Vec<Node<f64>>,
+    nodes: Vec<TreeNode<f64>>,
 }
 
 #[derive(Deserialize)]
-struct Node<T> {
+struct TreeNode<T> {
     output: T,
     split_feature: usize,
     split_value: Option<f64>,
@@ -319,19 +319,19 @@ struct Node<T> {
 
 trait Tree {
     type Output;
-    fn nodes(&self) -> &[Node<Self::Output>];
+    fn nodes(&self) -> &[TreeNode<Self::Output>];
 }
 
 impl Tree for ClassifierTree {
     type Output = usize;
-    fn nodes(&self) -> &[Node<usize>] {
+    fn nodes(&self) -> &[TreeNode<usize>] {
         &self.nodes
     }
 }
 
 impl Tree for RegressorTree {
     type Output = f64;
-    fn nodes(&self) -> &[Node<f64>] {
+    fn nodes(&self) -> &[TreeNode<f64>] {
         &self.nodes
     }
 }
@@ -385,7 +385,7 @@ fn check_trees<T: Tree>(trees: &[T], features: usize) -> Result<(), String> {
 }
 
 fn check_node<T>(
-    node: &Node<T>,
+    node: &TreeNode<T>,
     index: usize,
     nodes: usize,
     features: usize,
@@ -434,7 +434,7 @@ struct FlatNode {
 
 impl Votes {
     fn new(trees: &[ClassifierTree], classes: usize) -> Self {
-        let flatten = |(index, node): (usize, &Node<usize>)| FlatNode {
+        let flatten = |(index, node): (usize, &TreeNode<usize>)| FlatNode {
             feature: node.split_feature,
             value: node.split_value.unwrap_or(0.0),
             children: [

@@ -31,13 +31,14 @@ fn serve(answers: Vec<&'static [u8]>, body: impl FnOnce(SocketAddr)) {
     });
 }
 
-fn get() -> Request {
-    Request::new("GET", "/livez", "test", &[("Accept", "*/*")], b"").unwrap()
+fn get() -> ClientRequest {
+    ClientRequest::new("GET", "/livez", "test", &[("Accept", "*/*")], b"").unwrap()
 }
 
 #[test]
 fn a_request_is_rendered_with_host_and_length() {
-    let request = Request::new("POST", "/predict", "h:1", &[("X-Request-Id", "7")], b"{}").unwrap();
+    let request =
+        ClientRequest::new("POST", "/predict", "h:1", &[("X-Request-Id", "7")], b"{}").unwrap();
     let expected =
         "POST /predict HTTP/1.1\r\nHost: h:1\r\nX-Request-Id: 7\r\nContent-Length: 2\r\n\r\n{}";
     assert_eq!(String::from_utf8(request.wire).unwrap(), expected);
@@ -52,7 +53,7 @@ fn no_text_of_a_caller_becomes_a_second_request() {
         ("a field value with a line end", "/", "h", "v\r\nX: y"),
     ];
     for (name, path, host, value) in table {
-        let made = Request::new("GET", path, host, &[("X-A", value)], b"");
+        let made = ClientRequest::new("GET", path, host, &[("X-A", value)], b"");
         assert!(matches!(made, Err(ClientError::Protocol(_))), "{name}");
     }
 }
@@ -64,7 +65,7 @@ fn a_connection_is_used_again_until_close_is_said() {
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
     ];
     serve(answers, |address| {
-        let mut connection = Connection::open(&address.into(), soon()).unwrap();
+        let mut connection = ClientConnection::open(&address.into(), soon()).unwrap();
         let response = connection.exchange(&get(), soon()).unwrap();
         assert_eq!(
             (response.status, response.body, response.field("x-a")),
@@ -124,7 +125,7 @@ fn answers_that_are_not_whole_http_are_told_apart() {
     ];
     for (name, answer, expected) in table {
         serve(vec![answer], |address| {
-            let mut connection = Connection::open(&address.into(), soon()).unwrap();
+            let mut connection = ClientConnection::open(&address.into(), soon()).unwrap();
             let got = connection
                 .exchange(&get(), soon())
                 .map(|response| response.body.to_vec());
@@ -159,21 +160,21 @@ fn a_port_where_nobody_listens_is_a_connect_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let error = Connection::open(&address.into(), soon()).unwrap_err();
+    let error = ClientConnection::open(&address.into(), soon()).unwrap_err();
     assert_eq!(error.reason(), "connect");
     assert!(error.to_string().starts_with("cannot connect: "), "{error}");
 }
 
 #[test]
-fn a_unix_socket_is_asked_like_a_port_and_a_full_backlog_is_left_at_the_deadline() {
+fn a_unix_socket_works_like_a_port_and_a_full_backlog_times_out() {
     let path = std::env::temp_dir().join(format!("lanekeeper-client-{}.sock", std::process::id()));
     let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
     listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
     listener.listen(0).unwrap();
     let address = Address::Unix(path.clone());
-    let mut connection = Connection::open(&address, soon()).unwrap();
+    let mut connection = ClientConnection::open(&address, soon()).unwrap();
     let began = clock::instant();
-    let refused = Connection::open(&address, began + Duration::from_millis(50));
+    let refused = ClientConnection::open(&address, began + Duration::from_millis(50));
     assert_eq!(refused.unwrap_err().reason(), "timeout");
     let waited = clock::instant() - began;
     assert!(
@@ -210,7 +211,7 @@ fn an_answer_over_a_connections_own_limit_is_a_protocol_error() {
     for (name, answer) in table {
         for (most, expected) in [(answer.len() - 1, Err("protocol")), (answer.len(), Ok(200))] {
             serve(vec![answer], |address| {
-                let connection = Connection::open(&address.into(), soon()).unwrap();
+                let connection = ClientConnection::open(&address.into(), soon()).unwrap();
                 let mut connection = connection.with_answer_bytes_max(most);
                 let got = connection.exchange(&get(), soon());
                 let got = got.map(|response| response.status);

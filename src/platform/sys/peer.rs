@@ -11,36 +11,36 @@ use super::timespec;
 
 /// What is known of the peer of a connected socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
+pub enum PeerState {
     /// It may still send.
     Open,
     /// It has shut down its sending half, or closed a TCP connection: the two look the same.
     Finished,
     /// It has reset the connection or closed both halves, or somebody here has shut them down.
-    Gone,
+    Departed,
 }
 
 /// Waits for `patience`, or until the peer of a socket is no longer open; says how it stands.
 ///
 /// Only Linux tells of a peer that has finished.
-pub fn peer(socket: impl AsFd, patience: Duration) -> Peer {
+pub fn peer(socket: impl AsFd, patience: Duration) -> PeerState {
     #[cfg(target_os = "linux")]
     let finished = PollFlags::RDHUP;
     #[cfg(not(target_os = "linux"))]
     let finished = PollFlags::empty();
     let seen = poll_one(socket, finished, patience);
     if seen.intersects(PollFlags::HUP | PollFlags::ERR) {
-        Peer::Gone
+        PeerState::Departed
     } else if seen.intersects(finished) {
-        Peer::Finished
+        PeerState::Finished
     } else {
-        Peer::Open
+        PeerState::Open
     }
 }
 
-/// Waits for `patience`, or until the peer of a socket is [`Peer::Gone`]; says which. What has arrived
+/// Waits for `patience`, or until the peer of a socket is [`PeerState::Departed`]; says which. What has arrived
 /// before a half-close can still be read.
-pub fn is_gone_within(socket: impl AsFd, patience: Duration) -> bool {
+pub fn departs_within(socket: impl AsFd, patience: Duration) -> bool {
     let seen = poll_one(socket, PollFlags::empty(), patience);
     seen.intersects(PollFlags::HUP | PollFlags::ERR)
 }

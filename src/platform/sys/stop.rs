@@ -107,7 +107,7 @@ impl StopSignals {
     }
 
     /// Whether the server was told to end.
-    pub fn told(&self) -> bool {
+    pub fn is_stopped(&self) -> bool {
         self.first_at.load(Ordering::Acquire) != 0
     }
 
@@ -179,7 +179,7 @@ mod tests {
         ];
         for (name, came, ended_by) in table {
             let signals = StopSignals::new();
-            assert!(!signals.told(), "{name}");
+            assert!(!signals.is_stopped(), "{name}");
             for (signal, millis, effect) in *came {
                 let at = Duration::from_millis(*millis);
                 assert_eq!(
@@ -188,7 +188,7 @@ mod tests {
                     "{name}: {signal} at {at:?}"
                 );
             }
-            assert!(signals.told(), "{name}");
+            assert!(signals.is_stopped(), "{name}");
             assert_eq!(signals.ended_by(), *ended_by, "{name}");
         }
     }

@@ -14,8 +14,8 @@ use super::blame;
 use super::encode::EncodeError;
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
-use crate::models::{Output, PredictError, Rows, Schema};
-use crate::train::table::Table;
+use crate::models::{Output, PredictError, Rows, Signature};
+use crate::train::table::TableReader;
 
 /// A line longer than this may be copied while it is read.
 const LONG_LINE_BYTES: usize = 64 << 10;
@@ -26,7 +26,7 @@ const MANY_CELLS: usize = 4096;
 /// Bytes to know where a cell ends, as they grow by doubling.
 const CELL_BYTES: usize = 2 * size_of::<usize>();
 
-/// Decodes a CSV body into rows of the schema's width, all of them finite; their memory is charged to
+/// Decodes a CSV body into rows of the signature's width, all of them finite; their memory is charged to
 /// `charge`.
 ///
 /// # Errors
@@ -34,7 +34,7 @@ const CELL_BYTES: usize = 2 * size_of::<usize>();
 /// rows, 503 where others hold the memory budget, 413 where it is too small.
 pub fn decode_csv(
     body: &[u8],
-    schema: &Schema,
+    signature: &Signature,
     rows_max: usize,
     charge: &mut Charge,
 ) -> Result<Rows, RequestError> {
@@ -45,8 +45,8 @@ pub fn decode_csv(
         )));
     }
     charge.grow(copied_bytes(body))?;
-    let mut table = Table::new("the body", Box::new(body), b',').map_err(invalid)?;
-    let columns = table.find(&schema.features).map_err(invalid)?;
+    let mut table = TableReader::new("the body", Box::new(body), b',').map_err(invalid)?;
+    let columns = table.find(&signature.features).map_err(invalid)?;
     let mut record = StringRecord::new();
     let mut values: Vec<f64> = Vec::new();
     let mut rows = 0;
@@ -96,10 +96,10 @@ fn copied_bytes(body: &[u8]) -> usize {
 }
 
 /// The columns of an answer.
-pub fn columns(schema: &Schema, has_probabilities: bool) -> Vec<String> {
+pub fn columns(signature: &Signature, has_probabilities: bool) -> Vec<String> {
     let mut columns = vec!["prediction".to_owned()];
     if has_probabilities {
-        let classes = schema.classes.iter();
+        let classes = signature.classes.iter();
         columns.extend(classes.map(|label| format!("probability_{label}")));
     }
     columns
@@ -110,7 +110,7 @@ pub fn columns(schema: &Schema, has_probabilities: bool) -> Vec<String> {
 /// # Errors
 /// Where a number is not finite.
 pub fn cells<'a>(
-    schema: &'a Schema,
+    signature: &'a Signature,
     output: &Output,
     row: usize,
 ) -> Result<Vec<Cow<'a, str>>, PredictError> {
@@ -125,10 +125,10 @@ pub fn cells<'a>(
         } => {
             let label = indices
                 .get(row)
-                .and_then(|index| schema.classes.get(*index as usize))
+                .and_then(|index| signature.classes.get(*index as usize))
                 .ok_or_else(|| PredictError(format!("the class of row {row} has no label")))?;
             let mut cells = vec![Cow::Borrowed(label.as_str())];
-            let classes = schema.classes.len();
+            let classes = signature.classes.len();
             if let Some(shares) = probabilities {
                 for share in shares.iter().skip(row * classes).take(classes) {
                     cells.push(finite(*share, row)?.into());
@@ -154,7 +154,7 @@ fn finite(number: f64, row: usize) -> Result<String, PredictError> {
 /// # Errors
 /// Where a number is not finite, or the budget is spent.
 pub fn encode_csv(
-    schema: &Schema,
+    signature: &Signature,
     output: &Output,
     rows: usize,
     charge: &mut Charge,
@@ -169,9 +169,9 @@ pub fn encode_csv(
     {
         let mut writer = csv::Writer::from_writer(&mut charged);
         let mut write = || -> Result<(), csv::Error> {
-            writer.write_record(columns(schema, has_probabilities))?;
+            writer.write_record(columns(signature, has_probabilities))?;
             for row in 0..rows {
-                match cells(schema, output, row) {
+                match cells(signature, output, row) {
                     Ok(cells) => writer.write_record(cells.iter().map(|cell| cell.as_bytes()))?,
                     Err(error) => {
                         failure = Some(error);
@@ -233,8 +233,8 @@ mod tests {
     use crate::lanes::memory_budget::Budget;
     use std::sync::Arc;
 
-    fn schema(classes: &[&str]) -> Schema {
-        Schema {
+    fn signature(classes: &[&str]) -> Signature {
+        Signature {
             name: "m".to_owned(),
             algorithm: "a".to_owned(),
             features: vec!["x".to_owned(), "y".to_owned()],
@@ -248,7 +248,7 @@ mod tests {
 
     fn decode(body: &str, rows_max: usize) -> Result<Rows, RequestError> {
         let mut charge = Charge::new(&budget(1 << 20));
-        decode_csv(body.as_bytes(), &schema(&[]), rows_max, &mut charge)
+        decode_csv(body.as_bytes(), &signature(&[]), rows_max, &mut charge)
     }
 
     #[test]
@@ -275,13 +275,13 @@ mod tests {
 
     #[test]
     fn an_answer_has_a_column_for_each_class_where_there_are_probabilities() {
-        let schema = schema(&["a", "b,\"c\""]);
+        let signature = signature(&["a", "b,\"c\""]);
         let output = Output::Classes {
             indices: vec![1, 0],
             probabilities: Some(vec![0.1, 0.9, 1.0, 0.0]),
         };
         let budget = budget(1 << 20);
-        let csv = encode_csv(&schema, &output, 2, &mut Charge::new(&budget)).unwrap();
+        let csv = encode_csv(&signature, &output, 2, &mut Charge::new(&budget)).unwrap();
         assert_eq!(
             String::from_utf8(csv).unwrap(),
             "prediction,probability_a,\"probability_b,\"\"c\"\"\"\n\"b,\"\"c\"\"\",0.1,0.9\na,1.0,0.0\n"
@@ -291,11 +291,12 @@ mod tests {
 
     #[test]
     fn numbers_read_again_as_the_same_bits_and_others_are_told() {
-        let schema = schema(&[]);
+        let signature = signature(&[]);
         let numbers = vec![0.1 + 0.2, -0.0, 5e-324, f64::MAX];
         let output = Output::Numbers(numbers.clone());
         let mut charge = Charge::new(&budget(1 << 20));
-        let csv = String::from_utf8(encode_csv(&schema, &output, 4, &mut charge).unwrap()).unwrap();
+        let csv =
+            String::from_utf8(encode_csv(&signature, &output, 4, &mut charge).unwrap()).unwrap();
         let read: Vec<u64> = csv
             .lines()
             .skip(1)
@@ -304,7 +305,7 @@ mod tests {
         let bits: Vec<u64> = numbers.iter().map(|number| number.to_bits()).collect();
         assert_eq!(read, bits);
         let output = Output::Numbers(vec![f64::NAN]);
-        let error = encode_csv(&schema, &output, 1, &mut charge).unwrap_err();
+        let error = encode_csv(&signature, &output, 1, &mut charge).unwrap_err();
         assert!(matches!(error, EncodeError::Output(_)), "{error:?}");
     }
 
@@ -313,21 +314,21 @@ mod tests {
         let output = Output::Numbers(vec![0.125; 100_000]);
         let budget = budget(150_000);
         let mut charge = Charge::new(&budget);
-        let error = encode_csv(&schema(&[]), &output, 100_000, &mut charge).unwrap_err();
+        let error = encode_csv(&signature(&[]), &output, 100_000, &mut charge).unwrap_err();
         assert!(matches!(error, EncodeError::Budget(_)), "{error:?}");
         drop(charge);
         let body = format!("x,y\n{}", "1,2\n".repeat(100_000));
         let mut charge = Charge::new(&budget);
-        let error = decode_csv(body.as_bytes(), &schema(&[]), 1 << 20, &mut charge).unwrap_err();
+        let error = decode_csv(body.as_bytes(), &signature(&[]), 1 << 20, &mut charge).unwrap_err();
         assert_eq!(error.code, Code::ContentTooLarge);
         let long = format!("x,y\n1,{}\n", "2".repeat(300_000));
-        let error = decode_csv(long.as_bytes(), &schema(&[]), 9, &mut charge).unwrap_err();
+        let error = decode_csv(long.as_bytes(), &signature(&[]), 9, &mut charge).unwrap_err();
         assert_eq!(error.code, Code::ContentTooLarge);
         for wide in [
             ",".repeat(20_000),
             format!("\"\n\"{}", ",\n".repeat(20_000)),
         ] {
-            let error = decode_csv(wide.as_bytes(), &schema(&[]), 9, &mut charge).unwrap_err();
+            let error = decode_csv(wide.as_bytes(), &signature(&[]), 9, &mut charge).unwrap_err();
             assert_eq!(error.code, Code::ContentTooLarge);
         }
     }

@@ -13,7 +13,7 @@ use super::blame;
 use super::json::{Surplus, Text};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
-use crate::models::{Rows, Schema, ShortNumber};
+use crate::models::{Rows, ShortNumber, Signature};
 
 /// Feature names that an error lists, and characters of the client's own that it repeats.
 const NAMES_SHOWN: usize = 20;
@@ -23,7 +23,7 @@ const ECHO_MAX: usize = 40;
 /// A string or number longer than this may be copied while it is read.
 const LONG_TOKEN_BYTES: usize = 64 << 10;
 
-/// Decodes a request's body into rows of the schema's width, all of them finite; their memory is
+/// Decodes a request's body into rows of the signature's width, all of them finite; their memory is
 /// charged to `charge`.
 ///
 /// An instance is an array of numbers in the order of the features, or an object by their names, where
@@ -34,7 +34,7 @@ const LONG_TOKEN_BYTES: usize = 64 << 10;
 /// 413 for more than `rows_max` instances, 503 where others hold the memory budget, 413 where it is too small.
 pub fn decode(
     body: &[u8],
-    schema: &Schema,
+    signature: &Signature,
     rows_max: usize,
     charge: &mut Charge,
 ) -> Result<Rows, RequestError> {
@@ -47,8 +47,8 @@ pub fn decode(
     charge.grow(copied_bytes(body))?;
     let decoding = Decoding {
         body,
-        schema,
-        indices: schema
+        signature,
+        indices: signature
             .features
             .iter()
             .enumerate()
@@ -61,11 +61,11 @@ pub fn decode(
         others: RefCell::default(),
     };
     let mut json = serde_json::Deserializer::from_slice(body);
-    let decoded = Body(&decoding)
+    let decoded = InstancesBody(&decoding)
         .deserialize(&mut json)
         .and_then(|values| json.end().map(|()| values));
     let values = decoded.map_err(|error| decoding.request_error(&error))?;
-    Rows::new(values, schema.features.len())
+    Rows::new(values, signature.features.len())
         .ok_or_else(|| RequestError::new(Code::Internal, "the decoded rows do not fit the model"))
 }
 
@@ -85,7 +85,7 @@ fn copied_bytes(body: &[u8]) -> usize {
 
 struct Decoding<'a> {
     body: &'a [u8],
-    schema: &'a Schema,
+    signature: &'a Signature,
     indices: HashMap<&'a str, usize>,
     rows_max: usize,
     charge: RefCell<&'a mut Charge>,
@@ -121,7 +121,7 @@ impl Others {
 
 impl Decoding<'_> {
     fn width(&self) -> usize {
-        self.schema.features.len()
+        self.signature.features.len()
     }
 
     /// Makes room for one more row.
@@ -139,14 +139,14 @@ impl Decoding<'_> {
     }
 
     fn names(&self) -> String {
-        let names = self.schema.features.iter().map(String::as_str);
+        let names = self.signature.features.iter().map(String::as_str);
         listed(names.take(NAMES_SHOWN), self.width())
     }
 
     /// The names that an instance has, whose values are NaN where it has none.
     fn found(&self, values: &[f64]) -> String {
         let others = self.others.borrow();
-        let features = self.schema.features.iter().zip(values);
+        let features = self.signature.features.iter().zip(values);
         let features = features.filter(|(_, value)| !value.is_nan());
         let count = features.clone().count() + others.count;
         let names = features.map(|(name, _)| name.as_str());
@@ -158,11 +158,11 @@ impl Decoding<'_> {
     }
 
     /// What reads a number, which errors call by instance and feature.
-    fn number(&self, row: usize, feature: usize) -> Number<'_> {
+    fn number(&self, row: usize, feature: usize) -> FiniteNumber<'_> {
         self.reading.set(Some((row, feature)));
-        Number {
+        FiniteNumber {
             row,
-            name: &self.schema.features[feature],
+            name: &self.signature.features[feature],
         }
     }
 
@@ -179,7 +179,7 @@ impl Decoding<'_> {
             return RequestError::new(Code::InvalidInput, text);
         }
         let place = self.reading.get().map(|(row, feature)| {
-            let name = &self.schema.features[feature];
+            let name = &self.signature.features[feature];
             format!("{name:?} of instances[{row}]")
         });
         blame::not_json(self.body, error, place)
@@ -221,9 +221,9 @@ fn unexpected_number<E: Error>(number: f64, expected: &impl serde::de::Expected)
 }
 
 /// The whole body.
-struct Body<'a>(&'a Decoding<'a>);
+struct InstancesBody<'a>(&'a Decoding<'a>);
 
-impl<'de> DeserializeSeed<'de> for Body<'_> {
+impl<'de> DeserializeSeed<'de> for InstancesBody<'_> {
     type Value = Vec<f64>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<f64>, D::Error> {
@@ -232,7 +232,7 @@ impl<'de> DeserializeSeed<'de> for Body<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Body<'_> {
+impl<'de> Visitor<'de> for InstancesBody<'_> {
     type Value = Vec<f64>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -385,7 +385,7 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
         while let Some(key) = map.next_key::<Text>()? {
             // Most clients send the features in order.
             let in_order = decoding
-                .schema
+                .signature
                 .features
                 .get(expected)
                 .filter(|name| **name == *key.0)
@@ -395,7 +395,7 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
                 map.next_value::<Surplus>()?;
                 continue;
             };
-            let name = &decoding.schema.features[index];
+            let name = &decoding.signature.features[index];
             if !values[start + index].is_nan() {
                 return Err(A::Error::custom(format!(
                     "instances[{row}] has the feature {name:?} twice"
@@ -406,7 +406,7 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
             expected = index + 1;
         }
         if let Some(missing) = values[start..].iter().position(|value| value.is_nan()) {
-            let name = &decoding.schema.features[missing];
+            let name = &decoding.signature.features[missing];
             return Err(A::Error::custom(format!(
                 "instances[{row}] lacks the feature {name:?}: it has {}; the model takes {}",
                 decoding.found(&values[start..]),
@@ -418,12 +418,12 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
 }
 
 /// One finite number.
-struct Number<'a> {
+struct FiniteNumber<'a> {
     row: usize,
     name: &'a str,
 }
 
-impl<'de> DeserializeSeed<'de> for Number<'_> {
+impl<'de> DeserializeSeed<'de> for FiniteNumber<'_> {
     type Value = f64;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<f64, D::Error> {
@@ -431,7 +431,7 @@ impl<'de> DeserializeSeed<'de> for Number<'_> {
     }
 }
 
-impl Visitor<'_> for Number<'_> {
+impl Visitor<'_> for FiniteNumber<'_> {
     type Value = f64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -477,7 +477,7 @@ mod tests {
     fn decode_within(bytes_max: usize, body: &[u8]) -> Result<Rows, RequestError> {
         let budget = Arc::new(Budget::new(bytes_max, 0));
         let mut charge = Charge::new(&budget);
-        let decoded = super::decode(body, &schema(), ROWS_MAX, &mut charge);
+        let decoded = super::decode(body, &signature(), ROWS_MAX, &mut charge);
         if let Ok(rows) = &decoded {
             assert!(budget.bytes() >= size_of_val(rows.values()));
         }
@@ -488,8 +488,8 @@ mod tests {
         decode_within(1 << 30, body)
     }
 
-    fn schema() -> Schema {
-        Schema {
+    fn signature() -> Signature {
+        Signature {
             name: "iris".to_owned(),
             algorithm: "random-forest-classifier".to_owned(),
             features: ["length", "width"].map(str::to_owned).to_vec(),
@@ -707,7 +707,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_deep_long_or_larger_than_the_budget_is_refused_for_what_it_is() {
+    fn a_body_too_deep_too_long_or_over_the_budget_is_refused_as_that() {
         let deep = |inner: &str| format!("{inner}{}", "[".repeat(1_000_000));
         let long = "7".repeat(1 << 20);
         let table = [

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::error::RequestError;
 use crate::lanes::memory_budget::Charge;
-use crate::models::{Output, PredictError, Schema};
+use crate::models::{Output, PredictError, Signature};
 
 /// Bytes of a number with its comma, at most (`-2.2250738585072014e-308`).
 const NUMBER_BYTES: usize = 32;
@@ -12,7 +12,7 @@ const NUMBER_BYTES: usize = 32;
 /// Why there is no answer to encode.
 #[derive(Debug)]
 pub enum EncodeError {
-    /// The output holds what JSON cannot say, or what the schema does not know.
+    /// The output holds what JSON cannot say, or what the signature does not know.
     Output(PredictError),
     /// The memory budget has no room for the answer.
     Budget(RequestError),
@@ -30,7 +30,7 @@ impl From<PredictError> for EncodeError {
 /// # Errors
 /// Where a number is not finite (JSON has no way to say so), or the budget is spent.
 pub fn encode(
-    schema: &Schema,
+    signature: &Signature,
     output: &Output,
     charge: &mut Charge,
 ) -> Result<Vec<u8>, EncodeError> {
@@ -38,7 +38,7 @@ pub fn encode(
         bytes: Vec::new(),
         charge,
     };
-    let name = text(&schema.name)?;
+    let name = text(&signature.name)?;
     json.reserve(64 + name.len())?;
     json.bytes.extend_from_slice(b"{\"model\":");
     json.bytes.extend_from_slice(&name);
@@ -49,7 +49,7 @@ pub fn encode(
             indices,
             probabilities,
         } => {
-            let labels: Vec<Vec<u8>> = schema
+            let labels: Vec<Vec<u8>> = signature
                 .classes
                 .iter()
                 .map(|label| text(label))
@@ -156,12 +156,12 @@ mod tests {
 
     fn encode_within(
         bytes_max: usize,
-        schema: &Schema,
+        signature: &Signature,
         output: &Output,
     ) -> Result<Vec<u8>, EncodeError> {
         let budget = Arc::new(Budget::new(bytes_max, 0));
         let mut charge = Charge::new(&budget);
-        let encoded = encode(schema, output, &mut charge);
+        let encoded = encode(signature, output, &mut charge);
         if let Ok(json) = &encoded {
             assert_eq!(budget.bytes(), json.capacity(), "all of it is charged");
         }
@@ -171,19 +171,19 @@ mod tests {
     #[test]
     fn an_answer_that_the_budget_has_no_room_for_is_refused() {
         let output = Output::Numbers(vec![1.0 / 3.0; 10_000]);
-        assert!(encode_within(1 << 20, &schema(&[]), &output).is_ok());
-        let error = encode_within(1 << 16, &schema(&[]), &output).unwrap_err();
+        assert!(encode_within(1 << 20, &signature(&[]), &output).is_ok());
+        let error = encode_within(1 << 16, &signature(&[]), &output).unwrap_err();
         assert!(matches!(error, EncodeError::Budget(error) if error.code == Code::ContentTooLarge));
         let classes = Output::Classes {
             indices: vec![1; 1000],
             probabilities: Some(vec![0.1 + 0.2; 2000]),
         };
-        assert!(encode_within(1 << 20, &schema(&["a", "b"]), &classes).is_ok());
-        assert!(encode_within(1 << 14, &schema(&["a", "b"]), &classes).is_err());
+        assert!(encode_within(1 << 20, &signature(&["a", "b"]), &classes).is_ok());
+        assert!(encode_within(1 << 14, &signature(&["a", "b"]), &classes).is_err());
     }
 
-    fn schema(classes: &[&str]) -> Schema {
-        Schema {
+    fn signature(classes: &[&str]) -> Signature {
+        Signature {
             name: "a \"name\"".to_owned(),
             algorithm: "any".to_owned(),
             features: vec!["x".to_owned()],
@@ -197,7 +197,7 @@ mod tests {
             indices: vec![1, 0],
             probabilities: Some(vec![0.25, 0.75, 1.0, 0.0]),
         };
-        let json = encode_within(1 << 20, &schema(&["no", "ye\"s"]), &output).unwrap();
+        let json = encode_within(1 << 20, &signature(&["no", "ye\"s"]), &output).unwrap();
         assert_eq!(
             String::from_utf8(json).unwrap(),
             "{\"model\":\"a \\\"name\\\"\",\"predictions\":[\"ye\\\"s\",\"no\"],\"probabilities\":[{\"no\":0.25,\"ye\\\"s\":0.75},{\"no\":1.0,\"ye\\\"s\":0.0}]}\n"
@@ -206,14 +206,15 @@ mod tests {
             return;
         };
         *probabilities = None;
-        let json = encode_within(1 << 20, &schema(&["no", "yes"]), &output).unwrap();
+        let json = encode_within(1 << 20, &signature(&["no", "yes"]), &output).unwrap();
         assert!(json.ends_with(b"\"predictions\":[\"yes\",\"no\"]}\n"));
     }
 
     #[test]
     fn a_regressor_gives_numbers_that_read_back_the_same_and_no_infinity() {
         let numbers = vec![0.1 + 0.2, -0.0, 1e300, f64::MIN_POSITIVE];
-        let json = encode_within(1 << 20, &schema(&[]), &Output::Numbers(numbers.clone())).unwrap();
+        let json =
+            encode_within(1 << 20, &signature(&[]), &Output::Numbers(numbers.clone())).unwrap();
         let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
         let back: Vec<u64> = value["predictions"]
             .as_array()
@@ -229,7 +230,12 @@ mod tests {
                 .collect::<Vec<_>>()
         );
         assert!(
-            encode_within(1 << 20, &schema(&[]), &Output::Numbers(vec![f64::INFINITY])).is_err()
+            encode_within(
+                1 << 20,
+                &signature(&[]),
+                &Output::Numbers(vec![f64::INFINITY])
+            )
+            .is_err()
         );
     }
 }

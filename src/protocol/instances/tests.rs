@@ -2,18 +2,18 @@
 
 use super::*;
 use crate::models::Trial;
-use crate::models::estimator::{ALGORITHMS, Algorithm, Estimator, Targets, Task};
+use crate::models::estimator::{ALGORITHMS, Algorithm, Estimator, EstimatorKind, Targets};
 
 /// An estimator as a model of three features.
-struct Served {
-    schema: Schema,
+struct EstimatorModel {
+    signature: Signature,
     trial: Trial,
     estimator: Estimator,
 }
 
-impl Model for Served {
-    fn schema(&self) -> &Schema {
-        &self.schema
+impl Model for EstimatorModel {
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     fn trial(&self) -> &Trial {
@@ -30,7 +30,7 @@ impl Model for Served {
 }
 
 /// Trains on rows of whole numbers from 0 to 4, of three classes.
-fn served(algorithm: &Algorithm) -> Served {
+fn served(algorithm: &Algorithm) -> EstimatorModel {
     let mut seed = 7_u64;
     let mut next = || {
         seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1);
@@ -41,21 +41,21 @@ fn served(algorithm: &Algorithm) -> Served {
     let score = |row: &[f64]| row[0] * 2.0 + row[1] - row[2];
     // Apart, so that coefficients are large.
     let class = |row: &[f64]| u32::from(score(row) > 2.0) + u32::from(score(row) > 6.0);
-    let classes = 3 * usize::from(algorithm.task == Task::Classification);
+    let classes = 3 * usize::from(algorithm.task == EstimatorKind::Classification);
     let targets = match algorithm.task {
-        Task::Classification => Targets::Classes {
+        EstimatorKind::Classification => Targets::Classes {
             indices: rows.iter().map(class).collect(),
             classes,
         },
-        Task::Regression => Targets::Numbers(rows.iter().map(score).collect()),
+        EstimatorKind::Regression => Targets::Numbers(rows.iter().map(score).collect()),
     };
     // What is slow and changes nothing here.
     let known = algorithm.parameters().into_iter();
     let trees = known.filter(|known| ["n_trees", "n_estimators"].contains(&known.name.as_str()));
     let typed: Vec<_> = trees.map(|known| (known.name, "5".to_owned())).collect();
     let fitted = algorithm.fit(&rows, &targets, &typed, Some(7));
-    Served {
-        schema: Schema {
+    EstimatorModel {
+        signature: Signature {
             name: "m".to_owned(),
             algorithm: algorithm.name.to_owned(),
             features: ["a", "b", "c"].map(str::to_owned).to_vec(),
@@ -72,14 +72,14 @@ fn served(algorithm: &Algorithm) -> Served {
 }
 
 /// Says which row is refused; panics where the model fails, or gives what is no finite number.
-fn refused(model: &Served, values: Vec<f64>) -> Option<RowFault> {
-    let name = &model.schema.algorithm;
+fn refused(model: &EstimatorModel, values: Vec<f64>) -> Option<RowFault> {
+    let name = &model.signature.algorithm;
     let rows = Rows::new(values, 3).unwrap();
     if let Err(fault) = model.check(&rows) {
         return Some(fault);
     }
     match predict(model, &rows) {
-        Err(Failure::Input(fault)) => Some(fault),
+        Err(ComputeError::Input(fault)) => Some(fault),
         Err(failure) => panic!("{name}: {rows:?}: {failure:?}"),
         Ok(output) => {
             assert_eq!(
@@ -93,7 +93,7 @@ fn refused(model: &Served, values: Vec<f64>) -> Option<RowFault> {
 }
 
 #[test]
-fn what_is_too_extreme_for_an_answer_is_the_clients_fault_with_every_estimator() {
+fn extreme_input_is_the_clients_fault_with_every_estimator() {
     const MOST: f64 = f64::MAX;
     let table = [
         [1e308, 1e308, 1e308],
@@ -138,11 +138,11 @@ fn what_is_too_extreme_for_an_answer_is_the_clients_fault_with_every_estimator()
 }
 
 /// Answers with what the first feature says.
-struct Mirror(Served);
+struct FirstFeatureModel(EstimatorModel);
 
-impl Model for Mirror {
-    fn schema(&self) -> &Schema {
-        &self.0.schema
+impl Model for FirstFeatureModel {
+    fn signature(&self) -> &Signature {
+        &self.0.signature
     }
 
     fn trial(&self) -> &Trial {
@@ -167,13 +167,13 @@ fn a_model_that_fails_on_ordinary_rows_is_to_blame_whatever_else_there_is() {
     let linear = ALGORITHMS
         .iter()
         .find(|algorithm| algorithm.name == "linear-regression");
-    let model = Mirror(served(linear.unwrap()));
+    let model = FirstFeatureModel(served(linear.unwrap()));
     let far = [0.0, -1e150, 1e101];
     let says = |values: &[[f64; 3]]| {
         let rows = Rows::new(values.concat(), 3).unwrap();
         predict(&model, &rows).map(|_| ())
     };
-    let failed = Err(Failure::Model(PredictError("told to fail".to_owned())));
+    let failed = Err(ComputeError::Model(PredictError("told to fail".to_owned())));
     assert_eq!(says(&[[0.0; 3]]), Ok(()));
     assert_eq!(says(&[[7.0, 0.0, 0.0]]), failed);
     assert_eq!(
@@ -182,12 +182,12 @@ fn a_model_that_fails_on_ordinary_rows_is_to_blame_whatever_else_there_is() {
     );
     // Whoever writes the answer tells of the first, which is the model's.
     assert_eq!(says(&[[8.0, 0.0, 0.0], far]), Ok(()));
-    let Err(Failure::Input(fault)) = says(&[[0.0; 3], far]) else {
+    let Err(ComputeError::Input(fault)) = says(&[[0.0; 3], far]) else {
         panic!("it has a finite answer");
     };
     assert_eq!((fault.row, fault.feature), (1, 1));
     let rows = Rows::new([[0.0; 3], far].concat(), 3).unwrap();
-    let refusal = unfit(&model.0.schema, &rows, &fault);
+    let refusal = unfit(&model.0.signature, &rows, &fault);
     assert_eq!(refusal.code, Code::InvalidInput);
     let text = "instances[1]: the feature \"b\" must be closer to 0, as the model's answer to it is no finite number, but is -1e150";
     assert_eq!(refusal.text, text);

@@ -1,7 +1,7 @@
 //! What the main thread does at every tick: it keeps the threads there are to be, and says what has
 //! become of the verdicts.
 //!
-//! The crew is every long-lived thread but the connections', each with the way to start it again. A
+//! The supervisor is every long-lived thread but the connections', each with the way to start it again. A
 //! thread that ended is joined, reported and replaced. A thread that hangs is left alone: `health`
 //! judges it, nobody joins it at the end, and a prediction worker may get a substitute.
 
@@ -28,7 +28,7 @@ use crate::serving::worker;
 
 pub use self::verdict_log::Watch;
 
-/// Address space for a crew thread's stack; models may recurse.
+/// Address space for a supervisor thread's stack; models may recurse.
 const STACK_BYTES: usize = 2 * 1024 * 1024;
 
 /// How often it is told that a thread cannot be started.
@@ -37,24 +37,24 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 type Body = Arc<dyn Fn() + Send + Sync>;
 
 /// The long-lived threads.
-pub struct Crew {
+pub struct Supervisor {
     members: Vec<Member>,
     context: Arc<Context>,
-    /// What the prediction worker of a seat runs.
+    /// What the prediction worker of a slot runs.
     predictor: Arc<dyn Fn(usize) + Send + Sync>,
     complained: Option<Instant>,
 }
 
 struct Member {
     name: String,
-    /// A prediction worker's seat.
-    seat: Option<usize>,
+    /// A prediction worker's slot.
+    slot: Option<usize>,
     body: Body,
     /// The thread and whether it has come to its end; `None` where it could not be started.
     thread: Option<(JoinHandle<()>, Arc<AtomicBool>)>,
 }
 
-impl std::fmt::Debug for Crew {
+impl std::fmt::Debug for Supervisor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list()
             .entries(self.members.iter().map(|member| &member.name))
@@ -62,10 +62,10 @@ impl std::fmt::Debug for Crew {
     }
 }
 
-impl Crew {
-    /// Makes a crew of nobody; `predictor` is what the prediction worker of a seat will run.
+impl Supervisor {
+    /// Makes a supervisor of nobody; `predictor` is what the prediction worker of a slot will run.
     pub fn new(context: Arc<Context>, predictor: impl Fn(usize) + Send + Sync + 'static) -> Self {
-        Crew {
+        Supervisor {
             members: Vec::new(),
             context,
             predictor: Arc::new(predictor),
@@ -85,20 +85,20 @@ impl Crew {
         self.add(name, None, Arc::new(body))
     }
 
-    /// Starts the prediction worker of a seat.
+    /// Starts the prediction worker of a slot.
     ///
     /// # Errors
     /// Where the system has no thread to give.
-    pub fn start_predictor(&mut self, seat: usize) -> io::Result<()> {
+    pub fn start_predictor(&mut self, slot: usize) -> io::Result<()> {
         let predictor = Arc::clone(&self.predictor);
-        let name = worker::thread_name(LaneKind::Predict, seat);
-        self.add(name, Some(seat), Arc::new(move || predictor(seat)))
+        let name = worker::thread_name(LaneKind::Predict, slot);
+        self.add(name, Some(slot), Arc::new(move || predictor(slot)))
     }
 
-    fn add(&mut self, name: String, seat: Option<usize>, body: Body) -> io::Result<()> {
+    fn add(&mut self, name: String, slot: Option<usize>, body: Body) -> io::Result<()> {
         let mut member = Member {
             name,
-            seat,
+            slot,
             body,
             thread: None,
         };
@@ -113,13 +113,13 @@ impl Crew {
         let context = Arc::clone(&self.context);
         self.members.retain_mut(|member| {
             let how = member.reap();
-            if let (Some(how), Some(seat)) = (&how, member.seat)
-                && context.vitals.predict.workers[seat].vacate()
+            if let (Some(how), Some(slot)) = (&how, member.slot)
+                && context.vitals.predict.workers[slot].vacate()
             {
                 let name = &member.name;
                 log::info!("thread {name} has come to its end ({how}); it had been substituted");
-                // Nobody will follow on this seat, so it is none that is being replaced.
-                context.vitals.predict.workers[seat]
+                // Nobody will follow on this slot, so it is none that is being replaced.
+                context.vitals.predict.workers[slot]
                     .ended_at
                     .store(Stamp::NEVER);
                 return false;
@@ -154,14 +154,14 @@ impl Crew {
         let limit = context.config.stall_timeout;
         let evidence = lane.finished_from.load();
         let now = context.vitals.clock.now();
-        for (seat, worker) in lane.workers.iter().enumerate() {
+        for (slot, worker) in lane.workers.iter().enumerate() {
             let since = worker.busy_since.load();
             let stuck = since != Stamp::NEVER && now.since(since) >= limit;
             if !stuck || evidence <= since || worker.is_substituted() {
                 continue;
             }
-            let taken = |seat: &usize| self.members.iter().any(|other| other.seat == Some(*seat));
-            let Some(free) = (0..lane.workers.len()).find(|seat| !taken(seat)) else {
+            let taken = |slot: &usize| self.members.iter().any(|other| other.slot == Some(*slot));
+            let Some(free) = (0..lane.workers.len()).find(|slot| !taken(slot)) else {
                 return Ok(());
             };
             if !worker.substitute(since) {
@@ -174,7 +174,7 @@ impl Crew {
             }
             log::warn!(
                 "thread {} has been on its prediction for {}, and others come to an end: {} takes its place",
-                worker::thread_name(LaneKind::Predict, seat),
+                worker::thread_name(LaneKind::Predict, slot),
                 format_duration(whole_millis(now.since(since))),
                 worker::thread_name(LaneKind::Predict, free),
             );
@@ -194,8 +194,8 @@ impl Crew {
         let limit = self.context.config.stall_timeout;
         let stamps = lane.workers.iter().map(|worker| worker.busy_since.load());
         let hopeful = stamps.filter(|since| *since != Stamp::NEVER && evidence > *since);
-        let left = hopeful.map(|since| limit.saturating_sub(now.since(since)));
-        left.filter(|left| !left.is_zero()).min()
+        let remaining = hopeful.map(|since| limit.saturating_sub(now.since(since)));
+        remaining.filter(|remaining| !remaining.is_zero()).min()
     }
 
     fn complain(&mut self, name: &str, error: &io::Error) {

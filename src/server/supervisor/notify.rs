@@ -12,7 +12,7 @@ use crate::health::{self, Limits, ProbeKind, Snapshot};
 use crate::platform::clock;
 use crate::platform::systemd::{self, Notifier};
 use crate::serving::context::Context;
-use crate::vitals::Phase;
+use crate::vitals::ServerPhase;
 
 /// The least time between two of a kind: a status that changes all the time tells nobody more.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -28,8 +28,8 @@ const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 pub struct Notifications {
     notifier: Notifier,
     context: Arc<Context>,
-    told: String,
-    told_at: Option<Instant>,
+    reported: String,
+    reported_at: Option<Instant>,
     extended_at: Option<Instant>,
     /// Completions, and when they were counted, for the rate; and the rate since the count before.
     counted: (u64, Instant),
@@ -44,8 +44,8 @@ impl Notifications {
         Notifications {
             notifier,
             context,
-            told: String::new(),
-            told_at: None,
+            reported: String::new(),
+            reported_at: None,
             extended_at: None,
             counted: (0, clock::instant()),
             rate: 0.0,
@@ -69,7 +69,7 @@ impl Notifications {
 
     /// The server begins to end.
     pub fn stopping(&mut self) {
-        self.context.vitals.advance(Phase::Draining);
+        self.context.vitals.advance(ServerPhase::Draining);
         self.extended_at = None;
         self.tell("STOPPING=1\n");
     }
@@ -95,14 +95,14 @@ impl Notifications {
     /// Refreshes the status where it has changed, at most once a second.
     pub fn tick(&mut self) {
         let now = clock::instant();
-        if !self.notifier.is_connected() || self.told_at.is_some_and(|at| now < at + INTERVAL) {
+        if !self.notifier.is_connected() || self.reported_at.is_some_and(|at| now < at + INTERVAL) {
             return;
         }
         let status = self.status(now);
-        if status != self.told {
-            self.told_at = Some(now);
+        if status != self.reported {
+            self.reported_at = Some(now);
             self.notifier.notify(&status);
-            self.told = status;
+            self.reported = status;
         }
     }
 
@@ -119,7 +119,7 @@ impl Notifications {
         let now = clock::instant();
         let status = self.status(now);
         self.notifier.notify(&format!("{assignments}{status}"));
-        (self.told, self.told_at) = (status, Some(now));
+        (self.reported, self.reported_at) = (status, Some(now));
     }
 
     fn status(&mut self, now: Instant) -> String {
@@ -132,7 +132,7 @@ impl Notifications {
             self.counted = (completed, now);
         }
         let model = self.context.model.get();
-        let name = model.map(|served| served.model.schema().name.clone());
+        let name = model.map(|version| version.model.signature().name.clone());
         let lane = &vitals.predict;
         let work = || {
             format!(
@@ -145,8 +145,10 @@ impl Notifications {
             )
         };
         let text = match (vitals.phase(), name) {
-            (Phase::Starting, _) | (Phase::Serving, None) => "loading the model".to_owned(),
-            (Phase::Serving, Some(name)) => {
+            (ServerPhase::Starting, _) | (ServerPhase::Serving, None) => {
+                "loading the model".to_owned()
+            }
+            (ServerPhase::Serving, Some(name)) => {
                 let snapshot = Snapshot::of(vitals, Limits::from(&self.context.config));
                 let failing = |kind, path| {
                     let failure = health::failure(kind, &snapshot)?;
@@ -169,8 +171,8 @@ impl Notifications {
                 };
                 format!("{trouble}serving {name}, {}{reload}", work())
             }
-            (Phase::Stopped, _) => "stopping".to_owned(),
-            (Phase::Draining | Phase::Finishing, _) => {
+            (ServerPhase::Stopped, _) => "stopping".to_owned(),
+            (ServerPhase::Draining | ServerPhase::Finishing, _) => {
                 format!(
                     "draining, {} answers owed",
                     vitals.answers_owed.load(Ordering::Relaxed)

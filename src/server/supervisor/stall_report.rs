@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use humantime::format_duration;
 
 use super::whole_millis;
-use crate::health::{Failure, Snapshot};
+use crate::health::{FailedCheck, Snapshot};
 use crate::lanes::queue::LaneKind;
 use crate::platform::clock::Stamp;
 use crate::platform::sys;
@@ -52,7 +52,7 @@ impl Reporter {
     }
 
     /// Reports why liveness is lost.
-    pub(super) fn report(&mut self, failure: &Failure, snapshot: Snapshot) {
+    pub(super) fn report(&mut self, failure: &FailedCheck, snapshot: Snapshot) {
         let failure = failure.clone();
         self.written = true;
         let begun = self.run(move |context| make(context, &failure, &snapshot));
@@ -86,7 +86,7 @@ impl Reporter {
 }
 
 /// Makes a report at once: to the log, and to the file that kubelet shows.
-pub(super) fn make(context: &Context, failure: &Failure, snapshot: &Snapshot) {
+pub(super) fn make(context: &Context, failure: &FailedCheck, snapshot: &Snapshot) {
     let lines = lines(context, failure, snapshot);
     for line in &lines {
         log::error!("stall report: {line}");
@@ -100,7 +100,7 @@ pub(super) fn make(context: &Context, failure: &Failure, snapshot: &Snapshot) {
 }
 
 /// Says what is known of the stall.
-fn lines(context: &Context, failure: &Failure, snapshot: &Snapshot) -> Vec<String> {
+fn lines(context: &Context, failure: &FailedCheck, snapshot: &Snapshot) -> Vec<String> {
     let vitals = &context.vitals;
     let age = |stamp: Stamp| format_duration(whole_millis(snapshot.now.since(stamp)));
     let mut lines = vec![format!(
@@ -110,17 +110,17 @@ fn lines(context: &Context, failure: &Failure, snapshot: &Snapshot) -> Vec<Strin
     let model = context
         .model
         .get()
-        .map(|served| served.model.schema().name.clone());
-    let seats = vitals.predict.workers.iter().enumerate();
-    let running = seats.filter(|(_, seat)| seat.alive.load(Ordering::Acquire));
-    for (index, seat) in running.take(WORKERS_MAX) {
-        let thread_id = seat.thread_id.load(Ordering::Acquire);
+        .map(|version| version.model.signature().name.clone());
+    let slots = vitals.predict.workers.iter().enumerate();
+    let running = slots.filter(|(_, slot)| slot.alive.load(Ordering::Acquire));
+    for (index, slot) in running.take(WORKERS_MAX) {
+        let thread_id = slot.thread_id.load(Ordering::Acquire);
         let mut line = format!(
             "{} (thread {thread_id})",
             worker::thread_name(LaneKind::Predict, index)
         );
         // Writing to a String cannot fail.
-        let _ = match (seat.busy_since.load(), seat.task()) {
+        let _ = match (slot.busy_since.load(), slot.task()) {
             (Stamp::NEVER, _) | (_, None) => write!(line, " is idle"),
             (since, Some(task)) => write!(
                 line,
@@ -134,7 +134,7 @@ fn lines(context: &Context, failure: &Failure, snapshot: &Snapshot) -> Vec<Strin
                 },
             ),
         };
-        if seat.is_substituted() {
+        if slot.is_substituted() {
             line.push_str(", substituted");
         }
         let _ = write!(line, "; {}", kernel_state(thread_id));
@@ -143,7 +143,7 @@ fn lines(context: &Context, failure: &Failure, snapshot: &Snapshot) -> Vec<Strin
     let acceptor = &vitals.acceptor;
     let thread_id = acceptor.thread_id.load(Ordering::Acquire);
     lines.push(match snapshot.acceptor.busy_since {
-        _ if snapshot.acceptor.gone_since.is_some() => "the acceptor does not run".to_owned(),
+        _ if snapshot.acceptor.missing_since.is_some() => "the acceptor does not run".to_owned(),
         Some(since) => format!(
             "the acceptor (thread {thread_id}) has had one job in hand for {}; {}",
             age(since),
@@ -245,9 +245,9 @@ mod tests {
 
     #[test]
     fn the_kernel_knows_the_calling_thread() {
-        let told = kernel_state(sys::thread_id());
+        let reported = kernel_state(sys::thread_id());
         if cfg!(target_os = "linux") {
-            assert!(told.contains("s of CPU time"), "{told}");
+            assert!(reported.contains("s of CPU time"), "{reported}");
         }
     }
 

@@ -8,7 +8,7 @@ use humantime::format_duration;
 
 use super::stall_report::{self, Reporter};
 use super::whole_millis;
-use crate::health::{self, Failure, Limits, Meaning, ProbeKind, Snapshot};
+use crate::health::{self, FailedCheck, Limits, Meaning, ProbeKind, Snapshot};
 use crate::platform::clock::Stamp;
 use crate::serving::context::Context;
 
@@ -17,71 +17,71 @@ use crate::serving::context::Context;
 pub struct Watch {
     context: Arc<Context>,
     reporter: Reporter,
-    liveness: Told,
-    readiness: Told,
+    liveness: ReportedVerdict,
+    readiness: ReportedVerdict,
     degraded: bool,
 }
 
 /// A verdict as it was last told: which check failed, and since when.
 #[derive(Debug)]
-struct Told {
+struct ReportedVerdict {
     path: &'static str,
     failing: Option<(&'static str, Stamp)>,
 }
 
 /// What there is to tell of a verdict.
 #[derive(Debug, PartialEq, Eq)]
-enum News {
+enum VerdictChange {
     Fails,
     PassesAfter(Duration),
 }
 
-impl Told {
-    fn update(&mut self, failure: Option<&Failure>, now: Stamp) -> Option<News> {
+impl ReportedVerdict {
+    fn update(&mut self, failure: Option<&FailedCheck>, now: Stamp) -> Option<VerdictChange> {
         match (self.failing, failure) {
             (Some((_, since)), None) => {
                 self.failing = None;
-                Some(News::PassesAfter(now.since(since)))
+                Some(VerdictChange::PassesAfter(now.since(since)))
             }
             (Some((check, _)), Some(failure)) if check == failure.check => None,
             (before, Some(failure)) => {
                 let since = before.map_or(now, |(_, since)| since);
                 self.failing = Some((failure.check, since));
-                Some(News::Fails)
+                Some(VerdictChange::Fails)
             }
             (None, None) => None,
         }
     }
 
-    fn tell(&mut self, failure: Option<&Failure>, now: Stamp) -> Option<News> {
-        let news = self.update(failure, now);
+    fn tell(&mut self, failure: Option<&FailedCheck>, now: Stamp) -> Option<VerdictChange> {
+        let change = self.update(failure, now);
         let path = self.path;
-        match (&news, failure) {
-            (Some(News::PassesAfter(time)), _) => {
+        match (&change, failure) {
+            (Some(VerdictChange::PassesAfter(time)), _) => {
                 let time = format_duration(whole_millis(*time));
                 log::info!("{path} passes, after it had failed for {time}");
             }
-            (Some(News::Fails), Some(failure)) => {
-                let Failure { check, reason, .. } = failure;
+            (Some(VerdictChange::Fails), Some(failure)) => {
+                let FailedCheck { check, reason, .. } = failure;
                 log::error!("{path} fails: {reason} [{check}]");
             }
             _ => {}
         }
-        news
+        change
     }
 }
 
 impl Watch {
     /// Watches a server that has just started.
     pub fn new(context: Arc<Context>) -> Self {
-        let told = |path| Told {
+        let reported = |path| ReportedVerdict {
             path,
             failing: None,
         };
         Watch {
             reporter: Reporter::new(Arc::clone(&context)),
-            liveness: told("/livez"),
-            readiness: told("/readyz"),
+            liveness: reported("/livez"),
+            readiness: reported("/readyz"),
             degraded: false,
             context,
         }
@@ -91,7 +91,7 @@ impl Watch {
     /// has it do.
     pub fn report_abort(&self) {
         let snapshot = Snapshot::of(&self.context.vitals, Limits::from(&self.context.config));
-        let failure = health::failure(ProbeKind::Liveness, &snapshot).unwrap_or(Failure {
+        let failure = health::failure(ProbeKind::Liveness, &snapshot).unwrap_or(FailedCheck {
             check: "abort",
             meaning: Meaning::NotAlive,
             reason: "SIGABRT, as from a watchdog that had no sign of life, though /livez passes"
@@ -106,10 +106,10 @@ impl Watch {
         let alive = health::failure(ProbeKind::Liveness, &snapshot);
         let was_alive = self.liveness.failing.is_none();
         match (self.liveness.tell(alive.as_ref(), snapshot.now), &alive) {
-            (Some(News::Fails), Some(failure)) if was_alive => {
+            (Some(VerdictChange::Fails), Some(failure)) if was_alive => {
                 self.reporter.report(failure, snapshot.clone());
             }
-            (Some(News::PassesAfter(_)), _) => self.reporter.withdraw(),
+            (Some(VerdictChange::PassesAfter(_)), _) => self.reporter.withdraw(),
             _ => {}
         }
         let ready = health::failure(ProbeKind::Readiness, &snapshot);
@@ -133,8 +133,8 @@ impl Watch {
 mod tests {
     use super::*;
 
-    fn failure(check: &'static str) -> Failure {
-        Failure {
+    fn failure(check: &'static str) -> FailedCheck {
+        FailedCheck {
             check,
             meaning: Meaning::NotAlive,
             reason: "because".to_owned(),
@@ -143,19 +143,25 @@ mod tests {
 
     #[test]
     fn a_verdict_is_told_when_it_changes_and_when_another_check_decides_it() {
-        let mut told = Told {
+        let mut reported = ReportedVerdict {
             path: "/livez",
             failing: None,
         };
         let second = |seconds: u64| Stamp(seconds * 1_000_000_000);
-        assert_eq!(told.update(None, second(1)), None);
+        assert_eq!(reported.update(None, second(1)), None);
         let workers = failure("workers");
-        assert_eq!(told.update(Some(&workers), second(2)), Some(News::Fails));
-        assert_eq!(told.update(Some(&workers), second(3)), None);
+        assert_eq!(
+            reported.update(Some(&workers), second(2)),
+            Some(VerdictChange::Fails)
+        );
+        assert_eq!(reported.update(Some(&workers), second(3)), None);
         let acceptor = failure("acceptor");
-        assert_eq!(told.update(Some(&acceptor), second(4)), Some(News::Fails));
-        let passes = News::PassesAfter(Duration::from_secs(3));
-        assert_eq!(told.update(None, second(5)), Some(passes));
-        assert_eq!(told.update(None, second(6)), None);
+        assert_eq!(
+            reported.update(Some(&acceptor), second(4)),
+            Some(VerdictChange::Fails)
+        );
+        let passes = VerdictChange::PassesAfter(Duration::from_secs(3));
+        assert_eq!(reported.update(None, second(5)), Some(passes));
+        assert_eq!(reported.update(None, second(6)), None);
     }
 }

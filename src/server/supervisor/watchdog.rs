@@ -14,7 +14,7 @@ use humantime::format_duration;
 use crate::health::{self, Limits, ProbeKind, Snapshot};
 use crate::http::listener::Listener;
 use crate::platform::address::Address;
-use crate::platform::client::{Connection, Request};
+use crate::platform::client::{ClientConnection, ClientRequest};
 use crate::platform::clock;
 use crate::platform::sys;
 use crate::platform::systemd::Notifier;
@@ -114,10 +114,11 @@ fn ask(address: &Address, deadline: Instant) -> Result<u16, String> {
         ),
         ("Connection", "close"),
     ];
-    let asked = Request::new("GET", "/livez", "localhost", &fields, b"").and_then(|request| {
-        let mut connection = Connection::open(&address.reachable(), deadline)?;
-        Ok(connection.exchange(&request, deadline)?.status)
-    });
+    let asked =
+        ClientRequest::new("GET", "/livez", "localhost", &fields, b"").and_then(|request| {
+            let mut connection = ClientConnection::open(&address.reachable(), deadline)?;
+            Ok(connection.exchange(&request, deadline)?.status)
+        });
     asked.map_err(|error| error.to_string())
 }
 

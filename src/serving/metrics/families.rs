@@ -5,7 +5,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Moment;
+use super::ScrapeTime;
 use super::text::{Kind, Writer};
 use crate::error::Code;
 use crate::health::{self, Limits, ProbeKind, Snapshot};
@@ -13,7 +13,8 @@ use crate::lanes::memory_budget::Budget;
 use crate::logging;
 use crate::serving::context::Context;
 use crate::vitals::{
-    Counts, Histogram, LaneVitals, Outcome, Outcomes, Phase, TrialVerdict, Vitals,
+    Counts, Histogram, LaneVitals, OutcomeCounts, PredictionOutcome, ServerPhase, TrialVerdict,
+    Vitals,
 };
 
 use Kind::{Counter, Gauge};
@@ -22,7 +23,7 @@ use Kind::{Counter, Gauge};
 const LISTENERS: [&str; 2] = ["main", "probe"];
 
 /// Writes all families that are about the server.
-pub(super) fn write(writer: &mut Writer, context: &Context, moment: &Moment) {
+pub(super) fn write(writer: &mut Writer, context: &Context, moment: &ScrapeTime) {
     let vitals = &*context.vitals;
     let snapshot = Snapshot::of(vitals, Limits::from(&context.config));
     responses(writer, context);
@@ -56,7 +57,7 @@ fn responses(writer: &mut Writer, context: &Context) {
 fn predictions(writer: &mut Writer, vitals: &Vitals) {
     let help = "Predictions that ended, by how: ok (200), rejected (4xx), failed (500), refused (not admitted), expired (waited too long), deadline_exceeded (504), abandoned (the client left).";
     let mut family = writer.family(Counter, "lanekeeper_predictions", help);
-    for outcome in Outcome::ALL {
+    for outcome in PredictionOutcome::ALL {
         let count = vitals.outcomes.sojourn(outcome).count();
         family.sample(&[("outcome", outcome.name())], count);
     }
@@ -84,39 +85,42 @@ fn predictions(writer: &mut Writer, vitals: &Vitals) {
     );
 }
 
-fn times(writer: &mut Writer, outcomes: &Outcomes) {
-    type Read = fn(&Outcomes, Outcome) -> &Histogram;
-    type Has = fn(Outcome) -> bool;
+fn times(writer: &mut Writer, outcomes: &OutcomeCounts) {
+    type Read = fn(&OutcomeCounts, PredictionOutcome) -> &Histogram;
+    type Has = fn(PredictionOutcome) -> bool;
     let families: [(&str, &str, Has, Read); 3] = [
         (
             "lanekeeper_prediction_waiting_seconds",
             "Time that predictions spent in the queue, for those that a worker took up.",
-            Outcome::was_taken_up,
-            Outcomes::waiting,
+            PredictionOutcome::was_taken_up,
+            OutcomeCounts::waiting,
         ),
         (
             "lanekeeper_prediction_service_seconds",
             "Time that predictions spent with a worker, for those that one computed.",
-            Outcome::was_served,
-            Outcomes::service,
+            PredictionOutcome::was_answered,
+            OutcomeCounts::service,
         ),
         (
             "lanekeeper_prediction_sojourn_seconds",
             "Time from a prediction's arrival to its end, by how it ended.",
             |_| true,
-            Outcomes::sojourn,
+            OutcomeCounts::sojourn,
         ),
     ];
     for (name, help, has, read) in families {
         let mut family = writer.family(Kind::Histogram, name, help);
-        for outcome in Outcome::ALL.into_iter().filter(|outcome| has(*outcome)) {
+        for outcome in PredictionOutcome::ALL
+            .into_iter()
+            .filter(|outcome| has(*outcome))
+        {
             let histogram = read(outcomes, outcome).snapshot();
             family.histogram(&[("outcome", outcome.name())], &histogram);
         }
     }
 }
 
-fn lanes(writer: &mut Writer, vitals: &Vitals, moment: &Moment) {
+fn lanes(writer: &mut Writer, vitals: &Vitals, moment: &ScrapeTime) {
     let mut family = |kind, name, help, read: &dyn Fn(&LaneVitals) -> f64| {
         let mut family = writer.family(kind, name, help);
         for (lane, vitals) in [("predict", &vitals.predict), ("probe", &vitals.probe)] {
@@ -208,25 +212,25 @@ fn probes(writer: &mut Writer, vitals: &Vitals, snapshot: &Snapshot) {
     let help = "Where the process stands in its life: 1 for the phase it is in.";
     let mut family = writer.family(Gauge, "lanekeeper_phase", help);
     for phase in [
-        Phase::Starting,
-        Phase::Serving,
-        Phase::Draining,
-        Phase::Finishing,
-        Phase::Stopped,
+        ServerPhase::Starting,
+        ServerPhase::Serving,
+        ServerPhase::Draining,
+        ServerPhase::Finishing,
+        ServerPhase::Stopped,
     ] {
         family.sample(&[("phase", phase.name())], phase == snapshot.phase);
     }
 }
 
-fn model(writer: &mut Writer, context: &Context, moment: &Moment, snapshot: &Snapshot) {
+fn model(writer: &mut Writer, context: &Context, moment: &ScrapeTime, snapshot: &Snapshot) {
     let vitals = &context.vitals;
     if let Some(served) = context.model.get() {
-        let schema = served.model.schema();
-        let help = "The model that is served; its generation grows with every reload.";
+        let signature = served.model.signature();
+        let help = "The model that is served; its version grows with every reload.";
         let labels = [
-            ("name", schema.name.as_str()),
-            ("algorithm", schema.algorithm.as_str()),
-            ("generation", &served.generation.to_string()),
+            ("name", signature.name.as_str()),
+            ("algorithm", signature.algorithm.as_str()),
+            ("generation", &served.number.to_string()),
         ];
         let mut family = writer.family(Kind::Info, "lanekeeper_model", help);
         family.sample(&labels, true);

@@ -41,7 +41,7 @@ pub struct Exporter {
 impl Exporter {
     /// Makes the exporter of a process with these vitals.
     pub fn new(vitals: &Vitals) -> Self {
-        let moment = Moment::now(vitals);
+        let moment = ScrapeTime::now(vitals);
         Exporter {
             started: moment.unix_seconds(vitals.started_at),
             scrapes: AtomicUsize::new(0),
@@ -59,7 +59,7 @@ impl Exporter {
         }
         let format = negotiation::format(accept);
         let mut writer = Writer::new(format, TEXT_BYTES);
-        families::write(&mut writer, context, &Moment::now(&context.vitals));
+        families::write(&mut writer, context, &ScrapeTime::now(&context.vitals));
         process::write(&mut writer, self.started);
         Ok(Payload {
             content_type: format.content_type(),
@@ -72,15 +72,15 @@ const OK: u16 = 200;
 
 /// The present moment by both clocks.
 #[derive(Debug, Clone, Copy)]
-struct Moment {
+struct ScrapeTime {
     process: Stamp,
     unix_seconds: f64,
 }
 
-impl Moment {
+impl ScrapeTime {
     fn now(vitals: &Vitals) -> Self {
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        Moment {
+        ScrapeTime {
             process: vitals.clock.now(),
             // A clock from before 1970 is nobody's.
             unix_seconds: unix.unwrap_or_default().as_secs_f64(),
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn what_never_was_is_not_a_number_and_what_was_is_so_long_before_now() {
-        let moment = Moment {
+        let moment = ScrapeTime {
             process: Stamp(5_000_000_000),
             unix_seconds: 1_800_000_000.0,
         };

@@ -1,12 +1,12 @@
 //! Which format a scrape is answered in, by its Accept field (RFC 9110 section 12.5.1). Pure.
 
-use super::text::Format;
+use super::text::ExpositionFormat;
 
 /// Chooses the format that the client likes better; plain text where it does not say.
 ///
 /// OpenMetrics has to be asked for by its name, as `*/*` is what clients send that do not care. Nobody
 /// is refused: who wants neither gets plain text, and may make of it what it can.
-pub(super) fn format(accept: Option<&str>) -> Format {
+pub(super) fn format(accept: Option<&str>) -> ExpositionFormat {
     let (mut open_metrics, mut text) = (0.0f64, 0.0f64);
     for range in accept.unwrap_or_default().split(',') {
         let mut parts = range.split(';').map(str::trim);
@@ -34,9 +34,9 @@ pub(super) fn format(accept: Option<&str>) -> Format {
         }
     }
     if open_metrics > 0.0 && open_metrics >= text {
-        Format::OpenMetrics
+        ExpositionFormat::OpenMetrics
     } else {
-        Format::Text
+        ExpositionFormat::Text
     }
 }
 
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn open_metrics_is_for_who_asks_for_it_and_does_not_like_text_better() {
-        use Format::{OpenMetrics, Text};
+        use ExpositionFormat::{OpenMetrics, Text};
         let prometheus_2 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
         let text_only = "text/plain;version=0.0.4;q=0.5,*/*;q=0.1";

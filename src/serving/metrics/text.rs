@@ -11,18 +11,20 @@ use crate::vitals::{BOUNDS, HistogramSnapshot};
 
 /// A format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum ExpositionFormat {
     /// Prometheus' own.
     Text,
     /// OpenMetrics.
     OpenMetrics,
 }
 
-impl Format {
+impl ExpositionFormat {
     pub(super) fn content_type(self) -> &'static str {
         match self {
-            Format::Text => "text/plain; version=0.0.4; charset=utf-8",
-            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            ExpositionFormat::Text => "text/plain; version=0.0.4; charset=utf-8",
+            ExpositionFormat::OpenMetrics => {
+                "application/openmetrics-text; version=1.0.0; charset=utf-8"
+            }
         }
     }
 }
@@ -50,11 +52,11 @@ impl Kind {
         }
     }
 
-    fn name(self, format: Format) -> &'static str {
+    fn name(self, format: ExpositionFormat) -> &'static str {
         match self {
             Kind::Counter => "counter",
             Kind::Histogram => "histogram",
-            Kind::Info if format == Format::OpenMetrics => "info",
+            Kind::Info if format == ExpositionFormat::OpenMetrics => "info",
             Kind::Gauge | Kind::Info => "gauge",
         }
     }
@@ -107,13 +109,13 @@ const UNITS: [&str; 3] = ["seconds", "bytes", "ratio"];
 /// Writes families one after the other. Writing to a String cannot fail.
 #[derive(Debug)]
 pub(super) struct Writer {
-    format: Format,
+    format: ExpositionFormat,
     out: String,
 }
 
 impl Writer {
     /// Makes a writer of a text of about so many bytes.
-    pub(super) fn new(format: Format, bytes: usize) -> Self {
+    pub(super) fn new(format: ExpositionFormat, bytes: usize) -> Self {
         Writer {
             format,
             out: String::with_capacity(bytes),
@@ -124,13 +126,13 @@ impl Writer {
     /// line ends.
     pub(super) fn family(&mut self, kind: Kind, name: &'static str, help: &str) -> Family<'_> {
         let family = match self.format {
-            Format::Text => kind.suffix(),
-            Format::OpenMetrics => "",
+            ExpositionFormat::Text => kind.suffix(),
+            ExpositionFormat::OpenMetrics => "",
         };
         let kind_name = kind.name(self.format);
         let _ = writeln!(self.out, "# HELP {name}{family} {help}");
         let _ = writeln!(self.out, "# TYPE {name}{family} {kind_name}");
-        if self.format == Format::OpenMetrics {
+        if self.format == ExpositionFormat::OpenMetrics {
             let is_its = |unit: &&&str| name.rsplit('_').next() == Some(**unit);
             if let Some(unit) = UNITS.iter().find(is_its) {
                 let _ = writeln!(self.out, "# UNIT {name} {unit}");
@@ -156,7 +158,7 @@ impl Writer {
 
     /// Ends the text.
     pub(super) fn finish(mut self) -> String {
-        if self.format == Format::OpenMetrics {
+        if self.format == ExpositionFormat::OpenMetrics {
             self.out.push_str("# EOF\n");
         }
         self.out
@@ -234,7 +236,7 @@ mod tests {
     use super::*;
     use crate::vitals::Histogram;
 
-    fn written(format: Format) -> String {
+    fn written(format: ExpositionFormat) -> String {
         let mut writer = Writer::new(format, 0);
         let name = "a \"b\"\\\nü";
         writer
@@ -295,7 +297,7 @@ mod tests {
 
     #[test]
     fn text_is_as_prometheus_reads_it() {
-        let text = written(Format::Text);
+        let text = written(ExpositionFormat::Text);
         let mut expected = vec!["# HELP t_jobs_total Jobs.", "# TYPE t_jobs_total counter"];
         expected.extend(SAMPLES_OF_JOBS);
         expected.extend([
@@ -320,7 +322,7 @@ mod tests {
 
     #[test]
     fn open_metrics_names_families_apart_tells_units_and_ends() {
-        let text = written(Format::OpenMetrics);
+        let text = written(ExpositionFormat::OpenMetrics);
         let mut expected = vec!["# HELP t_jobs Jobs.", "# TYPE t_jobs counter"];
         expected.extend(SAMPLES_OF_JOBS);
         expected.extend([

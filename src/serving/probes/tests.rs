@@ -1,9 +1,9 @@
 use super::*;
-use crate::health::Worker;
-use crate::vitals::Phase;
+use crate::health::WorkerSnapshot;
+use crate::vitals::ServerPhase;
 
 fn snapshot(busy_since: Option<Stamp>) -> Snapshot {
-    let worker = Worker {
+    let worker = WorkerSnapshot {
         busy_since,
         substituted: false,
     };
@@ -15,7 +15,7 @@ fn snapshot(busy_since: Option<Stamp>) -> Snapshot {
 
 fn draining() -> Snapshot {
     Snapshot {
-        phase: Phase::Draining,
+        phase: ServerPhase::Draining,
         ..snapshot(None)
     }
 }
@@ -149,7 +149,7 @@ fn readyz_fails_with_500_or_asks_to_come_back_with_503() {
 }
 
 #[test]
-fn no_reason_makes_an_answer_longer_than_kubelet_reads_or_breaks_its_lines() {
+fn no_reason_breaks_lines_or_exceeds_what_kubelet_reads() {
     let snapshot = Snapshot {
         failed_trials: Some((Stamp(1), Stamp(90_000_000_000))),
         succeeded_at: Stamp::NEVER,

@@ -4,31 +4,31 @@
 //! touches a socket. A panic in a prediction is caught and answered; a thread that ends all the same
 //! is noticed by the main thread, which starts another on the same lane.
 
-mod batch;
+mod execution;
+mod fair_share;
 mod scheduler;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
-mod turns;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use crate::job::{Job, Pledge, Probe, Reply, Request};
-use crate::lanes::admission::TURN;
-use crate::lanes::cpu_priority::{Priority, Work};
+use crate::job::{Job, JobRequest, Probe, Reply, ReplySender};
+use crate::lanes::admission::QUANTUM;
+use crate::lanes::cpu_priority::{CpuUse, Priority};
 use crate::lanes::queue::{Intake, LaneKind, Next};
 use crate::platform::clock::Stamp;
 use crate::platform::fault::Role;
 use crate::platform::sys;
 use crate::serving::context::Context;
 use crate::serving::probes;
-use crate::vitals::{Task, WorkerVitals};
+use crate::vitals::{CurrentRequest, WorkerVitals};
 
-use self::batch::{Batch, Place, Progress};
+use self::execution::{Execution, SliceOutcome, WorkerPlace};
 use self::scheduler::{Scheduler, SuspendedQueue};
 
 /// Executions that may be suspended, at most. Each was admitted, so admission by waiting time comes
@@ -37,7 +37,7 @@ const SUSPENDED_MAX: usize = 1024;
 
 /// The suspended executions of a lane, which its workers share.
 #[derive(Clone)]
-pub struct Suspended(SuspendedQueue<Batch>);
+pub struct Suspended(SuspendedQueue<Execution>);
 
 impl Suspended {
     /// None so far.
@@ -49,26 +49,26 @@ impl Suspended {
 
 /// Runs worker `index` of a lane until its queue is closed and nothing that has begun is left.
 pub fn run(context: &Context, index: usize, intake: &Intake<Job>, suspended: &Suspended) {
-    let presence = Presence::enter(context, intake.kind(), index);
+    let running = RunningWorker::enter(context, intake.kind(), index);
     let (role, work) = match intake.kind() {
-        LaneKind::Predict => (Role::PredictionWorker, Work::Computing),
-        LaneKind::Probe => (Role::ProbeWorker, Work::Responding),
+        LaneKind::Predict => (Role::PredictionWorker, CpuUse::Computing),
+        LaneKind::Probe => (Role::ProbeWorker, CpuUse::Responding),
     };
     let mut worker = Worker {
-        place: Place {
+        place: WorkerPlace {
             context,
             lane: intake.kind().vitals(&context.vitals),
-            seat: presence.seat,
+            worker_slot: running.worker_slot,
         },
         role,
         priority: Priority::new(context.config.yielding, work),
         scheduler: Scheduler::new(intake.clone(), suspended.0.clone()),
     };
     while let Some(next) = worker.scheduler.next() {
-        if let Some((pledge, reply)) = worker.take_turn(next) {
-            pledge.answer(reply);
+        if let Some((reply_sender, reply)) = worker.run_next(next) {
+            reply_sender.answer(reply);
         }
-        if presence.seat.retires() {
+        if running.worker_slot.retires() {
             worker.scheduler.retire();
         }
     }
@@ -76,52 +76,53 @@ pub fn run(context: &Context, index: usize, intake: &Intake<Job>, suspended: &Su
 
 /// A worker at its lane.
 struct Worker<'a> {
-    place: Place<'a>,
+    place: WorkerPlace<'a>,
     role: Role,
     priority: Priority,
-    scheduler: Scheduler<Job, Batch>,
+    scheduler: Scheduler<Job, Execution>,
 }
 
 impl Worker<'_> {
     /// Works for one turn. What it returns is to be sent: the request holds nothing of the lane any
     /// more, so that its client's next one never meets what is left of it.
-    fn take_turn(&mut self, next: Next<Job, Batch>) -> Option<(Pledge, Reply)> {
-        let Place {
+    fn run_next(&mut self, next: Next<Job, Execution>) -> Option<(ReplySender, Reply)> {
+        let WorkerPlace {
             context,
             lane,
-            seat,
+            worker_slot,
         } = self.place;
         let began = context.vitals.clock.now();
         let (task, expected) = match &next {
             Next::Job(job) => {
-                let ticket = job.pledge.ticket();
-                let expected = ticket.map_or(Duration::ZERO, |ticket| ticket.claim.cost().turn);
-                let request_id = Arc::clone(&job.pledge.request_id);
+                let admitted = job.reply_sender.admitted();
+                let expected =
+                    admitted.map_or(Duration::ZERO, |admitted| admitted.reservation.cost().slice);
+                let request_id = Arc::clone(&job.reply_sender.request_id);
                 let rows = None;
-                (Task { request_id, rows }, expected)
+                (CurrentRequest { request_id, rows }, expected)
             }
-            Next::Other(batch) => (batch.task(), TURN),
+            Next::Other(execution) => (execution.task(), QUANTUM),
         };
-        seat.set_task(Some(task));
-        seat.begin(began, expected);
-        context.faults.turn(self.role);
+        worker_slot.set_task(Some(task));
+        worker_slot.begin(began, expected);
+        context.faults.inject(self.role);
         self.priority.adapt(context.vitals.predict.service_time());
         let progress = match next {
-            Next::Other(batch) => batch.turn(self.place, began),
+            Next::Other(execution) => execution.run_slice(self.place, began),
             Next::Job(job) => self.begin(job, began),
         };
         let ended = context.vitals.clock.now();
-        seat.busy_since.store(Stamp::NEVER);
-        seat.set_task(None);
+        worker_slot.busy_since.store(Stamp::NEVER);
+        worker_slot.set_task(None);
         lane.busy_time.add(ended.since(began));
         lane.completed_at.advance(ended);
         let (unfinished, reply) = match progress {
-            Progress::Suspended(mut batch) => {
-                batch.wait(&context.vitals);
-                (Some(batch), None)
+            SliceOutcome::Suspended(mut execution) => {
+                execution.wait(&context.vitals);
+                (Some(execution), None)
             }
-            Progress::Replied(pledge, reply) => (None, Some((pledge, reply))),
-            Progress::Dropped => (None, None),
+            SliceOutcome::Replied(reply_sender, reply) => (None, Some((reply_sender, reply))),
+            SliceOutcome::Dropped => (None, None),
         };
         if unfinished.is_none() {
             lane.completed.increment();
@@ -131,57 +132,61 @@ impl Worker<'_> {
     }
 
     /// Works on a job from the queue for its first turn.
-    fn begin(&self, job: Job, began: Stamp) -> Progress {
+    fn begin(&self, job: Job, began: Stamp) -> SliceOutcome {
         match job.request {
-            Request::Probe(probe) => answer_probe(self.place.context, &probe, job.pledge),
-            Request::Predict { body, dialect } => {
-                Batch::begin(self.place, job.pledge, body, dialect, began)
+            JobRequest::Probe(probe) => answer_probe(self.place.context, &probe, job.reply_sender),
+            JobRequest::Predict { body, dialect } => {
+                Execution::begin(self.place, job.reply_sender, body, dialect, began)
             }
         }
     }
 }
 
 /// Marks a worker as running for as long as it lives, however it ends.
-struct Presence<'a> {
+struct RunningWorker<'a> {
     context: &'a Context,
     kind: LaneKind,
-    seat: &'a WorkerVitals,
+    worker_slot: &'a WorkerVitals,
 }
 
-impl<'a> Presence<'a> {
+impl<'a> RunningWorker<'a> {
     fn enter(context: &'a Context, kind: LaneKind, index: usize) -> Self {
-        let seat = &kind.vitals(&context.vitals).workers[index];
-        seat.busy_since.store(Stamp::NEVER);
-        seat.thread_id.store(sys::thread_id(), Ordering::Release);
-        seat.alive.store(true, Ordering::Release);
-        Presence {
+        let worker_slot = &kind.vitals(&context.vitals).workers[index];
+        worker_slot.busy_since.store(Stamp::NEVER);
+        worker_slot
+            .thread_id
+            .store(sys::thread_id(), Ordering::Release);
+        worker_slot.alive.store(true, Ordering::Release);
+        RunningWorker {
             context,
             kind,
-            seat,
+            worker_slot,
         }
     }
 }
 
-impl Drop for Presence<'_> {
+impl Drop for RunningWorker<'_> {
     fn drop(&mut self) {
         if thread::panicking() && self.kind == LaneKind::Predict {
             // Whatever it was on has failed, through no fault of its client's.
             self.context.prediction_failed();
         }
-        // Before it is gone, so that nobody takes the next one on this seat for busy.
-        self.seat.busy_since.store(Stamp::NEVER);
-        self.seat.set_task(None);
-        self.seat.ended_at.store(self.context.vitals.clock.now());
-        self.seat.alive.store(false, Ordering::Release);
+        // Before it is gone, so that nobody takes the next one on this worker_slot for busy.
+        self.worker_slot.busy_since.store(Stamp::NEVER);
+        self.worker_slot.set_task(None);
+        self.worker_slot
+            .ended_at
+            .store(self.context.vitals.clock.now());
+        self.worker_slot.alive.store(false, Ordering::Release);
     }
 }
 
-fn answer_probe(context: &Context, probe: &Probe, pledge: Pledge) -> Progress {
+fn answer_probe(context: &Context, probe: &Probe, reply_sender: ReplySender) -> SliceOutcome {
     // Its connection may have answered it by itself.
-    if !pledge.is_wanted() {
-        return Progress::Dropped;
+    if !reply_sender.is_wanted() {
+        return SliceOutcome::Dropped;
     }
-    Progress::Replied(pledge, Reply::free(probes::answer(context, probe)))
+    SliceOutcome::Replied(reply_sender, Reply::cheap(probes::answer(context, probe)))
 }
 
 /// The names of a lane's threads.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 
-use super::turns::{Class, Turns};
+use super::fair_share::{FairShare, NextWork};
 use crate::lanes::queue::{Intake, Next};
 
 /// Executions that have begun and wait for their next slice, which any worker of the lane may
@@ -53,9 +53,9 @@ pub(super) struct Scheduler<J, E> {
     /// An execution that found the suspended queue full. It goes on before anything else, so there is
     /// at most one.
     unplaced: Option<E>,
-    turns: Turns,
+    fair_share: FairShare,
     /// What was given out last.
-    class: Class,
+    class: NextWork,
     /// Whether the worker takes nothing new.
     is_retiring: bool,
 }
@@ -68,8 +68,8 @@ impl<J, E> Scheduler<J, E> {
             suspended,
             current: None,
             unplaced: None,
-            turns: Turns::default(),
-            class: Class::Queued,
+            fair_share: FairShare::default(),
+            class: NextWork::Queued,
             is_retiring: false,
         }
     }
@@ -85,7 +85,7 @@ impl<J, E> Scheduler<J, E> {
             }
             match self.queue.wait_for_either(&self.suspended.receiver) {
                 Some(Next::Job(job)) => {
-                    self.class = Class::Queued;
+                    self.class = NextWork::Queued;
                     return Some(Next::Job(job));
                 }
                 Some(Next::Other(execution)) => return Some(self.give(execution)),
@@ -108,18 +108,18 @@ impl<J, E> Scheduler<J, E> {
             let current = self.current.take().ok_or(TryRecvError::Disconnected)?;
             return Ok(self.give(current));
         }
-        if self.turns.next() == Class::Begun
-            && let Some(execution) = self.take_begun()
+        if self.fair_share.next() == NextWork::Suspended
+            && let Some(execution) = self.take_suspended()
         {
             return Ok(self.give(execution));
         }
         match self.queue.take_now() {
             Ok(job) => {
-                self.class = Class::Queued;
+                self.class = NextWork::Queued;
                 Ok(Next::Job(job))
             }
             Err(nothing) => {
-                let execution = self.take_begun().ok_or(nothing)?;
+                let execution = self.take_suspended().ok_or(nothing)?;
                 Ok(self.give(execution))
             }
         }
@@ -131,19 +131,19 @@ impl<J, E> Scheduler<J, E> {
         // A first slice that was not the last counts as a slice, or its job would have two turns before
         // the next one has its first; but where others have begun, that would be at their expense.
         let class = if unfinished.is_some() && !others {
-            Class::Begun
+            NextWork::Suspended
         } else {
             self.class
         };
         let other_has_work = match class {
-            Class::Queued => unfinished.is_some() || others,
-            Class::Begun => !self.queue.is_empty(),
+            NextWork::Queued => unfinished.is_some() || others,
+            NextWork::Suspended => !self.queue.is_empty(),
         };
-        self.turns.had(class, time, other_has_work);
+        self.fair_share.had(class, time, other_has_work);
         let Some(execution) = unfinished else {
             return;
         };
-        if class == Class::Begun && self.current.is_none() && !self.is_retiring {
+        if class == NextWork::Suspended && self.current.is_none() && !self.is_retiring {
             self.current = Some(execution);
         } else {
             self.unplaced = self.suspend(execution);
@@ -168,13 +168,13 @@ impl<J, E> Scheduler<J, E> {
         }
     }
 
-    fn take_begun(&mut self) -> Option<E> {
+    fn take_suspended(&mut self) -> Option<E> {
         let current = self.current.take();
         current.or_else(|| self.suspended.receiver.try_recv().ok())
     }
 
     fn give(&mut self, execution: E) -> Next<J, E> {
-        self.class = Class::Begun;
+        self.class = NextWork::Suspended;
         Next::Other(execution)
     }
 }
@@ -203,9 +203,9 @@ mod tests {
         let one = match scheduler.next_now().ok()? {
             Next::Job(one) | Next::Other(one) => one,
         };
-        let left = &mut slices[one as usize];
-        *left -= 1;
-        scheduler.end(SLICE, (*left > 0).then_some(one));
+        let remaining = &mut slices[one as usize];
+        *remaining -= 1;
+        scheduler.end(SLICE, (*remaining > 0).then_some(one));
         Some(one)
     }
 
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retiring_worker_leaves_what_it_has_to_others_and_ends_what_finds_no_room() {
+    fn a_retiring_worker_hands_its_executions_on_or_finishes_them() {
         let (lane, mut scheduler) = scheduler(1);
         let mut slices = [4, 4];
         lane.offer(0).unwrap();

@@ -3,15 +3,15 @@
 use super::*;
 use crate::config::{self, Command, Resources};
 use crate::error::{Code, RequestError};
-use crate::job::{Body, Dialect, Format, Pending};
-use crate::lanes::admission::Ticket;
+use crate::job::{Dialect, Format, PendingReply, RequestBody};
+use crate::lanes::admission::Admitted;
 use crate::lanes::memory_budget::Charge;
 use crate::lanes::queue::{Lane, lane};
 use crate::lifecycle::Waker;
 use crate::models::default;
 use crate::platform::clock;
 use crate::platform::fault::NoFaults;
-use crate::vitals::{Claim, Cost};
+use crate::vitals::{Cost, Reservation};
 
 /// A server's context with the embedded model, and its prediction lane.
 fn context() -> (Arc<Context>, Lane<Job>, Intake<Job>) {
@@ -31,12 +31,12 @@ fn context() -> (Arc<Context>, Lane<Job>, Intake<Job>) {
 }
 
 /// A prediction of so many rows that was admitted with this cost.
-fn prediction(context: &Context, rows: usize, cost: Cost) -> (Job, Pending) {
+fn prediction(context: &Context, rows: usize, cost: Cost) -> (Job, PendingReply) {
     let instances = vec![[5.1, 3.5, 1.4, 0.2]; rows];
     let bytes = serde_json::json!({ "instances": instances }).to_string();
     let mut charge = Charge::new(&context.budget);
     charge.grow(bytes.len()).unwrap();
-    let body = Body {
+    let body = RequestBody {
         bytes: bytes.into_bytes(),
         charge,
     };
@@ -46,54 +46,57 @@ fn prediction(context: &Context, rows: usize, cost: Cost) -> (Job, Pending) {
         output: Format::Json,
     };
     let arrived = clock::instant();
-    let ticket = Ticket {
-        claim: Claim::new(&context.vitals, cost, 8).unwrap(),
+    let admitted = Admitted {
+        reservation: Reservation::new(&context.vitals, cost, 8).unwrap(),
         deadline: arrived + Duration::from_secs(3600),
         wait_max: Duration::MAX,
         expected_wait: Duration::ZERO,
     };
-    Job::prediction(body, dialect, "id".into(), arrived, ticket)
+    Job::prediction(body, dialect, "id".into(), arrived, admitted)
 }
 
 #[test]
 fn a_request_holds_nothing_of_the_lane_once_its_answer_can_be_seen() {
     let cost = Cost {
         whole: Duration::from_secs(9),
-        turn: Duration::from_millis(5),
+        slice: Duration::from_millis(5),
     };
     for rows in [1, 200] {
         let (context, lane, intake) = context();
-        let presence = Presence::enter(&context, LaneKind::Predict, 0);
+        let running = RunningWorker::enter(&context, LaneKind::Predict, 0);
         let mut worker = Worker {
-            place: Place {
+            place: WorkerPlace {
                 context: &context,
                 lane: &context.vitals.predict,
-                seat: presence.seat,
+                worker_slot: running.worker_slot,
             },
             role: Role::PredictionWorker,
-            priority: Priority::new(context.config.yielding, Work::Computing),
+            priority: Priority::new(context.config.yielding, CpuUse::Computing),
             scheduler: Scheduler::new(intake, Suspended::new().0),
         };
         let (job, pending) = prediction(&context, rows, cost);
         lane.offer(job).unwrap();
-        let mut turns = 0;
-        let (pledge, reply) = loop {
-            turns += 1;
+        let mut slices = 0;
+        let (reply_sender, reply) = loop {
+            slices += 1;
             let next = worker.scheduler.next_now().unwrap();
-            match worker.take_turn(next) {
+            match worker.run_next(next) {
                 Some(answer) => break answer,
-                None => assert!(context.vitals.predict.work.begun() > Duration::ZERO),
+                None => assert!(context.vitals.predict.work.suspended() > Duration::ZERO),
             }
         };
-        assert_eq!(turns > 1, rows > 1, "{rows} rows take {turns} turns");
+        assert_eq!(slices > 1, rows > 1, "{rows} rows take {slices} slices");
         assert!(pending.recv_soon().is_none(), "nobody can have seen it yet");
         let lane = &context.vitals.predict;
         assert_eq!((lane.work.admitted(), lane.busy()), (0, 0));
-        assert_eq!((lane.work.waiting(), lane.work.begun()), Default::default());
+        assert_eq!(
+            (lane.work.waiting(), lane.work.suspended()),
+            Default::default()
+        );
         assert_eq!(lane.completed.value(), 1);
         let now = context.vitals.clock.now();
         assert_eq!(
-            presence.seat.residual(now, Duration::MAX),
+            running.worker_slot.residual(now, Duration::MAX),
             Some(Duration::ZERO)
         );
         let answer = reply.result.as_ref().unwrap();
@@ -104,7 +107,7 @@ fn a_request_holds_nothing_of_the_lane_once_its_answer_can_be_seen() {
             held < 2 * answer.body.len().max(256),
             "{rows} rows: {held} bytes"
         );
-        pledge.answer(reply);
+        reply_sender.answer(reply);
         assert!(pending.recv_soon().is_some());
         assert_eq!(context.budget.bytes(), 0, "{rows} rows");
     }
@@ -115,7 +118,7 @@ fn a_refused_job_holds_nothing_once_its_answer_can_be_seen() {
     let (context, _lane, _intake) = context();
     let cost = Cost {
         whole: Duration::from_secs(9),
-        turn: Duration::from_millis(5),
+        slice: Duration::from_millis(5),
     };
     let (job, pending) = prediction(&context, 200, cost);
     assert!(context.budget.bytes() > 0);

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use lanekeeper::platform::client::{Client, ClientError, Request};
+use lanekeeper::platform::client::{Client, ClientError, ClientRequest};
 use lanekeeper::platform::clock;
 
 use super::traffic::Traffic;
@@ -144,7 +144,7 @@ pub(super) fn wrong_types(scene: &Scene) -> io::Result<()> {
 fn bodies(scene: &Scene, bodies: &[String]) -> io::Result<()> {
     let requests = bodies
         .iter()
-        .map(|body| Request::new("POST", "/predict", "a", &[], body.as_bytes()))
+        .map(|body| ClientRequest::new("POST", "/predict", "a", &[], body.as_bytes()))
         .collect::<Result<Vec<_>, ClientError>>()
         .map_err(io::Error::other)?;
     crowd(JSON_CLIENTS, |first| {

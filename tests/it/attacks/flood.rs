@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lanekeeper::platform::client::{Client, ClientError, Request};
+use lanekeeper::platform::client::{Client, ClientError, ClientRequest};
 use lanekeeper::platform::clock;
 use lanekeeper::platform::sys;
 
@@ -163,7 +163,7 @@ fn fresh(scene: &Scene, address: SocketAddr) -> io::Result<()> {
 
 /// The answer that costs most of those that cost no prediction.
 pub(super) fn statusz(scene: &Scene) -> io::Result<()> {
-    let request = Request::new("GET", "/statusz", "a", &[], b"");
+    let request = ClientRequest::new("GET", "/statusz", "a", &[], b"");
     closed_loop(scene, scene.main, 500, request)
 }
 
@@ -179,14 +179,14 @@ pub(super) fn heads_by_bytes(scene: &Scene) -> io::Result<()> {
 }
 
 fn livez(scene: &Scene, address: SocketAddr, clients: usize) -> io::Result<()> {
-    let request = Request::new("GET", "/livez", "a", &[], b"");
+    let request = ClientRequest::new("GET", "/livez", "a", &[], b"");
     closed_loop(scene, address, clients, request)
 }
 
 /// Predictions that are refused by their content type, and so cost no worker.
 pub(super) fn refused_predictions(scene: &Scene) -> io::Result<()> {
     let fields = [("Content-Type", "text/html")];
-    let request = Request::new("POST", "/predict", "a", &fields, PREDICTION.as_bytes());
+    let request = ClientRequest::new("POST", "/predict", "a", &fields, PREDICTION.as_bytes());
     closed_loop(scene, scene.main, 64, request)
 }
 
@@ -194,7 +194,7 @@ fn closed_loop(
     scene: &Scene,
     address: SocketAddr,
     clients: usize,
-    request: Result<Request, ClientError>,
+    request: Result<ClientRequest, ClientError>,
 ) -> io::Result<()> {
     let request = request.map_err(io::Error::other)?;
     crowd(clients, |_| {

@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use lanekeeper::platform::client::{Client, ClientError, Request};
+use lanekeeper::platform::client::{Client, ClientError, ClientRequest};
 use lanekeeper::platform::clock;
 use lanekeeper::platform::sys;
 
@@ -55,7 +55,7 @@ enum Next {
 /// The clients' common account; they run until it is closed.
 #[derive(Debug)]
 pub(crate) struct Honest {
-    request: Request,
+    request: ClientRequest,
     address: SocketAddr,
     /// From an answer to the next request.
     pause: Duration,
@@ -70,7 +70,7 @@ impl Honest {
     /// # Errors
     /// Never, as the request is sound.
     pub(crate) fn new(address: SocketAddr, pause: Duration) -> io::Result<Self> {
-        let request = Request::new("POST", "/predict", "a", &[], PREDICTION.as_bytes());
+        let request = ClientRequest::new("POST", "/predict", "a", &[], PREDICTION.as_bytes());
         Ok(Honest {
             request: request.map_err(io::Error::other)?,
             address,

@@ -153,7 +153,7 @@ fn promtool_has_nothing_to_say_of_the_metrics() {
 }
 
 #[test]
-fn promtool_takes_the_configuration_the_queries_and_the_alerts_and_they_fire_when_they_should() {
+fn promtool_accepts_the_rules_and_the_alerts_fire_when_they_should() {
     let section = section();
     let folder = Folder::new("metrics-readme");
     let write = |name: &str, text: &str| {

@@ -19,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lanekeeper::models::{
-    Expected, LoadError, Model, ModelSource, Output, PredictError, Rows, Schema, Trial,
+    Expected, LoadError, Model, ModelSource, Output, PredictError, Rows, Signature, Trial,
 };
 use lanekeeper::platform::fault::{Faults, Role};
 
@@ -174,13 +174,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 struct Scripted {
-    schema: Schema,
+    signature: Signature,
     trial: Trial,
 }
 
 impl Model for Scripted {
-    fn schema(&self) -> &Schema {
-        &self.schema
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     fn trial(&self) -> &Trial {
@@ -304,7 +304,7 @@ impl ModelSource for Source {
         }
         let expected = if self.0 == "wrong" { 8.0 } else { 7.0 };
         Ok(Arc::new(Scripted {
-            schema: Schema {
+            signature: Signature {
                 name: "scripted".to_owned(),
                 algorithm: "none".to_owned(),
                 features: vec!["action".to_owned(), "value".to_owned()],
@@ -342,7 +342,7 @@ impl Commanded {
 }
 
 impl Faults for Commanded {
-    fn turn(&self, role: Role) {
+    fn inject(&self, role: Role) {
         match self.next(role) {
             Some(Fault::Panic) => {
                 eprintln!("fixture: ends");

@@ -204,7 +204,7 @@ fn what_is_no_listener_is_one_line_and_exit_code_1() {
 }
 
 #[test]
-fn a_drain_leaves_the_next_connections_to_the_successor_and_serves_what_it_has() {
+fn a_drain_serves_its_connections_and_leaves_new_ones_to_the_successor() {
     if !has_programs(&["bash"]) {
         return;
     }
@@ -325,7 +325,7 @@ fn can_unshare() -> bool {
 }
 
 #[test]
-fn a_server_without_a_network_serves_what_was_passed_and_its_watchdog_knows_when_it_is_deaf() {
+fn without_a_network_inherited_sockets_work_and_the_watchdog_works() {
     if !can_unshare() {
         return;
     }

@@ -134,7 +134,7 @@ const TURNED: &[&str] = &[
 ];
 
 #[test]
-fn a_reload_that_changes_the_signature_is_refused_with_a_line_that_says_what_changed() {
+fn a_reload_with_another_signature_is_refused_and_the_change_named() {
     let models = Models::new("signature");
     let tree = "decision-tree-classifier";
     let others = [
@@ -237,7 +237,7 @@ fn a_reload_may_change_the_signature_where_that_is_accepted() {
 }
 
 #[test]
-fn a_model_that_fails_its_trial_does_not_take_the_place_of_one_that_serves() {
+fn a_model_that_fails_its_trial_does_not_replace_the_present_one() {
     let mut server = Server::fixture("scripted", &[]);
     server.wait_ready();
     server.tell("trial wrong");
@@ -314,10 +314,10 @@ fn a_hundred_reloads_under_load_fail_no_request_and_leave_nothing_behind() {
             .unwrap()
     };
     let mut sizes = Vec::new();
-    for generation in 2..=101_u64 {
+    for version in 2..=101_u64 {
         server.signal(Signal::HUP);
         eventually("it is reloaded", || {
-            server.status()["reload"]["succeeded"] == generation - 1
+            server.status()["reload"]["succeeded"] == version - 1
         });
         sizes.push(resident());
     }

@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_no_failing_and_is_excused_only_where_the_machine_is_to_blame() {
+    fn silence_is_no_failure_and_is_excused_only_on_a_slow_machine() {
         let truths = [(0, Truth::Stalled(0))];
         let told = [
             heard(0, 1_200, &passed()),

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lanekeeper::drill::measure::Latencies;
-use lanekeeper::drill::report::{Table, millis, p99_millis};
+use lanekeeper::drill::report::{TextTable, millis, p99_millis};
 
 use super::control::Control;
 use super::judge::{Moment, SLACK, Score, Terms, Truth, judge, shows};
@@ -289,7 +289,7 @@ fn guarded<T>(body: impl FnOnce() -> T) -> Result<T, String> {
 /// Runs rows, some at a time, and returns their reports in the rows' order.
 pub fn run(rows: &[&Row]) -> Vec<Report> {
     // A prober that an attack on another server starves would hear of that, and some rows starve others.
-    let _turn = crate::clients::turn();
+    let _turn = crate::clients::inject();
     let wanted = std::env::var(ROWS).unwrap_or_default();
     let rows: Vec<&Row> = rows
         .iter()
@@ -387,7 +387,7 @@ fn score_cells(score: &Score) -> Vec<String> {
 /// # Panics
 /// Where any row is wrong, with the names of all that are.
 pub fn conclude(reports: &[Report]) {
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         "scenario (a positive is a failing probe)",
         "live TP",
         "FP",

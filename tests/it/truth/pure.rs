@@ -204,7 +204,7 @@ fn wall_clock_jumps() -> Report {
         "logging.rs",
         // Says when its report was made.
         "commands/drill/mod.rs",
-        "answer.rs",
+        "response.rs",
         "commands/train.rs",
         // Tells when something was, to Prometheus.
         "metrics/mod.rs",

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use lanekeeper::platform::client::{Client, Request};
+use lanekeeper::platform::client::{Client, ClientRequest};
 use rustix::process::{Pid, Resource, Rlimit};
 
 use super::prober::Prober;
@@ -406,7 +406,7 @@ struct Load {
 impl Load {
     fn start(address: SocketAddr, clients: usize, pause: Duration, body: &str) -> Self {
         let host = address.to_string();
-        let request = Request::new("POST", "/predict", &host, &[], body.as_bytes()).unwrap();
+        let request = ClientRequest::new("POST", "/predict", &host, &[], body.as_bytes()).unwrap();
         let mut load = Load {
             stop: Arc::default(),
             counts: Arc::default(),

@@ -154,8 +154,8 @@ proptest! {
         let (rows, classes, numbers) = small(count, seed);
         for algorithm in &ALGORITHMS {
             let targets = match algorithm.task {
-                Task::Classification => &classes,
-                Task::Regression => &numbers,
+                EstimatorKind::Classification => &classes,
+                EstimatorKind::Regression => &numbers,
             };
             // Some tables cannot be trained on; that is said, and nothing panics.
             if let Ok(fitted) = algorithm.fit(&rows, targets, &[], Some(1)) {

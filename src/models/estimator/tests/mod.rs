@@ -116,8 +116,8 @@ fn small(count: usize, seed: u64) -> (Rows, Targets, Targets) {
 
 fn fit(algorithm: &Algorithm, rows: &Rows, targets: &(Targets, Targets)) -> Result<Fitted, String> {
     let own = match algorithm.task {
-        Task::Classification => &targets.0,
-        Task::Regression => &targets.1,
+        EstimatorKind::Classification => &targets.0,
+        EstimatorKind::Regression => &targets.1,
     };
     // What is slow and changes nothing here.
     let fewer = ["n_trees", "n_estimators"];
@@ -150,7 +150,7 @@ fn bits(output: &Output) -> Vec<u64> {
 }
 
 #[test]
-fn every_estimator_answers_the_same_bits_after_a_round_trip_and_row_by_row() {
+fn every_estimator_round_trips_to_the_same_bits_row_by_row() {
     let (rows, classes, numbers) = small(60, 1);
     let targets = (classes, numbers);
     for algorithm in &ALGORITHMS {
@@ -188,13 +188,13 @@ fn every_estimator_answers_the_same_bits_after_a_round_trip_and_row_by_row() {
 
 fn classes_of(algorithm: &Algorithm) -> usize {
     match algorithm.task {
-        Task::Classification => 3,
-        Task::Regression => 0,
+        EstimatorKind::Classification => 3,
+        EstimatorKind::Regression => 0,
     }
 }
 
 #[test]
-fn probabilities_are_there_where_the_table_says_so_sum_to_one_and_agree_with_labels() {
+fn probabilities_exist_as_the_table_says_and_agree_with_labels() {
     let (rows, classes, numbers) = small(90, 3);
     let targets = (classes, numbers);
     for algorithm in &ALGORITHMS {
@@ -205,7 +205,7 @@ fn probabilities_are_there_where_the_table_says_so_sum_to_one_and_agree_with_lab
             probabilities,
         } = answer.unwrap()
         else {
-            assert_eq!(algorithm.task, Task::Regression, "{name}");
+            assert_eq!(algorithm.task, EstimatorKind::Regression, "{name}");
             continue;
         };
         assert_eq!(
@@ -265,8 +265,8 @@ fn parameters_take_smartcores_spellings_and_tell_what_there_is() {
     let check = |name: &str, typed: &str, expected: &str| {
         let algorithm = find(name).unwrap();
         let targets = match algorithm.task {
-            Task::Classification => &classes,
-            Task::Regression => &numbers,
+            EstimatorKind::Classification => &classes,
+            EstimatorKind::Regression => &numbers,
         };
         let (key, value) = typed.split_once('=').unwrap();
         let typed = [(key.to_owned(), value.to_owned())];
@@ -341,8 +341,8 @@ fn every_parameter_is_described_and_its_default_may_be_typed() {
     let (rows, classes, numbers) = small(60, 1);
     for algorithm in &ALGORITHMS {
         let targets = match algorithm.task {
-            Task::Classification => &classes,
-            Task::Regression => &numbers,
+            EstimatorKind::Classification => &classes,
+            EstimatorKind::Regression => &numbers,
         };
         for parameter in algorithm.parameters() {
             assert!(
@@ -401,7 +401,7 @@ fn features_that_must_be_whole_are_never_cut() {
 }
 
 #[test]
-fn neighbours_at_every_magnitude_are_searched_and_those_beyond_are_refused() {
+fn neighbours_are_found_at_every_magnitude_that_is_accepted() {
     let values: Vec<f64> = (-500..500).map(|power| 2f64.powi(power)).collect();
     let rows = Rows::new(values.clone(), 1).unwrap();
     let targets = Targets::Numbers(values.clone());

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::super::scheduler::{Scheduler, SuspendedQueue};
-use super::{Arrival, Outcome};
+use super::{SimulatedOutcome, SimulatedRequest};
 use crate::config::{FairBy, MaxWait};
 use crate::error::Code;
-use crate::lanes::admission::{self, Admission, Ask, AtDequeue, SLICE_ROWS_MIN, TURN, Ticket};
+use crate::lanes::admission::{self, Admission, Admitted, Ask, AtDequeue, QUANTUM, SLICE_ROWS_MIN};
 use crate::lanes::queue::{Intake, Lane, LaneKind, Next, lane};
 use crate::platform::clock::{self, ProcessClock};
-use crate::vitals::{Left, Phase, Vitals};
+use crate::vitals::{RemainingWork, ServerPhase, Vitals};
 
 /// How the lane is set up.
 #[derive(Debug, Clone)]
@@ -29,47 +29,47 @@ pub(super) struct Setup {
 /// A job in the queue, or one that has begun.
 struct Queued {
     index: usize,
-    ticket: Ticket,
+    admitted: Admitted,
 }
 
-struct Begun {
+struct SuspendedRun {
     index: usize,
     done: Duration,
-    _ticket: Ticket,
-    left: Left,
+    _ticket: Admitted,
+    remaining: RemainingWork,
 }
 
 /// What ends a worker's turn.
 struct Busy {
     began: Duration,
-    job: Begun,
-    turn: Duration,
+    job: SuspendedRun,
+    slice: Duration,
 }
 
 pub(super) struct Simulation<'a> {
-    arrivals: &'a [Arrival],
-    outcomes: Vec<Option<Outcome>>,
+    arrivals: &'a [SimulatedRequest],
+    outcomes: Vec<Option<SimulatedOutcome>>,
     origin: Instant,
     nanos: Arc<AtomicU64>,
     vitals: Arc<Vitals>,
     admission: Admission,
     lane: Lane<Queued>,
     intake: Intake<Queued>,
-    suspended: SuspendedQueue<Begun>,
-    schedulers: Vec<Scheduler<Queued, Begun>>,
+    suspended: SuspendedQueue<SuspendedRun>,
+    schedulers: Vec<Scheduler<Queued, SuspendedRun>>,
     busy: Vec<Option<Busy>>,
     ends: BinaryHeap<Reverse<(Duration, usize)>>,
 }
 
 /// Runs all arrivals to their end; each has one outcome.
-pub(super) fn run(setup: &Setup, arrivals: &[Arrival]) -> Vec<Outcome> {
+pub(super) fn run(setup: &Setup, arrivals: &[SimulatedRequest]) -> Vec<SimulatedOutcome> {
     let nanos = Arc::new(AtomicU64::new(1));
     let clock = ProcessClock::manual(Arc::clone(&nanos), Duration::from_secs(1));
     let vitals = Arc::new(Vitals::new(clock, (setup.queue, setup.workers), (1, 1)));
     vitals.loaded.store(true, Ordering::Release);
-    vitals.advance(Phase::Serving);
-    for seat in &vitals.predict.workers[..setup.workers] {
-        seat.alive.store(true, Ordering::Release);
+    vitals.advance(ServerPhase::Serving);
+    for slot in &vitals.predict.workers[..setup.workers] {
+        slot.alive.store(true, Ordering::Release);
     }
     let (lane, intake) = lane(LaneKind::Predict, &vitals);
     let suspended = SuspendedQueue::new(setup.suspended);
@@ -103,14 +103,15 @@ pub(super) fn run(setup: &Setup, arrivals: &[Arrival]) -> Vec<Outcome> {
             }
             (_, Some(at)) => {
                 simulation.move_to(at);
-                simulation.end_turn();
+                simulation.end_slice();
             }
             (None, None) => break,
             (Some(_), None) => unreachable!("an arrival comes before no end"),
         }
     }
     simulation.check_nothing_is_left();
-    let outcome = |outcome: Option<Outcome>| outcome.expect("every request has an outcome");
+    let outcome =
+        |outcome: Option<SimulatedOutcome>| outcome.expect("every request has an outcome");
     simulation.outcomes.into_iter().map(outcome).collect()
 }
 
@@ -131,7 +132,7 @@ impl Simulation<'_> {
         self.vitals.clock.tick();
     }
 
-    fn settle(&mut self, index: usize, outcome: Outcome) {
+    fn settle(&mut self, index: usize, outcome: SimulatedOutcome) {
         let before = self.outcomes[index].replace(outcome);
         assert_eq!(before, None, "request {index} has two outcomes");
     }
@@ -151,38 +152,38 @@ impl Simulation<'_> {
             deadline: now + patience,
             client: self.admission.client(arrival.client),
         };
-        let ticket = match self.admission.admit(&self.vitals, &ask) {
-            Ok(ticket) => ticket,
+        let admitted = match self.admission.admit(&self.vitals, &ask) {
+            Ok(admitted) => admitted,
             Err(refusal) => {
                 // Whose deadline is too short for any server is not told to come back.
                 let retry_after = refusal.retry_after.unwrap_or(0);
                 assert_eq!(retry_after == 0, refusal.code == Code::DeadlineExceeded);
                 assert!(retry_after <= 30);
-                return self.settle(index, Outcome::Refused);
+                return self.settle(index, SimulatedOutcome::Refused);
             }
         };
-        let offered = self.lane.offer(Queued { index, ticket });
+        let offered = self.lane.offer(Queued { index, admitted });
         assert!(offered.is_ok(), "whoever is admitted has a place");
-        self.begin_turns();
+        self.begin_slices();
     }
 
     /// Has every idle worker do what is next, if anything is.
-    fn begin_turns(&mut self) {
+    fn begin_slices(&mut self) {
         for worker in 0..self.busy.len() {
             if self.busy[worker].is_none() {
-                self.begin_turn(worker);
+                self.begin_slice(worker);
             }
         }
     }
 
-    fn begin_turn(&mut self, worker: usize) {
+    fn begin_slice(&mut self, worker: usize) {
         while let Ok(next) = self.schedulers[worker].next_now() {
             match next {
-                Next::Other(job) => return self.work(worker, TURN, job),
+                Next::Other(job) => return self.work(worker, QUANTUM, job),
                 Next::Job(queued) => {
-                    let turn = queued.ticket.claim.cost().turn;
+                    let slice = queued.admitted.reservation.cost().slice;
                     if let Some(job) = self.take_up(queued) {
-                        return self.work(worker, turn, job);
+                        return self.work(worker, slice, job);
                     }
                     self.schedulers[worker].end(Duration::ZERO, None);
                 }
@@ -191,70 +192,70 @@ impl Simulation<'_> {
     }
 
     /// Decides what becomes of a job that has been taken from the queue.
-    fn take_up(&mut self, Queued { index, ticket }: Queued) -> Option<Begun> {
+    fn take_up(&mut self, Queued { index, admitted }: Queued) -> Option<SuspendedRun> {
         let arrival = self.arrivals[index];
         let waited = self.now() - arrival.at;
-        ticket.claim.take_up();
+        admitted.reservation.take_up();
         let lane = &self.vitals.predict;
-        let decision = admission::at_dequeue(lane, &ticket, waited, self.instant());
+        let decision = admission::at_dequeue(lane, &admitted, waited, self.instant());
         if waited >= arrival.patience {
-            self.settle(index, Outcome::Abandoned);
+            self.settle(index, SimulatedOutcome::Abandoned);
             return None;
         }
         if let AtDequeue::Refuse(refusal) = decision {
             assert_eq!(refusal.code, Code::Expired);
-            self.settle(index, Outcome::Expired(waited));
+            self.settle(index, SimulatedOutcome::Expired(waited));
             return None;
         }
         assert!(
-            waited <= ticket.wait_max,
+            waited <= admitted.wait_max,
             "what waited too long is not computed"
         );
-        let cost = ticket.claim.cost();
-        let rest = cost.whole.saturating_sub(cost.turn);
-        Some(Begun {
+        let cost = admitted.reservation.cost();
+        let rest = cost.whole.saturating_sub(cost.slice);
+        Some(SuspendedRun {
             index,
             done: Duration::ZERO,
-            _ticket: ticket,
-            left: Left::new(&self.vitals, rest),
+            _ticket: admitted,
+            remaining: RemainingWork::new(&self.vitals, rest),
         })
     }
 
-    fn work(&mut self, worker: usize, expected: Duration, mut job: Begun) {
+    fn work(&mut self, worker: usize, expected: Duration, mut job: SuspendedRun) {
         if !job.done.is_zero() {
-            job.left.take(TURN);
+            job.remaining.take(QUANTUM);
         }
-        let left = self.arrivals[job.index].service - job.done;
+        let remaining = self.arrivals[job.index].service - job.done;
         let rows = self.arrivals[job.index].rows;
         let row = self.arrivals[job.index].service / u32::try_from(rows).unwrap();
-        let turn = if rows < SLICE_ROWS_MIN {
-            left
+        let slice = if rows < SLICE_ROWS_MIN {
+            remaining
         } else {
-            left.min(TURN.max(row * u32::try_from(SLICE_ROWS_MIN).unwrap()))
+            remaining.min(QUANTUM.max(row * u32::try_from(SLICE_ROWS_MIN).unwrap()))
         };
-        let seat = &self.vitals.predict.workers[worker];
-        seat.begin(self.vitals.clock.now(), expected);
+        let slot = &self.vitals.predict.workers[worker];
+        slot.begin(self.vitals.clock.now(), expected);
         let began = self.now();
-        self.ends.push(Reverse((began + turn, worker)));
-        self.busy[worker] = Some(Busy { began, job, turn });
+        self.ends.push(Reverse((began + slice, worker)));
+        self.busy[worker] = Some(Busy { began, job, slice });
     }
 
-    fn end_turn(&mut self) {
+    fn end_slice(&mut self) {
         let Reverse((_, worker)) = self.ends.pop().unwrap();
         let Busy {
             began,
             mut job,
-            turn,
+            slice,
         } = self.busy[worker].take().unwrap();
         self.vitals.predict.workers[worker]
             .busy_since
             .store(crate::platform::clock::Stamp::NEVER);
-        job.done += turn;
+        job.done += slice;
         let arrival = self.arrivals[job.index];
         let unfinished = job.done < arrival.service;
         let time = self.now() - began;
         if unfinished {
-            job.left = Left::new(&self.vitals, arrival.service - job.done);
+            job.remaining = RemainingWork::new(&self.vitals, arrival.service - job.done);
             self.schedulers[worker].end(time, Some(job));
         } else {
             self.schedulers[worker].end(time, None);
@@ -264,19 +265,19 @@ impl Simulation<'_> {
             if arrival.rows >= SLICE_ROWS_MIN {
                 lane.service.record_rows(arrival.rows, arrival.service);
             }
-            if turn < arrival.service {
-                lane.service.record_batch(arrival.service);
+            if slice < arrival.service {
+                lane.service.record_large(arrival.service);
             }
             let after = self.now() - arrival.at;
             let in_time = after < arrival.patience;
             let outcome = if in_time {
-                Outcome::Served(after)
+                SimulatedOutcome::Answered(after)
             } else {
-                Outcome::InVain
+                SimulatedOutcome::InVain
             };
             self.settle(job.index, outcome);
         }
-        self.begin_turns();
+        self.begin_slices();
     }
 
     /// Nobody's part of the work may stay behind, or it would weigh on admission for ever.
@@ -285,7 +286,7 @@ impl Simulation<'_> {
         assert!(self.intake.is_empty() && self.suspended.is_empty());
         assert_eq!(work.admitted(), 0);
         assert_eq!(
-            (work.waiting(), work.turns(), work.begun()),
+            (work.waiting(), work.first_slices(), work.suspended()),
             (Duration::ZERO, Duration::ZERO, Duration::ZERO)
         );
     }

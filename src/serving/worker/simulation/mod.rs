@@ -13,9 +13,9 @@ use std::time::Duration;
 
 /// Random numbers from a seed (SplitMix64, Steele, Lea and Flood, 2014).
 #[derive(Debug, Clone)]
-pub(super) struct Random(u64);
+pub(super) struct SimulationRandom(u64);
 
-impl Random {
+impl SimulationRandom {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -42,7 +42,7 @@ impl Random {
 
 /// What a client asks for.
 #[derive(Debug, Clone, Copy)]
-struct Arrival {
+struct SimulatedRequest {
     at: Duration,
     client: usize,
     /// CPU time, and the rows it is for: each takes the same.
@@ -55,9 +55,9 @@ struct Arrival {
 
 /// What became of it, by what its client saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum SimulatedOutcome {
     /// Answered 200 after this time, while its client waited.
-    Served(Duration),
+    Answered(Duration),
     /// Computed for nobody: its client had left meanwhile.
     InVain,
     /// Never computed: its client had left before a worker had it.
@@ -110,7 +110,7 @@ impl Stream {
         }
     }
 
-    fn arrivals(&self, random: &mut Random) -> Vec<Arrival> {
+    fn arrivals(&self, random: &mut SimulationRandom) -> Vec<SimulatedRequest> {
         let mut all = Vec::new();
         // Clients that are evenly spaced are not in step with each other.
         let mut at =
@@ -130,7 +130,7 @@ impl Stream {
                 Spread::Constant => 1.0,
                 Spread::Exponential => random.exponential(),
             };
-            all.push(Arrival {
+            all.push(SimulatedRequest {
                 at: Duration::from_secs_f64(at),
                 client: self.client,
                 service: self.service.mul_f64(factor),
@@ -143,9 +143,9 @@ impl Stream {
 }
 
 /// Merges streams into one, in the order of time.
-fn merged(streams: &[Stream], seed: u64) -> Vec<Arrival> {
-    let mut random = Random(seed);
-    let mut all: Vec<Arrival> = streams
+fn merged(streams: &[Stream], seed: u64) -> Vec<SimulatedRequest> {
+    let mut random = SimulationRandom(seed);
+    let mut all: Vec<SimulatedRequest> = streams
         .iter()
         .flat_map(|stream| stream.arrivals(&mut random))
         .collect();
@@ -155,11 +155,11 @@ fn merged(streams: &[Stream], seed: u64) -> Vec<Arrival> {
 
 /// What a run saw, in the window in which what came at its beginning is through.
 #[derive(Debug)]
-struct Seen {
+struct SimulationResult {
     /// Work served in time, as a share of what the workers can do.
     goodput: f64,
     /// Requests served and computed in vain.
-    served: usize,
+    answered: usize,
     in_vain: usize,
     refused: usize,
     expired: usize,
@@ -170,16 +170,16 @@ struct Seen {
 
 /// Sums up outcomes of those who came from `from` on, until `to`.
 fn seen(
-    arrivals: &[Arrival],
-    outcomes: &[Outcome],
+    arrivals: &[SimulatedRequest],
+    outcomes: &[SimulatedOutcome],
     workers: usize,
     (from, to): (Duration, Duration),
-) -> Seen {
+) -> SimulationResult {
     let mut sojourns = Vec::new();
     let mut work = Duration::ZERO;
     let (mut in_vain, mut refused, mut expired, mut abandoned) = (0, 0, 0, 0);
     for (arrival, outcome) in arrivals.iter().zip(outcomes) {
-        if let Outcome::Served(after) = outcome {
+        if let SimulatedOutcome::Answered(after) = outcome {
             let done = arrival.at + *after;
             if from <= done && done < to {
                 work += arrival.service;
@@ -189,18 +189,18 @@ fn seen(
             continue;
         }
         match outcome {
-            Outcome::Served(after) => sojourns.push(*after),
-            Outcome::InVain => in_vain += 1,
-            Outcome::Abandoned => abandoned += 1,
-            Outcome::Refused => refused += 1,
-            Outcome::Expired(_) => expired += 1,
+            SimulatedOutcome::Answered(after) => sojourns.push(*after),
+            SimulatedOutcome::InVain => in_vain += 1,
+            SimulatedOutcome::Abandoned => abandoned += 1,
+            SimulatedOutcome::Refused => refused += 1,
+            SimulatedOutcome::Expired(_) => expired += 1,
         }
     }
     sojourns.sort_unstable();
     let rank = (sojourns.len() * 99).div_ceil(100);
-    Seen {
+    SimulationResult {
         goodput: work.as_secs_f64() / (to - from).as_secs_f64() / workers as f64,
-        served: sojourns.len(),
+        answered: sojourns.len(),
         in_vain,
         refused,
         expired,

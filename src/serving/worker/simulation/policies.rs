@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::lane::{Setup, run};
-use super::{Arrival, Outcome, Seen, Spread, Stream, merged, seen};
+use super::{SimulatedOutcome, SimulatedRequest, SimulationResult, Spread, Stream, merged, seen};
 use crate::config::MaxWait;
 
 /// What may wait, where a queue is bounded by count.
@@ -36,7 +36,11 @@ enum Policy {
 }
 
 /// Runs arrivals, all with the same patience, through one queue before so many workers.
-fn outcomes(policy: Policy, workers: usize, arrivals: &[Arrival]) -> Vec<Outcome> {
+fn outcomes(
+    policy: Policy,
+    workers: usize,
+    arrivals: &[SimulatedRequest],
+) -> Vec<SimulatedOutcome> {
     if policy == Policy::Admission {
         let setup = Setup {
             workers,
@@ -47,17 +51,19 @@ fn outcomes(policy: Policy, workers: usize, arrivals: &[Arrival]) -> Vec<Outcome
         };
         return run(&setup, arrivals);
     }
-    let mut outcomes = vec![Outcome::Abandoned; arrivals.len()];
-    let mut free = vec![Duration::ZERO; workers];
+    let mut outcomes = vec![SimulatedOutcome::Abandoned; arrivals.len()];
+    let mut cheap = vec![Duration::ZERO; workers];
     let mut queue: VecDeque<usize> = VecDeque::new();
     let mut codel = CoDel::default();
     let mut next = 0;
     loop {
-        let worker = (0..workers).min_by_key(|worker| free[*worker]).unwrap_or(0);
+        let worker = (0..workers)
+            .min_by_key(|worker| cheap[*worker])
+            .unwrap_or(0);
         // What comes before anybody is free waits, or starts at once where nothing does.
-        while next < arrivals.len() && (queue.is_empty() || arrivals[next].at <= free[worker]) {
+        while next < arrivals.len() && (queue.is_empty() || arrivals[next].at <= cheap[worker]) {
             if queue.len() >= QUEUE {
-                outcomes[next] = Outcome::Refused;
+                outcomes[next] = SimulatedOutcome::Refused;
             } else {
                 queue.push_back(next);
             }
@@ -66,7 +72,7 @@ fn outcomes(policy: Policy, workers: usize, arrivals: &[Arrival]) -> Vec<Outcome
         let Some(oldest) = queue.front().copied() else {
             return outcomes;
         };
-        let now = free[worker].max(arrivals[oldest].at);
+        let now = cheap[worker].max(arrivals[oldest].at);
         let is_late = now - arrivals[oldest].at > arrivals[oldest].patience / 4;
         let index = match policy {
             Policy::AdaptiveLifo if is_late => queue.pop_back(),
@@ -77,7 +83,7 @@ fn outcomes(policy: Policy, workers: usize, arrivals: &[Arrival]) -> Vec<Outcome
         };
         let arrival = arrivals[index];
         let now = now.max(arrival.at);
-        free[worker] = now;
+        cheap[worker] = now;
         let waited = now - arrival.at;
         if waited >= arrival.patience {
             continue;
@@ -88,15 +94,15 @@ fn outcomes(policy: Policy, workers: usize, arrivals: &[Arrival]) -> Vec<Outcome
             _ => false,
         };
         if drops {
-            outcomes[index] = Outcome::Expired(waited);
+            outcomes[index] = SimulatedOutcome::Expired(waited);
             continue;
         }
         let after = waited + arrival.service;
-        free[worker] = now + arrival.service;
+        cheap[worker] = now + arrival.service;
         outcomes[index] = if after < arrival.patience {
-            Outcome::Served(after)
+            SimulatedOutcome::Answered(after)
         } else {
-            Outcome::InVain
+            SimulatedOutcome::InVain
         };
     }
 }
@@ -131,7 +137,13 @@ impl CoDel {
     }
 }
 
-fn measure(policy: Policy, millis: f64, spread: Spread, factor: f64, patience: Duration) -> Seen {
+fn measure(
+    policy: Policy,
+    millis: f64,
+    spread: Spread,
+    factor: f64,
+    patience: Duration,
+) -> SimulationResult {
     let service = Duration::from_secs_f64(millis / 1e3);
     let end = patience * 2 + service * 2000;
     let stream = Stream {
@@ -176,7 +188,7 @@ fn admission_by_waiting_time_is_worth_what_the_table_says() {
                 factor,
                 Duration::from_secs(patience),
             );
-            let all = seen.served + seen.in_vain + seen.refused + seen.expired + seen.abandoned;
+            let all = seen.answered + seen.in_vain + seen.refused + seen.expired + seen.abandoned;
             let part = |count: usize| count as f64 / all as f64;
             println!(
                 "| {name} | {millis} ms, {factor}x, {patience} s | {:.2} | {:.0} | {:.2} | {:.2} | {:.2} |",

@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use super::lane::{Setup, run};
-use super::{Arrival, Outcome, Random, Seen, Spread, Stream, merged, seen};
+use super::{
+    SimulatedOutcome, SimulatedRequest, SimulationRandom, SimulationResult, Spread, Stream, merged,
+    seen,
+};
 use crate::config::MaxWait;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -20,8 +23,8 @@ fn setup(workers: usize) -> Setup {
 }
 
 /// A random lane with a random load on it.
-fn random_run(seed: u64) -> (Setup, Vec<Arrival>) {
-    let mut random = Random(seed);
+fn random_run(seed: u64) -> (Setup, Vec<SimulatedRequest>) {
+    let mut random = SimulationRandom(seed);
     let workers = 1 + (random.next() % 8) as usize;
     let max_wait = match random.next() % 4 {
         0 => MaxWait::Unlimited,
@@ -65,8 +68,8 @@ fn random_run(seed: u64) -> (Setup, Vec<Arrival>) {
 /// The run itself asserts that each request has one outcome, that nothing is left behind, that who
 /// is admitted has a place, and that who waited too long is not computed.
 #[test]
-fn every_request_has_one_outcome_and_nothing_is_left_over_thousands_of_runs() {
-    let mut served = 0;
+fn every_request_has_one_outcome_in_thousands_of_runs() {
+    let mut answered = 0;
     for seed in 0..3_000 {
         let (setup, arrivals) = random_run(seed);
         let outcomes = run(&setup, &arrivals);
@@ -74,18 +77,18 @@ fn every_request_has_one_outcome_and_nothing_is_left_over_thousands_of_runs() {
         let first = outcomes.iter().zip(&arrivals).next();
         if let Some((outcome, arrival)) = first {
             let fits = arrival.service < arrival.patience;
-            let is_served = matches!(outcome, Outcome::Served(_));
+            let is_answered = matches!(outcome, SimulatedOutcome::Answered(_));
             assert!(
-                is_served || !fits || arrival.rows >= 16,
+                is_answered || !fits || arrival.rows >= 16,
                 "seed {seed}: an idle lane takes it"
             );
         }
-        served += outcomes
+        answered += outcomes
             .iter()
-            .filter(|outcome| matches!(outcome, Outcome::Served(_)))
+            .filter(|outcome| matches!(outcome, SimulatedOutcome::Answered(_)))
             .count();
     }
-    assert!(served > 100_000, "{served}");
+    assert!(answered > 100_000, "{answered}");
 }
 
 #[test]
@@ -108,14 +111,14 @@ fn goodput_stays_at_capacity_however_much_is_offered() {
         for (millis, spread, least) in table {
             for factor in [2.0, 10.0] {
                 let service = MILLI.mul_f64(millis);
-                let (mut expired, mut served) = (0, 0);
+                let (mut expired, mut answered) = (0, 0);
                 // How many expire is a matter of luck where service times vary.
                 for seed in 1..=if spread == Spread::Constant { 1 } else { 4 } {
                     let seen = overloaded(workers, service, spread, factor, seed);
                     let name =
                         format!("{workers} workers, {millis} ms, {spread:?}, {factor}x: {seen:?}");
                     assert!(seen.goodput >= least, "{name}");
-                    assert!(seen.in_vain * 1000 <= seen.served, "{name}");
+                    assert!(seen.in_vain * 1000 <= seen.answered, "{name}");
                     let most = Duration::from_secs(2)
                         .max(service * 2)
                         .min((service * 10).max(MILLI * 100));
@@ -128,19 +131,25 @@ fn goodput_stays_at_capacity_however_much_is_offered() {
                     };
                     assert!(seen.p99 <= most, "{name}");
                     expired += seen.expired;
-                    served += seen.served;
+                    answered += seen.answered;
                 }
                 // Those who are admitted and then not computed have waited for nothing.
                 let few = if spread == Spread::Constant { 1000 } else { 40 };
                 let name = format!("{workers} workers, {millis} ms, {spread:?}, {factor}x");
-                assert!(expired * few <= served, "{name}: {expired} of {served}");
+                assert!(expired * few <= answered, "{name}: {expired} of {answered}");
             }
         }
     }
 }
 
 /// A steady load of `factor` times what the workers can do, once it stands.
-fn overloaded(workers: usize, service: Duration, spread: Spread, factor: f64, seed: u64) -> Seen {
+fn overloaded(
+    workers: usize,
+    service: Duration,
+    spread: Spread,
+    factor: f64,
+    seed: u64,
+) -> SimulationResult {
     let rate = factor * workers as f64 / service.as_secs_f64();
     let end = service * 600 + Duration::from_secs(10);
     let stream = Stream {
@@ -162,7 +171,7 @@ fn below_capacity_nobody_is_refused() {
             let outcomes = run(&setup(workers), &arrivals);
             let refused = outcomes
                 .iter()
-                .filter(|outcome| !matches!(outcome, Outcome::Served(_)))
+                .filter(|outcome| !matches!(outcome, SimulatedOutcome::Answered(_)))
                 .count();
             assert!(
                 refused * 1000 <= outcomes.len(),
@@ -195,7 +204,7 @@ fn who_says_how_long_it_waits_is_answered_in_time_or_refused_at_once() {
         assert!(seen.goodput >= least, "{spread:?}: {seen:?}");
         let late = if spread == Spread::Constant { 1000 } else { 50 };
         assert!(
-            (seen.in_vain + seen.abandoned) * late <= seen.served,
+            (seen.in_vain + seen.abandoned) * late <= seen.answered,
             "{spread:?}: {seen:?}"
         );
     }
@@ -218,16 +227,16 @@ fn the_lane_is_itself_again_within_a_second_of_a_storm() {
             .iter()
             .zip(&outcomes)
             .filter(|(arrival, _)| arrival.at >= at(41));
-        let (mut served, mut other) = (0, 0);
+        let (mut answered, mut other) = (0, 0);
         for (_, outcome) in later {
             match outcome {
-                Outcome::Served(_) => served += 1,
+                SimulatedOutcome::Answered(_) => answered += 1,
                 _ => other += 1,
             }
         }
         assert!(
-            served > 20 && other * 200 <= served,
-            "{millis} ms: {served} and {other}"
+            answered > 20 && other * 200 <= answered,
+            "{millis} ms: {answered} and {other}"
         );
     }
 }
@@ -258,7 +267,7 @@ fn shares(is_fair: bool, service: Duration, honest: f64, is_even: bool) -> Vec<(
         if arrival.at >= end / 10 {
             let part = arrival.service.as_secs_f64() / (end * 9 / 10).as_secs_f64();
             work[arrival.client].1 += part;
-            if matches!(outcome, Outcome::Served(_)) {
+            if matches!(outcome, SimulatedOutcome::Answered(_)) {
                 work[arrival.client].0 += part;
             }
         }
@@ -273,13 +282,13 @@ fn one_who_floods_takes_nobodys_share() {
             let fair = shares(true, MILLI * millis, honest, is_even);
             let name = format!("{millis} ms, {honest}: {fair:.3?}");
             // Each may have a tenth.
-            for (served, asked) in &fair[1..] {
-                assert!(*served >= 0.9 * asked.min(0.1), "{name}");
+            for (answered, asked) in &fair[1..] {
+                assert!(*answered >= 0.9 * asked.min(0.1), "{name}");
             }
-            let all: f64 = fair.iter().map(|(served, _)| served).sum();
+            let all: f64 = fair.iter().map(|(answered, _)| answered).sum();
             assert!(all >= 0.95, "{name}");
             let unfair = shares(false, MILLI * millis, honest, is_even);
-            let is_starved = |(served, asked): &(f64, f64)| *served < 0.6 * asked;
+            let is_starved = |(answered, asked): &(f64, f64)| *answered < 0.6 * asked;
             assert!(unfair[1..].iter().all(is_starved), "{unfair:.3?}");
         }
     }
@@ -318,8 +327,8 @@ fn single_rows_are_no_hostages_of_large_batches() {
     let mut waits = Vec::new();
     for (arrival, outcome) in arrivals.iter().zip(&outcomes) {
         match outcome {
-            Outcome::Served(after) if arrival.rows == 1 => waits.push(*after),
-            Outcome::Served(after) => {
+            SimulatedOutcome::Answered(after) if arrival.rows == 1 => waits.push(*after),
+            SimulatedOutcome::Answered(after) => {
                 // As they have half of the worker beside the rest, and that is more than they need.
                 assert!(*after < Duration::from_secs(5), "{after:?}");
             }
@@ -345,14 +354,15 @@ fn smaller_batches_are_not_shut_out_by_larger_ones() {
         43,
     );
     let outcomes = run(&setup(1), &arrivals);
-    let (mut came, mut served) = ([0.0; 2], [0.0; 2]);
+    let (mut came, mut answered) = ([0.0; 2], [0.0; 2]);
     for (arrival, outcome) in arrivals.iter().zip(&outcomes) {
         if arrival.rows > 1 {
             came[arrival.client] += 1.0;
-            served[arrival.client] += f64::from(u8::from(matches!(outcome, Outcome::Served(_))));
+            answered[arrival.client] +=
+                f64::from(u8::from(matches!(outcome, SimulatedOutcome::Answered(_))));
         }
     }
-    let shares = [served[0] / came[0], served[1] / came[1]];
+    let shares = [answered[0] / came[0], answered[1] / came[1]];
     assert!(
         shares[1] > 0.4 && shares[0] > shares[1] * 0.8,
         "{shares:.2?}"
@@ -372,7 +382,7 @@ fn batches_and_singles_each_get_their_half_when_both_want_all() {
     let outcomes = run(&setup(1), &arrivals);
     let mut work = [0.0; 2];
     for (arrival, outcome) in arrivals.iter().zip(&outcomes) {
-        if matches!(outcome, Outcome::Served(_)) {
+        if matches!(outcome, SimulatedOutcome::Answered(_)) {
             work[arrival.client] += arrival.service.as_secs_f64() / end.as_secs_f64();
         }
     }

@@ -8,40 +8,40 @@ use std::time::Duration;
 
 /// What a worker does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
+pub(super) enum NextWork {
     /// A job from the queue.
     Queued,
     /// A job that has begun.
-    Begun,
+    Suspended,
 }
 
 /// How much time more the queue has had than what has begun.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
+pub(super) struct FairShare {
     queue_is_ahead: Duration,
-    begun_is_ahead: Duration,
+    suspended_is_ahead: Duration,
 }
 
-impl Turns {
+impl FairShare {
     /// Whose turn it is where both have work.
-    pub(super) fn next(&self) -> Class {
+    pub(super) fn next(&self) -> NextWork {
         if self.queue_is_ahead > Duration::ZERO {
-            Class::Begun
+            NextWork::Suspended
         } else {
-            Class::Queued
+            NextWork::Queued
         }
     }
 
     /// Notes that a turn is over, and whether the other class had work meanwhile: a class that has
     /// none saves nothing up.
-    pub(super) fn had(&mut self, class: Class, time: Duration, other_has_work: bool) {
+    pub(super) fn had(&mut self, class: NextWork, time: Duration, other_has_work: bool) {
         if !other_has_work {
-            *self = Turns::default();
+            *self = FairShare::default();
             return;
         }
         let (own, other) = match class {
-            Class::Queued => (&mut self.queue_is_ahead, &mut self.begun_is_ahead),
-            Class::Begun => (&mut self.begun_is_ahead, &mut self.queue_is_ahead),
+            NextWork::Queued => (&mut self.queue_is_ahead, &mut self.suspended_is_ahead),
+            NextWork::Suspended => (&mut self.suspended_is_ahead, &mut self.queue_is_ahead),
         };
         let made_up = time.min(*other);
         *other -= made_up;
@@ -54,18 +54,18 @@ mod tests {
     use super::*;
 
     /// Runs turns of so many milliseconds each; returns the time each class had, in milliseconds.
-    fn run(queued: u64, begun: u64, turns: usize) -> (u64, u64) {
-        let mut state = Turns::default();
+    fn run(queued: u64, suspended: u64, fair_share: usize) -> (u64, u64) {
+        let mut state = FairShare::default();
         let mut had = (0, 0);
-        for _ in 0..turns {
+        for _ in 0..fair_share {
             let class = state.next();
             let time = match class {
-                Class::Queued => queued,
-                Class::Begun => begun,
+                NextWork::Queued => queued,
+                NextWork::Suspended => suspended,
             };
             match class {
-                Class::Queued => had.0 += time,
-                Class::Begun => had.1 += time,
+                NextWork::Queued => had.0 += time,
+                NextWork::Suspended => had.1 += time,
             }
             state.had(class, Duration::from_millis(time), true);
         }
@@ -74,23 +74,23 @@ mod tests {
 
     #[test]
     fn both_get_the_same_time_whatever_their_turns_take() {
-        for (queued, begun) in [(1, 5), (5, 5), (200, 5), (5, 1000)] {
-            let (of_queue, of_begun) = run(queued, begun, 10_000);
-            let difference = of_queue.abs_diff(of_begun);
+        for (queued, suspended) in [(1, 5), (5, 5), (200, 5), (5, 1000)] {
+            let (of_queue, of_suspended) = run(queued, suspended, 10_000);
+            let difference = of_queue.abs_diff(of_suspended);
             assert!(
-                difference <= queued + begun,
-                "{queued} and {begun}: {difference}"
+                difference <= queued + suspended,
+                "{queued} and {suspended}: {difference}"
             );
         }
     }
 
     #[test]
     fn the_queue_goes_first_and_a_class_without_work_saves_nothing_up() {
-        let mut state = Turns::default();
-        assert_eq!(state.next(), Class::Queued);
-        state.had(Class::Queued, Duration::from_secs(9), true);
-        assert_eq!(state.next(), Class::Begun);
-        state.had(Class::Queued, Duration::from_secs(9), false);
-        assert_eq!(state.next(), Class::Queued);
+        let mut state = FairShare::default();
+        assert_eq!(state.next(), NextWork::Queued);
+        state.had(NextWork::Queued, Duration::from_secs(9), true);
+        assert_eq!(state.next(), NextWork::Suspended);
+        state.had(NextWork::Queued, Duration::from_secs(9), false);
+        assert_eq!(state.next(), NextWork::Queued);
     }
 }

@@ -7,18 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Code, RequestError};
-use crate::job::{Body, Dialect, Format, Payload, Pledge, Reply};
-use crate::lanes::admission::{self, AtDequeue, SLICE_ROWS_MIN, TURN};
+use crate::job::{Dialect, Format, Payload, Reply, ReplySender, RequestBody};
+use crate::lanes::admission::{self, AtDequeue, QUANTUM, SLICE_ROWS_MIN};
 use crate::lanes::memory_budget::Charge;
 use crate::logging::FailureLog;
-use crate::models::slot::Served;
-use crate::models::{Output, PredictError, Rows, Schema};
+use crate::models::slot::ModelVersion;
+use crate::models::{Output, PredictError, Rows, Signature};
 use crate::platform::clock::{self, Stamp};
 use crate::platform::panic;
 use crate::protocol::instances::csv::{decode_csv, encode_csv};
-use crate::protocol::instances::{self, EncodeError, Failure};
+use crate::protocol::instances::{self, ComputeError, EncodeError};
 use crate::serving::context::Context;
-use crate::vitals::{LaneVitals, Left, Task, Vitals, WorkerVitals};
+use crate::vitals::{CurrentRequest, LaneVitals, RemainingWork, Vitals, WorkerVitals};
 
 /// What the client is told of a panic; the log has the rest.
 const PANICKED: &str = "the model panicked on this request; the server's log has the reason";
@@ -31,32 +31,32 @@ const GROWTH_MAX: f64 = 8.0;
 
 /// Where a prediction is worked on.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct WorkerPlace<'a> {
     pub(super) context: &'a Context,
     pub(super) lane: &'a LaneVitals,
-    pub(super) seat: &'a WorkerVitals,
+    pub(super) worker_slot: &'a WorkerVitals,
 }
 
 /// What a turn came to.
-pub(super) enum Progress {
+pub(super) enum SliceOutcome {
     /// More is to be computed.
-    Suspended(Batch),
+    Suspended(Execution),
     /// This is the reply. The request holds nothing of the lane any more, nor of the budget but for
     /// what the reply itself takes.
-    Replied(Pledge, Reply),
+    Replied(ReplySender, Reply),
     /// Nobody waits for it.
     Dropped,
 }
 
 /// A prediction that has begun.
-pub(super) struct Batch {
-    pledge: Pledge,
+pub(super) struct Execution {
+    reply_sender: ReplySender,
     dialect: Dialect,
     /// The model it began with.
-    served: Arc<Served>,
+    version: Arc<ModelVersion>,
     /// Bytes of the body that it came in, and the body until it is decoded.
     bytes: usize,
-    body: Option<Body>,
+    body: Option<RequestBody>,
     /// Its instances; none until they are decoded.
     rows: Option<Rows>,
     /// Rows that are computed, and what the model said of them.
@@ -74,47 +74,47 @@ pub(super) struct Batch {
     /// What the answer holds.
     charge: Charge,
     /// What is to be done after its present turn.
-    left: Option<Left>,
+    remaining: Option<RemainingWork>,
 }
 
-impl Batch {
+impl Execution {
     /// Takes a prediction up and, where it is worth computing, works on it for one turn from `began` on.
     pub(super) fn begin(
-        place: Place<'_>,
-        pledge: Pledge,
-        body: Body,
+        place: WorkerPlace<'_>,
+        reply_sender: ReplySender,
+        body: RequestBody,
         dialect: Dialect,
         began: Stamp,
-    ) -> Progress {
+    ) -> SliceOutcome {
         let started = clock::instant();
-        let refuse = |pledge: Pledge, refusal: RequestError| {
-            let reply = pledge.refusal(refusal, started);
-            Progress::Replied(pledge, reply)
+        let refuse = |reply_sender: ReplySender, refusal: RequestError| {
+            let reply = reply_sender.refusal(refusal, started);
+            SliceOutcome::Replied(reply_sender, reply)
         };
-        let waiting_time = started.saturating_duration_since(pledge.arrived);
-        let at_dequeue = pledge.ticket().map(|ticket| {
-            ticket.claim.take_up();
-            admission::at_dequeue(place.lane, ticket, waiting_time, started)
+        let waiting_time = started.saturating_duration_since(reply_sender.arrived);
+        let at_dequeue = reply_sender.admitted().map(|admitted| {
+            admitted.reservation.take_up();
+            admission::at_dequeue(place.lane, admitted, waiting_time, started)
         });
-        if !pledge.is_wanted() {
+        if !reply_sender.is_wanted() {
             // Its connection has counted it: the client left, or was answered 504.
-            return Progress::Dropped;
+            return SliceOutcome::Dropped;
         }
         if let Some(AtDequeue::Refuse(refusal)) = at_dequeue {
-            return refuse(pledge, refusal);
+            return refuse(reply_sender, refusal);
         }
-        let Some(served) = place.context.model.get() else {
-            return refuse(pledge, admission::loading());
+        let Some(version) = place.context.model.get() else {
+            return refuse(reply_sender, admission::loading());
         };
-        let rest = pledge.ticket().map(|ticket| {
-            let cost = ticket.claim.cost();
-            cost.whole.saturating_sub(cost.turn)
+        let rest = reply_sender.admitted().map(|admitted| {
+            let cost = admitted.reservation.cost();
+            cost.whole.saturating_sub(cost.slice)
         });
-        let left = rest.filter(|rest| !rest.is_zero());
-        let batch = Batch {
-            pledge,
+        let remaining = rest.filter(|rest| !rest.is_zero());
+        let execution = Execution {
+            reply_sender,
             dialect,
-            served,
+            version,
             bytes: body.bytes.len(),
             body: Some(body),
             rows: None,
@@ -123,7 +123,7 @@ impl Batch {
             slice: place
                 .lane
                 .service
-                .rows_within(TURN)
+                .rows_within(QUANTUM)
                 .unwrap_or(0)
                 .max(SLICE_ROWS_MIN),
             in_slices: false,
@@ -132,34 +132,35 @@ impl Batch {
             model_time: Duration::ZERO,
             working: Charge::new(&place.context.budget),
             charge: Charge::new(&place.context.budget),
-            left: left.map(|left| Left::new(&place.context.vitals, left)),
+            remaining: remaining
+                .map(|remaining| RemainingWork::new(&place.context.vitals, remaining)),
         };
-        batch.turn(place, began)
+        execution.run_slice(place, began)
     }
 
     /// What the log calls it.
-    pub(super) fn task(&self) -> Task {
-        Task {
-            request_id: Arc::clone(&self.pledge.request_id),
+    pub(super) fn task(&self) -> CurrentRequest {
+        CurrentRequest {
+            request_id: Arc::clone(&self.reply_sender.request_id),
             rows: self.rows.as_ref().map(Rows::len),
         }
     }
 
     /// Works on it for one turn, from `began` on.
-    pub(super) fn turn(mut self, place: Place<'_>, began: Stamp) -> Progress {
-        if !self.pledge.is_wanted() {
-            return Progress::Dropped;
+    pub(super) fn run_slice(mut self, place: WorkerPlace<'_>, began: Stamp) -> SliceOutcome {
+        if !self.reply_sender.is_wanted() {
+            return SliceOutcome::Dropped;
         }
         if self.done > 0
-            && let Some(left) = &mut self.left
+            && let Some(remaining) = &mut self.remaining
         {
-            left.take(TURN);
+            remaining.take(QUANTUM);
         }
         let started = clock::instant();
         let advanced = panic::catch(|| self.advance(place)).unwrap_or_else(|message| {
             place.context.failure_log.record(format_args!(
                 "request {}: the model panicked: {message}",
-                self.pledge.request_id
+                self.reply_sender.request_id
             ));
             place.context.vitals.counts.panicked.increment();
             Err(RequestError::new(Code::PredictionFailed, PANICKED))
@@ -168,7 +169,7 @@ impl Batch {
         let result = match advanced {
             Ok(None) => {
                 place.lane.finished_from.advance(began);
-                return Progress::Suspended(self);
+                return SliceOutcome::Suspended(self);
             }
             Ok(Some(payload)) => Ok(payload),
             Err(error) => Err(error),
@@ -181,32 +182,37 @@ impl Batch {
     /// all alike, and a rest that looks too short lets in more than can be done in time.
     pub(super) fn wait(&mut self, vitals: &Arc<Vitals>) {
         let rows = self.rows.as_ref().map_or(0, Rows::len);
-        let left = rows.saturating_sub(self.done) as f64 / self.done.max(1) as f64;
-        let expected = self.pledge.ticket().map(|ticket| ticket.claim.cost().whole);
+        let remaining = rows.saturating_sub(self.done) as f64 / self.done.max(1) as f64;
+        let expected = self
+            .reply_sender
+            .admitted()
+            .map(|admitted| admitted.reservation.cost().whole);
         let by_others = expected
             .unwrap_or_default()
             .saturating_sub(self.service_time);
-        let left = self.model_time.mul_f64(left).max(by_others);
-        self.left = Some(Left::new(vitals, left));
+        let remaining = self.model_time.mul_f64(remaining).max(by_others);
+        self.remaining = Some(RemainingWork::new(vitals, remaining));
     }
 
     /// Decodes, where that is still to be done, computes a slice, and encodes after the last.
-    fn advance(&mut self, place: Place<'_>) -> Result<Option<Payload>, RequestError> {
-        let served = Arc::clone(&self.served);
-        let (model, schema) = (served.model.as_ref(), served.model.schema());
+    fn advance(&mut self, place: WorkerPlace<'_>) -> Result<Option<Payload>, RequestError> {
+        let version = Arc::clone(&self.version);
+        let (model, signature) = (version.model.as_ref(), version.model.signature());
         let context = place.context;
         if let Some(body) = self.body.take() {
             let rows_max = context.config.limits.max_rows;
             self.working.set_beside(body.charge.total());
-            let rows = decode(&body, self.dialect, schema, rows_max, &mut self.working)?;
+            let rows = decode(&body, self.dialect, signature, rows_max, &mut self.working)?;
             self.working.set_beside(body.charge.beside());
             drop(body);
-            place.seat.set_rows(rows.len());
-            self.working.grow(instances::working_bytes(schema, &rows))?;
+            place.worker_slot.set_rows(rows.len());
+            self.working
+                .grow(instances::working_bytes(signature, &rows))?;
             instances::check(model, &rows)?;
             self.rows = Some(rows);
         }
-        let failed = |error| model_failed(&error, &self.pledge.request_id, &context.failure_log);
+        let failed =
+            |error| model_failed(&error, &self.reply_sender.request_id, &context.failure_log);
         // Decoded at the first turn.
         let Some(rows) = &self.rows else {
             return Err(RequestError::new(Code::Internal, "the instances are lost"));
@@ -219,11 +225,11 @@ impl Batch {
             instances::predict(model, &rows.part(self.done, slice))
         };
         let output = output.map_err(|failure| match failure {
-            Failure::Model(error) => failed(error),
-            Failure::Input(mut fault) => {
+            ComputeError::Model(error) => failed(error),
+            ComputeError::Input(mut fault) => {
                 context.doubt_model();
                 fault.row += self.done;
-                instances::unfit(schema, rows, &fault)
+                instances::unfit(signature, rows, &fault)
             }
         })?;
         let took = started.elapsed();
@@ -249,9 +255,9 @@ impl Batch {
         };
         let encoded = match self.dialect.output {
             Format::Json => {
-                instances::encode(schema, output, charge).map(|json| Payload::json(200, json))
+                instances::encode(signature, output, charge).map(|json| Payload::json(200, json))
             }
-            Format::Csv => encode_csv(schema, output, count, charge).map(Payload::csv),
+            Format::Csv => encode_csv(signature, output, count, charge).map(Payload::csv),
         };
         encoded.map(Some).map_err(|error| match error {
             EncodeError::Output(error) => failed(error),
@@ -262,21 +268,20 @@ impl Batch {
     /// Counts how it ended, gives back what it holds, and makes the reply.
     fn finish(
         self,
-        place: Place<'_>,
+        place: WorkerPlace<'_>,
         began: Stamp,
         result: Result<Payload, RequestError>,
-    ) -> Progress {
+    ) -> SliceOutcome {
         let lane = place.lane;
         match &result {
             Ok(_) => {
                 lane.finished_from.advance(began);
                 place.context.vitals.succeeded();
                 lane.record_service_time(self.service_time);
-                let generation = self.served.generation;
-                lane.service
-                    .record(self.bytes, self.service_time, generation);
+                let version = self.version.number;
+                lane.service.record(self.bytes, self.service_time, version);
                 if self.in_slices {
-                    lane.service.record_batch(self.service_time);
+                    lane.service.record_large(self.service_time);
                 }
             }
             Err(error) => {
@@ -288,8 +293,8 @@ impl Batch {
         }
         // The fields that are not named here are dropped with this function: instances, output,
         // working memory and what was left to do.
-        let Batch {
-            pledge,
+        let Execution {
+            reply_sender,
             mut charge,
             rows,
             waiting_time,
@@ -307,14 +312,14 @@ impl Batch {
             waiting_time,
             service_time,
         };
-        Progress::Replied(pledge, reply)
+        SliceOutcome::Replied(reply_sender, reply)
     }
 }
 
 /// Rows of a slice, of those that are left: no crumbs are left over.
-fn slice(left: usize, wanted: usize) -> usize {
-    if left < wanted.saturating_add(wanted / 2) {
-        left
+fn slice(remaining: usize, wanted: usize) -> usize {
+    if remaining < wanted.saturating_add(wanted / 2) {
+        remaining
     } else {
         wanted
     }
@@ -322,7 +327,7 @@ fn slice(left: usize, wanted: usize) -> usize {
 
 /// Rows of the next slice, so that it takes a turn if the last one took so long.
 fn next_slice(last: usize, took: Duration, rows: usize) -> usize {
-    let factor = TURN.as_secs_f64() / took.as_secs_f64().max(1e-9);
+    let factor = QUANTUM.as_secs_f64() / took.as_secs_f64().max(1e-9);
     let next = last as f64 * factor.min(GROWTH_MAX);
     // Saturating by the language's rules for casts.
     (next as usize)
@@ -331,17 +336,17 @@ fn next_slice(last: usize, took: Duration, rows: usize) -> usize {
 }
 
 fn decode(
-    body: &Body,
+    body: &RequestBody,
     dialect: Dialect,
-    schema: &Schema,
+    signature: &Signature,
     rows_max: usize,
     working: &mut Charge,
 ) -> Result<Rows, RequestError> {
     let bytes = &body.bytes;
     match dialect.input {
-        Format::Json => instances::decode(bytes, schema, rows_max, working)
+        Format::Json => instances::decode(bytes, signature, rows_max, working)
             .map_err(|error| blame_form(error, dialect.called_form, bytes)),
-        Format::Csv => decode_csv(bytes, schema, rows_max, working),
+        Format::Csv => decode_csv(bytes, signature, rows_max, working),
     }
 }
 
