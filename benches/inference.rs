@@ -86,7 +86,7 @@ fn main() {
     every_algorithm();
     let model = Files.load(None).unwrap();
     let file: serde_json::Value =
-        serde_json::from_str(include_str!("../src/models/default.json")).unwrap();
+        serde_json::from_str(include_str!("../src/models/embedded.json")).unwrap();
     let forest: ForestClassifier = serde_json::from_value(file["estimator"].clone()).unwrap();
     let budget = Arc::new(Budget::new(1 << 30, 0));
     println!("inference: the embedded forest of 100 trees, one thread, thousands of rows/s");

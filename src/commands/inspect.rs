@@ -8,8 +8,8 @@ use serde_json::json;
 use crate::commands::output;
 use crate::config::InspectArgs;
 use crate::error::StartError;
-use crate::models::default;
-use crate::models::file::{self, Document, ExpectedDocument, FileModel};
+use crate::models::embedded;
+use crate::models::native::{self, Document, ExpectedDocument, FileModel};
 
 /// Features, classes and numbers of a list that are shown to a person.
 const SHOWN: usize = 50;
@@ -20,8 +20,8 @@ const SHOWN: usize = 50;
 /// What is wrong with the file.
 pub fn run(args: &InspectArgs) -> Result<(), StartError> {
     let (name, read) = match &args.model {
-        Some(path) => (path.display().to_string(), file::read_document(path)),
-        None => ("embedded".to_owned(), default::load_document()),
+        Some(path) => (path.display().to_string(), native::read_document(path)),
+        None => ("embedded".to_owned(), embedded::load_document()),
     };
     let (document, model) = read.map_err(|error| StartError::Failed(error.to_string()))?;
     let text = if args.json {

@@ -15,8 +15,8 @@ use csv::StringRecord;
 use crate::commands::output::Stdout;
 use crate::config::PredictArgs;
 use crate::error::StartError;
-use crate::models::file::FileModel;
-use crate::models::{Model, RowFault, Rows, Signature, default, file};
+use crate::models::native::FileModel;
+use crate::models::{Model, RowFault, Rows, Signature, embedded, native};
 use crate::platform::panic;
 use crate::platform::sys;
 use crate::protocol::instances::csv::{cells, columns, has_probabilities};
@@ -76,8 +76,8 @@ pub fn run(args: &PredictArgs) -> Result<(), StartError> {
 
 fn try_run(args: &PredictArgs) -> Result<(), Stop> {
     let model = match &args.model {
-        Some(path) => file::read(path),
-        None => default::load(),
+        Some(path) => native::read(path),
+        None => embedded::load(),
     };
     let model = model.map_err(|error| Stop::Failed(error.to_string()))?;
     let mut table = TableReader::open(&args.data, args.delimiter).map_err(Stop::Failed)?;

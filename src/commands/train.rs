@@ -14,7 +14,7 @@ use crate::commands::output;
 use crate::config::TrainArgs;
 use crate::error::StartError;
 use crate::models::estimator::{ALGORITHMS, Algorithm, EstimatorKind, Probabilities, find};
-use crate::models::file::{self, Document, TrialDocument};
+use crate::models::native::{self, Document, TrialDocument};
 use crate::models::{Rows, Signature};
 use crate::train::table::TableReader;
 use crate::train::{self, Recipe, TrainingData, Validation};
@@ -116,7 +116,8 @@ fn learn(
     }
     let bytes = document.seal().map_err(|error| error.to_string())?;
     // Whoever serves it will make the same checks.
-    file::parse(&bytes).map_err(|error| format!("the trained model cannot be served: {error}"))?;
+    native::parse(&bytes)
+        .map_err(|error| format!("the trained model cannot be served: {error}"))?;
     Ok((bytes, validation))
 }
 
@@ -128,7 +129,7 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<bool> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
     }
-    file::write_atomically(path, bytes)?;
+    native::write_atomically(path, bytes)?;
     if std::fs::read(path)? != bytes {
         return Err(std::io::Error::other(
             "it reads back otherwise than it was written",

@@ -4,9 +4,9 @@
 //! gets one, so that tests and benches can serve a slow, hanging, failing or panicking one. Nothing
 //! here knows a socket or a queue.
 
-pub mod default;
+pub mod embedded;
 pub mod estimator;
-pub mod file;
+pub mod native;
 pub mod signature;
 pub mod slot;
 
@@ -255,8 +255,8 @@ pub struct Files;
 impl ModelSource for Files {
     fn load(&self, file: Option<&Path>) -> Result<Arc<dyn Model>, LoadError> {
         let loaded = match file {
-            Some(path) => file::read(path)?,
-            None => default::load()?,
+            Some(path) => native::read(path)?,
+            None => embedded::load()?,
         };
         Ok(Arc::new(loaded))
     }

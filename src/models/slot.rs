@@ -48,17 +48,17 @@ impl ModelSlot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::default;
+    use crate::models::embedded;
 
     #[test]
     fn the_last_to_hold_an_old_model_frees_it() {
         let slot = ModelSlot::default();
         assert!(slot.get().is_none());
-        let first: Arc<dyn Model> = Arc::new(default::load().unwrap());
+        let first: Arc<dyn Model> = Arc::new(embedded::load().unwrap());
         let freed = Arc::downgrade(&first);
         assert_eq!(slot.put(first), 1);
         let held = slot.get().unwrap();
-        assert_eq!(slot.put(Arc::new(default::load().unwrap())), 2);
+        assert_eq!(slot.put(Arc::new(embedded::load().unwrap())), 2);
         assert_eq!(slot.get().unwrap().number, 2);
         assert_eq!(held.number, 1);
         assert!(freed.upgrade().is_some());

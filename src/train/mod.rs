@@ -15,7 +15,7 @@ use csv::StringRecord;
 
 use crate::error::StartError;
 use crate::models::estimator::{Algorithm, EstimatorKind, Fitted, Targets};
-use crate::models::file::{self, ExpectedDocument, TrainingDocument};
+use crate::models::native::{self, ExpectedDocument, TrainingDocument};
 use crate::models::{Output, Rows};
 use crate::platform::panic;
 use crate::platform::sys;
@@ -212,11 +212,11 @@ fn classify(labels: &[String]) -> Result<(Targets, Vec<String>), String> {
             classes.first().map_or("", String::as_str)
         ));
     }
-    if classes.len() > file::NAMES_MAX {
+    if classes.len() > native::NAMES_MAX {
         return Err(format!(
             "the target has {} classes, but a model may have {}; if it is a number, choose a regressor",
             classes.len(),
-            file::NAMES_MAX
+            native::NAMES_MAX
         ));
     }
     let places: BTreeMap<&str, u32> = (0..)

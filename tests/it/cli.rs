@@ -234,7 +234,7 @@ fn an_unavailable_probe_port_is_exit_code_1_with_both_remedies() {
 fn a_model_that_cannot_be_served_is_one_line_and_exit_code_1() {
     let directory = std::env::temp_dir().join(format!("lanekeeper-cli-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
-    let default = include_str!("../../src/models/default.json");
+    let default = include_str!("../../src/models/embedded.json");
     for (name, contents, expected) in [
         ("empty.json", "", "it is empty"),
         ("other.json", "{}", "not a lanekeeper model file"),
@@ -279,7 +279,7 @@ fn a_model_that_cannot_be_served_is_one_line_and_exit_code_1() {
 
 #[test]
 fn a_model_file_is_served_like_the_embedded_one() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/models/default.json");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/models/embedded.json");
     let server = Server::real(&["--model", path]);
     server.wait_ready();
     let response = server.predict(r#"{"instances": [[6.3, 3.3, 6.0, 2.5]]}"#);

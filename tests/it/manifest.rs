@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::support::{Server, has_programs};
 
 /// A model file that is there.
-const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/models/default.json");
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/models/embedded.json");
 
 /// Options that between them bring every part of a manifest about.
 const EVERY_PART: [&[&str]; 5] = [

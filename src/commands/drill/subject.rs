@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn the_body_is_the_models_own_row_unless_one_is_given() {
-        let model = crate::models::default::load().unwrap();
+        let model = crate::models::embedded::load().unwrap();
         let (bytes, content_type, _) = trial(&model);
         let body: Value = serde_json::from_slice(&bytes).unwrap();
         let row: Vec<f64> = serde_json::from_value(body["instances"][0].clone()).unwrap();

@@ -9,7 +9,7 @@ use super::numbers::MODEL_FILE_ASSUMED;
 use crate::config::{Config, GivenOption, GivenServeArgs, ProbeListen, Resources};
 use crate::error::StartError;
 use crate::lifecycle::GRACE_IF_ASKED;
-use crate::models::default;
+use crate::models::embedded;
 use crate::platform::address::Address;
 
 /// Where the model volume is mounted if the model's path names no directory that a pod could have.
@@ -328,7 +328,7 @@ fn model_in_pod(option: &str, path: &Path) -> Result<ModelInPod, StartError> {
 /// The size of the model's file, as far as it can be known here.
 fn model_bytes(path: Option<&Path>) -> Result<(u64, ModelBytesSource), StartError> {
     let Some(path) = path else {
-        return Ok((default::JSON.len() as u64, ModelBytesSource::Embedded));
+        return Ok((embedded::JSON.len() as u64, ModelBytesSource::Embedded));
     };
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => Ok((metadata.len(), ModelBytesSource::File)),

@@ -8,7 +8,7 @@ use crate::lanes::admission::Admitted;
 use crate::lanes::memory_budget::Charge;
 use crate::lanes::queue::{Lane, lane};
 use crate::lifecycle::Waker;
-use crate::models::default;
+use crate::models::embedded;
 use crate::platform::clock;
 use crate::platform::fault::NoFaults;
 use crate::vitals::{Cost, Reservation};
@@ -25,7 +25,7 @@ fn context() -> (Arc<Context>, Lane<Job>, Intake<Job>) {
     };
     let config = serve.validate(resources).unwrap();
     let (context, _) = Context::new(config, Arc::new(NoFaults), Waker::idle());
-    context.model.put(Arc::new(default::load().unwrap()));
+    context.model.put(Arc::new(embedded::load().unwrap()));
     let (lane, intake) = lane(LaneKind::Predict, &context.vitals);
     (context, lane, intake)
 }

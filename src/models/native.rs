@@ -448,11 +448,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::default;
+    use crate::models::embedded;
     use proptest::prelude::*;
 
     fn edited(edit: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
-        let mut value: serde_json::Value = serde_json::from_str(default::JSON).unwrap();
+        let mut value: serde_json::Value = serde_json::from_str(embedded::JSON).unwrap();
         edit(&mut value);
         value.to_string().into_bytes()
     }
@@ -474,7 +474,7 @@ mod tests {
 
     #[test]
     fn what_is_no_sound_model_file_is_told_in_one_line() {
-        let whole = default::JSON.as_bytes();
+        let whole = embedded::JSON.as_bytes();
         let table: Vec<(&str, Vec<u8>, &str)> = vec![
             ("empty", vec![], "it is empty"),
             (
@@ -604,7 +604,7 @@ mod tests {
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join("model.json");
         write_atomically(&path, b"old").unwrap();
-        write_atomically(&path, default::JSON.as_bytes()).unwrap();
+        write_atomically(&path, embedded::JSON.as_bytes()).unwrap();
         assert_eq!(read(&path).unwrap().signature().name, "iris");
         assert_eq!(
             fs::read_dir(&directory).unwrap().count(),
@@ -631,15 +631,15 @@ mod tests {
 
         #[test]
         fn no_change_of_bytes_makes_the_reader_panic(at in 0usize..100_000, byte: u8, cut in 0usize..400_000) {
-            let mut bytes = default::JSON.as_bytes().to_vec();
+            let mut bytes = embedded::JSON.as_bytes().to_vec();
             let at = at % bytes.len();
             let changed = bytes[at] != byte;
             bytes[at] = byte;
             bytes.truncate(cut.max(1));
-            let whole = bytes.len() == default::JSON.len();
+            let whole = bytes.len() == embedded::JSON.len();
             let parsed = parse(&bytes);
             // White space outside strings is the only change a reader may overlook.
-            let blank = byte.is_ascii_whitespace() || default::JSON.as_bytes()[at].is_ascii_whitespace();
+            let blank = byte.is_ascii_whitespace() || embedded::JSON.as_bytes()[at].is_ascii_whitespace();
             prop_assert!(parsed.is_err() || (whole && (!changed || blank)));
         }
 

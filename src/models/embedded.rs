@@ -10,11 +10,11 @@ use smartcore::linalg::basic::matrix::DenseMatrix;
 use serde_json::value::RawValue;
 
 use crate::models::estimator::ForestClassifier;
-use crate::models::file::{self, Document, ExpectedDocument, FileModel, TrialDocument};
+use crate::models::native::{self, Document, ExpectedDocument, FileModel, TrialDocument};
 use crate::models::{LoadError, Signature};
 
 /// The model file that is embedded in the binary.
-pub(crate) const JSON: &str = include_str!("default.json");
+pub(crate) const JSON: &str = include_str!("embedded.json");
 
 const TREES: u16 = 100;
 const SEED: u64 = 42;
@@ -37,7 +37,7 @@ pub fn load() -> Result<FileModel, LoadError> {
 /// # Errors
 /// As [`load`].
 pub fn load_document() -> Result<(Document, FileModel), LoadError> {
-    file::parse_document(JSON.as_bytes())
+    native::parse_document(JSON.as_bytes())
         .map_err(|reason| LoadError(format!("the embedded model is damaged: {reason}")))
 }
 
@@ -143,8 +143,8 @@ mod tests {
     fn the_embedded_model_equals_a_fresh_training() {
         let fresh = train().unwrap();
         if std::env::var_os("LANEKEEPER_BLESS").is_some() {
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/models/default.json");
-            file::write_atomically(path.as_ref(), &fresh).unwrap();
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/models/embedded.json");
+            native::write_atomically(path.as_ref(), &fresh).unwrap();
         } else {
             assert!(
                 fresh == JSON.as_bytes(),
