@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lanekeeper::lanes::memory_budget::{Budget, Charge};
+use lanekeeper::models::compute;
 use lanekeeper::models::estimator::{ALGORITHMS, EstimatorKind, ForestClassifier, Matrix, Targets};
 use lanekeeper::models::{Files, ModelSource, Output, Rows};
 use lanekeeper::platform::clock::instant;
-use lanekeeper::protocol::instances;
+use lanekeeper::protocol::{Predicted, instances};
 
 const TIME: Duration = Duration::from_millis(250);
 
@@ -84,7 +85,8 @@ fn every_algorithm() {
 
 fn main() {
     every_algorithm();
-    let model = Files.load(None).unwrap();
+    let loaded = Files.load(None).unwrap();
+    let model = loaded.model.as_ref();
     let file: serde_json::Value =
         serde_json::from_str(include_str!("../src/models/embedded.json")).unwrap();
     let forest: ForestClassifier = serde_json::from_value(file["estimator"].clone()).unwrap();
@@ -100,7 +102,7 @@ fn main() {
         let body = serde_json::json!({"instances": vec![row; count]})
             .to_string()
             .into_bytes();
-        let output = instances::predict(model.as_ref(), &rows).unwrap();
+        let output = compute::predict(model, &rows).unwrap();
         let matrix = Matrix::new(count, 4, row.repeat(count), false).unwrap();
         let signature = model.signature();
         let decode_body = || {
@@ -109,17 +111,23 @@ fn main() {
         };
         let encode_output = |output: &Output| {
             let mut charge = Charge::new(&budget);
-            instances::encode(signature, black_box(output), &mut charge).unwrap()
+            let answer = Predicted {
+                name: &loaded.name,
+                signature,
+                output: black_box(output),
+                rows: count,
+            };
+            instances::encode(&answer, &mut charge).unwrap()
         };
         let whole = rate(count, || {
             let rows = decode_body();
-            let output = instances::predict(model.as_ref(), &rows).unwrap();
+            let output = compute::predict(model, &rows).unwrap();
             black_box(encode_output(&output));
         });
         let decode = rate(count, || drop(black_box(decode_body())));
         let model_only = rate(count, || {
             drop(black_box(
-                instances::predict(model.as_ref(), black_box(&rows)).unwrap(),
+                compute::predict(model, black_box(&rows)).unwrap(),
             ))
         });
         let encode = rate(count, || drop(black_box(encode_output(&output))));

@@ -16,7 +16,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use lanekeeper::models::{
-    self, Expected, LoadError, ModelSource, Output, PredictError, Rows, Signature, Trial,
+    self, Expected, GoldenRow, LoadError, Loaded, ModelSource, Output, OutputSpec, PredictError,
+    Rows, Signature,
 };
 use lanekeeper::platform::client::{Client, ClientRequest};
 use lanekeeper::platform::clock;
@@ -380,22 +381,25 @@ struct Burning {
 }
 
 impl ModelSource for Burning {
-    fn load(&self, _: Option<&Path>) -> Result<Arc<dyn models::Model>, LoadError> {
-        let signature = Signature {
+    fn load(&self, _: Option<&Path>) -> Result<Arc<Loaded>, LoadError> {
+        let features = (1..=4).map(|index| format!("feature_{index}")).collect();
+        let output = OutputSpec::Classes {
+            labels: vec!["done".to_owned()],
+            has_probabilities: false,
+        };
+        Ok(Arc::new(Loaded {
             name: "burning".to_owned(),
             algorithm: "burning".to_owned(),
-            features: (1..=4).map(|index| format!("feature_{index}")).collect(),
-            classes: vec!["done".to_owned()],
-        };
-        let trial = Trial {
-            row: vec![0.0; 4],
-            expected: Expected::Label("done".to_owned()),
-        };
-        Ok(Arc::new(BurningModel {
-            time: self.time,
-            per_row: self.per_row,
-            signature,
-            trial,
+            model: Box::new(BurningModel {
+                time: self.time,
+                per_row: self.per_row,
+                signature: Signature::of_numbers(features, output),
+            }),
+            golden: vec![GoldenRow {
+                row: vec![0.0; 4],
+                expected: Expected::Label("done".to_owned()),
+                tolerance: 0.0,
+            }],
         }))
     }
 }
@@ -404,16 +408,11 @@ struct BurningModel {
     time: Duration,
     per_row: bool,
     signature: Signature,
-    trial: Trial,
 }
 
 impl models::Model for BurningModel {
     fn signature(&self) -> &Signature {
         &self.signature
-    }
-
-    fn trial(&self) -> &Trial {
-        &self.trial
     }
 
     fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {

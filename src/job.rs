@@ -4,7 +4,6 @@
 //! comes after its connection stopped waiting has nowhere to go, and can never be taken for the
 //! answer to the next request. A job that is dropped unanswered shows as a closed channel.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,9 +11,10 @@ use std::time::{Duration, Instant};
 use oneshot::{Receiver, Sender};
 
 use crate::error::RequestError;
-use crate::health::ProbeKind;
 use crate::lanes::admission::Admitted;
 use crate::lanes::memory_budget::Charge;
+use crate::protocol::routes::Probe;
+use crate::protocol::{Payload, Spoken};
 
 /// How often a connection lets others run before it sleeps, where its reply will not be long.
 const YIELDS: usize = 2;
@@ -26,31 +26,11 @@ pub enum JobRequest {
     Predict {
         /// The body, undecoded.
         body: RequestBody,
-        /// How it is written, and how the answer is to be.
-        dialect: Dialect,
+        /// What reads it, and what writes the answer.
+        spoken: Spoken,
     },
     /// Answer a probe.
     Probe(Probe),
-}
-
-/// How instances, or an answer, are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// JSON.
-    Json,
-    /// CSV with a header.
-    Csv,
-}
-
-/// How a prediction is asked for, and how it is to be answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dialect {
-    /// How the body is written.
-    pub input: Format,
-    /// Whether the client called it form data, as curl does unasked.
-    pub called_form: bool,
-    /// How the answer is to be written; errors are JSON in any case.
-    pub output: Format,
 }
 
 /// A request's body, and its part of the memory budget.
@@ -60,34 +40,6 @@ pub struct RequestBody {
     pub bytes: Vec<u8>,
     /// Given back when the body is dropped.
     pub charge: Charge,
-}
-
-/// A question about the server's own state.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Probe {
-    /// Which question.
-    pub kind: ProbeKind,
-    /// Whether each check is to be listed.
-    pub verbose: bool,
-    /// The one check that is asked for; `None` asks for all.
-    pub only: Option<&'static str>,
-    /// Checks that are left out.
-    pub excluded: Vec<&'static str>,
-    /// Names that were to be left out and are no check; the first few, each cut short.
-    pub unknown: Vec<String>,
-}
-
-impl Probe {
-    /// The question without any conditions.
-    pub fn new(kind: ProbeKind) -> Self {
-        Probe {
-            kind,
-            verbose: false,
-            only: None,
-            excluded: Vec::new(),
-            unknown: Vec::new(),
-        }
-    }
 }
 
 /// A request on its way through the server; whoever holds it owes one reply.
@@ -144,29 +96,16 @@ pub struct Reply {
     pub service_time: Duration,
 }
 
-/// Content for a client that is no error of ours to report.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Payload {
-    /// Status code: a failing probe's answer is content too.
-    pub status: u16,
-    /// Media type.
-    pub content_type: &'static str,
-    /// Content.
-    pub body: Cow<'static, [u8]>,
-    /// Whole seconds after which to ask again.
-    pub retry_after: Option<u32>,
-}
-
 impl Job {
     /// Makes a prediction that arrived at `arrived` and was admitted, and the connection's end of it.
     pub fn prediction(
         body: RequestBody,
-        dialect: Dialect,
+        spoken: Spoken,
         request_id: Arc<str>,
         arrived: Instant,
         admitted: Admitted,
     ) -> (Self, PendingReply) {
-        let request = JobRequest::Predict { body, dialect };
+        let request = JobRequest::Predict { body, spoken };
         Self::new(request, request_id, arrived, Some(admitted))
     }
 
@@ -295,41 +234,6 @@ impl Reply {
     }
 }
 
-impl Payload {
-    /// Plain text.
-    pub fn text(status: u16, body: impl Into<Cow<'static, str>>) -> Self {
-        Payload {
-            status,
-            content_type: "text/plain; charset=utf-8",
-            body: match body.into() {
-                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-            },
-            retry_after: None,
-        }
-    }
-
-    /// CSV with a header (RFC 4180).
-    pub fn csv(body: Vec<u8>) -> Self {
-        Payload {
-            status: 200,
-            content_type: "text/csv; charset=utf-8; header=present",
-            body: Cow::Owned(body),
-            retry_after: None,
-        }
-    }
-
-    /// JSON.
-    pub fn json(status: u16, body: Vec<u8>) -> Self {
-        Payload {
-            status,
-            content_type: "application/json",
-            body: Cow::Owned(body),
-            retry_after: None,
-        }
-    }
-}
-
 /// Makes a request id: unique in this process, and unlikely to be another's.
 pub fn new_request_id() -> Arc<str> {
     use std::hash::{BuildHasher, RandomState};
@@ -344,6 +248,7 @@ pub fn new_request_id() -> Arc<str> {
 mod tests {
     use super::*;
     use crate::error::Code;
+    use crate::health::ProbeKind;
     use crate::platform::clock;
 
     fn job() -> (Job, PendingReply) {

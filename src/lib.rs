@@ -51,11 +51,11 @@ pub mod http;
 // What happens to a request: the acceptor, the workers, the canary, probes and metrics.
 pub mod serving;
 
-// How requests and answers are written.
-pub mod protocol;
-
 // What travels.
 pub mod job;
+
+// How requests are read and answers written: routes and dialects.
+pub mod protocol;
 
 // Verdicts, from stamps alone.
 pub mod health;

@@ -14,7 +14,7 @@ use crossbeam_channel::RecvTimeoutError;
 use crate::commands::output;
 use crate::config::{Resources, ServeArgs};
 use crate::error::StartError;
-use crate::models::{Model, ModelSource};
+use crate::models::{Loaded, ModelSource};
 use crate::platform::cgroup::Cgroup;
 use crate::platform::panic;
 use crate::platform::sys;
@@ -38,16 +38,13 @@ pub fn run(args: ServeArgs, source: &Arc<dyn ModelSource>) -> Result<(), StartEr
     let model = load(source, file.map(Path::to_owned))?;
     output::print(&format!(
         "ok: {} would be served on {}\n",
-        model.signature(),
+        model,
         config.listen.typed(),
     ))
 }
 
 /// Loads the model and tries it.
-fn load(
-    source: &Arc<dyn ModelSource>,
-    file: Option<PathBuf>,
-) -> Result<Arc<dyn Model>, StartError> {
+fn load(source: &Arc<dyn ModelSource>, file: Option<PathBuf>) -> Result<Arc<Loaded>, StartError> {
     let (sender, loaded) = crossbeam_channel::bounded(1);
     let thread_id = Arc::new(AtomicU32::new(0));
     let (own_id, source) = (Arc::clone(&thread_id), Arc::clone(source));
@@ -56,10 +53,10 @@ fn load(
         let loaded = panic::catch(|| source.load(file.as_deref()))
             .map_err(|panic| format!("loading the model panicked: {panic}"))
             .and_then(|loaded| loaded.map_err(|error| error.to_string()))
-            .and_then(|model| match canary::try_model(model.as_ref()) {
+            .and_then(|model| match canary::try_model(&model) {
                 TrialVerdict::Failed(reason) => Err(format!(
                     "the model {} fails its trial: {reason}",
-                    model.signature().name
+                    model.name
                 )),
                 TrialVerdict::Passed | TrialVerdict::Untried => Ok(model),
             });

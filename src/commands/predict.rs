@@ -15,13 +15,12 @@ use csv::StringRecord;
 use crate::commands::output::Stdout;
 use crate::config::PredictArgs;
 use crate::error::StartError;
-use crate::models::native::FileModel;
-use crate::models::{Model, RowFault, Rows, Signature, embedded, native};
+use crate::models::compute::{self, ComputeError};
+use crate::models::{Feature, Loaded, RowFault, Rows, Signature, format};
 use crate::platform::panic;
 use crate::platform::sys;
-use crate::protocol::instances::csv::{cells, columns, has_probabilities};
-use crate::protocol::instances::{self, ComputeError, csv as dialect};
-use crate::train::table::TableReader;
+use crate::protocol::instances::csv::{cells, columns, read_value};
+use crate::train::table::{Column, TableReader};
 
 /// Rows that are predicted together.
 const CHUNK_ROWS: usize = 1024;
@@ -48,7 +47,7 @@ struct ChunkJob {
 
 /// What becomes of a chunk.
 struct Answering {
-    model: FileModel,
+    loaded: Loaded,
     json: bool,
     /// Names of the table's own columns, where they are kept.
     kept: Option<Vec<String>>,
@@ -75,14 +74,11 @@ pub fn run(args: &PredictArgs) -> Result<(), StartError> {
 }
 
 fn try_run(args: &PredictArgs) -> Result<(), Stop> {
-    let model = match &args.model {
-        Some(path) => native::read(path),
-        None => embedded::load(),
-    };
-    let model = model.map_err(|error| Stop::Failed(error.to_string()))?;
+    let loaded = format::load(args.model.as_deref());
+    let loaded = loaded.map_err(|error| Stop::Failed(error.to_string()))?;
     let mut table = TableReader::open(&args.data, args.delimiter).map_err(Stop::Failed)?;
     let columns = table
-        .find(&model.signature().features)
+        .find(&loaded.model.signature().features)
         .map_err(Stop::Failed)?;
     let others = table.others(&columns);
     if !args.keep && !others.is_empty() {
@@ -97,7 +93,7 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
         json: args.json,
         kept: args.keep.then(|| table.header().to_vec()),
         delimiter: args.delimiter,
-        model,
+        loaded,
     });
     let workers = available_parallelism().map_or(1, usize::from);
     let (jobs, taken) = crossbeam_channel::bounded::<ChunkJob>(workers * CHUNKS_AHEAD);
@@ -126,7 +122,8 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
         let mut rows = 0;
         // Rows before one that is wrong are answered all the same.
         while rows < CHUNK_ROWS && failure.is_none() {
-            match read_row(&mut table, &columns, &mut record, &mut chunk, args.keep) {
+            let columns = (&columns[..], &answering.signature().features[..]);
+            match read_row(&mut table, columns, &mut record, &mut chunk, args.keep) {
                 Ok(true) => rows += 1,
                 Ok(false) => break,
                 Err(error) => failure = Some(error),
@@ -166,7 +163,7 @@ fn start(name: &str, workers: usize, body: impl FnOnce() + Send + 'static) -> Re
 /// Reads one row into a chunk; `false` at the end of the table.
 fn read_row(
     table: &mut TableReader<'_>,
-    columns: &[crate::train::table::Column],
+    (columns, features): (&[Column], &[Feature]),
     record: &mut StringRecord,
     chunk: &mut Chunk,
     keep: bool,
@@ -174,8 +171,10 @@ fn read_row(
     if !table.next(record)? {
         return Ok(false);
     }
-    for column in columns {
-        chunk.values.push(table.number(record, column)?);
+    for (column, feature) in columns.iter().zip(features) {
+        chunk
+            .values
+            .push(read_value(table, record, column, feature)?);
     }
     if keep {
         chunk.kept.push(record.clone());
@@ -217,7 +216,7 @@ fn write(head: &[u8], ordered: &Receiver<Receiver<Result<Vec<u8>, String>>>) -> 
 
 impl Answering {
     fn signature(&self) -> &Signature {
-        self.model.signature()
+        self.loaded.model.signature()
     }
 
     /// The header of a CSV answer; JSON lines have none.
@@ -225,17 +224,8 @@ impl Answering {
         if self.json {
             return Ok(Vec::new());
         }
-        let trial = Rows::new(
-            self.model.trial().row.clone(),
-            self.signature().features.len(),
-        )
-        .ok_or("the model's trial row does not fit it")?;
-        let output = instances::predict(&self.model, &trial).map_err(|failure| match failure {
-            ComputeError::Input(fault) => instances::fault_text(self.signature(), &trial, &fault),
-            ComputeError::Model(error) => error.to_string(),
-        })?;
         let mut head = self.kept.clone().unwrap_or_default();
-        head.extend(columns(self.signature(), has_probabilities(&output)));
+        head.extend(columns(&self.signature().output));
         let mut writer = self.writer();
         writer
             .write_record(&head)
@@ -253,19 +243,21 @@ impl Answering {
     fn text(&self, chunk: &Chunk) -> Result<Vec<u8>, String> {
         let width = self.signature().features.len();
         let rows = Rows::new(chunk.values.clone(), width).ok_or("a row does not fit the model")?;
-        self.model
-            .check(&rows)
+        compute::check(self.loaded.model.as_ref(), &rows)
             .map_err(|fault| self.unfit(chunk, &rows, &fault))?;
-        let output = instances::predict(&self.model, &rows).map_err(|failure| match failure {
-            ComputeError::Input(fault) => self.unfit(chunk, &rows, &fault),
-            ComputeError::Model(error) => error.to_string(),
-        })?;
-        let names = dialect::columns(self.signature(), has_probabilities(&output));
+        let output =
+            compute::predict(self.loaded.model.as_ref(), &rows).map_err(
+                |failure| match failure {
+                    ComputeError::Input(fault) => self.unfit(chunk, &rows, &fault),
+                    ComputeError::Model(error) => error.to_string(),
+                },
+            )?;
+        let names = columns(&self.signature().output);
         let mut writer = self.writer();
         let mut lines = Vec::new();
         for row in 0..rows.len() {
             let answer =
-                cells(self.signature(), &output, row).map_err(|error| error.to_string())?;
+                cells(&self.signature().output, &output, row).map_err(|error| error.to_string())?;
             let kept = chunk.kept.get(row);
             if self.json {
                 self.put_json(&mut lines, kept, &names, &answer)?;
@@ -285,7 +277,7 @@ impl Answering {
 
     /// Says which row the model cannot take, and why.
     fn unfit(&self, chunk: &Chunk, rows: &Rows, fault: &RowFault) -> String {
-        let fault_text = instances::fault_text(self.signature(), rows, fault);
+        let fault_text = compute::fault_text(self.signature(), rows, fault);
         format!("row {}: {fault_text}", chunk.first + fault.row + 1)
     }
 
@@ -298,7 +290,7 @@ impl Answering {
         answer: &[Cow<'_, str>],
     ) -> Result<(), String> {
         let text = |text: &str| serde_json::to_string(text).map_err(|error| error.to_string());
-        let is_number = self.signature().classes.is_empty();
+        let is_number = self.signature().output.labels().is_empty();
         let mut fields = Vec::new();
         if let (Some(kept), Some(header)) = (kept, &self.kept) {
             let pairs: Result<Vec<String>, String> = header
@@ -315,7 +307,7 @@ impl Answering {
             format!("\"prediction\":{}", text(said)?)
         });
         if names.len() > 1 {
-            let shares = self.signature().classes.iter().zip(&answer[1..]);
+            let shares = self.signature().output.labels().iter().zip(&answer[1..]);
             let pairs: Result<Vec<String>, String> = shares
                 .map(|(label, share)| Ok(format!("{}:{share}", text(label)?)))
                 .collect();

@@ -13,9 +13,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::commands::output;
 use crate::config::TrainArgs;
 use crate::error::StartError;
+use crate::models::Rows;
 use crate::models::estimator::{ALGORITHMS, Algorithm, EstimatorKind, Probabilities, find};
-use crate::models::native::{self, Document, TrialDocument};
-use crate::models::{Rows, Signature};
+use crate::models::format::Format;
+use crate::models::native::{self, Document, Native, TrialDocument};
 use crate::train::table::TableReader;
 use crate::train::{self, Recipe, TrainingData, Validation};
 
@@ -87,12 +88,6 @@ fn learn(
     };
     let fitted = recipe.fit(&data.rows, &data.targets)?;
     bar.finish_and_clear();
-    let signature = Signature {
-        name: args.name.clone().unwrap_or_else(|| stem(out)),
-        algorithm: recipe.algorithm.name.to_owned(),
-        features: data.features.clone(),
-        classes: data.classes.clone(),
-    };
     let row: Vec<f64> = data
         .rows
         .iter()
@@ -108,7 +103,14 @@ fn learn(
         .ok_or("the trained model gives no answer for its first row")?;
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let trial = TrialDocument { row, expected };
-    let mut document = Document::new(&signature, fitted.serialised, trial, &now);
+    let mut document = Document::new(
+        args.name.clone().unwrap_or_else(|| stem(out)),
+        recipe.algorithm.name,
+        (data.features.clone(), data.classes.clone()),
+        fitted.serialised,
+        trial,
+        &now,
+    );
     document.parameters = fitted.parameters;
     document.training = Some(data.document(args.folds, validation.as_ref()));
     if let Some(validation) = &validation {
@@ -116,7 +118,8 @@ fn learn(
     }
     let bytes = document.seal().map_err(|error| error.to_string())?;
     // Whoever serves it will make the same checks.
-    native::parse(&bytes)
+    Native
+        .load(&bytes)
         .map_err(|error| format!("the trained model cannot be served: {error}"))?;
     Ok((bytes, validation))
 }

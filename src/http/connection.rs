@@ -28,12 +28,12 @@ use crate::http::request_head::RequestHead;
 use crate::http::response::{self, Answer, Persistence};
 use crate::http::trace;
 use crate::http::writer::SocketWriter;
-use crate::job::{self, Probe};
+use crate::job;
 use crate::lanes::cpu_priority::{CpuUse, Priority};
 use crate::platform::address::Address;
 use crate::platform::clock;
 use crate::platform::sys;
-use crate::protocol::routes::{self, Route};
+use crate::protocol::routes::{self, Probe, Route};
 use crate::serving::index_page;
 use crate::vitals::{Owed, ServerPhase, Timer};
 

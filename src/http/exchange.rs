@@ -17,9 +17,11 @@ use crate::http::client_watch::ClientWatch;
 use crate::http::connection_table::{ConnectionEntry, ConnectionState};
 use crate::http::listener_context::HttpContext;
 use crate::http::reader::ConnectionEnd;
-use crate::job::{Dialect, Job, PendingReply, Probe, Reply, RequestBody};
+use crate::job::{Job, PendingReply, Reply, RequestBody};
 use crate::lanes::admission::{self, Admitted};
 use crate::platform::clock::{self, Stamp};
+use crate::protocol::Spoken;
+use crate::protocol::routes::Probe;
 use crate::serving::context::Context;
 use crate::serving::probes;
 use crate::vitals::{Owed, PredictionOutcome, ServerPhase};
@@ -49,7 +51,7 @@ const NO_STATUS: &str = "no probe worker could answer; /livez?verbose may say wh
 pub(crate) fn ask(
     http: &HttpContext,
     (entry, watch): (&ConnectionEntry, &mut ClientWatch),
-    (body, dialect): (RequestBody, Dialect),
+    (body, spoken): (RequestBody, Spoken),
     request_id: &Arc<str>,
     admitted: Admitted,
 ) -> Result<Result<Reply, RequestError>, ConnectionEnd> {
@@ -61,7 +63,7 @@ pub(crate) fn ask(
     let (deadline, expected_wait) = (admitted.deadline, admitted.expected_wait);
     let request_id = Arc::clone(request_id);
     let arrived = clock::instant();
-    let (job, pending) = Job::prediction(body, dialect, request_id, arrived, admitted);
+    let (job, pending) = Job::prediction(body, spoken, request_id, arrived, admitted);
     match http.acceptor.try_send(job) {
         Ok(()) => {
             let service_time = vitals.predict.service_time();

@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use tiny_http::{HTTPVersion, Header, Response, StatusCode};
 
 use crate::error::{Code, OverloadStatus, RequestError};
-use crate::job::Payload;
+use crate::protocol::Payload;
 
 /// What a client gets.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -48,9 +48,7 @@ pub(crate) fn prediction(
         return;
     };
     let version = http.context.model.get();
-    let model = version
-        .as_ref()
-        .map(|version| version.model.signature().name.as_str());
+    let model = version.as_ref().map(|version| version.name());
     let access = Access {
         prediction: Some(Prediction {
             model,

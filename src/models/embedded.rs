@@ -10,8 +10,7 @@ use smartcore::linalg::basic::matrix::DenseMatrix;
 use serde_json::value::RawValue;
 
 use crate::models::estimator::ForestClassifier;
-use crate::models::native::{self, Document, ExpectedDocument, FileModel, TrialDocument};
-use crate::models::{LoadError, Signature};
+use crate::models::native::{Document, ExpectedDocument, TrialDocument};
 
 /// The model file that is embedded in the binary.
 pub(crate) const JSON: &str = include_str!("embedded.json");
@@ -23,23 +22,6 @@ const FOLDS: usize = 5;
 
 /// When the recipe was last changed; a fresh training writes the same.
 const CREATED: &str = "2026-11-24T00:00:00Z";
-
-/// Loads the embedded model.
-///
-/// # Errors
-/// Never in a binary whose tests passed.
-pub fn load() -> Result<FileModel, LoadError> {
-    load_document().map(|(_, model)| model)
-}
-
-/// Loads the embedded model, and all that its file says of it.
-///
-/// # Errors
-/// As [`load`].
-pub fn load_document() -> Result<(Document, FileModel), LoadError> {
-    native::parse_document(JSON.as_bytes())
-        .map_err(|reason| LoadError(format!("the embedded model is damaged: {reason}")))
-}
 
 /// The iris data: rows and class indices.
 struct IrisData {
@@ -110,19 +92,21 @@ pub fn train() -> Result<Vec<u8>, String> {
     let answer = forest
         .predict(&matrix(&[row])?)
         .map_err(|error| error.to_string())?[0];
-    let signature = Signature {
-        name: "iris".to_owned(),
-        algorithm: "random-forest-classifier".to_owned(),
-        features: FEATURES.map(str::to_owned).to_vec(),
-        classes: data.labels.clone(),
-    };
     let trial = TrialDocument {
         row: row.to_vec(),
         expected: ExpectedDocument::Label(data.labels[answer as usize].clone()),
     };
     let serialised = serde_json::to_string(&forest).map_err(|error| error.to_string())?;
     let estimator = RawValue::from_string(serialised).map_err(|error| error.to_string())?;
-    let mut document = Document::new(&signature, estimator, trial, CREATED);
+    let names = (FEATURES.map(str::to_owned).to_vec(), data.labels.clone());
+    let mut document = Document::new(
+        "iris".to_owned(),
+        "random-forest-classifier",
+        names,
+        estimator,
+        trial,
+        CREATED,
+    );
     document.parameters = [("n_trees", TREES.into()), ("seed", SEED.into())]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
@@ -137,6 +121,7 @@ pub fn train() -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::native;
 
     /// With `LANEKEEPER_BLESS=1` it writes the file anew, for whoever changes the recipe.
     #[test]

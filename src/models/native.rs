@@ -3,18 +3,21 @@
 //! The checksum (SHA-256, by RustCrypto's `sha2`) guards against accidents; validation guards
 //! against malice, and is made whatever the checksum says. Files are written atomically.
 
+mod details;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::models::estimator::Estimator;
+use crate::models::estimator::{self, Estimator, Probabilities};
+use crate::models::format::{Details, Format};
 use crate::models::{
-    Expected, LoadError, Model, Output, PredictError, RowFault, Rows, Signature, Trial,
+    Expected, GoldenRow, Loaded, Model, Output, OutputSpec, PredictError, RowFault, Rows, Signature,
 };
 
 /// What `format` says in every model file.
@@ -26,8 +29,8 @@ const FORMAT_VERSION: u32 = 1;
 /// The smartcore that estimators are serialised by.
 pub const SMARTCORE_VERSION: &str = "0.7.0";
 
-/// The largest file that is read, in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 30;
+/// By how much a golden row's number may differ: another libm than the trainer's.
+const TOLERANCE: f64 = 1e-9;
 
 /// The most features or classes a model may have.
 pub const NAMES_MAX: usize = 10_000;
@@ -133,28 +136,43 @@ pub enum ExpectedDocument {
     Number(f64),
 }
 
-/// A model from a file.
+/// Our own format.
+#[derive(Debug, Clone, Copy)]
+pub struct Native;
+
+impl Format for Native {
+    fn recognises(&self, head: &[u8]) -> bool {
+        let name = format!("{FORMAT:?}");
+        head.windows(name.len()).any(|part| part == name.as_bytes())
+    }
+
+    fn load(&self, bytes: &[u8]) -> Result<Loaded, String> {
+        let (document, model) = parse_document(bytes)?;
+        let golden = document.golden()?;
+        Ok(Loaded {
+            name: document.name,
+            algorithm: document.algorithm,
+            model: Box::new(model),
+            golden: vec![golden],
+        })
+    }
+
+    fn details(&self, bytes: &[u8]) -> Result<Details, String> {
+        let (document, model) = parse_document(bytes)?;
+        Ok(details::of(&document, &model))
+    }
+}
+
+/// A model of one of smartcore's estimators.
 #[derive(Debug)]
-pub struct FileModel {
+struct EstimatorModel {
     signature: Signature,
-    trial: Trial,
     estimator: Estimator,
 }
 
-impl FileModel {
-    /// What predicts.
-    pub fn estimator(&self) -> &Estimator {
-        &self.estimator
-    }
-}
-
-impl Model for FileModel {
+impl Model for EstimatorModel {
     fn signature(&self) -> &Signature {
         &self.signature
-    }
-
-    fn trial(&self) -> &Trial {
-        &self.trial
     }
 
     fn check(&self, rows: &Rows) -> Result<(), RowFault> {
@@ -166,56 +184,8 @@ impl Model for FileModel {
     }
 }
 
-/// Reads the model in the file at `path`.
-///
-/// # Errors
-/// One line: what is wrong, where, and what would be right.
-pub fn read(path: &Path) -> Result<FileModel, LoadError> {
-    read_document(path).map(|(_, model)| model)
-}
-
-/// Reads the model in the file at `path`, and all that the file says of it.
-///
-/// # Errors
-/// As [`read`].
-pub fn read_document(path: &Path) -> Result<(Document, FileModel), LoadError> {
-    let fault = |reason: String| {
-        LoadError(format!(
-            "cannot use the model file {}: {reason}",
-            path.display()
-        ))
-    };
-    let metadata = fs::metadata(path)
-        .map_err(|error| fault(format!("{error}; --model must name a readable model file")))?;
-    if !metadata.is_file() {
-        return Err(fault("it is not a regular file".to_owned()));
-    }
-    if metadata.len() > FILE_BYTES_MAX {
-        return Err(fault(format!(
-            "it has {} bytes, but a model file has at most {FILE_BYTES_MAX}",
-            metadata.len()
-        )));
-    }
-    let mut bytes = Vec::new();
-    let opened =
-        File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes));
-    opened.map_err(|error| fault(error.to_string()))?;
-    parse_document(&bytes).map_err(fault)
-}
-
-/// Reads a model file's bytes.
-///
-/// # Errors
-/// What is wrong with them, in one line.
-pub fn parse(bytes: &[u8]) -> Result<FileModel, String> {
-    parse_document(bytes).map(|(_, model)| model)
-}
-
 /// Reads a model file's bytes, and all that they say.
-///
-/// # Errors
-/// As [`parse`].
-pub fn parse_document(bytes: &[u8]) -> Result<(Document, FileModel), String> {
+fn parse_document(bytes: &[u8]) -> Result<(Document, EstimatorModel), String> {
     #[derive(Deserialize)]
     struct Opening {
         format: Option<String>,
@@ -261,7 +231,9 @@ pub fn parse_document(bytes: &[u8]) -> Result<(Document, FileModel), String> {
 impl Document {
     /// Starts a document; the checksum comes with [`Document::seal`].
     pub fn new(
-        signature: &Signature,
+        name: String,
+        algorithm: &str,
+        (features, classes): (Vec<String>, Vec<String>),
         estimator: Box<RawValue>,
         trial: TrialDocument,
         created: &str,
@@ -269,11 +241,11 @@ impl Document {
         Document {
             format: FORMAT.to_owned(),
             format_version: FORMAT_VERSION,
-            name: signature.name.clone(),
-            algorithm: signature.algorithm.clone(),
+            name,
+            algorithm: algorithm.to_owned(),
             parameters: BTreeMap::new(),
-            features: signature.features.clone(),
-            classes: signature.classes.clone(),
+            features,
+            classes,
             scores: BTreeMap::new(),
             training: None,
             trial,
@@ -338,7 +310,7 @@ impl Document {
     }
 
     /// Checks everything that serde does not, and makes the model.
-    fn model(&self) -> Result<FileModel, String> {
+    fn model(&self) -> Result<EstimatorModel, String> {
         check_name("the model's name", &self.name)?;
         check_names("feature", &self.features)?;
         if self.features.is_empty() {
@@ -352,11 +324,7 @@ impl Document {
                 row.len()
             ));
         }
-        let expected = match (self.trial.expected.clone(), self.classes.is_empty()) {
-            (ExpectedDocument::Label(label), false) if self.classes.contains(&label) => Expected::Label(label),
-            (ExpectedDocument::Number(number), true) if number.is_finite() => Expected::Number(number),
-            _ => return Err("the trial's expected answer must be a class label of a classifier, a number of a regressor".to_owned()),
-        };
+        self.expected()?;
         if let Some(training) = &self.training {
             training.check(width, self.classes.len())?;
         }
@@ -365,7 +333,8 @@ impl Document {
             self.estimator.get(),
             width,
             self.classes.len(),
-        )?;
+        )
+        .map_err(|error| error.to_string())?;
         let trial =
             Rows::new(self.trial.row.clone(), width).ok_or("the trial row has no values")?;
         if !trial.values().iter().all(|value| value.is_finite()) {
@@ -377,18 +346,40 @@ impl Document {
                 fault.feature, fault.must_be
             )
         })?;
-        Ok(FileModel {
-            signature: Signature {
-                name: self.name.clone(),
-                algorithm: self.algorithm.clone(),
-                features: self.features.clone(),
-                classes: self.classes.clone(),
-            },
-            trial: Trial {
-                row: self.trial.row.clone(),
-                expected,
-            },
+        let output = if self.classes.is_empty() {
+            OutputSpec::Numbers { width: 1 }
+        } else {
+            let algorithm = estimator::find(&self.algorithm).map_err(|error| error.to_string())?;
+            OutputSpec::Classes {
+                labels: self.classes.clone(),
+                has_probabilities: algorithm.probabilities != Probabilities::None,
+            }
+        };
+        Ok(EstimatorModel {
+            signature: Signature::of_numbers(self.features.clone(), output),
             estimator,
+        })
+    }
+
+    /// What the trial must answer.
+    fn expected(&self) -> Result<Expected, String> {
+        match (&self.trial.expected, self.classes.is_empty()) {
+            (ExpectedDocument::Label(label), false) if self.classes.contains(label) => {
+                Ok(Expected::Label(label.clone()))
+            }
+            (ExpectedDocument::Number(number), true) if number.is_finite() => {
+                Ok(Expected::Number(*number))
+            }
+            _ => Err("the trial's expected answer must be a class label of a classifier, a number of a regressor".to_owned()),
+        }
+    }
+
+    /// The one golden row of the format.
+    fn golden(&self) -> Result<GoldenRow, String> {
+        Ok(GoldenRow {
+            row: self.trial.row.clone(),
+            expected: self.expected()?,
+            tolerance: TOLERANCE,
         })
     }
 }
@@ -524,7 +515,7 @@ mod tests {
             ),
         ];
         for (name, bytes, expected) in table {
-            let error = parse(&bytes).map(|_| ()).unwrap_err();
+            let error = parse_document(&bytes).map(|_| ()).unwrap_err();
             assert!(
                 error.contains(expected) && !error.contains('\n'),
                 "{name}: {error}"
@@ -589,7 +580,9 @@ mod tests {
             ),
         ];
         for (name, edit, expected) in table {
-            let error = parse(&resealed(edit).unwrap()).map(|_| ()).unwrap_err();
+            let error = parse_document(&resealed(edit).unwrap())
+                .map(|_| ())
+                .unwrap_err();
             assert!(
                 error.contains("not sound") && error.contains(expected),
                 "{name}: {error}"
@@ -598,32 +591,17 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_whole_and_a_missing_one_or_a_directory_is_told() {
+    fn a_file_is_replaced_whole() {
         let directory =
             std::env::temp_dir().join(format!("lanekeeper-file-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join("model.json");
         write_atomically(&path, b"old").unwrap();
         write_atomically(&path, embedded::JSON.as_bytes()).unwrap();
-        assert_eq!(read(&path).unwrap().signature().name, "iris");
-        assert_eq!(
-            fs::read_dir(&directory).unwrap().count(),
-            1,
-            "nothing else is left"
-        );
-        assert!(
-            read(&directory)
-                .unwrap_err()
-                .0
-                .contains("not a regular file")
-        );
+        assert_eq!(fs::read(&path).unwrap(), embedded::JSON.as_bytes());
+        let names = fs::read_dir(&directory).unwrap();
+        assert_eq!(names.count(), 1, "nothing else is left");
         fs::remove_dir_all(&directory).unwrap();
-        assert!(
-            read(&path)
-                .unwrap_err()
-                .0
-                .contains("--model must name a readable model file")
-        );
     }
 
     proptest! {
@@ -637,7 +615,7 @@ mod tests {
             bytes[at] = byte;
             bytes.truncate(cut.max(1));
             let whole = bytes.len() == embedded::JSON.len();
-            let parsed = parse(&bytes);
+            let parsed = parse_document(&bytes);
             // White space outside strings is the only change a reader may overlook.
             let blank = byte.is_ascii_whitespace() || embedded::JSON.as_bytes()[at].is_ascii_whitespace();
             prop_assert!(parsed.is_err() || (whole && (!changed || blank)));
@@ -658,7 +636,7 @@ mod tests {
                 node["split_feature"] = feature.into();
                 node["output"] = output.into();
             });
-            if let Ok(model) = parse(&bytes.unwrap()) {
+            if let Ok((_, model)) = parse_document(&bytes.unwrap()) {
                 let rows = Rows::new(vec![5.1, 3.5, 1.4, 0.2, 6.0, 3.0, 4.5, 1.5], 4).unwrap();
                 prop_assert!(model.predict(&rows).is_ok());
             }

@@ -1,77 +1,282 @@
-//! What clients know of a model: its features in their order, its classes, and what it answers with.
+//! What a model takes and gives: its features in their order, and its output.
 //!
-//! An array of numbers means something by the order of the features alone. A model that takes the place
-//! of another with a different signature would answer it all the same, and wrongly.
+//! This is all that clients know of a model. An array of numbers means something by the order of the
+//! features alone, so a model with another signature would answer it all the same, and wrongly.
 
 use std::collections::HashSet;
 
-use super::Signature;
-use super::estimator::{self, Probabilities};
+use super::{RowFault, Rows};
 
 /// Names of one kind that are listed, and characters of each.
 const NAMES_SHOWN: usize = 5;
 const NAME_MAX: usize = 40;
 
+/// What a model takes and gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Signature {
+    /// The features, in the order of a row's values.
+    pub features: Vec<Feature>,
+    /// What it says of each row.
+    pub output: OutputSpec,
+}
+
+/// One value of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feature {
+    /// Its name, unique in its signature.
+    pub name: String,
+    /// What its values are.
+    pub kind: FeatureKind,
+    /// Whether a row may come without it; its value is NaN then.
+    pub may_be_missing: bool,
+}
+
+/// What the values of a feature are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FeatureKind {
+    /// A finite number.
+    Number,
+    /// A finite number without a fraction.
+    WholeNumber,
+    /// One of a few labels. Its value in a row is the label's place in this list.
+    Category {
+        /// The labels, each once.
+        labels: Vec<String>,
+    },
+}
+
+/// What a model says of each row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutputSpec {
+    /// One class of several.
+    Classes {
+        /// Class labels in the order of class indices.
+        labels: Vec<String>,
+        /// Whether each answer has the probabilities of all classes.
+        has_probabilities: bool,
+    },
+    /// Numbers.
+    Numbers {
+        /// How many for each row, at least 1.
+        width: usize,
+    },
+}
+
+impl Signature {
+    /// Makes the signature of a model whose features are numbers that must all be there.
+    pub fn of_numbers(names: Vec<String>, output: OutputSpec) -> Self {
+        let number = |name| Feature {
+            name,
+            kind: FeatureKind::Number,
+            may_be_missing: false,
+        };
+        Signature {
+            features: names.into_iter().map(number).collect(),
+            output,
+        }
+    }
+
+    /// Number of values in a row.
+    pub fn width(&self) -> usize {
+        self.features.len()
+    }
+
+    /// Names of the features, in order.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
+        self.features.iter().map(|feature| feature.name.as_str())
+    }
+
+    /// Checks that every value of `rows` is one that its feature may have. No model sees a NaN that its
+    /// signature does not allow.
+    ///
+    /// # Errors
+    /// The first value that does not fit.
+    pub fn check(&self, rows: &Rows) -> Result<(), RowFault> {
+        for (row, values) in rows.iter().enumerate() {
+            for (feature, value) in values.iter().enumerate() {
+                let fits = self
+                    .features
+                    .get(feature)
+                    .is_some_and(|one| one.takes(*value));
+                if !fits {
+                    return Err(RowFault {
+                        row,
+                        feature,
+                        must_be: self.features.get(feature).map_or_else(
+                            || "left out".to_owned(),
+                            |feature| feature.kind.must_be(),
+                        ),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Feature {
+    /// Whether a row may have this value for it.
+    fn takes(&self, value: f64) -> bool {
+        if value.is_nan() {
+            return self.may_be_missing;
+        }
+        match &self.kind {
+            FeatureKind::Number => value.is_finite(),
+            FeatureKind::WholeNumber => value.is_finite() && value.fract() == 0.0,
+            FeatureKind::Category { labels } => {
+                value >= 0.0 && value.fract() == 0.0 && value < labels.len() as f64
+            }
+        }
+    }
+}
+
+/// A table finds its columns by the names of the features.
+impl AsRef<str> for Feature {
+    fn as_ref(&self) -> &str {
+        &self.name
+    }
+}
+
+impl FeatureKind {
+    /// What a value must be, in words.
+    pub fn must_be(&self) -> String {
+        match self {
+            FeatureKind::Number => "a finite number".to_owned(),
+            FeatureKind::WholeNumber => "a whole number".to_owned(),
+            FeatureKind::Category { labels } => match listed(labels.iter().map(String::as_str)) {
+                Some(labels) => format!("one of {labels}"),
+                None => "a label, but the model knows none".to_owned(),
+            },
+        }
+    }
+
+    /// The code of a category's label, which is what a row holds; `None` for a label that it does not
+    /// have, and for every other kind.
+    pub fn code(&self, label: &str) -> Option<f64> {
+        let FeatureKind::Category { labels } = self else {
+            return None;
+        };
+        let code = labels.iter().position(|own| own == label)?;
+        Some(code as f64)
+    }
+}
+
+impl OutputSpec {
+    /// Class labels in the order of class indices; empty where the output is numbers.
+    pub fn labels(&self) -> &[String] {
+        match self {
+            OutputSpec::Classes { labels, .. } => labels,
+            OutputSpec::Numbers { .. } => &[],
+        }
+    }
+
+    /// Numbers that an answer holds for each row, probabilities included.
+    pub fn numbers_per_row(&self) -> usize {
+        match self {
+            OutputSpec::Classes { labels, .. } => 1 + labels.len(),
+            OutputSpec::Numbers { width } => *width,
+        }
+    }
+}
+
 /// Says in one line how the signature of a model differs from that of the one before it; `None` where
-/// it does not. Its name, algorithm and parameters are not part of it.
+/// it does not.
 pub fn change(before: &Signature, after: &Signature) -> Option<String> {
     let mut changes = Vec::new();
     let features = ("feature", "features");
-    changes.extend(names(features, &before.features, &after.features));
-    match (before.classes.is_empty(), after.classes.is_empty()) {
-        (false, false) => {
-            changes.extend(names(("class", "classes"), &before.classes, &after.classes));
-            changes.extend(probabilities(before, after));
+    match names(features, before.names(), after.names()) {
+        Some(change) => changes.push(change),
+        None => changes.extend(values(before, after)),
+    }
+    match (&before.output, &after.output) {
+        (
+            OutputSpec::Classes {
+                labels: were,
+                has_probabilities: had,
+            },
+            OutputSpec::Classes {
+                labels: are,
+                has_probabilities: have,
+            },
+        ) => {
+            let (were, are) = (
+                were.iter().map(String::as_str),
+                are.iter().map(String::as_str),
+            );
+            changes.extend(names(("class", "classes"), were, are));
+            match (had, have) {
+                (true, false) => {
+                    changes.push("its answers have no probabilities any more".to_owned())
+                }
+                (false, true) => {
+                    changes.push("its answers have probabilities in addition".to_owned())
+                }
+                _ => {}
+            }
         }
-        (true, false) => changes.push("it answers with classes instead of numbers".to_owned()),
-        (false, true) => changes.push("it answers with numbers instead of classes".to_owned()),
-        (true, true) => {}
+        (OutputSpec::Numbers { .. }, OutputSpec::Classes { .. }) => {
+            changes.push("it answers with classes instead of numbers".to_owned());
+        }
+        (OutputSpec::Classes { .. }, OutputSpec::Numbers { .. }) => {
+            changes.push("it answers with numbers instead of classes".to_owned());
+        }
+        (OutputSpec::Numbers { width: was }, OutputSpec::Numbers { width: is }) if was != is => {
+            changes.push(format!(
+                "it answers with {is} numbers a row instead of {was}"
+            ));
+        }
+        (OutputSpec::Numbers { .. }, OutputSpec::Numbers { .. }) => {}
     }
     (!changes.is_empty()).then(|| changes.join("; "))
 }
 
-fn names((one, many): (&str, &str), before: &[String], after: &[String]) -> Option<String> {
-    let place = before.iter().zip(after).position(|(was, is)| was != is);
-    if place.is_none() && before.len() == after.len() {
+/// What changes in the values of features that have kept their names.
+fn values(before: &Signature, after: &Signature) -> Option<String> {
+    let mut pairs = before.features.iter().zip(&after.features);
+    let (was, is) = pairs.find(|(was, is)| was != is)?;
+    let name = shown(&is.name);
+    Some(match (was.may_be_missing, is.may_be_missing) {
+        (true, false) => format!("its feature {name} may not be missing any more"),
+        (false, true) => format!("its feature {name} may be missing"),
+        _ => format!(
+            "its feature {name} must be {}, and was {}",
+            is.kind.must_be(),
+            was.kind.must_be()
+        ),
+    })
+}
+
+fn names<'a>(
+    (one, many): (&str, &str),
+    before: impl ExactSizeIterator<Item = &'a str> + Clone,
+    after: impl ExactSizeIterator<Item = &'a str> + Clone,
+) -> Option<String> {
+    let mut pairs = before.clone().zip(after.clone()).enumerate();
+    let moved = pairs.find(|(_, (was, is))| was != is);
+    if moved.is_none() && before.len() == after.len() {
         return None;
     }
-    let (known, kept): (HashSet<_>, HashSet<_>) = (before.iter().collect(), after.iter().collect());
-    let gone = listed(before.iter().filter(|name| !kept.contains(name)));
-    let new = listed(after.iter().filter(|name| !known.contains(name)));
-    Some(match (gone, new, place) {
-        (Some(gone), Some(new), _) => format!("its {many} lack {gone} and have {new} in addition"),
-        (Some(gone), None, _) => format!("its {many} lack {gone}"),
+    let known: HashSet<&str> = before.clone().collect();
+    let kept: HashSet<&str> = after.clone().collect();
+    let lost = listed(before.clone().filter(|name| !kept.contains(name)));
+    let new = listed(after.clone().filter(|name| !known.contains(name)));
+    Some(match (lost, new, moved) {
+        (Some(lost), Some(new), _) => format!("its {many} lack {lost} and have {new} in addition"),
+        (Some(lost), None, _) => format!("its {many} lack {lost}"),
         (None, Some(new), _) => format!("its {many} have {new} in addition"),
-        (None, None, Some(place)) => format!(
+        (None, None, Some((place, (was, is)))) => format!(
             "its {many} stand in another order: {one} {} is {}, and was {}",
             place + 1,
-            shown(&after[place]),
-            shown(&before[place])
+            shown(is),
+            shown(was)
         ),
         (None, None, None) => format!("its {many} are {}, and were {}", after.len(), before.len()),
     })
 }
 
-/// Whether answers come to have probabilities, or have none any more, as far as that is known.
-fn probabilities(before: &Signature, after: &Signature) -> Option<String> {
-    let has = |signature: &Signature| {
-        let algorithm = estimator::find(&signature.algorithm).ok()?;
-        Some(algorithm.probabilities != Probabilities::None)
-    };
-    let text = match (has(before)?, has(after)?) {
-        (true, false) => "its answers have no probabilities any more",
-        (false, true) => "its answers have probabilities in addition",
-        _ => return None,
-    };
-    Some(text.to_owned())
-}
-
-fn listed<'a>(names: impl Iterator<Item = &'a String> + Clone) -> Option<String> {
-    let first: Vec<String> = names
-        .clone()
-        .take(NAMES_SHOWN)
-        .map(|name| shown(name))
-        .collect();
+/// Lists the first names of some; `None` where there are none.
+fn listed<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
+    let first: Vec<String> = names.clone().take(NAMES_SHOWN).map(shown).collect();
     let count = names.count();
     match count.saturating_sub(first.len()) {
         _ if count == 0 => None,
@@ -90,34 +295,55 @@ fn shown(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn signature(algorithm: &str, features: &str, classes: &str) -> Signature {
+    fn signature(features: &str, classes: &str) -> Signature {
         let list = |text: &str| text.split_whitespace().map(str::to_owned).collect();
+        let output = match classes {
+            "" => OutputSpec::Numbers { width: 1 },
+            _ => OutputSpec::Classes {
+                labels: list(classes),
+                has_probabilities: true,
+            },
+        };
+        Signature::of_numbers(list(features), output)
+    }
+
+    /// The same without probabilities.
+    fn bare(features: &str, classes: &str) -> Signature {
         Signature {
-            name: algorithm.to_owned(),
-            algorithm: algorithm.to_owned(),
-            features: list(features),
-            classes: list(classes),
+            output: OutputSpec::Classes {
+                labels: signature(features, classes).output.labels().to_vec(),
+                has_probabilities: false,
+            },
+            ..signature(features, classes)
         }
+    }
+
+    /// The same with a first feature of another kind.
+    fn with_first(features: &str, kind: FeatureKind, may_be_missing: bool) -> Signature {
+        let mut signature = signature(features, "x y");
+        signature.features[0].kind = kind;
+        signature.features[0].may_be_missing = may_be_missing;
+        signature
     }
 
     #[test]
     fn what_changes_for_clients_is_told_and_nothing_else() {
-        let (forest, bayes) = ("random-forest-classifier", "gaussian-naive-bayes");
-        let before = signature(forest, "a b c", "x y");
+        let before = signature("a b c", "x y");
         #[rustfmt::skip]
         let table = [
-            ("another algorithm", signature("knn-classifier", "a b c", "x y"), ""),
-            ("one that is not known", signature("none", "a b c", "x y"), ""),
-            ("another order", signature(forest, "b a c", "x y"), "its features stand in another order: feature 1 is \"b\", and was \"a\""),
-            ("one less", signature(forest, "a b", "x y"), "its features lack \"c\""),
-            ("one more", signature(forest, "a b c d", "x y"), "its features have \"d\" in addition"),
-            ("another name", signature(forest, "a b C", "x y"), "its features lack \"c\" and have \"C\" in addition"),
-            ("many", signature(forest, "1 2 3 4 5 6 7", "x y"), "its features lack \"a\", \"b\", \"c\" and have \"1\", \"2\", \"3\", \"4\", \"5\" and 2 more in addition"),
-            ("another order of classes", signature(forest, "a b c", "y x"), "its classes stand in another order: class 1 is \"y\", and was \"x\""),
-            ("a class more", signature(forest, "a b c", "x y z"), "its classes have \"z\" in addition"),
-            ("numbers", signature("lasso", "a b c", ""), "it answers with numbers instead of classes"),
-            ("no probabilities", signature(bayes, "a b c", "x y"), "its answers have no probabilities any more"),
-            ("two things", signature(bayes, "b a c", "x y"), "its features stand in another order: feature 1 is \"b\", and was \"a\"; its answers have no probabilities any more"),
+            ("nothing", signature("a b c", "x y"), ""),
+            ("another order", signature("b a c", "x y"), "its features stand in another order: feature 1 is \"b\", and was \"a\""),
+            ("one less", signature("a b", "x y"), "its features lack \"c\""),
+            ("one more", signature("a b c d", "x y"), "its features have \"d\" in addition"),
+            ("another name", signature("a b C", "x y"), "its features lack \"c\" and have \"C\" in addition"),
+            ("many", signature("1 2 3 4 5 6 7", "x y"), "its features lack \"a\", \"b\", \"c\" and have \"1\", \"2\", \"3\", \"4\", \"5\" and 2 more in addition"),
+            ("another order of classes", signature("a b c", "y x"), "its classes stand in another order: class 1 is \"y\", and was \"x\""),
+            ("a class more", signature("a b c", "x y z"), "its classes have \"z\" in addition"),
+            ("numbers", signature("a b c", ""), "it answers with numbers instead of classes"),
+            ("no probabilities", bare("a b c", "x y"), "its answers have no probabilities any more"),
+            ("two things", bare("b a c", "x y"), "its features stand in another order: feature 1 is \"b\", and was \"a\"; its answers have no probabilities any more"),
+            ("may be missing", with_first("a b c", FeatureKind::Number, true), "its feature \"a\" may be missing"),
+            ("whole numbers", with_first("a b c", FeatureKind::WholeNumber, false), "its feature \"a\" must be a whole number, and was a finite number"),
         ];
         for (name, after, expected) in table {
             assert_eq!(
@@ -126,13 +352,54 @@ mod tests {
                 "{name}"
             );
         }
-        let numbers = signature("lasso", "a", "");
+        let numbers = signature("a", "");
         let text = "it answers with classes instead of numbers";
-        assert_eq!(
-            change(&numbers, &signature(forest, "a", "x y")).unwrap(),
-            text
-        );
-        let long = signature("lasso", &"n".repeat(1000), "");
+        assert_eq!(change(&numbers, &signature("a", "x y")).unwrap(), text);
+        let long = signature(&"n".repeat(1000), "");
         assert!(change(&numbers, &long).unwrap().len() < 120);
+    }
+
+    #[test]
+    fn only_values_that_a_feature_may_have_pass() {
+        let labels = ["red", "green"].map(str::to_owned).to_vec();
+        let colour = FeatureKind::Category { labels };
+        assert_eq!(colour.code("green"), Some(1.0));
+        assert_eq!(colour.code("blue"), None);
+        assert_eq!(FeatureKind::Number.code("green"), None);
+        let kinds = [
+            (FeatureKind::Number, false),
+            (FeatureKind::Number, true),
+            (FeatureKind::WholeNumber, false),
+            (colour, false),
+        ];
+        let feature = |(index, (kind, may_be_missing)): (usize, (FeatureKind, bool))| Feature {
+            name: index.to_string(),
+            kind,
+            may_be_missing,
+        };
+        let signature = Signature {
+            features: kinds.into_iter().enumerate().map(feature).collect(),
+            output: OutputSpec::Numbers { width: 1 },
+        };
+        let sound = [0.5, f64::NAN, -3.0, 1.0];
+        #[rustfmt::skip]
+        let table = [
+            ("sound", sound, None),
+            ("one that must be there is missing", [f64::NAN, 1.0, 1.0, 0.0], Some((0, "a finite number"))),
+            ("infinity", [0.5, f64::INFINITY, 1.0, 0.0], Some((1, "a finite number"))),
+            ("a fraction", [0.5, 1.0, 1.5, 0.0], Some((2, "a whole number"))),
+            ("a code beyond the labels", [0.5, 1.0, 1.0, 2.0], Some((3, "one of \"red\", \"green\""))),
+            ("a negative code", [0.5, 1.0, 1.0, -1.0], Some((3, "one of \"red\", \"green\""))),
+        ];
+        for (name, row, expected) in table {
+            let rows = Rows::new([sound, row].concat(), 4).unwrap();
+            let found = signature.check(&rows).err();
+            let expected = expected.map(|(feature, must_be)| RowFault {
+                row: 1,
+                feature,
+                must_be: must_be.to_owned(),
+            });
+            assert_eq!(found, expected, "{name}");
+        }
     }
 }

@@ -7,14 +7,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 
-use super::Model;
+use super::{Loaded, Model};
 
 /// A model as it is served.
 pub struct ModelVersion {
-    /// The model.
-    pub model: Arc<dyn Model>,
+    /// What its file gave.
+    pub loaded: Arc<Loaded>,
     /// Which one it is since the start, from 1.
     pub number: u64,
+}
+
+impl ModelVersion {
+    /// The model's name.
+    pub fn name(&self) -> &str {
+        &self.loaded.name
+    }
+
+    /// What predicts.
+    pub fn model(&self) -> &dyn Model {
+        self.loaded.model.as_ref()
+    }
 }
 
 /// Where the served model is; nobody waits to read it or to replace it.
@@ -36,11 +48,11 @@ impl ModelSlot {
         self.current.load_full()
     }
 
-    /// Serves `model` from now on, and returns its number. One thread at a time calls it.
-    pub fn put(&self, model: Arc<dyn Model>) -> u64 {
+    /// Serves `loaded` from now on, and returns its number. One thread at a time calls it.
+    pub fn put(&self, loaded: Arc<Loaded>) -> u64 {
         let number = self.versions.fetch_add(1, Ordering::AcqRel) + 1;
         self.current
-            .store(Some(Arc::new(ModelVersion { model, number })));
+            .store(Some(Arc::new(ModelVersion { loaded, number })));
         number
     }
 }
@@ -48,17 +60,17 @@ impl ModelSlot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::embedded;
+    use crate::models::format;
 
     #[test]
     fn the_last_to_hold_an_old_model_frees_it() {
         let slot = ModelSlot::default();
         assert!(slot.get().is_none());
-        let first: Arc<dyn Model> = Arc::new(embedded::load().unwrap());
+        let first = Arc::new(format::load(None).unwrap());
         let freed = Arc::downgrade(&first);
         assert_eq!(slot.put(first), 1);
         let held = slot.get().unwrap();
-        assert_eq!(slot.put(Arc::new(embedded::load().unwrap())), 2);
+        assert_eq!(slot.put(Arc::new(format::load(None).unwrap())), 2);
         assert_eq!(slot.get().unwrap().number, 2);
         assert_eq!(held.number, 1);
         assert!(freed.upgrade().is_some());

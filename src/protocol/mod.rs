@@ -1,6 +1,165 @@
-//! How requests and answers are written: which path asks for what, and instances in JSON and CSV.
+//! How requests are read and answers are written: routes, and one dialect for each protocol and body
+//! format. Nothing here knows a socket.
 //!
-//! Pure functions from bytes to values and back.
+//! To add a dialect, write a file of its own with an implementation of [`Dialect`], and add a line to
+//! [`DIALECTS`].
 
 pub mod instances;
 pub mod routes;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::error::RequestError;
+use crate::lanes::memory_budget::Charge;
+use crate::models::{Output, PredictError, Rows, Signature};
+
+use self::instances::csv::Csv;
+use self::instances::json::Json;
+
+/// Every dialect. On a path that several share, a request that names none gets the first.
+static DIALECTS: [&dyn Dialect; 2] = [&Json, &Csv];
+
+/// A protocol's reader and writer of predictions.
+pub trait Dialect: fmt::Debug + Sync {
+    /// The path that it is spoken on, on the main listener.
+    fn path(&self) -> &'static str;
+
+    /// The media type by which it is told from others on its path, in Content-Type and Accept.
+    fn media_type(&self) -> &'static str;
+
+    /// Decodes a body into rows that the signature allows; their memory is charged before it is taken.
+    ///
+    /// # Errors
+    /// What is wrong with the body and where, 413 for more than `rows_max` rows, and the budget's own.
+    fn decode(
+        &self,
+        head: &BodyHead,
+        body: &[u8],
+        shape: (&Signature, usize),
+        charge: &mut Charge,
+    ) -> Result<Rows, RequestError>;
+
+    /// Encodes an answer; its memory is charged before it is taken.
+    ///
+    /// # Errors
+    /// An answer that the dialect cannot express, and the budget's own.
+    fn encode(&self, answer: &Predicted<'_>, charge: &mut Charge) -> Result<Payload, EncodeError>;
+}
+
+/// What a dialect knows of the head of a request with a body.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BodyHead {
+    /// The Content-Type field.
+    pub content_type: Option<String>,
+}
+
+/// How one request is read, and its answer written.
+#[derive(Debug, Clone)]
+pub struct Spoken {
+    /// What its head says of its body.
+    pub head: BodyHead,
+    /// What reads the body.
+    pub body: &'static dyn Dialect,
+    /// What writes the answer.
+    pub answer: &'static dyn Dialect,
+}
+
+/// What a model answered, to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct Predicted<'a> {
+    /// The model's name.
+    pub name: &'a str,
+    /// What it gives.
+    pub signature: &'a Signature,
+    /// What it gave; checked against the signature.
+    pub output: &'a Output,
+    /// Number of rows.
+    pub rows: usize,
+}
+
+/// Why there is no answer to encode.
+#[derive(Debug)]
+pub enum EncodeError {
+    /// The output holds what the dialect cannot say.
+    Output(PredictError),
+    /// The memory budget has no room for the answer.
+    Budget(RequestError),
+}
+
+impl From<PredictError> for EncodeError {
+    fn from(error: PredictError) -> Self {
+        EncodeError::Output(error)
+    }
+}
+
+/// The dialects of a request for a prediction: the body's by its Content-Type, the answer's by what
+/// Accept names. `None` where the path has none.
+pub fn spoken(path: &str, head: BodyHead, accept: Option<&str>) -> Option<Spoken> {
+    let content_type = head.content_type.as_deref();
+    let on_path = || DIALECTS.into_iter().filter(|own| own.path() == path);
+    let first = on_path().next()?;
+    let is_named = |own: &&dyn Dialect| {
+        content_type.is_some_and(|value| routes::is_media_type(value, own.media_type()))
+    };
+    let weight = |own: &&dyn Dialect| routes::quality(accept, own.media_type());
+    let body = on_path().find(is_named).unwrap_or(first);
+    let accepted = on_path().filter(|own| weight(own) > 0.0);
+    let answer = accepted
+        .max_by(|one, other| weight(one).total_cmp(&weight(other)))
+        .unwrap_or(first);
+    Some(Spoken { head, body, answer })
+}
+
+/// Whether predictions are asked for on this path.
+pub fn is_prediction(path: &str) -> bool {
+    DIALECTS.iter().any(|own| own.path() == path)
+}
+
+/// Content for a client that is no error of ours to report.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// Status code: a failing probe's answer is content too.
+    pub status: u16,
+    /// Media type.
+    pub content_type: &'static str,
+    /// Content.
+    pub body: Cow<'static, [u8]>,
+    /// Whole seconds after which to ask again.
+    pub retry_after: Option<u32>,
+}
+
+impl Payload {
+    /// Plain text.
+    pub fn text(status: u16, body: impl Into<Cow<'static, str>>) -> Self {
+        Payload {
+            status,
+            content_type: "text/plain; charset=utf-8",
+            body: match body.into() {
+                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+            },
+            retry_after: None,
+        }
+    }
+
+    /// CSV with a header (RFC 4180).
+    pub fn csv(body: Vec<u8>) -> Self {
+        Payload {
+            status: 200,
+            content_type: "text/csv; charset=utf-8; header=present",
+            body: Cow::Owned(body),
+            retry_after: None,
+        }
+    }
+
+    /// JSON.
+    pub fn json(status: u16, body: Vec<u8>) -> Self {
+        Payload {
+            status,
+            content_type: "application/json",
+            body: Cow::Owned(body),
+            retry_after: None,
+        }
+    }
+}

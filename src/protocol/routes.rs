@@ -6,7 +6,6 @@ use tiny_http::Method;
 
 use crate::error::{Code, RequestError};
 use crate::health::{self, Check, ProbeKind};
-use crate::job::{Dialect, Format, Probe};
 use crate::platform::address::Address;
 
 /// What a request wants.
@@ -20,6 +19,34 @@ pub enum Route {
     Page,
     /// The metrics.
     Metrics,
+}
+
+/// A question about the server's own state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Which question.
+    pub kind: ProbeKind,
+    /// Whether each check is to be listed.
+    pub verbose: bool,
+    /// The one check that is asked for; `None` asks for all.
+    pub only: Option<&'static str>,
+    /// Checks that are left out.
+    pub excluded: Vec<&'static str>,
+    /// Names that were to be left out and are no check; the first few, each cut short.
+    pub unknown: Vec<String>,
+}
+
+impl Probe {
+    /// The question without any conditions.
+    pub fn new(kind: ProbeKind) -> Self {
+        Probe {
+            kind,
+            verbose: false,
+            only: None,
+            excluded: Vec::new(),
+            unknown: Vec::new(),
+        }
+    }
 }
 
 /// Which listener a request came in by.
@@ -56,7 +83,7 @@ pub fn route(
         },
         _ if listener == ListenerKind::Probe => return Err(elsewhere(main)),
         "/" => (Route::Page, "GET, HEAD"),
-        "/predict" => (Route::Predict, "POST"),
+        _ if super::is_prediction(path) => (Route::Predict, "POST"),
         "*" => return Err(not_allowed("GET, HEAD, POST")),
         _ => {
             return Err(RequestError::new(
@@ -184,31 +211,21 @@ fn no_such_check(checks: &[Check]) -> RequestError {
     RequestError::new(Code::NotFound, text)
 }
 
-/// Whether a body of this content type is form data, which is what curl's `-d` calls everything.
-pub fn is_form(content_type: Option<&str>) -> bool {
-    content_type.is_some_and(|value| {
-        essence(value).eq_ignore_ascii_case("application/x-www-form-urlencoded")
-    })
+/// Whether a Content-Type field names this media type, parameters aside.
+pub fn is_media_type(content_type: &str, media_type: &str) -> bool {
+    essence(content_type).eq_ignore_ascii_case(media_type)
 }
 
-/// Tells how a prediction's body is written, and how its answer is to be: CSV where the client says
-/// so, otherwise JSON.
-pub fn dialect(content_type: Option<&str>, accept: Option<&str>) -> Dialect {
-    let is_csv = content_type.is_some_and(|value| essence(value).eq_ignore_ascii_case(CSV));
-    let (csv, json) = (quality(accept, CSV), quality(accept, "application/json"));
-    let wants_csv = csv > 0.0 && csv >= json;
-    Dialect {
-        input: if is_csv { Format::Csv } else { Format::Json },
-        called_form: is_form(content_type),
-        output: if wants_csv { Format::Csv } else { Format::Json },
-    }
+/// Whether a body of this content type is form data, which is what curl's `-d` calls everything.
+pub fn is_form(content_type: Option<&str>) -> bool {
+    content_type.is_some_and(|value| is_media_type(value, "application/x-www-form-urlencoded"))
 }
 
 const CSV: &str = "text/csv";
 
 /// The weight that an Accept field gives a media type by its name (RFC 9110 section 12.4.2); 0 where
 /// it does not name it: ranges as in `*/*` are what clients send that do not care.
-fn quality(accept: Option<&str>, media_type: &str) -> f64 {
+pub(super) fn quality(accept: Option<&str>, media_type: &str) -> f64 {
     let ranges = accept.unwrap_or_default().split(',');
     let named = ranges.filter(|range| essence(range).eq_ignore_ascii_case(media_type));
     let weight = |range: &str| {
@@ -257,6 +274,7 @@ fn essence(content_type: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::{self, BodyHead};
 
     fn main() -> Address {
         Address::parse("127.0.0.1:8080").unwrap()
@@ -419,28 +437,28 @@ mod tests {
 
     #[test]
     fn csv_is_read_and_answered_where_the_client_says_so() {
-        use Format::{Csv, Json};
+        const JSON: &str = "application/json";
         #[rustfmt::skip]
         let table = [
-            (None, None, Json, Json),
-            (Some("text/csv"), None, Csv, Json),
-            (Some("Text/CSV; charset=utf-8"), Some("*/*"), Csv, Json),
-            (Some("application/json"), Some("text/csv"), Json, Csv),
-            (None, Some("application/json, text/csv;q=0.9"), Json, Json),
-            (None, Some("application/json;q=0.5, TEXT/CSV ; q=0.9"), Json, Csv),
-            (None, Some("text/csv;q=0, */*"), Json, Json),
-            (None, Some("text/csv;q=x"), Json, Json),
-            (None, Some("text/html,text/csv,*/*;q=0.1"), Json, Csv),
+            (None, None, JSON, JSON),
+            (Some("text/csv"), None, CSV, JSON),
+            (Some("Text/CSV; charset=utf-8"), Some("*/*"), CSV, JSON),
+            (Some("application/json"), Some("text/csv"), JSON, CSV),
+            (None, Some("application/json, text/csv;q=0.9"), JSON, JSON),
+            (None, Some("application/json;q=0.5, TEXT/CSV ; q=0.9"), JSON, CSV),
+            (None, Some("text/csv;q=0, */*"), JSON, JSON),
+            (None, Some("text/csv;q=x"), JSON, JSON),
+            (None, Some("text/html,text/csv,*/*;q=0.1"), JSON, CSV),
         ];
         for (content_type, accept, input, output) in table {
-            let dialect = dialect(content_type, accept);
-            assert_eq!(
-                (dialect.input, dialect.output),
-                (input, output),
-                "{accept:?}"
-            );
+            let head = BodyHead {
+                content_type: content_type.map(str::to_owned),
+            };
+            let spoken = protocol::spoken("/predict", head, accept).unwrap();
+            let names = (spoken.body.media_type(), spoken.answer.media_type());
+            assert_eq!(names, (input, output), "{accept:?}");
         }
-        assert!(dialect(Some("application/x-www-form-urlencoded"), None).called_form);
+        assert!(protocol::spoken("/livez", BodyHead::default(), None).is_none());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, TryRecvError};
 
 use crate::config::ReloadSignature;
 use crate::lanes::cpu_priority::{CpuUse, Priority};
-use crate::models::{LoadError, Model, ModelSource, signature};
+use crate::models::{LoadError, Loaded, ModelSource, signature};
 use crate::platform::panic;
 use crate::platform::sys;
 use crate::serving::canary;
@@ -24,18 +24,18 @@ use crate::vitals::{ServerPhase, TrialVerdict};
 /// Models are trees, and what reads them recurses.
 pub(crate) const STACK_BYTES: usize = 8 * 1024 * 1024;
 
-type Loaded = Result<Arc<dyn Model>, LoadError>;
+type LoadResult = Result<Arc<Loaded>, LoadError>;
 
 /// What has become of the loading since the last look.
 pub(super) enum LoaderEvent {
     /// The first model is served.
-    Loaded(Arc<dyn Model>),
+    Loaded(Arc<Loaded>),
     /// There is no model to serve.
     NotLoaded(LoadError),
     /// A reload begins.
     Reloading,
     /// Another model is served.
-    Reloaded(Arc<dyn Model>),
+    Reloaded(Arc<Loaded>),
     /// The old model goes on, and why.
     NotReloaded(LoadError),
 }
@@ -49,7 +49,7 @@ pub(super) struct Loader {
 }
 
 struct Running {
-    loaded: Receiver<Loaded>,
+    loaded: Receiver<LoadResult>,
     thread_id: Arc<AtomicU32>,
     /// How much it had done when it was last looked at.
     done: Option<Done>,
@@ -127,7 +127,7 @@ impl Loader {
         work.is_some() && work != before
     }
 
-    fn end(&self, loaded: Loaded) -> LoaderEvent {
+    fn end(&self, loaded: LoadResult) -> LoaderEvent {
         let reloads = &self.context.vitals.reloads;
         if !reloads.running.load(Ordering::Acquire) {
             return match loaded {
@@ -170,17 +170,17 @@ impl Loader {
 /// The first one is put there whatever its trial says: `/readyz` tells. A later one that fails its
 /// trial would be worse than the one that serves, and one with another signature would answer what was
 /// meant for that one.
-fn load(context: &Context, source: &dyn ModelSource) -> Loaded {
+fn load(context: &Context, source: &dyn ModelSource) -> LoadResult {
     let file = context.config.model.as_deref();
     let loaded = panic::catch(|| source.load(file))
         .unwrap_or_else(|panic| Err(LoadError(format!("loading the model panicked: {panic}"))));
-    let model = loaded?;
+    let loaded = loaded?;
     let vitals = &context.vitals;
     let place = || file.map_or_else(|| "the embedded model".into(), Path::to_string_lossy);
     let before = context.model.get();
     let is_first = before.is_none();
-    let change =
-        before.and_then(|before| signature::change(before.model.signature(), model.signature()));
+    let after = loaded.model.signature();
+    let change = before.and_then(|before| signature::change(before.model().signature(), after));
     if let Some(change) = &change
         && context.config.verdicts.reload_signature == ReloadSignature::Same
     {
@@ -193,7 +193,7 @@ fn load(context: &Context, source: &dyn ModelSource) -> Loaded {
         vitals.trials.begin(vitals.clock.now());
     }
     let began = vitals.clock.now();
-    let verdict = canary::try_model(model.as_ref());
+    let verdict = canary::try_model(&loaded);
     let took = vitals.clock.now().since(began);
     if let (false, TrialVerdict::Failed(reason)) = (is_first, &verdict) {
         return Err(LoadError(format!("{} fails its trial: {reason}", place())));
@@ -204,7 +204,7 @@ fn load(context: &Context, source: &dyn ModelSource) -> Loaded {
     }
     vitals.reloads.note_signature(change.map(Arc::from));
     // This thread alone puts a model there.
-    let version = context.model.put(Arc::clone(&model));
+    let version = context.model.put(Arc::clone(&loaded));
     vitals.loaded.store(true, Ordering::Release);
     let now = vitals.clock.now();
     vitals.trials.end(version, verdict, now);
@@ -212,7 +212,7 @@ fn load(context: &Context, source: &dyn ModelSource) -> Loaded {
     vitals.advance(ServerPhase::Serving);
     // What was read on the way, and the model before, unless a prediction still holds it.
     sys::trim_memory();
-    Ok(model)
+    Ok(loaded)
 }
 
 /// Reads what a thread has done so far (proc(5)); `None` where that is not to be had.

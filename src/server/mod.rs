@@ -27,7 +27,7 @@ use crate::lanes::admission::Admission;
 use crate::lanes::queue::{self, Intake, LaneKind};
 use crate::lifecycle::Signals;
 use crate::logging::{AccessLog, ClientLog, Logging};
-use crate::models::{LoadError, Model, ModelSource};
+use crate::models::{LoadError, Loaded, ModelSource};
 use crate::platform::cgroup::Cgroup;
 use crate::platform::clock;
 use crate::platform::fault::{Faults, Role};
@@ -228,7 +228,7 @@ impl Server {
                 self.notifications.reloading();
             }
             LoaderEvent::Reloaded(model) => {
-                log::info!("reloaded: serving {}", model.signature());
+                log::info!("reloaded: serving {model}");
                 self.notifications.ready();
             }
             LoaderEvent::NotReloaded(error) => {
@@ -275,11 +275,11 @@ impl Server {
         }
     }
 
-    fn announce(&self, model: &dyn Model, url: &str, probes: &str) {
+    fn announce(&self, loaded: &Loaded, url: &str, probes: &str) {
         let config = &self.context.config;
         log::info!(
             "serving {} on {url}, {probes}; prediction lane: {} workers, queue {}; probe lane: {} workers{}",
-            model.signature(),
+            loaded,
             config.predict_workers,
             config.predict_queue,
             config.probe_workers,
@@ -291,7 +291,7 @@ impl Server {
         );
         log::info!(
             "try: {}",
-            index_page::curl(self.listeners[0].address(), model)
+            index_page::curl(self.listeners[0].address(), loaded)
         );
     }
 }

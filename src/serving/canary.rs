@@ -9,11 +9,10 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::lanes::cpu_priority::{CpuUse, Priority};
-use crate::models::Model;
+use crate::models::{Loaded, golden};
 use crate::platform::clock::Stamp;
 use crate::platform::fault::Role;
 use crate::platform::panic;
-use crate::protocol::instances;
 use crate::serving::context::Context;
 use crate::vitals::{TrialVerdict, Vitals};
 
@@ -52,7 +51,7 @@ pub fn run(context: &Context, wanted: &Receiver<()>) {
         context.faults.inject(Role::Canary);
         priority.adapt(vitals.predict.service_time());
         if let Some(version) = context.model.get() {
-            let verdict = try_model(version.model.as_ref());
+            let verdict = try_model(&version.loaded);
             vitals
                 .trials
                 .end(version.number, verdict, vitals.clock.now());
@@ -125,8 +124,8 @@ impl TrialTimes {
 }
 
 /// Tries the model once, with panics caught.
-pub fn try_model(model: &dyn Model) -> TrialVerdict {
-    match panic::catch(|| instances::try_model(model)) {
+pub fn try_model(loaded: &Loaded) -> TrialVerdict {
+    match panic::catch(|| golden::try_model(loaded)) {
         Ok(Ok(())) => TrialVerdict::Passed,
         Ok(Err(reason)) => TrialVerdict::Failed(reason.into()),
         Err(panic) => TrialVerdict::Failed(format!("the model panicked: {panic}").into()),

@@ -1,6 +1,6 @@
 //! The page at `/`: what there is, with curl lines that work when pasted. Pure.
 
-use crate::models::Model;
+use crate::models::Loaded;
 use crate::platform::address::Address;
 use crate::serving::context::Context;
 
@@ -13,14 +13,14 @@ pub(crate) fn render(context: &Context, address: &Address, probe: Option<&Addres
     let about = model.as_ref().map_or_else(
         || "the model is loading".to_owned(),
         |version| {
-            let signature = version.model.signature();
-            format!("serving {} ({})", signature.name, signature.algorithm)
+            let loaded = &version.loaded;
+            format!("serving {} ({})", loaded.name, loaded.algorithm)
         },
     );
     let predict = model.map_or_else(String::new, |version| {
         format!(
             "POST /predict   predictions\n  {}\n\n",
-            curl(address, version.model.as_ref())
+            curl(address, &version.loaded)
         )
     });
     format!(
@@ -35,9 +35,10 @@ pub(crate) fn render(context: &Context, address: &Address, probe: Option<&Addres
     )
 }
 
-/// A command that gets a prediction from the model's own trial row, for a shell on this machine.
-pub(crate) fn curl(address: &Address, model: &dyn Model) -> String {
-    let row: Vec<String> = model.trial().row.iter().map(f64::to_string).collect();
+/// A command that gets a prediction from the model's first golden row, for a shell on this machine.
+pub(crate) fn curl(address: &Address, loaded: &Loaded) -> String {
+    let example = loaded.golden.first().map_or(&[][..], |golden| &golden.row);
+    let row: Vec<String> = example.iter().map(f64::to_string).collect();
     format!(
         "curl -s {}/predict -d '{{\"instances\": [[{}]]}}'",
         address.reachable().curl_target(),

@@ -13,9 +13,10 @@ use serde_json::json;
 
 use crate::error::Code;
 use crate::health::{self, FailedCheck, Limits, Meaning, ProbeKind, Snapshot};
-use crate::job::{Payload, Probe};
 use crate::platform::cgroup::Reading;
 use crate::platform::clock::Stamp;
+use crate::protocol::Payload;
+use crate::protocol::routes::Probe;
 use crate::serving::context::Context;
 use crate::vitals::{LaneVitals, TrialVerdict};
 
@@ -135,17 +136,19 @@ fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
     let vitals = &context.vitals;
     let counts = &vitals.counts;
     let model = context.model.get().map(|version| {
-        let signature = version.model.signature();
+        let signature = version.model().signature();
+        let labels = signature.output.labels();
         // A model may have names by the thousand, and this is answered between probes.
-        let first = |names: &[String]| names.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>();
+        let classes: Vec<&String> = labels.iter().take(NAMES_SHOWN).collect();
+        let features: Vec<&str> = signature.names().take(NAMES_SHOWN).collect();
         json!({
-            "name": signature.name,
+            "name": version.name(),
             "generation": version.number,
-            "algorithm": signature.algorithm,
+            "algorithm": version.loaded.algorithm,
             "feature_count": signature.features.len(),
-            "features": first(&signature.features),
-            "class_count": signature.classes.len(),
-            "classes": first(&signature.classes),
+            "features": features,
+            "class_count": labels.len(),
+            "classes": classes,
         })
     });
     let age =

@@ -102,7 +102,7 @@ impl<'a> TableReader<'a> {
     ///
     /// # Errors
     /// A column that is missing, or stands there twice.
-    pub fn find(&self, names: &[String]) -> Result<Vec<Column>, String> {
+    pub fn find<N: AsRef<str>>(&self, names: &[N]) -> Result<Vec<Column>, String> {
         let mut places: HashMap<&str, (usize, Option<usize>)> = HashMap::new();
         for (index, name) in self.header.iter().enumerate() {
             places
@@ -110,8 +110,8 @@ impl<'a> TableReader<'a> {
                 .and_modify(|(_, again)| *again = again.or(Some(index)))
                 .or_insert((index, None));
         }
-        let find = |name: &String| self.column(name, places.get(name.as_str()).copied());
-        names.iter().map(find).collect()
+        let find = |name: &str| self.column(name, places.get(name).copied());
+        names.iter().map(|name| find(name.as_ref())).collect()
     }
 
     fn column(&self, name: &str, places: Option<(usize, Option<usize>)>) -> Result<Column, String> {

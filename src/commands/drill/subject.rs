@@ -10,7 +10,7 @@ use super::child::{ServerProcess, Started};
 use crate::config::{DrillConfig, DrillTarget, Drilled};
 use crate::drill::load::Target;
 use crate::error::StartError;
-use crate::models::{Model, ModelSource};
+use crate::models::{Loaded, ModelSource};
 use crate::platform::client::{Client, ClientRequest};
 use crate::platform::clock;
 use crate::platform::sys;
@@ -72,18 +72,19 @@ impl DrillBody {
     }
 }
 
-fn described(model: &dyn Model) -> (String, String) {
-    let signature = model.signature();
+fn described(loaded: &Loaded) -> (String, String) {
+    let signature = loaded.model.signature();
     let about = format!(
         "{}, {} features",
-        signature.algorithm,
+        loaded.algorithm,
         signature.features.len()
     );
-    (signature.name.clone(), about)
+    (loaded.name.clone(), about)
 }
 
-fn trial(model: &dyn Model) -> (Vec<u8>, &'static str, String) {
-    let body = serde_json::json!({"instances": [model.trial().row]});
+fn trial(loaded: &Loaded) -> (Vec<u8>, &'static str, String) {
+    let example = loaded.golden.first().map(|golden| &golden.row);
+    let body = serde_json::json!({"instances": [example]});
     (
         body.to_string().into_bytes(),
         "application/json",
@@ -309,11 +310,11 @@ mod tests {
 
     #[test]
     fn the_body_is_the_models_own_row_unless_one_is_given() {
-        let model = crate::models::embedded::load().unwrap();
+        let model = crate::models::format::load(None).unwrap();
         let (bytes, content_type, _) = trial(&model);
         let body: Value = serde_json::from_slice(&bytes).unwrap();
         let row: Vec<f64> = serde_json::from_value(body["instances"][0].clone()).unwrap();
-        assert_eq!(row, model.trial().row);
+        assert_eq!(row, model.golden[0].row);
         assert_eq!(content_type, "application/json");
         let given = read(Path::new(concat!(
             env!("CARGO_MANIFEST_DIR"),

@@ -17,7 +17,7 @@ use crate::lanes::admission::{self, Admitted, Ask};
 use crate::lanes::memory_budget::Charge;
 use crate::logging::Prediction;
 use crate::platform::clock;
-use crate::protocol::routes;
+use crate::protocol::{self, BodyHead, routes};
 use crate::vitals::{Owed, PredictionOutcome, ServerPhase};
 
 impl Connection<'_> {
@@ -40,17 +40,21 @@ impl Connection<'_> {
         if http.context.vitals.phase() >= ServerPhase::Finishing {
             return self.answer_refused(asked, &admission::draining(), arrived);
         }
-        let dialect = routes::dialect(
-            asked.head.content_type.as_deref(),
-            asked.head.accept.as_deref(),
-        );
+        let head = BodyHead {
+            content_type: asked.head.content_type.clone(),
+        };
+        let accept = asked.head.accept.as_deref();
+        let Some(spoken) = protocol::spoken(&asked.head.path, head, accept) else {
+            let error = RequestError::new(Code::Internal, "no dialect is spoken on this path");
+            return self.answer_refused(asked, &error, arrived);
+        };
         let asked_at = clock::instant();
         // The body has come since.
         self.watch = ClientWatch::new(asked_at);
         let reply = match exchange::ask(
             &self.listener.http,
             (&self.input.place.entry, &mut self.watch),
-            (body, dialect),
+            (body, spoken),
             &asked.request_id,
             admitted,
         )? {

@@ -11,11 +11,11 @@ use std::io::{self, Write};
 use csv::StringRecord;
 
 use super::blame;
-use super::encode::EncodeError;
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
-use crate::models::{Output, PredictError, Rows, Signature};
-use crate::train::table::TableReader;
+use crate::models::{Feature, FeatureKind, Output, OutputSpec, PredictError, Rows, Signature};
+use crate::protocol::{BodyHead, Dialect, EncodeError, Payload, Predicted};
+use crate::train::table::{Column, TableReader};
 
 /// A line longer than this may be copied while it is read.
 const LONG_LINE_BYTES: usize = 64 << 10;
@@ -26,13 +26,41 @@ const MANY_CELLS: usize = 4096;
 /// Bytes to know where a cell ends, as they grow by doubling.
 const CELL_BYTES: usize = 2 * size_of::<usize>();
 
+/// A table, answered with a table.
+#[derive(Debug, Clone, Copy)]
+pub struct Csv;
+
+impl Dialect for Csv {
+    fn path(&self) -> &'static str {
+        "/predict"
+    }
+
+    fn media_type(&self) -> &'static str {
+        "text/csv"
+    }
+
+    fn decode(
+        &self,
+        _head: &BodyHead,
+        body: &[u8],
+        (signature, rows_max): (&Signature, usize),
+        charge: &mut Charge,
+    ) -> Result<Rows, RequestError> {
+        decode_csv(body, signature, rows_max, charge)
+    }
+
+    fn encode(&self, answer: &Predicted<'_>, charge: &mut Charge) -> Result<Payload, EncodeError> {
+        encode_csv(answer, charge).map(Payload::csv)
+    }
+}
+
 /// Decodes a CSV body into rows of the signature's width, all of them finite; their memory is charged to
 /// `charge`.
 ///
 /// # Errors
 /// 400 with line and column for what is no table of these features, 413 for more than `rows_max`
 /// rows, 503 where others hold the memory budget, 413 where it is too small.
-pub fn decode_csv(
+fn decode_csv(
     body: &[u8],
     signature: &Signature,
     rows_max: usize,
@@ -59,13 +87,47 @@ pub fn decode_csv(
             return Err(RequestError::new(Code::ContentTooLarge, text));
         }
         charge.reserve(&mut values, columns.len(), usize::MAX)?;
-        for column in &columns {
-            values.push(table.number(&record, column).map_err(invalid)?);
+        for (column, feature) in columns.iter().zip(&signature.features) {
+            let value = read_value(&table, &record, column, feature);
+            values.push(value.map_err(|error| invalid(error.to_string()))?);
         }
     }
     Rows::new(values, columns.len())
         .filter(|rows| !rows.is_empty())
         .ok_or_else(|| invalid("the body has a header, but no rows".to_owned()))
+}
+
+/// Reads a cell as a value of its feature: an empty one is missing, where the feature may be, and a
+/// category's label becomes its code.
+///
+/// # Errors
+/// What else it is, with its place.
+pub fn read_value(
+    table: &TableReader<'_>,
+    record: &StringRecord,
+    column: &Column,
+    feature: &Feature,
+) -> Result<f64, String> {
+    let text = record.get(column.index).unwrap_or_default().trim();
+    if text.is_empty() && feature.may_be_missing {
+        return Ok(f64::NAN);
+    }
+    if !matches!(feature.kind, FeatureKind::Category { .. }) {
+        return table
+            .number(record, column)
+            .map_err(|error| error.to_string());
+    }
+    let label = table
+        .text(record, column)
+        .map_err(|error| error.to_string())?;
+    feature.kind.code(label).ok_or_else(|| {
+        format!(
+            "{} is {}, but must be {}",
+            table.cell(record, column),
+            crate::train::table::echo(label),
+            feature.kind.must_be()
+        )
+    })
 }
 
 /// What the reader may keep of a body while it reads it: a whole row, where each of its cells ends,
@@ -96,41 +158,53 @@ fn copied_bytes(body: &[u8]) -> usize {
 }
 
 /// The columns of an answer.
-pub fn columns(signature: &Signature, has_probabilities: bool) -> Vec<String> {
-    let mut columns = vec!["prediction".to_owned()];
-    if has_probabilities {
-        let classes = signature.classes.iter();
-        columns.extend(classes.map(|label| format!("probability_{label}")));
+pub fn columns(output: &OutputSpec) -> Vec<String> {
+    let one = || "prediction".to_owned();
+    match output {
+        OutputSpec::Numbers { width: 0 | 1 } => vec![one()],
+        OutputSpec::Numbers { width } => (0..*width)
+            .map(|index| format!("prediction_{index}"))
+            .collect(),
+        OutputSpec::Classes {
+            labels,
+            has_probabilities,
+        } => {
+            let shares = labels.iter().filter(|_| *has_probabilities);
+            let shares = shares.map(|label| format!("probability_{label}"));
+            std::iter::once(one()).chain(shares).collect()
+        }
     }
-    columns
 }
 
-/// The cells of one row of an answer that `predict` has checked.
+/// The cells of one row of an answer that was checked against its signature.
 ///
 /// # Errors
 /// Where a number is not finite.
 pub fn cells<'a>(
-    signature: &'a Signature,
+    spec: &'a OutputSpec,
     output: &Output,
     row: usize,
 ) -> Result<Vec<Cow<'a, str>>, PredictError> {
     match output {
         Output::Numbers(numbers) => {
-            let number = numbers.get(row).copied().unwrap_or(f64::NAN);
-            Ok(vec![finite(number, row)?.into()])
+            let width = spec.numbers_per_row();
+            let numbers = numbers.iter().skip(row * width).take(width);
+            numbers
+                .map(|number| Ok(finite(*number, row)?.into()))
+                .collect()
         }
         Output::Classes {
             indices,
             probabilities,
         } => {
+            let labels = spec.labels();
             let label = indices
                 .get(row)
-                .and_then(|index| signature.classes.get(*index as usize))
+                .and_then(|index| labels.get(*index as usize))
                 .ok_or_else(|| PredictError(format!("the class of row {row} has no label")))?;
             let mut cells = vec![Cow::Borrowed(label.as_str())];
-            let classes = signature.classes.len();
             if let Some(shares) = probabilities {
-                for share in shares.iter().skip(row * classes).take(classes) {
+                for share in shares.iter().skip(row * labels.len()).take(labels.len()) {
                     cells.push(finite(*share, row)?.into());
                 }
             }
@@ -148,18 +222,13 @@ fn finite(number: f64, row: usize) -> Result<String, PredictError> {
     serde_json::to_string(&number).map_err(|error| PredictError(error.to_string()))
 }
 
-/// Encodes an output of `rows` rows that `predict` has checked as CSV. What the answer takes is
+/// Encodes an answer as CSV. What it takes is
 /// charged to `charge` before it is taken.
 ///
 /// # Errors
 /// Where a number is not finite, or the budget is spent.
-pub fn encode_csv(
-    signature: &Signature,
-    output: &Output,
-    rows: usize,
-    charge: &mut Charge,
-) -> Result<Vec<u8>, EncodeError> {
-    let has_probabilities = has_probabilities(output);
+fn encode_csv(answer: &Predicted<'_>, charge: &mut Charge) -> Result<Vec<u8>, EncodeError> {
+    let spec = &answer.signature.output;
     let mut charged = Charged {
         bytes: Vec::new(),
         charge,
@@ -169,9 +238,9 @@ pub fn encode_csv(
     {
         let mut writer = csv::Writer::from_writer(&mut charged);
         let mut write = || -> Result<(), csv::Error> {
-            writer.write_record(columns(signature, has_probabilities))?;
-            for row in 0..rows {
-                match cells(signature, output, row) {
+            writer.write_record(columns(spec))?;
+            for row in 0..answer.rows {
+                match cells(spec, answer.output, row) {
                     Ok(cells) => writer.write_record(cells.iter().map(|cell| cell.as_bytes()))?,
                     Err(error) => {
                         failure = Some(error);
@@ -191,17 +260,6 @@ pub fn encode_csv(
         (None, Some(failure)) => Err(EncodeError::Output(failure)),
         (None, None) => Ok(charged.bytes),
     }
-}
-
-/// Whether an output has probabilities.
-pub fn has_probabilities(output: &Output) -> bool {
-    matches!(
-        output,
-        Output::Classes {
-            probabilities: Some(_),
-            ..
-        }
-    )
 }
 
 /// A buffer that asks the budget before it grows.
@@ -234,12 +292,29 @@ mod tests {
     use std::sync::Arc;
 
     fn signature(classes: &[&str]) -> Signature {
-        Signature {
-            name: "m".to_owned(),
-            algorithm: "a".to_owned(),
-            features: vec!["x".to_owned(), "y".to_owned()],
-            classes: classes.iter().map(|class| (*class).to_owned()).collect(),
-        }
+        let output = match classes {
+            [] => OutputSpec::Numbers { width: 1 },
+            _ => OutputSpec::Classes {
+                labels: classes.iter().map(|class| (*class).to_owned()).collect(),
+                has_probabilities: true,
+            },
+        };
+        Signature::of_numbers(vec!["x".to_owned(), "y".to_owned()], output)
+    }
+
+    fn encode(
+        signature: &Signature,
+        output: &Output,
+        rows: usize,
+        charge: &mut Charge,
+    ) -> Result<Vec<u8>, EncodeError> {
+        let answer = Predicted {
+            name: "m",
+            signature,
+            output,
+            rows,
+        };
+        encode_csv(&answer, charge)
     }
 
     fn budget(bytes: usize) -> Arc<Budget> {
@@ -281,7 +356,7 @@ mod tests {
             probabilities: Some(vec![0.1, 0.9, 1.0, 0.0]),
         };
         let budget = budget(1 << 20);
-        let csv = encode_csv(&signature, &output, 2, &mut Charge::new(&budget)).unwrap();
+        let csv = encode(&signature, &output, 2, &mut Charge::new(&budget)).unwrap();
         assert_eq!(
             String::from_utf8(csv).unwrap(),
             "prediction,probability_a,\"probability_b,\"\"c\"\"\"\n\"b,\"\"c\"\"\",0.1,0.9\na,1.0,0.0\n"
@@ -295,8 +370,7 @@ mod tests {
         let numbers = vec![0.1 + 0.2, -0.0, 5e-324, f64::MAX];
         let output = Output::Numbers(numbers.clone());
         let mut charge = Charge::new(&budget(1 << 20));
-        let csv =
-            String::from_utf8(encode_csv(&signature, &output, 4, &mut charge).unwrap()).unwrap();
+        let csv = String::from_utf8(encode(&signature, &output, 4, &mut charge).unwrap()).unwrap();
         let read: Vec<u64> = csv
             .lines()
             .skip(1)
@@ -305,7 +379,7 @@ mod tests {
         let bits: Vec<u64> = numbers.iter().map(|number| number.to_bits()).collect();
         assert_eq!(read, bits);
         let output = Output::Numbers(vec![f64::NAN]);
-        let error = encode_csv(&signature, &output, 1, &mut charge).unwrap_err();
+        let error = encode(&signature, &output, 1, &mut charge).unwrap_err();
         assert!(matches!(error, EncodeError::Output(_)), "{error:?}");
     }
 
@@ -314,7 +388,7 @@ mod tests {
         let output = Output::Numbers(vec![0.125; 100_000]);
         let budget = budget(150_000);
         let mut charge = Charge::new(&budget);
-        let error = encode_csv(&signature(&[]), &output, 100_000, &mut charge).unwrap_err();
+        let error = encode(&signature(&[]), &output, 100_000, &mut charge).unwrap_err();
         assert!(matches!(error, EncodeError::Budget(_)), "{error:?}");
         drop(charge);
         let body = format!("x,y\n{}", "1,2\n".repeat(100_000));
@@ -331,5 +405,38 @@ mod tests {
             let error = decode_csv(wide.as_bytes(), &signature(&[]), 9, &mut charge).unwrap_err();
             assert_eq!(error.code, Code::ContentTooLarge);
         }
+    }
+
+    #[test]
+    fn labels_become_codes_and_empty_cells_are_missing_where_they_may_be() {
+        let mut signature = signature(&[]);
+        signature.features[0].kind = FeatureKind::Category {
+            labels: ["red", "green"].map(str::to_owned).to_vec(),
+        };
+        signature.features[1].may_be_missing = true;
+        let decode = |body: &str| {
+            let mut charge = Charge::new(&budget(1 << 20));
+            decode_csv(body.as_bytes(), &signature, 9, &mut charge)
+        };
+        let rows = decode("x,y\ngreen,\nred,2\n").unwrap();
+        assert_eq!(rows.values()[0], 1.0);
+        assert!(rows.values()[1].is_nan());
+        assert_eq!(rows.values()[2..], [0.0, 2.0]);
+        let error = decode("x,y\nblue,1\n").unwrap_err();
+        let text = "the body, line 2, column \"x\": the cell is \"blue\", but must be one of \"red\", \"green\"";
+        assert_eq!(error.text, text);
+        assert!(decode("x,y\n,1\n").unwrap_err().text.contains("is empty"));
+    }
+
+    #[test]
+    fn several_numbers_a_row_have_a_column_each() {
+        let signature = Signature {
+            output: OutputSpec::Numbers { width: 2 },
+            ..signature(&[])
+        };
+        let output = Output::Numbers(vec![1.0, 2.0, 3.0, 4.0]);
+        let mut charge = Charge::new(&budget(1 << 20));
+        let csv = encode(&signature, &output, 2, &mut charge).unwrap();
+        assert_eq!(csv, b"prediction_0,prediction_1\n1.0,2.0\n3.0,4.0\n");
     }
 }

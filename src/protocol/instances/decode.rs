@@ -10,10 +10,10 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::blame;
-use super::json::{Surplus, Text};
+use super::tokens::{Surplus, Text};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
-use crate::models::{Rows, ShortNumber, Signature};
+use crate::models::{Feature, FeatureKind, Rows, ShortNumber, Signature};
 
 /// Feature names that an error lists, and characters of the client's own that it repeats.
 const NAMES_SHOWN: usize = 20;
@@ -52,7 +52,7 @@ pub fn decode(
             .features
             .iter()
             .enumerate()
-            .map(|(index, name)| (name.as_str(), index))
+            .map(|(index, feature)| (feature.name.as_str(), index))
             .collect(),
         rows_max,
         charge: RefCell::new(charge),
@@ -139,17 +139,16 @@ impl Decoding<'_> {
     }
 
     fn names(&self) -> String {
-        let names = self.signature.features.iter().map(String::as_str);
-        listed(names.take(NAMES_SHOWN), self.width())
+        listed(self.signature.names().take(NAMES_SHOWN), self.width())
     }
 
-    /// The names that an instance has, whose values are NaN where it has none.
+    /// The names that an instance has; the values of those that it lacks are absent.
     fn found(&self, values: &[f64]) -> String {
         let others = self.others.borrow();
-        let features = self.signature.features.iter().zip(values);
-        let features = features.filter(|(_, value)| !value.is_nan());
+        let features = self.signature.names().zip(values);
+        let features = features.filter(|(_, value)| !is_absent(**value));
         let count = features.clone().count() + others.count;
-        let names = features.map(|(name, _)| name.as_str());
+        let names = features.map(|(name, _)| name);
         let others = others.shown.iter().map(String::as_str);
         match count {
             0 => "nothing".to_owned(),
@@ -157,12 +156,12 @@ impl Decoding<'_> {
         }
     }
 
-    /// What reads a number, which errors call by instance and feature.
-    fn number(&self, row: usize, feature: usize) -> FiniteNumber<'_> {
+    /// What reads a value, which errors call by instance and feature.
+    fn value(&self, row: usize, feature: usize) -> Value<'_> {
         self.reading.set(Some((row, feature)));
-        FiniteNumber {
+        Value {
             row,
-            name: &self.signature.features[feature],
+            feature: &self.signature.features[feature],
         }
     }
 
@@ -179,7 +178,7 @@ impl Decoding<'_> {
             return RequestError::new(Code::InvalidInput, text);
         }
         let place = self.reading.get().map(|(row, feature)| {
-            let name = &self.signature.features[feature];
+            let name = &self.signature.features[feature].name;
             format!("{name:?} of instances[{row}]")
         });
         blame::not_json(self.body, error, place)
@@ -354,7 +353,7 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
         decoding.reserve(values)?;
         let mut count = 0;
         for feature in 0..decoding.width() {
-            let Some(value) = seq.next_element_seed(decoding.number(row, feature))? else {
+            let Some(value) = seq.next_element_seed(decoding.value(row, feature))? else {
                 break;
             };
             values.push(value);
@@ -378,8 +377,7 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
         let Instance(decoding, row, values) = self;
         decoding.reserve(values)?;
         let start = values.len();
-        // NaN stands for "not there yet"; JSON has none, so no client can send it.
-        values.resize(start + decoding.width(), f64::NAN);
+        values.resize(start + decoding.width(), f64::from_bits(ABSENT));
         decoding.others.borrow_mut().clear();
         let mut expected = 0;
         while let Some(key) = map.next_key::<Text>()? {
@@ -388,25 +386,25 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
                 .signature
                 .features
                 .get(expected)
-                .filter(|name| **name == *key.0)
+                .filter(|feature| feature.name == *key.0)
                 .map(|_| expected);
             let Some(index) = in_order.or_else(|| decoding.indices.get(&*key.0).copied()) else {
                 decoding.others.borrow_mut().add(&key.0);
                 map.next_value::<Surplus>()?;
                 continue;
             };
-            let name = &decoding.signature.features[index];
-            if !values[start + index].is_nan() {
+            let name = &decoding.signature.features[index].name;
+            if !is_absent(values[start + index]) {
                 return Err(A::Error::custom(format!(
                     "instances[{row}] has the feature {name:?} twice"
                 )));
             }
-            values[start + index] = map.next_value_seed(decoding.number(row, index))?;
+            values[start + index] = map.next_value_seed(decoding.value(row, index))?;
             decoding.reading.set(None);
             expected = index + 1;
         }
-        if let Some(missing) = values[start..].iter().position(|value| value.is_nan()) {
-            let name = &decoding.signature.features[missing];
+        if let Some(missing) = values[start..].iter().position(|value| is_absent(*value)) {
+            let name = &decoding.signature.features[missing].name;
             return Err(A::Error::custom(format!(
                 "instances[{row}] lacks the feature {name:?}: it has {}; the model takes {}",
                 decoding.found(&values[start..]),
@@ -417,13 +415,21 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
     }
 }
 
-/// One finite number.
-struct FiniteNumber<'a> {
-    row: usize,
-    name: &'a str,
+/// Stands for a value that an object has not given yet. It is a NaN of its own: a value that a client
+/// calls missing is the usual one.
+const ABSENT: u64 = 0x7ff8_0000_0000_0bad;
+
+fn is_absent(value: f64) -> bool {
+    value.to_bits() == ABSENT
 }
 
-impl<'de> DeserializeSeed<'de> for FiniteNumber<'_> {
+/// One value of a feature: a finite number, the label of a category, or null where it may be missing.
+struct Value<'a> {
+    row: usize,
+    feature: &'a Feature,
+}
+
+impl<'de> DeserializeSeed<'de> for Value<'_> {
     type Value = f64;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<f64, D::Error> {
@@ -431,37 +437,61 @@ impl<'de> DeserializeSeed<'de> for FiniteNumber<'_> {
     }
 }
 
-impl Visitor<'_> for FiniteNumber<'_> {
-    type Value = f64;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "a finite number as {:?} of instances[{}]",
-            self.name, self.row
-        )
+impl Value<'_> {
+    fn is_category(&self) -> bool {
+        matches!(self.feature.kind, FeatureKind::Category { .. })
     }
 
-    fn visit_f64<E: Error>(self, value: f64) -> Result<f64, E> {
+    /// A number, where the feature is one.
+    fn number<E: Error>(&self, value: f64) -> Result<f64, E> {
+        if self.is_category() {
+            return Err(unexpected_number(value, self));
+        }
         if value.is_finite() {
             return Ok(value);
         }
         Err(E::custom(format!(
             "{:?} of instances[{}] is out of range",
-            self.name, self.row
+            self.feature.name, self.row
         )))
+    }
+}
+
+impl Visitor<'_> for Value<'_> {
+    type Value = f64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} as {:?} of instances[{}]",
+            self.feature.kind.must_be(),
+            self.feature.name,
+            self.row
+        )
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<f64, E> {
+        self.number(value)
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<f64, E> {
-        Ok(value as f64)
+        self.number(value as f64)
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<f64, E> {
-        Ok(value as f64)
+        self.number(value as f64)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<f64, E> {
-        Err(unexpected(text, &self))
+        let code = self.feature.kind.code(text);
+        code.ok_or_else(|| unexpected(text, &self))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<f64, E> {
+        if self.feature.may_be_missing {
+            return Ok(f64::NAN);
+        }
+        Err(E::invalid_type(serde::de::Unexpected::Unit, &self))
     }
 }
 
@@ -469,6 +499,7 @@ impl Visitor<'_> for FiniteNumber<'_> {
 mod tests {
     use super::*;
     use crate::lanes::memory_budget::Budget;
+    use crate::models::OutputSpec;
     use proptest::prelude::*;
     use std::sync::Arc;
 
@@ -489,11 +520,43 @@ mod tests {
     }
 
     fn signature() -> Signature {
-        Signature {
-            name: "iris".to_owned(),
-            algorithm: "random-forest-classifier".to_owned(),
-            features: ["length", "width"].map(str::to_owned).to_vec(),
-            classes: vec![],
+        let names = ["length", "width"].map(str::to_owned).to_vec();
+        Signature::of_numbers(names, OutputSpec::Numbers { width: 1 })
+    }
+
+    #[test]
+    fn labels_become_codes_and_null_is_missing_where_it_may_be() {
+        let mut signature = signature();
+        signature.features[0].kind = FeatureKind::Category {
+            labels: ["red", "green"].map(str::to_owned).to_vec(),
+        };
+        signature.features[1].may_be_missing = true;
+        let decode = |body: &str| {
+            let budget = Arc::new(Budget::new(1 << 20, 0));
+            let mut charge = Charge::new(&budget);
+            super::decode(body.as_bytes(), &signature, ROWS_MAX, &mut charge)
+        };
+        let bodies = [
+            r#"{"instances": [["green", null]]}"#,
+            r#"{"instances": [{"width": null, "length": "green"}]}"#,
+        ];
+        for body in bodies {
+            let rows = decode(body).unwrap();
+            assert_eq!(rows.values()[0], 1.0, "{body}");
+            assert!(rows.values()[1].is_nan(), "{body}");
+        }
+        #[rustfmt::skip]
+        let wrong = [
+            (r#"{"instances": [["blue", 1]]}"#, "invalid type: string \"blue\", expected one of \"red\", \"green\" as \"length\" of instances[0]"),
+            (r#"{"instances": [[1, 1]]}"#, "expected one of \"red\", \"green\""),
+            (r#"{"instances": [[null, 1]]}"#, "invalid type: null, expected one of"),
+            (r#"{"instances": [{"length": "red"}]}"#, "lacks the feature \"width\""),
+            (r#"{"instances": [{"width": null, "length": "red", "width": 1}]}"#, "the feature \"width\" twice"),
+        ];
+        for (body, expected) in wrong {
+            let error = decode(body).unwrap_err();
+            assert_eq!(error.code, Code::InvalidInput, "{body}");
+            assert!(error.text.contains(expected), "{body}: {}", error.text);
         }
     }
 

@@ -2,55 +2,37 @@
 
 use serde::Serialize;
 
-use crate::error::RequestError;
 use crate::lanes::memory_budget::Charge;
-use crate::models::{Output, PredictError, Signature};
+use crate::models::{Output, PredictError};
+use crate::protocol::{EncodeError, Predicted};
 
 /// Bytes of a number with its comma, at most (`-2.2250738585072014e-308`).
 const NUMBER_BYTES: usize = 32;
-
-/// Why there is no answer to encode.
-#[derive(Debug)]
-pub enum EncodeError {
-    /// The output holds what JSON cannot say, or what the signature does not know.
-    Output(PredictError),
-    /// The memory budget has no room for the answer.
-    Budget(RequestError),
-}
-
-impl From<PredictError> for EncodeError {
-    fn from(error: PredictError) -> Self {
-        EncodeError::Output(error)
-    }
-}
 
 /// Encodes an output that `predict` has checked; numbers re-read as the same bits. What the answer
 /// takes is charged to `charge` before it is taken.
 ///
 /// # Errors
 /// Where a number is not finite (JSON has no way to say so), or the budget is spent.
-pub fn encode(
-    signature: &Signature,
-    output: &Output,
-    charge: &mut Charge,
-) -> Result<Vec<u8>, EncodeError> {
-    let mut json = Json {
+pub fn encode(answer: &Predicted<'_>, charge: &mut Charge) -> Result<Vec<u8>, EncodeError> {
+    let mut json = Buffer {
         bytes: Vec::new(),
         charge,
     };
-    let name = text(&signature.name)?;
+    let name = text(answer.name)?;
     json.reserve(64 + name.len())?;
     json.bytes.extend_from_slice(b"{\"model\":");
     json.bytes.extend_from_slice(&name);
     json.bytes.extend_from_slice(b",\"predictions\":[");
-    match output {
-        Output::Numbers(numbers) => json.put_numbers(numbers)?,
+    let spec = &answer.signature.output;
+    match answer.output {
+        Output::Numbers(numbers) => json.put_numbers(numbers, spec.numbers_per_row())?,
         Output::Classes {
             indices,
             probabilities,
         } => {
-            let labels: Vec<Vec<u8>> = signature
-                .classes
+            let labels: Vec<Vec<u8>> = spec
+                .labels()
                 .iter()
                 .map(|label| text(label))
                 .collect::<Result<_, _>>()?;
@@ -69,25 +51,38 @@ pub fn encode(
 
 /// An answer as it grows: room for each row is charged before it is written, so that the buffer
 /// never grows unasked.
-struct Json<'a> {
+struct Buffer<'a> {
     bytes: Vec<u8>,
     charge: &'a mut Charge,
 }
 
-impl Json<'_> {
+impl Buffer<'_> {
     fn reserve(&mut self, more: usize) -> Result<(), EncodeError> {
         self.charge
             .reserve(&mut self.bytes, more, usize::MAX)
             .map_err(EncodeError::Budget)
     }
 
-    fn put_numbers(&mut self, numbers: &[f64]) -> Result<(), EncodeError> {
-        for (row, number) in numbers.iter().enumerate() {
-            self.reserve(NUMBER_BYTES)?;
+    /// Numbers one a row; lists of them where a row has several.
+    fn put_numbers(&mut self, numbers: &[f64], width: usize) -> Result<(), EncodeError> {
+        for (row, numbers) in numbers.chunks(width.max(1)).enumerate() {
+            self.reserve(numbers.len() * NUMBER_BYTES + 2)?;
+            let json = &mut self.bytes;
             if row > 0 {
-                self.bytes.push(b',');
+                json.push(b',');
             }
-            put_finite(&mut self.bytes, *number, row)?;
+            if width > 1 {
+                json.push(b'[');
+            }
+            for (index, number) in numbers.iter().enumerate() {
+                if index > 0 {
+                    json.push(b',');
+                }
+                put_finite(json, *number, row)?;
+            }
+            if width > 1 {
+                json.push(b']');
+            }
         }
         Ok(())
     }
@@ -152,6 +147,7 @@ mod tests {
     use super::*;
     use crate::error::Code;
     use crate::lanes::memory_budget::Budget;
+    use crate::models::{OutputSpec, Signature};
     use std::sync::Arc;
 
     fn encode_within(
@@ -161,7 +157,13 @@ mod tests {
     ) -> Result<Vec<u8>, EncodeError> {
         let budget = Arc::new(Budget::new(bytes_max, 0));
         let mut charge = Charge::new(&budget);
-        let encoded = encode(signature, output, &mut charge);
+        let answer = Predicted {
+            name: "a \"name\"",
+            signature,
+            output,
+            rows: 0,
+        };
+        let encoded = encode(&answer, &mut charge);
         if let Ok(json) = &encoded {
             assert_eq!(budget.bytes(), json.capacity(), "all of it is charged");
         }
@@ -183,12 +185,14 @@ mod tests {
     }
 
     fn signature(classes: &[&str]) -> Signature {
-        Signature {
-            name: "a \"name\"".to_owned(),
-            algorithm: "any".to_owned(),
-            features: vec!["x".to_owned()],
-            classes: classes.iter().map(|label| (*label).to_owned()).collect(),
-        }
+        let output = match classes {
+            [] => OutputSpec::Numbers { width: 1 },
+            _ => OutputSpec::Classes {
+                labels: classes.iter().map(|class| (*class).to_owned()).collect(),
+                has_probabilities: true,
+            },
+        };
+        Signature::of_numbers(vec!["x".to_owned()], output)
     }
 
     #[test]
@@ -237,5 +241,16 @@ mod tests {
             )
             .is_err()
         );
+    }
+
+    #[test]
+    fn several_numbers_a_row_are_a_list_each() {
+        let signature = Signature {
+            output: OutputSpec::Numbers { width: 2 },
+            ..signature(&[])
+        };
+        let output = Output::Numbers(vec![1.0, 2.5, 3.0, 4.0]);
+        let json = encode_within(1 << 20, &signature, &output).unwrap();
+        assert!(json.ends_with(b"\"predictions\":[[1.0,2.5],[3.0,4.0]]}\n"));
     }
 }

@@ -1,82 +1,50 @@
-//! Pieces of JSON that are read without a copy: names, and values that nobody takes.
+//! `/predict` in JSON.
 
-use std::fmt;
+use super::{decode, encode, without_mark};
+use crate::error::{Code, RequestError};
+use crate::lanes::memory_budget::Charge;
+use crate::models::{Rows, Signature};
+use crate::protocol::routes::is_form;
+use crate::protocol::{BodyHead, Dialect, EncodeError, Payload, Predicted};
 
-use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+/// `{"instances": [...]}`, answered with `{"predictions": [...]}`.
+#[derive(Debug, Clone, Copy)]
+pub struct Json;
 
-/// A string, borrowed where it can be.
-pub(super) struct Text<'de>(pub(super) std::borrow::Cow<'de, str>);
+impl Dialect for Json {
+    fn path(&self) -> &'static str {
+        "/predict"
+    }
 
-impl<'de> serde::Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Borrow;
-        impl<'de> Visitor<'de> for Borrow {
-            type Value = Text<'de>;
+    fn media_type(&self) -> &'static str {
+        "application/json"
+    }
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
+    fn decode(
+        &self,
+        head: &BodyHead,
+        body: &[u8],
+        (signature, rows_max): (&Signature, usize),
+        charge: &mut Charge,
+    ) -> Result<Rows, RequestError> {
+        decode(body, signature, rows_max, charge).map_err(|error| blame_form(error, head, body))
+    }
 
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(text.into()))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(text.to_owned().into()))
-            }
-        }
-        deserializer.deserialize_str(Borrow)
+    fn encode(&self, answer: &Predicted<'_>, charge: &mut Charge) -> Result<Payload, EncodeError> {
+        encode(answer, charge).map(|json| Payload::json(200, json))
     }
 }
 
-/// A value that no feature takes; read over within the parser's limit on nesting, which
-/// `serde::de::IgnoredAny` evades at the price of memory.
-pub(super) struct Surplus;
-
-impl<'de> serde::Deserialize<'de> for Surplus {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Surplus)
+/// A body that was called form data and does not even begin like JSON is of the wrong media type.
+///
+/// curl calls everything form data: who pasted a curl line and mistyped the JSON wants to know where.
+fn blame_form(error: RequestError, head: &BodyHead, body: &[u8]) -> RequestError {
+    let body = without_mark(body).trim_ascii_start();
+    let looks_like_json = matches!(body.first(), None | Some(b'{' | b'['));
+    let called_form = is_form(head.content_type.as_deref());
+    if called_form && error.code == Code::InvalidJson && !looks_like_json {
+        let text = "form data is not read: the body must be JSON, with Content-Type: application/json, or CSV, with text/csv";
+        return RequestError::new(Code::UnsupportedMediaType, text);
     }
-}
-
-impl<'de> Visitor<'de> for Surplus {
-    type Value = Surplus;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Surplus, E> {
-        Ok(Surplus)
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Surplus, E> {
-        Ok(Surplus)
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Surplus, E> {
-        Ok(Surplus)
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Surplus, E> {
-        Ok(Surplus)
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<Surplus, E> {
-        Ok(Surplus)
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Surplus, E> {
-        Ok(Surplus)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Surplus, A::Error> {
-        while seq.next_element::<Surplus>()?.is_some() {}
-        Ok(Surplus)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Surplus, A::Error> {
-        while map.next_entry::<Surplus, Surplus>()?.is_some() {}
-        Ok(Surplus)
-    }
+    error
 }

@@ -132,7 +132,7 @@ impl Notifications {
             self.counted = (completed, now);
         }
         let model = self.context.model.get();
-        let name = model.map(|version| version.model.signature().name.clone());
+        let name = model.map(|version| version.name().to_owned());
         let lane = &vitals.predict;
         let work = || {
             format!(

@@ -225,11 +225,10 @@ fn probes(writer: &mut Writer, vitals: &Vitals, snapshot: &Snapshot) {
 fn model(writer: &mut Writer, context: &Context, moment: &ScrapeTime, snapshot: &Snapshot) {
     let vitals = &context.vitals;
     if let Some(served) = context.model.get() {
-        let signature = served.model.signature();
         let help = "The model that is served; its version grows with every reload.";
         let labels = [
-            ("name", signature.name.as_str()),
-            ("algorithm", signature.algorithm.as_str()),
+            ("name", served.name()),
+            ("algorithm", served.loaded.algorithm.as_str()),
             ("generation", &served.number.to_string()),
         ];
         let mut family = writer.family(Kind::Info, "lanekeeper_model", help);

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use crate::error::{Code, RequestError};
-use crate::job::Payload;
 use crate::platform::clock::Stamp;
+use crate::protocol::Payload;
 use crate::serving::context::Context;
 use crate::vitals::Vitals;
 

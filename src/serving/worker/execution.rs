@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Code, RequestError};
-use crate::job::{Dialect, Format, Payload, Reply, ReplySender, RequestBody};
+use crate::job::{Reply, ReplySender, RequestBody};
 use crate::lanes::admission::{self, AtDequeue, QUANTUM, SLICE_ROWS_MIN};
 use crate::lanes::memory_budget::Charge;
 use crate::logging::FailureLog;
+use crate::models::compute::{self, ComputeError};
 use crate::models::slot::ModelVersion;
-use crate::models::{Output, PredictError, Rows, Signature};
+use crate::models::{Output, PredictError, Rows};
 use crate::platform::clock::{self, Stamp};
 use crate::platform::panic;
-use crate::protocol::instances::csv::{decode_csv, encode_csv};
-use crate::protocol::instances::{self, ComputeError, EncodeError};
+use crate::protocol::instances;
+use crate::protocol::{EncodeError, Payload, Predicted, Spoken};
 use crate::serving::context::Context;
 use crate::vitals::{CurrentRequest, LaneVitals, RemainingWork, Vitals, WorkerVitals};
 
@@ -51,7 +52,7 @@ pub(super) enum SliceOutcome {
 /// A prediction that has begun.
 pub(super) struct Execution {
     reply_sender: ReplySender,
-    dialect: Dialect,
+    spoken: Spoken,
     /// The model it began with.
     version: Arc<ModelVersion>,
     /// Bytes of the body that it came in, and the body until it is decoded.
@@ -83,7 +84,7 @@ impl Execution {
         place: WorkerPlace<'_>,
         reply_sender: ReplySender,
         body: RequestBody,
-        dialect: Dialect,
+        spoken: Spoken,
         began: Stamp,
     ) -> SliceOutcome {
         let started = clock::instant();
@@ -113,7 +114,7 @@ impl Execution {
         let remaining = rest.filter(|rest| !rest.is_zero());
         let execution = Execution {
             reply_sender,
-            dialect,
+            spoken,
             version,
             bytes: body.bytes.len(),
             body: Some(body),
@@ -197,12 +198,17 @@ impl Execution {
     /// Decodes, where that is still to be done, computes a slice, and encodes after the last.
     fn advance(&mut self, place: WorkerPlace<'_>) -> Result<Option<Payload>, RequestError> {
         let version = Arc::clone(&self.version);
-        let (model, signature) = (version.model.as_ref(), version.model.signature());
+        let (model, signature) = (version.model(), version.model().signature());
         let context = place.context;
         if let Some(body) = self.body.take() {
             let rows_max = context.config.limits.max_rows;
             self.working.set_beside(body.charge.total());
-            let rows = decode(&body, self.dialect, signature, rows_max, &mut self.working)?;
+            let rows = self.spoken.body.decode(
+                &self.spoken.head,
+                &body.bytes,
+                (signature, rows_max),
+                &mut self.working,
+            )?;
             self.working.set_beside(body.charge.beside());
             drop(body);
             place.worker_slot.set_rows(rows.len());
@@ -220,9 +226,9 @@ impl Execution {
         let slice = slice(rows.len() - self.done, self.slice);
         let started = clock::instant();
         let output = if slice == rows.len() {
-            instances::predict(model, rows)
+            compute::predict(model, rows)
         } else {
-            instances::predict(model, &rows.part(self.done, slice))
+            compute::predict(model, &rows.part(self.done, slice))
         };
         let output = output.map_err(|failure| match failure {
             ComputeError::Model(error) => failed(error),
@@ -247,18 +253,18 @@ impl Execution {
         if rows.len() >= SLICE_ROWS_MIN {
             place.lane.service.record_rows(rows.len(), self.model_time);
         }
-        let count = rows.len();
         let charge = &mut self.charge;
         charge.set_beside(self.working.total());
         let Some(output) = &self.output else {
             return Err(RequestError::new(Code::Internal, "the output is lost"));
         };
-        let encoded = match self.dialect.output {
-            Format::Json => {
-                instances::encode(signature, output, charge).map(|json| Payload::json(200, json))
-            }
-            Format::Csv => encode_csv(signature, output, count, charge).map(Payload::csv),
+        let answer = Predicted {
+            name: version.name(),
+            signature,
+            output,
+            rows: rows.len(),
         };
+        let encoded = self.spoken.answer.encode(&answer, charge);
         encoded.map(Some).map_err(|error| match error {
             EncodeError::Output(error) => failed(error),
             EncodeError::Budget(error) => error,
@@ -335,39 +341,11 @@ fn next_slice(last: usize, took: Duration, rows: usize) -> usize {
         .max(rows.div_ceil(SLICES_MAX))
 }
 
-fn decode(
-    body: &RequestBody,
-    dialect: Dialect,
-    signature: &Signature,
-    rows_max: usize,
-    working: &mut Charge,
-) -> Result<Rows, RequestError> {
-    let bytes = &body.bytes;
-    match dialect.input {
-        Format::Json => instances::decode(bytes, signature, rows_max, working)
-            .map_err(|error| blame_form(error, dialect.called_form, bytes)),
-        Format::Csv => decode_csv(bytes, signature, rows_max, working),
-    }
-}
-
 fn model_failed(error: &PredictError, request_id: &str, failures: &FailureLog) -> RequestError {
     failures.record(format_args!(
         "request {request_id}: the model failed: {error}"
     ));
     RequestError::new(Code::PredictionFailed, format!("the model failed: {error}"))
-}
-
-/// A body that was called form data and does not even begin like JSON is of the wrong media type.
-///
-/// curl calls everything form data: who pasted a curl line and mistyped the JSON wants to know where.
-fn blame_form(error: RequestError, called_form: bool, body: &[u8]) -> RequestError {
-    let body = instances::without_mark(body).trim_ascii_start();
-    let looks_like_json = matches!(body.first(), None | Some(b'{' | b'['));
-    if called_form && error.code == Code::InvalidJson && !looks_like_json {
-        let text = "form data is not read: the body must be JSON, with Content-Type: application/json, or CSV, with text/csv";
-        return RequestError::new(Code::UnsupportedMediaType, text);
-    }
-    error
 }
 
 #[cfg(test)]

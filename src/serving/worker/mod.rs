@@ -17,13 +17,14 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use crate::job::{Job, JobRequest, Probe, Reply, ReplySender};
+use crate::job::{Job, JobRequest, Reply, ReplySender};
 use crate::lanes::admission::QUANTUM;
 use crate::lanes::cpu_priority::{CpuUse, Priority};
 use crate::lanes::queue::{Intake, LaneKind, Next};
 use crate::platform::clock::Stamp;
 use crate::platform::fault::Role;
 use crate::platform::sys;
+use crate::protocol::routes::Probe;
 use crate::serving::context::Context;
 use crate::serving::probes;
 use crate::vitals::{CurrentRequest, WorkerVitals};
@@ -135,8 +136,8 @@ impl Worker<'_> {
     fn begin(&self, job: Job, began: Stamp) -> SliceOutcome {
         match job.request {
             JobRequest::Probe(probe) => answer_probe(self.place.context, &probe, job.reply_sender),
-            JobRequest::Predict { body, dialect } => {
-                Execution::begin(self.place, job.reply_sender, body, dialect, began)
+            JobRequest::Predict { body, spoken } => {
+                Execution::begin(self.place, job.reply_sender, body, spoken, began)
             }
         }
     }

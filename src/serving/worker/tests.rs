@@ -3,14 +3,15 @@
 use super::*;
 use crate::config::{self, Command, Resources};
 use crate::error::{Code, RequestError};
-use crate::job::{Dialect, Format, PendingReply, RequestBody};
+use crate::job::{PendingReply, RequestBody};
 use crate::lanes::admission::Admitted;
 use crate::lanes::memory_budget::Charge;
 use crate::lanes::queue::{Lane, lane};
 use crate::lifecycle::Waker;
-use crate::models::embedded;
+use crate::models::format;
 use crate::platform::clock;
 use crate::platform::fault::NoFaults;
+use crate::protocol::{self, BodyHead};
 use crate::vitals::{Cost, Reservation};
 
 /// A server's context with the embedded model, and its prediction lane.
@@ -25,7 +26,7 @@ fn context() -> (Arc<Context>, Lane<Job>, Intake<Job>) {
     };
     let config = serve.validate(resources).unwrap();
     let (context, _) = Context::new(config, Arc::new(NoFaults), Waker::idle());
-    context.model.put(Arc::new(embedded::load().unwrap()));
+    context.model.put(Arc::new(format::load(None).unwrap()));
     let (lane, intake) = lane(LaneKind::Predict, &context.vitals);
     (context, lane, intake)
 }
@@ -40,11 +41,7 @@ fn prediction(context: &Context, rows: usize, cost: Cost) -> (Job, PendingReply)
         bytes: bytes.into_bytes(),
         charge,
     };
-    let dialect = Dialect {
-        input: Format::Json,
-        called_form: false,
-        output: Format::Json,
-    };
+    let spoken = protocol::spoken("/predict", BodyHead::default(), None).unwrap();
     let arrived = clock::instant();
     let admitted = Admitted {
         reservation: Reservation::new(&context.vitals, cost, 8).unwrap(),
@@ -52,7 +49,7 @@ fn prediction(context: &Context, rows: usize, cost: Cost) -> (Job, PendingReply)
         wait_max: Duration::MAX,
         expected_wait: Duration::ZERO,
     };
-    Job::prediction(body, dialect, "id".into(), arrived, admitted)
+    Job::prediction(body, spoken, "id".into(), arrived, admitted)
 }
 
 #[test]

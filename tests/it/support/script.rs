@@ -19,7 +19,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lanekeeper::models::{
-    Expected, LoadError, Model, ModelSource, Output, PredictError, Rows, Signature, Trial,
+    Expected, GoldenRow, LoadError, Loaded, Model, ModelSource, Output, OutputSpec, PredictError,
+    Rows, Signature,
 };
 use lanekeeper::platform::fault::{Faults, Role};
 
@@ -175,16 +176,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 struct Scripted {
     signature: Signature,
-    trial: Trial,
 }
 
 impl Model for Scripted {
     fn signature(&self) -> &Signature {
         &self.signature
-    }
-
-    fn trial(&self) -> &Trial {
-        &self.trial
     }
 
     fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
@@ -291,7 +287,7 @@ fn allocate() {
 pub struct Source(pub String);
 
 impl ModelSource for Source {
-    fn load(&self, _file: Option<&Path>) -> Result<Arc<dyn Model>, LoadError> {
+    fn load(&self, _file: Option<&Path>) -> Result<Arc<Loaded>, LoadError> {
         let row = match self.0.as_str() {
             "scripted" | "wrong" | "slow-load" => vec![action::TRIAL, 7.0],
             "hung-trial" => vec![action::BLOCK, 7.0],
@@ -303,17 +299,18 @@ impl ModelSource for Source {
             STAGE.gate.pass_blocked();
         }
         let expected = if self.0 == "wrong" { 8.0 } else { 7.0 };
-        Ok(Arc::new(Scripted {
-            signature: Signature {
-                name: "scripted".to_owned(),
-                algorithm: "none".to_owned(),
-                features: vec!["action".to_owned(), "value".to_owned()],
-                classes: vec![],
-            },
-            trial: Trial {
+        let features = ["action", "value"].map(str::to_owned).to_vec();
+        Ok(Arc::new(Loaded {
+            name: "scripted".to_owned(),
+            algorithm: "none".to_owned(),
+            model: Box::new(Scripted {
+                signature: Signature::of_numbers(features, OutputSpec::Numbers { width: 1 }),
+            }),
+            golden: vec![GoldenRow {
                 row,
                 expected: Expected::Number(expected),
-            },
+                tolerance: 1e-9,
+            }],
         }))
     }
 }

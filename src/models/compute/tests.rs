@@ -1,23 +1,20 @@
 //! What models of every kind say of rows that they cannot reckon with.
 
 use super::*;
-use crate::models::Trial;
-use crate::models::estimator::{ALGORITHMS, Algorithm, Estimator, EstimatorKind, Targets};
+use crate::models::estimator::{
+    ALGORITHMS, Algorithm, Estimator, EstimatorKind, Probabilities, Targets,
+};
 
 /// An estimator as a model of three features.
 struct EstimatorModel {
+    name: &'static str,
     signature: Signature,
-    trial: Trial,
     estimator: Estimator,
 }
 
 impl Model for EstimatorModel {
     fn signature(&self) -> &Signature {
         &self.signature
-    }
-
-    fn trial(&self) -> &Trial {
-        &self.trial
     }
 
     fn check(&self, rows: &Rows) -> Result<(), RowFault> {
@@ -54,17 +51,16 @@ fn served(algorithm: &Algorithm) -> EstimatorModel {
     let trees = known.filter(|known| ["n_trees", "n_estimators"].contains(&known.name.as_str()));
     let typed: Vec<_> = trees.map(|known| (known.name, "5".to_owned())).collect();
     let fitted = algorithm.fit(&rows, &targets, &typed, Some(7));
+    let output = match algorithm.task {
+        EstimatorKind::Classification => OutputSpec::Classes {
+            labels: (0..classes).map(|class| class.to_string()).collect(),
+            has_probabilities: algorithm.probabilities != Probabilities::None,
+        },
+        EstimatorKind::Regression => OutputSpec::Numbers { width: 1 },
+    };
     EstimatorModel {
-        signature: Signature {
-            name: "m".to_owned(),
-            algorithm: algorithm.name.to_owned(),
-            features: ["a", "b", "c"].map(str::to_owned).to_vec(),
-            classes: (0..classes).map(|class| class.to_string()).collect(),
-        },
-        trial: Trial {
-            row: vec![0.0; 3],
-            expected: Expected::Number(0.0),
-        },
+        name: algorithm.name,
+        signature: Signature::of_numbers(["a", "b", "c"].map(str::to_owned).to_vec(), output),
         estimator: fitted
             .unwrap_or_else(|error| panic!("{}: {error}", algorithm.name))
             .estimator,
@@ -73,7 +69,7 @@ fn served(algorithm: &Algorithm) -> EstimatorModel {
 
 /// Says which row is refused; panics where the model fails, or gives what is no finite number.
 fn refused(model: &EstimatorModel, values: Vec<f64>) -> Option<RowFault> {
-    let name = &model.signature.algorithm;
+    let name = model.name;
     let rows = Rows::new(values, 3).unwrap();
     if let Err(fault) = model.check(&rows) {
         return Some(fault);
@@ -83,7 +79,7 @@ fn refused(model: &EstimatorModel, values: Vec<f64>) -> Option<RowFault> {
         Err(failure) => panic!("{name}: {rows:?}: {failure:?}"),
         Ok(output) => {
             assert_eq!(
-                first_not_finite(&output, 3),
+                first_not_finite(&output, &model.signature.output),
                 None,
                 "{name}: {rows:?}: {output:?}"
             );
@@ -145,10 +141,6 @@ impl Model for FirstFeatureModel {
         &self.0.signature
     }
 
-    fn trial(&self) -> &Trial {
-        &self.0.trial
-    }
-
     fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
         let answer = |row: &[f64]| match row[0] {
             7.0 => Err(PredictError("told to fail".to_owned())),
@@ -187,8 +179,6 @@ fn a_model_that_fails_on_ordinary_rows_is_to_blame_whatever_else_there_is() {
     };
     assert_eq!((fault.row, fault.feature), (1, 1));
     let rows = Rows::new([[0.0; 3], far].concat(), 3).unwrap();
-    let refusal = unfit(&model.0.signature, &rows, &fault);
-    assert_eq!(refusal.code, Code::InvalidInput);
-    let text = "instances[1]: the feature \"b\" must be closer to 0, as the model's answer to it is no finite number, but is -1e150";
-    assert_eq!(refusal.text, text);
+    let text = "the feature \"b\" must be closer to 0, as the model's answer to it is no finite number, but is -1e150";
+    assert_eq!(fault_text(&model.0.signature, &rows, &fault), text);
 }

@@ -1,0 +1,68 @@
+//! Golden rows: rows with the answers that the training library gave. A model that answers them
+//! otherwise is not the model that was trained.
+
+use super::compute::{self, ComputeError};
+use super::{Loaded, Output, Rows, ShortNumber};
+
+/// One row with the answer that it must have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GoldenRow {
+    /// One row, as long as the signature is wide.
+    pub row: Vec<f64>,
+    /// What the model answered when it was made.
+    pub expected: Expected,
+    /// By how much a number may differ, as a share of the expected one; 0 asks for the same number.
+    /// Labels are compared exactly.
+    pub tolerance: f64,
+}
+
+/// The answer that a golden row must have.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expected {
+    /// The class label.
+    Label(String),
+    /// The number, or the first of several.
+    Number(f64),
+}
+
+/// Computes a model's golden rows.
+///
+/// # Errors
+/// The first row whose answer is not as expected, and what it was, or why there is none.
+pub fn try_model(loaded: &Loaded) -> Result<(), String> {
+    loaded
+        .golden
+        .iter()
+        .try_for_each(|golden| try_row(loaded, golden))
+}
+
+fn try_row(loaded: &Loaded, golden: &GoldenRow) -> Result<(), String> {
+    let model = loaded.model.as_ref();
+    let signature = model.signature();
+    let rows = Rows::new(golden.row.clone(), signature.width())
+        .filter(|rows| rows.len() == 1)
+        .filter(|rows| compute::check(model, rows).is_ok())
+        .ok_or("the trial row does not fit the model")?;
+    let output = compute::predict(model, &rows).map_err(|failure| match failure {
+        ComputeError::Input(fault) => compute::fault_text(signature, &rows, &fault),
+        ComputeError::Model(error) => error.to_string(),
+    })?;
+    match (&output, &golden.expected) {
+        (Output::Classes { indices, .. }, Expected::Label(expected)) => {
+            let label = &signature.output.labels()[indices[0] as usize];
+            (label == expected)
+                .then_some(())
+                .ok_or_else(|| format!("the trial gave {label:?} instead of {expected:?}"))
+        }
+        (Output::Numbers(numbers), Expected::Number(expected)) => {
+            let off = (numbers[0] - expected).abs();
+            let near = off <= golden.tolerance * expected.abs().max(f64::MIN_POSITIVE);
+            let (given, expected) = (ShortNumber(numbers[0]), ShortNumber(*expected));
+            near.then_some(())
+                .ok_or_else(|| format!("the trial gave {given} instead of {expected}"))
+        }
+        _ => Err(
+            "the trial gave a class instead of a number, or a number instead of a class".to_owned(),
+        ),
+    }
+}
