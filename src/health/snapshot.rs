@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::{Config, StallPolicy};
 use crate::platform::clock::Stamp;
-use crate::vitals::{ServerPhase, TrialVerdict, Vitals};
+use crate::vitals::{DeploymentVitals, ServerPhase, TrialVerdict, Trials, Vitals};
 
 /// What the options say about verdicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,8 +91,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Reads the vitals at this moment; waits for nobody.
-    pub fn of(vitals: &Vitals, limits: Limits) -> Self {
+    /// Reads the vitals of the process and of its deployments at this moment; waits for nobody.
+    ///
+    /// Of several deployments the worst trial counts, and the last success of any.
+    pub fn of<'a>(
+        vitals: &Vitals,
+        deployments: impl Iterator<Item = &'a DeploymentVitals> + Clone,
+        limits: Limits,
+    ) -> Self {
         let lane = &vitals.predict;
         // `waiting` is read before the stamps: a queue that moves in between then looks younger,
         // never older, than it is. `now` comes last for the same reason the other way about, and
@@ -127,9 +133,16 @@ impl Snapshot {
         // Who has not ended is still to begin: a server that cannot start its threads ends at once.
         let missing_since = known(acceptor.ended_at.load());
         let is_gone = !acceptor.alive.load(Ordering::Acquire);
-        let trials = &vitals.trials;
-        let trial_running_since = known(trials.running_since.load());
-        let failed_trials = trials.failed_since_passed();
+        let trials = deployments.clone().map(|deployment| &deployment.trials);
+        let running = trials.clone().map(|trials| trials.running_since.load());
+        let trial_running_since = running.filter_map(known).min();
+        let failed_trials = trials.clone().find_map(Trials::failed_since_passed);
+        let verdicts = trials.map(Trials::verdict);
+        let trial = verdicts
+            .reduce(TrialVerdict::worse)
+            .unwrap_or(TrialVerdict::Untried);
+        let successes = deployments.map(|deployment| deployment.succeeded_at.load());
+        let succeeded_at = successes.max().unwrap_or(Stamp::NEVER);
         Snapshot {
             limits,
             deserted_since: last_ended.and_then(known).filter(|_| workers.is_empty()),
@@ -142,10 +155,10 @@ impl Snapshot {
                 losses: acceptor.losses.span(),
             },
             phase: vitals.phase(),
-            trial: trials.verdict(),
+            trial,
             trial_running_since,
             failed_trials,
-            succeeded_at: vitals.succeeded_at.load(),
+            succeeded_at,
             accept_failures: vitals.accept_failures[0].span(),
             now: vitals.clock.now(),
         }

@@ -234,7 +234,11 @@ fn a_stuck_worker_counts_until_it_has_its_substitute() {
             nanos.store(next, Ordering::Release);
             vitals.clock.tick();
         }
-        alive(&Snapshot::of(&vitals, limits(replaces_stuck)))
+        alive(&Snapshot::of(
+            &vitals,
+            [].into_iter(),
+            limits(replaces_stuck),
+        ))
     };
     assert_eq!(at(59_999, true), Ok(()));
     assert_eq!(

@@ -17,6 +17,7 @@ use crate::http::client_watch::ClientWatch;
 use crate::http::connection_table::{ConnectionEntry, ConnectionState};
 use crate::http::listener_context::HttpContext;
 use crate::http::reader::ConnectionEnd;
+use crate::job::deployment::Deployment;
 use crate::job::{Job, PendingReply, Reply, RequestBody};
 use crate::lanes::admission::{self, Admitted};
 use crate::platform::clock::{self, Stamp};
@@ -52,6 +53,7 @@ pub(crate) fn ask(
     http: &HttpContext,
     (entry, watch): (&ConnectionEntry, &mut ClientWatch),
     (body, spoken): (RequestBody, Spoken),
+    deployment: &Arc<Deployment>,
     request_id: &Arc<str>,
     admitted: Admitted,
 ) -> Result<Result<Reply, RequestError>, ConnectionEnd> {
@@ -63,7 +65,13 @@ pub(crate) fn ask(
     let (deadline, expected_wait) = (admitted.deadline, admitted.expected_wait);
     let request_id = Arc::clone(request_id);
     let arrived = clock::instant();
-    let (job, pending) = Job::prediction(body, spoken, request_id, arrived, admitted);
+    let (job, pending) = Job::prediction(
+        (body, spoken),
+        Arc::clone(deployment),
+        request_id,
+        arrived,
+        admitted,
+    );
     match http.acceptor.try_send(job) {
         Ok(()) => {
             let service_time = vitals.predict.service_time();
@@ -77,7 +85,13 @@ pub(crate) fn ask(
             } else {
                 expected_wait.mul_f32(CLIENT_CHECK_PART)
             };
-            await_reply(http, (entry, watch), &pending, deadline, first_look)
+            await_reply(
+                http,
+                (entry, watch),
+                (&pending, deployment),
+                deadline,
+                first_look,
+            )
         }
         Err(TrySendError::Full(_)) => Ok(Err(admission::queue_full(&vitals.predict))),
         Err(TrySendError::Disconnected(_)) => {
@@ -185,7 +199,7 @@ fn deadline_exceeded(arrived: Instant) -> RequestError {
 fn await_reply(
     http: &HttpContext,
     (entry, watch): (&ConnectionEntry, &mut ClientWatch),
-    pending: &PendingReply,
+    (pending, deployment): (&PendingReply, &Deployment),
     deadline: Instant,
     first_look: Duration,
 ) -> Result<Result<Reply, RequestError>, ConnectionEnd> {
@@ -215,7 +229,8 @@ fn await_reply(
             has_departed = true;
             pending.abandon();
             vitals.counts.clients.abandoned.increment();
-            vitals.outcomes.ended(PredictionOutcome::Abandoned, arrived);
+            let outcomes = &deployment.vitals.outcomes;
+            outcomes.ended(PredictionOutcome::Abandoned, arrived);
         }
         if has_departed {
             if pending.is_received() || now >= deadline {

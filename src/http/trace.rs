@@ -13,6 +13,7 @@ use crate::error::RequestError;
 use crate::http::listener_context::HttpContext;
 use crate::http::request_head::RequestHead;
 use crate::http::response::Answer;
+use crate::job::deployment::Deployment;
 use crate::logging::{Access, Prediction};
 
 /// A client's address; `None` over a Unix socket, and where the client has reset its connection.
@@ -39,7 +40,7 @@ pub(crate) fn other(
 /// known of it but for the model's name.
 pub(crate) fn prediction(
     http: &HttpContext,
-    socket: &Socket,
+    (socket, deployment): (&Socket, &Deployment),
     (head, request_id): (&RequestHead, &str),
     (answer, error): (&Answer, Option<&RequestError>),
     prediction: Prediction<'_>,
@@ -47,7 +48,7 @@ pub(crate) fn prediction(
     let Some(level) = http.access_log.admit(answer.status >= 400) else {
         return;
     };
-    let version = http.context.model.get();
+    let version = deployment.slot.get();
     let model = version.as_ref().map(|version| version.name());
     let access = Access {
         prediction: Some(Prediction {

@@ -49,14 +49,14 @@ impl Server {
         let vitals = Arc::clone(&self.context.vitals);
         let config = &self.context.config;
         let asked = vitals.readyz_seen.load(Ordering::Relaxed);
-        let version = vitals.loaded.load(Ordering::Acquire);
+        let served = self.context.has_loaded();
         let default_grace = if asked {
             GRACE_IF_ASKED
         } else {
             Duration::ZERO
         };
         // Who has never been ready has no clients that would have to see it.
-        let grace = if version {
+        let grace = if served {
             config.drain_grace.unwrap_or(default_grace)
         } else {
             Duration::ZERO

@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, TryRecvError};
 
 use crate::config::ReloadSignature;
+use crate::job::deployment::Deployment;
 use crate::lanes::cpu_priority::{CpuUse, Priority};
 use crate::models::{LoadError, Loaded, ModelSource, signature};
 use crate::platform::panic;
@@ -43,6 +44,8 @@ pub(super) enum LoaderEvent {
 /// Loads models, one at a time.
 pub(super) struct Loader {
     context: Arc<Context>,
+    /// Whose model it loads.
+    deployment: Arc<Deployment>,
     source: Arc<dyn ModelSource>,
     running: Option<Running>,
     wanted: bool,
@@ -74,6 +77,7 @@ impl Loader {
     /// Where the system has no thread to give.
     pub(super) fn start(context: Arc<Context>, source: Arc<dyn ModelSource>) -> io::Result<Self> {
         let mut loader = Loader {
+            deployment: Arc::clone(context.registry.default_deployment()),
             context,
             source,
             running: None,
@@ -105,11 +109,8 @@ impl Loader {
         {
             return None;
         }
-        self.context
-            .vitals
-            .reloads
-            .running
-            .store(true, Ordering::Release);
+        let reloads = &self.deployment.vitals.reloads;
+        reloads.running.store(true, Ordering::Release);
         if let Err(error) = self.begin() {
             let error = LoadError(format!("no thread can be started for it: {error}"));
             return Some(self.end(Err(error)));
@@ -128,7 +129,7 @@ impl Loader {
     }
 
     fn end(&self, loaded: LoadResult) -> LoaderEvent {
-        let reloads = &self.context.vitals.reloads;
+        let reloads = &self.deployment.vitals.reloads;
         if !reloads.running.load(Ordering::Acquire) {
             return match loaded {
                 Ok(model) => LoaderEvent::Loaded(model),
@@ -145,12 +146,13 @@ impl Loader {
     fn begin(&mut self) -> io::Result<()> {
         let (sender, loaded) = crossbeam_channel::bounded(1);
         let (context, source) = (Arc::clone(&self.context), Arc::clone(&self.source));
+        let deployment = Arc::clone(&self.deployment);
         let thread_id = Arc::new(AtomicU32::new(0));
         let own_id = Arc::clone(&thread_id);
         let thread = sys::spawn("loader", STACK_BYTES, move || {
             own_id.store(sys::thread_id(), Ordering::Release);
             let _as_it_comes = Priority::new(context.config.yielding, CpuUse::Computing);
-            let loaded = load(&context, source.as_ref());
+            let loaded = load(&context, &deployment, source.as_ref());
             // The main thread alone receives, and has room for one.
             let _ = sender.try_send(loaded);
             context.waker.wake();
@@ -170,14 +172,14 @@ impl Loader {
 /// The first one is put there whatever its trial says: `/readyz` tells. A later one that fails its
 /// trial would be worse than the one that serves, and one with another signature would answer what was
 /// meant for that one.
-fn load(context: &Context, source: &dyn ModelSource) -> LoadResult {
+fn load(context: &Context, deployment: &Deployment, source: &dyn ModelSource) -> LoadResult {
     let file = context.config.model.as_deref();
     let loaded = panic::catch(|| source.load(file))
         .unwrap_or_else(|panic| Err(LoadError(format!("loading the model panicked: {panic}"))));
     let loaded = loaded?;
-    let vitals = &context.vitals;
+    let (vitals, clock) = (&deployment.vitals, &context.vitals.clock);
     let place = || file.map_or_else(|| "the embedded model".into(), Path::to_string_lossy);
-    let before = context.model.get();
+    let before = deployment.slot.get();
     let is_first = before.is_none();
     let after = loaded.model.signature();
     let change = before.and_then(|before| signature::change(before.model().signature(), after));
@@ -190,26 +192,26 @@ fn load(context: &Context, source: &dyn ModelSource) -> LoadResult {
         )));
     }
     if is_first {
-        vitals.trials.begin(vitals.clock.now());
+        vitals.trials.begin(clock.now());
     }
-    let began = vitals.clock.now();
+    let began = clock.now();
     let verdict = canary::try_model(&loaded);
-    let took = vitals.clock.now().since(began);
+    let took = clock.now().since(began);
     if let (false, TrialVerdict::Failed(reason)) = (is_first, &verdict) {
         return Err(LoadError(format!("{} fails its trial: {reason}", place())));
     }
-    vitals.predict.service.record_trial(took);
+    vitals.service_times.record_trial(took);
     if let Some(change) = &change {
         log::warn!("another signature is served from now on: {change}");
     }
     vitals.reloads.note_signature(change.map(Arc::from));
     // This thread alone puts a model there.
-    let version = context.model.put(Arc::clone(&loaded));
+    let version = deployment.slot.put(Arc::clone(&loaded));
     vitals.loaded.store(true, Ordering::Release);
-    let now = vitals.clock.now();
+    let now = clock.now();
     vitals.trials.end(version, verdict, now);
     vitals.reloads.loaded_at.store(now);
-    vitals.advance(ServerPhase::Serving);
+    context.vitals.advance(ServerPhase::Serving);
     // What was read on the way, and the model before, unless a prediction still holds it.
     sys::trim_memory();
     Ok(loaded)

@@ -14,7 +14,7 @@ use crate::platform::clock::Stamp;
 use crate::platform::fault::Role;
 use crate::platform::panic;
 use crate::serving::context::Context;
-use crate::vitals::{TrialVerdict, Vitals};
+use crate::vitals::{DeploymentVitals, TrialVerdict};
 
 /// So many failures in a row ask for a trial at once.
 const FAILURES: u32 = 3;
@@ -31,14 +31,24 @@ pub fn run(context: &Context, wanted: &Receiver<()>) {
     let mut priority = Priority::new(context.config.yielding, CpuUse::Computing);
     let interval = context.config.canary_interval;
     let vitals = &context.vitals;
-    // The trial of a thread before this one has ended with it.
-    vitals.trials.give_up();
+    for deployment in context.registry.all() {
+        // The trial of a thread before this one has ended with it.
+        deployment.vitals.trials.give_up();
+    }
     loop {
-        let wait = if vitals.trials.verdict() == TrialVerdict::Untried {
-            // The loader makes the first one.
-            interval
-        } else {
-            TrialTimes::of(vitals, context.config.stall_timeout).wait(interval)
+        let deployments = context.registry.all().into_iter();
+        let waits = deployments.map(|deployment| {
+            let wait = if deployment.vitals.trials.verdict() == TrialVerdict::Untried {
+                // The loader makes the first one.
+                interval
+            } else {
+                let now = vitals.clock.now();
+                TrialTimes::of(&deployment.vitals, now, context.config.stall_timeout).wait(interval)
+            };
+            (wait, deployment)
+        });
+        let Some((wait, deployment)) = waits.min_by_key(|(wait, _)| *wait) else {
+            return;
         };
         if !wait.is_zero() {
             match wanted.recv_timeout(wait) {
@@ -47,14 +57,13 @@ pub fn run(context: &Context, wanted: &Receiver<()>) {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
-        vitals.trials.begin(vitals.clock.now());
+        let trials = &deployment.vitals.trials;
+        trials.begin(vitals.clock.now());
         context.faults.inject(Role::Canary);
         priority.adapt(vitals.predict.service_time());
-        if let Some(version) = context.model.get() {
+        if let Some(version) = deployment.slot.get() {
             let verdict = try_model(&version.loaded);
-            vitals
-                .trials
-                .end(version.number, verdict, vitals.clock.now());
+            trials.end(version.number, verdict, vitals.clock.now());
             context.waker.wake();
         }
     }
@@ -77,7 +86,7 @@ struct TrialTimes {
 }
 
 impl TrialTimes {
-    fn of(vitals: &Vitals, stall_timeout: Duration) -> Self {
+    fn of(vitals: &DeploymentVitals, now: Stamp, stall_timeout: Duration) -> Self {
         let trials = &vitals.trials;
         let count = trials.failures.count();
         let span = trials.failures.span();
@@ -92,7 +101,7 @@ impl TrialTimes {
                 let from = first.max(vitals.succeeded_at.load());
                 (last.since(from) < stall_timeout).then_some((from, stall_timeout))
             }),
-            now: vitals.clock.now(),
+            now,
         }
     }
 

@@ -4,14 +4,16 @@
 //! here.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::config::Config;
+use crate::health::{Limits, Snapshot};
+use crate::job::deployment::{Deployment, Registry};
 use crate::lanes::memory_budget::Budget;
 use crate::lifecycle::Waker;
 use crate::logging::FailureLog;
-use crate::models::slot::ModelSlot;
 use crate::platform::clock::ProcessClock;
 use crate::platform::fault::Faults;
 use crate::vitals::Vitals;
@@ -27,8 +29,8 @@ pub struct Context {
     pub vitals: Arc<Vitals>,
     /// The memory that clients can make the server hold.
     pub budget: Arc<Budget>,
-    /// The served model; empty until one is loaded and was tried.
-    pub model: ModelSlot,
+    /// The served models.
+    pub registry: Registry,
     /// Why predictions fail.
     pub failure_log: FailureLog,
     /// Wakes the canary up: a trial may be due sooner than it knows.
@@ -59,7 +61,7 @@ impl Context {
             budget: Arc::new(budget),
             config,
             vitals,
-            model: ModelSlot::default(),
+            registry: Registry::default(),
             failure_log: FailureLog::new("predictions failed"),
             trial_wanted,
             waker,
@@ -68,17 +70,39 @@ impl Context {
         (context, wanted)
     }
 
+    /// Reads all that verdicts are made from, as it is now.
+    pub fn snapshot(&self) -> Snapshot {
+        let deployments = self.registry.all();
+        let deployments = deployments.iter().map(|one| &one.vitals);
+        Snapshot::of(&self.vitals, deployments, Limits::from(&self.config))
+    }
+
+    /// Whether any deployment has a model that was tried.
+    pub fn has_loaded(&self) -> bool {
+        let deployments = self.registry.all();
+        let loaded = |one: &Arc<Deployment>| one.vitals.loaded.load(Ordering::Acquire);
+        deployments.iter().any(loaded)
+    }
+
+    /// Notes that a prediction worker's thread has ended: any deployment's prediction may have been the
+    /// reason.
+    pub fn worker_ended(&self) {
+        for deployment in self.registry.all() {
+            self.prediction_failed(&deployment);
+        }
+    }
+
     /// Notes that a prediction has failed through no fault of its client's, and has the canary look
     /// whether a trial is due.
-    pub fn prediction_failed(&self) {
-        self.vitals.failed();
+    pub fn prediction_failed(&self, deployment: &Deployment) {
+        deployment.vitals.failed(self.vitals.clock.now());
         self.wake_canary();
     }
 
-    /// Has the canary look at the model, which may be why a client has no answer, or may not.
-    pub fn doubt_model(&self) {
+    /// Has the canary look at a model, which may be why a client has no answer, or may not.
+    pub fn doubt_model(&self, deployment: &Deployment) {
         let now = self.vitals.clock.now();
-        self.vitals.trials.doubted_at.advance(now);
+        deployment.vitals.trials.doubted_at.advance(now);
         self.wake_canary();
     }
 

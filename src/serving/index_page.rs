@@ -9,7 +9,7 @@ use crate::serving::context::Context;
 pub(crate) fn render(context: &Context, address: &Address, probe: Option<&Address>) -> String {
     let target = address.reachable().curl_target();
     let metrics = probe.unwrap_or(address).reachable().curl_target();
-    let model = context.model.get();
+    let model = context.registry.default_deployment().slot.get();
     let about = model.as_ref().map_or_else(
         || "the model is loading".to_owned(),
         |version| {

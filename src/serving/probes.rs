@@ -7,18 +7,20 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
 use crate::error::Code;
-use crate::health::{self, FailedCheck, Limits, Meaning, ProbeKind, Snapshot};
+use crate::health::{self, FailedCheck, Meaning, ProbeKind, Snapshot};
+use crate::job::deployment::Deployment;
 use crate::platform::cgroup::Reading;
 use crate::platform::clock::Stamp;
 use crate::protocol::Payload;
 use crate::protocol::routes::Probe;
 use crate::serving::context::Context;
-use crate::vitals::{LaneVitals, TrialVerdict};
+use crate::vitals::{LaneVitals, PredictionOutcome, TrialVerdict};
 
 const OK: u16 = 200;
 
@@ -30,7 +32,7 @@ const REASON_BYTES_MAX: usize = 800;
 
 /// Answers a probe from what is known at this moment.
 pub fn answer(context: &Context, probe: &Probe) -> Payload {
-    let snapshot = Snapshot::of(&context.vitals, Limits::from(&context.config));
+    let snapshot = context.snapshot();
     match probe.kind {
         ProbeKind::Status => statusz(context, &snapshot),
         ProbeKind::Readiness => {
@@ -135,7 +137,14 @@ fn name(kind: ProbeKind) -> &'static str {
 fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
     let vitals = &context.vitals;
     let counts = &vitals.counts;
-    let model = context.model.get().map(|version| {
+    let deployment = context.registry.default_deployment();
+    let deployments = context.registry.all();
+    let ended = |outcome| -> u64 {
+        let ended = |one: &Arc<Deployment>| one.vitals.outcomes.sojourn(outcome).count();
+        deployments.iter().map(ended).sum()
+    };
+    let (trials, reloads) = (&deployment.vitals.trials, &deployment.vitals.reloads);
+    let model = deployment.slot.get().map(|version| {
         let signature = version.model().signature();
         let labels = signature.output.labels();
         // A model may have names by the thousand, and this is answered between probes.
@@ -185,22 +194,22 @@ fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
         "trial": {
             "verdict": trial,
             "reason": trial_reason,
-            "began_age_seconds": age(vitals.trials.began_at.load()),
+            "began_age_seconds": age(trials.began_at.load()),
             "running": snapshot.trial_running_since.is_some(),
-            "failures_in_a_row": vitals.trials.failures.count(),
+            "failures_in_a_row": trials.failures.count(),
         },
         "reload": {
-            "running": vitals.reloads.running.load(Ordering::Relaxed),
-            "succeeded": vitals.reloads.succeeded.value(),
-            "failed": vitals.reloads.failed.value(),
-            "error": vitals.reloads.error().map(|error| one_line(&error)),
-            "signature_change": vitals.reloads.signature_change().map(|change| one_line(&change)),
-            "loaded_age_seconds": age(vitals.reloads.loaded_at.load()),
+            "running": reloads.running.load(Ordering::Relaxed),
+            "succeeded": reloads.succeeded.value(),
+            "failed": reloads.failed.value(),
+            "error": reloads.error().map(|error| one_line(&error)),
+            "signature_change": reloads.signature_change().map(|change| one_line(&change)),
+            "loaded_age_seconds": age(reloads.loaded_at.load()),
         },
         "lanes": {"predict": predict, "probe": lane_json(&vitals.probe, snapshot.now)},
         "shared_lane": context.config.shared_lane,
         "last_completion_age_seconds": age(vitals.predict.completed_at.load()),
-        "last_success_age_seconds": age(vitals.succeeded_at.load()),
+        "last_success_age_seconds": age(deployment.vitals.succeeded_at.load()),
         "connections": {
             "main": vitals.open_connections[0].load(Ordering::Relaxed),
             "probe": vitals.open_connections[1].load(Ordering::Relaxed),
@@ -216,15 +225,15 @@ fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
         "buffered": {"bytes": context.budget.bytes(), "bytes_max": context.budget.bytes_max()},
         "cgroup": cgroup_json(&vitals.cgroup.load()),
         "predictions": {
-            "succeeded": counts.predicted.value(),
-            "rejected": counts.rejected.value(),
-            "failed": counts.failed.value(),
+            "succeeded": ended(PredictionOutcome::Ok),
+            "rejected": ended(PredictionOutcome::Rejected),
+            "failed": ended(PredictionOutcome::Failed).saturating_sub(counts.lost.value()),
             "panicked": counts.panicked.value(),
             "lost": counts.lost.value(),
-            "refused": counts.refused.value(),
-            "expired": counts.expired.value(),
-            "abandoned": counts.clients.abandoned.value(),
-            "deadline_exceeded": counts.deadline_exceeded.value(),
+            "refused": ended(PredictionOutcome::Refused),
+            "expired": ended(PredictionOutcome::Expired),
+            "abandoned": ended(PredictionOutcome::Abandoned),
+            "deadline_exceeded": ended(PredictionOutcome::DeadlineExceeded),
         },
         "probes": counts.probes.value(),
         "threads_replaced": counts.threads_replaced.value(),

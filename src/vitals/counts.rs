@@ -1,32 +1,21 @@
-//! How many requests ended how, and what clients did.
+//! What is counted for the whole process, and what clients did. How predictions end is counted by
+//! their deployments.
 
 use std::net::IpAddr;
 
 use super::{Counter, Reasons};
 
-/// How many requests ended how.
+/// What is counted for the whole process.
 #[derive(Debug, Default)]
 pub struct Counts {
     /// Connections accepted.
     pub connections: Counter,
     /// What clients did that cost them their connection or their answer.
     pub clients: ClientCounts,
-    /// Predictions answered 200.
-    pub predicted: Counter,
-    /// Predictions answered 4xx: the client's input was wrong.
-    pub rejected: Counter,
-    /// Predictions answered 500 because the model panicked or returned an error.
-    pub failed: Counter,
     /// Predictions for which the model panicked.
     pub panicked: Counter,
     /// Predictions answered 500 because the thread that worked on them ended.
     pub lost: Counter,
-    /// Predictions refused on arrival: lane full, loading, draining.
-    pub refused: Counter,
-    /// Predictions that waited longer than `--max-wait`.
-    pub expired: Counter,
-    /// Admitted predictions not done within `--request-timeout`.
-    pub deadline_exceeded: Counter,
     /// Probes answered.
     pub probes: Counter,
     /// Threads that ended by a panic and were replaced.

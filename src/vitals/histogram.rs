@@ -97,6 +97,18 @@ impl Histogram {
     }
 }
 
+impl HistogramSnapshot {
+    /// Both together.
+    pub fn plus(mut self, other: &Self) -> Self {
+        for (own, more) in self.cumulative.iter_mut().zip(&other.cumulative) {
+            *own += more;
+        }
+        self.count += other.count;
+        self.sum += other.sum;
+        self
+    }
+}
+
 /// Something that is being timed.
 #[derive(Debug)]
 pub struct Timer<'a> {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::service::{AtomicEstimate, ServiceTimes};
+use super::service::AtomicEstimate;
 use super::work::AdmittedWork;
 use super::{AtomicStamp, BusyTime, Counter};
 use crate::platform::clock::Stamp;
@@ -179,8 +179,6 @@ pub struct LaneVitals {
     service_nanos: AtomicU64,
     /// What has been admitted and is not done.
     pub work: AdmittedWork,
-    /// How long predictions take.
-    pub service: ServiceTimes,
     /// Measured over expected waiting times.
     pub wait_ratio: AtomicEstimate,
 }
@@ -207,7 +205,6 @@ impl LaneVitals {
             taken: AtomicU64::new(0),
             service_nanos: AtomicU64::new(0),
             work: AdmittedWork::default(),
-            service: ServiceTimes::default(),
             wait_ratio: AtomicEstimate::default(),
         }
     }

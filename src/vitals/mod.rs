@@ -7,6 +7,7 @@
 mod busy;
 mod cgroup;
 mod counts;
+mod deployment;
 mod histogram;
 mod lane;
 mod outcomes;
@@ -25,6 +26,7 @@ use crate::platform::clock::{ProcessClock, Stamp};
 pub use self::busy::BusyTime;
 pub use self::cgroup::CgroupVitals;
 pub use self::counts::{ClientCounts, Counts};
+pub use self::deployment::DeploymentVitals;
 pub use self::histogram::{BOUNDS, Histogram, HistogramSnapshot, Timer};
 pub use self::lane::{CurrentRequest, LaneVitals, WorkerVitals};
 pub use self::outcomes::{OutcomeCounts, PredictionOutcome, Refusals};
@@ -186,8 +188,6 @@ pub struct Vitals {
     pub probe: LaneVitals,
     /// Counters.
     pub counts: Counts,
-    /// How predictions ended, and how long they took.
-    pub outcomes: OutcomeCounts,
     /// What was refused, by `code`.
     pub refusals: Refusals,
     /// Every answer, by status code and `code`.
@@ -198,21 +198,13 @@ pub struct Vitals {
     pub paced: [RateLimitWaits; 2],
     /// What the control groups allow and count.
     pub cgroup: CgroupVitals,
-    /// Whether a model is loaded and was tried.
-    pub loaded: AtomicBool,
     /// The acceptor thread.
     pub acceptor: AcceptorVitals,
-    /// Trials of the model, and the failures that ask for them.
-    pub trials: Trials,
     /// Connections that the system refused to the main and to the probe listener (descriptors,
     /// memory).
     pub accept_failures: [Streak; 2],
     /// When the main and the probe listener last took a connection.
     pub accepted_at: [AtomicStamp; 2],
-    /// Reloads of the model.
-    pub reloads: Reloads,
-    /// When a real prediction last succeeded.
-    pub succeeded_at: AtomicStamp,
     /// Whether anybody asked `/readyz` since the start.
     pub readyz_seen: AtomicBool,
     /// Open connections on the main and the probe listener.
@@ -234,19 +226,14 @@ impl Vitals {
             predict: LaneVitals::new(predict.0, predict.1, predict.1),
             probe: LaneVitals::new(probe.0, probe.1, 0),
             counts: Counts::default(),
-            outcomes: OutcomeCounts::default(),
             refusals: Refusals::default(),
             responses: Responses::default(),
             probes: ProbeVitals::default(),
             paced: Default::default(),
             cgroup: CgroupVitals::default(),
-            loaded: AtomicBool::new(false),
             acceptor: AcceptorVitals::default(),
-            trials: Trials::default(),
             accept_failures: [Streak::default(), Streak::default()],
             accepted_at: [AtomicStamp::default(), AtomicStamp::default()],
-            reloads: Reloads::default(),
-            succeeded_at: AtomicStamp::default(),
             readyz_seen: AtomicBool::new(false),
             open_connections: [AtomicUsize::new(0), AtomicUsize::new(0)],
             answers_owed: AtomicUsize::new(0),
@@ -269,17 +256,6 @@ impl Vitals {
     /// Moves on to `phase`; there is no way back, so a model that loads late does not undo a drain.
     pub fn advance(&self, phase: ServerPhase) {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
-    }
-
-    /// Notes that a prediction has succeeded.
-    pub fn succeeded(&self) {
-        self.succeeded_at.advance(self.clock.now());
-        self.trials.failures.end();
-    }
-
-    /// Notes that a prediction has failed through no fault of its client's.
-    pub fn failed(&self) {
-        self.trials.failures.add(self.clock.now());
     }
 }
 

@@ -17,6 +17,17 @@ pub enum TrialVerdict {
     Failed(Arc<str>),
 }
 
+impl TrialVerdict {
+    /// The worse of two.
+    pub fn worse(self, other: Self) -> Self {
+        match (&self, &other) {
+            (TrialVerdict::Failed(_), _) | (_, TrialVerdict::Passed) => self,
+            (_, TrialVerdict::Failed(_)) | (TrialVerdict::Passed, _) => other,
+            (TrialVerdict::Untried, TrialVerdict::Untried) => self,
+        }
+    }
+}
+
 /// Real predictions that failed with none between them that succeeded.
 #[derive(Debug, Default)]
 pub struct Failures {

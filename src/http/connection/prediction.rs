@@ -1,5 +1,6 @@
 //! A prediction on its connection: admission, the body, the job, the answer, and what is counted.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{After, Connection, RequestInProgress};
@@ -13,6 +14,7 @@ use crate::http::request_head::{Framing, RequestHead};
 use crate::http::response::Answer;
 use crate::http::trace;
 use crate::job::RequestBody;
+use crate::job::deployment::Deployment;
 use crate::lanes::admission::{self, Admitted, Ask};
 use crate::lanes::memory_budget::Charge;
 use crate::logging::Prediction;
@@ -26,9 +28,9 @@ impl Connection<'_> {
         asked: &mut RequestInProgress,
     ) -> Result<After, ConnectionEnd> {
         let http = &self.listener.http;
-        let counts = &http.context.vitals.counts;
+        let deployment = Arc::clone(self.deployment());
         let arrived = clock::instant();
-        let (body, admitted) = match self.admit_and_read(asked, arrived) {
+        let (body, admitted) = match self.admit_and_read(asked, &deployment, arrived) {
             Ok(admitted) => admitted,
             Err(BodyFailure::Ended(end)) => return Err(end),
             Err(BodyFailure::Refused(error)) => {
@@ -55,6 +57,7 @@ impl Connection<'_> {
             &self.listener.http,
             (&self.input.place.entry, &mut self.watch),
             (body, spoken),
+            &deployment,
             &asked.request_id,
             admitted,
         )? {
@@ -64,13 +67,12 @@ impl Connection<'_> {
         let (rows, waiting_time, service_time) =
             (reply.rows, reply.waiting_time, reply.service_time);
         let code = reply.result.as_ref().err().map(|error| error.code);
-        let outcomes = &http.context.vitals.outcomes;
+        let outcomes = &deployment.vitals.outcomes;
         outcomes.replied(code, waiting_time, service_time, asked_at);
         // Given back once the answer is written.
         let _held = reply.charge;
         let (answer, error) = match reply.result {
             Ok(payload) => {
-                counts.predicted.increment();
                 self.input.was_of_use();
                 (Answer::from(payload), None)
             }
@@ -104,7 +106,7 @@ impl Connection<'_> {
         arrived: Instant,
     ) -> Result<After, ConnectionEnd> {
         self.count(error);
-        let outcomes = &self.listener.http.context.vitals.outcomes;
+        let outcomes = &self.deployment().vitals.outcomes;
         outcomes.ended(PredictionOutcome::of(error.code), arrived);
         let answer = self.error(error, &asked.request_id);
         let prediction = Prediction {
@@ -117,6 +119,11 @@ impl Connection<'_> {
         self.answer_cheap(asked, answer, false)
     }
 
+    /// Whose model is asked: the path names none.
+    fn deployment(&self) -> &Arc<Deployment> {
+        self.listener.http.context.registry.default_deployment()
+    }
+
     /// Has a prediction in the log.
     fn trace(
         &self,
@@ -126,8 +133,9 @@ impl Connection<'_> {
         prediction: Prediction<'_>,
     ) {
         let request = (&asked.head, &*asked.request_id);
-        let (http, socket) = (&self.listener.http, self.socket());
-        trace::prediction(http, socket, request, (answer, error), prediction);
+        let http = &self.listener.http;
+        let place = (self.socket(), &**self.deployment());
+        trace::prediction(http, place, request, (answer, error), prediction);
     }
 
     /// Counts a prediction that ended in an error, by what the error is.
@@ -145,19 +153,8 @@ impl Connection<'_> {
             Code::OverBudget => clients.over_budget.increment(),
             _ => {}
         }
-        match error.code {
-            Code::Overloaded
-            | Code::QueueFull
-            | Code::Loading
-            | Code::Draining
-            | Code::OverBudget => {
-                counts.refused.increment();
-            }
-            Code::Expired => counts.expired.increment(),
-            Code::DeadlineExceeded => counts.deadline_exceeded.increment(),
-            Code::PredictionFailed => counts.failed.increment(),
-            Code::Internal => counts.lost.increment(),
-            _ => counts.rejected.increment(),
+        if error.code == Code::Internal {
+            counts.lost.increment();
         }
     }
 
@@ -167,6 +164,7 @@ impl Connection<'_> {
     fn admit_and_read(
         &mut self,
         asked: &mut RequestInProgress,
+        deployment: &Deployment,
         arrived: Instant,
     ) -> Result<(RequestBody, Admitted), BodyFailure> {
         let http = &self.listener.http;
@@ -187,7 +185,7 @@ impl Connection<'_> {
             // The connection can go on once the body has been read.
             later => later,
         };
-        let mut ask = self.ask(head, arrived);
+        let mut ask = self.ask(head, deployment, arrived);
         let max_body = context.config.limits.max_body;
         // What could never be held is refused for good, whatever others hold just now.
         if let Some(size) = ask.bytes.filter(|size| *size <= max_body) {
@@ -232,7 +230,7 @@ impl Connection<'_> {
     }
 
     /// What admission has to know of a prediction before its body is read.
-    fn ask(&self, head: &RequestHead, arrived: Instant) -> Ask {
+    fn ask<'d>(&self, head: &RequestHead, deployment: &'d Deployment, arrived: Instant) -> Ask<'d> {
         let http = &self.listener.http;
         let config = &http.context.config;
         let limit = config.request_timeout;
@@ -242,6 +240,7 @@ impl Connection<'_> {
             Some(FairBy::Field(_)) => http.admission.client(head.client.as_deref()),
         };
         Ask {
+            deployment: &deployment.vitals,
             bytes: match head.framing {
                 // Within --max-body, so it fits.
                 Framing::Length(length) => usize::try_from(length).ok(),

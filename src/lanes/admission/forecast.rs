@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::platform::clock::Stamp;
-use crate::vitals::{Cost, Estimate, LaneVitals};
+use crate::vitals::{Cost, Estimate, LaneVitals, ServiceTimes};
 
 /// The least expected wait that a measured one is compared with: below it both are noise.
 const RATIO_FLOOR: Duration = Duration::from_millis(1);
@@ -32,10 +32,10 @@ pub const QUANTUM: Duration = Duration::from_millis(5);
 /// are not worth coming back for.
 pub const SLICE_ROWS_MIN: usize = 16;
 
-/// What a job from a body of this size may be expected to take, by the lane's own experience.
-pub(super) fn cost(lane: &LaneVitals, expected: Duration) -> Cost {
+/// What a job that is `expected` to take so long costs at its first slice, by what rows have taken.
+pub(super) fn cost(service_times: &ServiceTimes, expected: Duration) -> Cost {
     // Before any batch was seen, everything is of a few rows and done in one turn.
-    let least = lane.service.of_rows(SLICE_ROWS_MIN);
+    let least = service_times.of_rows(SLICE_ROWS_MIN);
     let slice = least.map_or(Duration::MAX, |least| least.max(QUANTUM));
     Cost {
         whole: expected,

@@ -19,7 +19,10 @@ use humantime::format_duration;
 
 use crate::config::{Config, FairBy, MaxWait};
 use crate::error::{Code, RequestError};
-use crate::vitals::{Announced, LaneVitals, Reservation, ServerPhase, ServiceTime, Vitals};
+use crate::vitals::{
+    Announced, DeploymentVitals, LaneVitals, Reservation, ServerPhase, ServiceTime, ServiceTimes,
+    Vitals,
+};
 
 pub use self::fair::ClientKey;
 use self::fair::Shares;
@@ -71,7 +74,9 @@ pub struct Admitted {
 
 /// A prediction that asks to be admitted.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask {
+pub struct Ask<'a> {
+    /// What is known of its deployment.
+    pub deployment: &'a DeploymentVitals,
     /// Bytes of its body, where they are known.
     pub bytes: Option<usize>,
     /// Now, and when its client will stop waiting.
@@ -115,12 +120,12 @@ impl Admission {
     /// The refusal it would get: the server is draining or its model loading; the queue has no place;
     /// its deadline has passed, or is sooner than it could be done (504); it would wait for longer than it may, or its client has had its
     /// share of a contended lane.
-    pub fn check(&self, vitals: &Arc<Vitals>, ask: &Ask) -> Result<Announced, RequestError> {
+    pub fn check(&self, vitals: &Arc<Vitals>, ask: &Ask<'_>) -> Result<Announced, RequestError> {
         // Those whose bodies are coming have been told the same, and will be there first.
         let now = vitals.clock.now();
         let coming = vitals.predict.work.coming(now);
         let judgement = self.judge(vitals, ask, coming)?;
-        let cost = forecast::cost(&vitals.predict, judgement.service.mean);
+        let cost = forecast::cost(&ask.deployment.service_times, judgement.service.mean);
         Ok(Announced::new(vitals, cost, now))
     }
 
@@ -128,10 +133,11 @@ impl Admission {
     ///
     /// # Errors
     /// As [`check`](Self::check).
-    pub fn admit(&self, vitals: &Arc<Vitals>, ask: &Ask) -> Result<Admitted, RequestError> {
+    pub fn admit(&self, vitals: &Arc<Vitals>, ask: &Ask<'_>) -> Result<Admitted, RequestError> {
         let judgement = self.judge(vitals, ask, Duration::ZERO)?;
         let lane = &vitals.predict;
-        let cost = forecast::cost(lane, judgement.service.mean);
+        let service_times = &ask.deployment.service_times;
+        let cost = forecast::cost(service_times, judgement.service.mean);
         let reservation = Reservation::new(vitals, cost, lane.queue_capacity)
             .ok_or_else(|| self.queue_full(lane, judgement.wait.usual))?;
         if let (Some(shares), Some(client)) = (&self.shares, ask.client) {
@@ -141,7 +147,7 @@ impl Admission {
         Ok(Admitted {
             reservation,
             deadline: ask.deadline,
-            wait_max: self.last_word(lane, judgement.service),
+            wait_max: self.last_word(lane, service_times, judgement.service),
             expected_wait: judgement.wait.expected,
         })
     }
@@ -149,14 +155,14 @@ impl Admission {
     fn judge(
         &self,
         vitals: &Vitals,
-        ask: &Ask,
+        ask: &Ask<'_>,
         coming: Duration,
     ) -> Result<Judgement, RequestError> {
         match vitals.phase() {
             ServerPhase::Finishing | ServerPhase::Stopped => return Err(draining()),
             ServerPhase::Starting | ServerPhase::Serving | ServerPhase::Draining => {}
         }
-        if !vitals.loaded.load(Ordering::Acquire) {
+        if !ask.deployment.loaded.load(Ordering::Acquire) {
             return Err(loading());
         }
         let time_remaining = ask.deadline.saturating_duration_since(ask.now);
@@ -168,15 +174,16 @@ impl Admission {
         if let (Some(shares), Some(client)) = (&self.shares, ask.client) {
             shares.note(client, now);
         }
+        let service_times = &ask.deployment.service_times;
         let service = match ask.bytes {
-            Some(bytes) => lane.service.expected(bytes),
+            Some(bytes) => service_times.expected(bytes),
             None => ServiceTime {
                 mean: lane.service_time(),
                 deviation: Duration::ZERO,
             },
         };
-        let cost = forecast::cost(lane, service.mean);
-        let overdue = self.overdue(lane, service);
+        let cost = forecast::cost(service_times, service.mean);
+        let overdue = self.overdue(lane, service_times, service);
         let expected = forecast::wait(lane, now, cost, coming, overdue);
         let judgement = Judgement {
             service,
@@ -190,7 +197,7 @@ impl Admission {
         // Whatever is expected, an idle worker costs nothing to try; and an estimate that is wrong is
         // corrected by what is admitted, never by what is refused.
         if !expected.is_zero() {
-            self.check_limits(lane, &judgement, time_remaining)?;
+            self.check_limits(lane, service_times, &judgement, time_remaining)?;
             self.check_share(vitals, ask, &judgement, cost.whole)?;
         }
         Ok(judgement)
@@ -200,13 +207,14 @@ impl Admission {
     fn check_limits(
         &self,
         lane: &LaneVitals,
+        service_times: &ServiceTimes,
         judgement: &Judgement,
         time_remaining: Duration,
     ) -> Result<(), RequestError> {
         let ServiceTime { mean, deviation } = judgement.service;
         let needed = mean.saturating_add(deviation.mul_f32(SERVICE_DEVIATIONS));
         let by_deadline = time_remaining.saturating_sub(needed);
-        let limit = self.wait_max(lane, judgement.service);
+        let limit = self.wait_max(lane, service_times, judgement.service);
         let wait = judgement.wait;
         // A limit that was set is held by the look at dequeue too, which comes after a wait for nothing;
         // where service times vary, to stay as clear of the other would leave workers idle.
@@ -243,7 +251,7 @@ impl Admission {
     fn check_share(
         &self,
         vitals: &Vitals,
-        ask: &Ask,
+        ask: &Ask<'_>,
         judgement: &Judgement,
         work: Duration,
     ) -> Result<(), RequestError> {
@@ -252,7 +260,8 @@ impl Admission {
         };
         let lane = &vitals.predict;
         // A lane without a limit is contended as soon as anybody waits.
-        let contended = match self.wait_max(lane, judgement.service) {
+        let contended = match self.wait_max(lane, &ask.deployment.service_times, judgement.service)
+        {
             Duration::MAX => judgement.wait.expected > judgement.service.mean,
             limit => judgement.wait.usual > limit / CONTENDED,
         };
@@ -265,7 +274,12 @@ impl Admission {
     }
 
     /// The longest wait that is admitted, but for the deadline.
-    fn wait_max(&self, lane: &LaneVitals, service: ServiceTime) -> Duration {
+    fn wait_max(
+        &self,
+        lane: &LaneVitals,
+        service_times: &ServiceTimes,
+        service: ServiceTime,
+    ) -> Duration {
         match self.max_wait {
             MaxWait::Fixed(limit) => limit,
             MaxWait::Unlimited => Duration::MAX,
@@ -274,9 +288,9 @@ impl Admission {
                 // all that are computed in slices wait in one line, where the largest would else shut
                 // the others out: it may wait for longest, and would keep the line that long.
                 let mut usual = service.mean.max(lane.service_time());
-                let cost = forecast::cost(lane, service.mean);
+                let cost = forecast::cost(service_times, service.mean);
                 if cost.whole > cost.slice {
-                    usual = usual.max(lane.service.longest_large());
+                    usual = usual.max(service_times.longest_large());
                 }
                 let most = WAIT_MAX.max(usual.saturating_mul(2));
                 usual.saturating_mul(SERVICE_TIMES).clamp(WAIT_MIN, most)
@@ -287,19 +301,29 @@ impl Admission {
     /// The longest time after which a prediction that was admitted is still computed: twice what it was
     /// admitted to wait, where nobody has set a limit, so that a machine that stops for a moment, or one
     /// long prediction, does not cost every answer.
-    fn last_word(&self, lane: &LaneVitals, service: ServiceTime) -> Duration {
+    fn last_word(
+        &self,
+        lane: &LaneVitals,
+        service_times: &ServiceTimes,
+        service: ServiceTime,
+    ) -> Duration {
         match self.max_wait {
-            MaxWait::Auto => (self.wait_max(lane, service) * 2).max(WAIT_MAX),
+            MaxWait::Auto => (self.wait_max(lane, service_times, service) * 2).max(WAIT_MAX),
             MaxWait::Fixed(limit) => limit.max(HAND_OVER),
             MaxWait::Unlimited => Duration::MAX,
         }
     }
 
     /// From when on a prediction that takes longer than was expected counts as no end in sight.
-    fn overdue(&self, lane: &LaneVitals, service: ServiceTime) -> Duration {
+    fn overdue(
+        &self,
+        lane: &LaneVitals,
+        service_times: &ServiceTimes,
+        service: ServiceTime,
+    ) -> Duration {
         match self.max_wait {
             MaxWait::Unlimited => Duration::MAX,
-            MaxWait::Auto | MaxWait::Fixed(_) => self.last_word(lane, service),
+            MaxWait::Auto | MaxWait::Fixed(_) => self.last_word(lane, service_times, service),
         }
     }
 

@@ -3,17 +3,19 @@ use crate::platform::clock::{self, ProcessClock};
 
 const MILLI: Duration = Duration::from_millis(1);
 
-/// A lane of two workers on jobs that take so long, of which the first so many are busy.
-fn lane(service: Duration, busy: usize) -> Arc<Vitals> {
+/// A lane of two workers on jobs that take so long, of which the first so many are busy, and the
+/// deployment that they are of.
+fn lane(service: Duration, busy: usize) -> (Arc<Vitals>, DeploymentVitals) {
     let clock = ProcessClock::new(Duration::from_secs(1));
     let vitals = Arc::new(Vitals::new(clock, (256, 2), (8, 2)));
-    vitals.loaded.store(true, Ordering::Release);
+    let deployment = DeploymentVitals::default();
+    deployment.loaded.store(true, Ordering::Release);
     vitals.advance(ServerPhase::Serving);
     let lane = &vitals.predict;
     if !service.is_zero() {
         lane.record_service_time(service);
         // Often enough for the deviation to settle.
-        (0..64).for_each(|_| lane.service.record(40, service, 1));
+        (0..64).for_each(|_| deployment.service_times.record(40, service, 1));
     }
     for (index, slot) in lane.workers[..2].iter().enumerate() {
         slot.alive.store(true, Ordering::Release);
@@ -21,12 +23,13 @@ fn lane(service: Duration, busy: usize) -> Arc<Vitals> {
             slot.begin(vitals.clock.now(), service);
         }
     }
-    vitals
+    (vitals, deployment)
 }
 
-fn ask(patience: Duration) -> Ask {
+fn ask(deployment: &DeploymentVitals, patience: Duration) -> Ask<'_> {
     let now = clock::instant();
     Ask {
+        deployment,
         bytes: Some(40),
         now,
         deadline: now + patience,
@@ -39,10 +42,14 @@ fn admission(max_wait: MaxWait) -> Admission {
 }
 
 /// Admits until it is refused, at most a thousand times.
-fn fill(admission: &Admission, vitals: &Arc<Vitals>, patience: Duration) -> (Vec<Admitted>, Code) {
+fn fill(
+    admission: &Admission,
+    (vitals, deployment): (&Arc<Vitals>, &DeploymentVitals),
+    patience: Duration,
+) -> (Vec<Admitted>, Code) {
     let mut all_admitted = Vec::new();
     loop {
-        match admission.admit(vitals, &ask(patience)) {
+        match admission.admit(vitals, &ask(deployment, patience)) {
             Ok(admitted) if all_admitted.len() < 1000 => all_admitted.push(admitted),
             Ok(_) => panic!("everything is admitted"),
             Err(refusal) => return (all_admitted, refusal.code),
@@ -52,16 +59,16 @@ fn fill(admission: &Admission, vitals: &Arc<Vitals>, patience: Duration) -> (Vec
 
 #[test]
 fn refusals_name_what_is_in_the_way() {
-    let vitals = lane(Duration::ZERO, 0);
+    let (vitals, deployment) = lane(Duration::ZERO, 0);
     let admission = admission(MaxWait::Auto);
     let code = |vitals: &Arc<Vitals>| {
-        let refused = admission.check(vitals, &ask(Duration::from_secs(30)));
+        let refused = admission.check(vitals, &ask(&deployment, Duration::from_secs(30)));
         refused.err().map(|refusal| refusal.code)
     };
     assert_eq!(code(&vitals), None);
-    vitals.loaded.store(false, Ordering::Release);
+    deployment.loaded.store(false, Ordering::Release);
     assert_eq!(code(&vitals), Some(Code::Loading));
-    vitals.loaded.store(true, Ordering::Release);
+    deployment.loaded.store(true, Ordering::Release);
     vitals.advance(ServerPhase::Draining);
     assert_eq!(code(&vitals), None, "the grace period still serves");
     vitals.predict.queue_length.store(256, Ordering::Relaxed);
@@ -83,8 +90,8 @@ fn the_queue_is_as_long_as_the_wait_that_is_allowed() {
         ("by count alone", MaxWait::Unlimited, 50, long * 100, 256..=256, Code::QueueFull),
     ];
     for (name, max_wait, millis, patience, expected, why) in table {
-        let vitals = lane(MILLI * millis, 2);
-        let (all_admitted, code) = fill(&admission(max_wait), &vitals, patience);
+        let (vitals, deployment) = lane(MILLI * millis, 2);
+        let (all_admitted, code) = fill(&admission(max_wait), (&vitals, &deployment), patience);
         assert!(
             expected.contains(&all_admitted.len()),
             "{name}: {}",
@@ -97,7 +104,9 @@ fn the_queue_is_as_long_as_the_wait_that_is_allowed() {
             .for_each(|admitted| admitted.reservation.give_up());
         drop(all_admitted);
         assert!(
-            admission(max_wait).check(&vitals, &ask(patience)).is_ok(),
+            admission(max_wait)
+                .check(&vitals, &ask(&deployment, patience))
+                .is_ok(),
             "{name}"
         );
     }
@@ -105,46 +114,62 @@ fn the_queue_is_as_long_as_the_wait_that_is_allowed() {
 
 #[test]
 fn an_idle_worker_tries_whatever_is_expected() {
-    let vitals = lane(MILLI * 900, 1);
+    let (vitals, deployment) = lane(MILLI * 900, 1);
     let admission = admission(MaxWait::Fixed(Duration::ZERO));
-    assert!(admission.check(&vitals, &ask(MILLI * 10)).is_ok());
-    let vitals = lane(MILLI * 900, 2);
-    let refusal = admission.check(&vitals, &ask(MILLI * 1000)).unwrap_err();
+    assert!(
+        admission
+            .check(&vitals, &ask(&deployment, MILLI * 10))
+            .is_ok()
+    );
+    let (vitals, deployment) = lane(MILLI * 900, 2);
+    let refusal = admission
+        .check(&vitals, &ask(&deployment, MILLI * 1000))
+        .unwrap_err();
     assert_eq!(refusal.code, Code::Overloaded);
     assert!(refusal.retry_after.is_some());
-    let refusal = admission.check(&vitals, &ask(Duration::ZERO)).unwrap_err();
+    let refusal = admission
+        .check(&vitals, &ask(&deployment, Duration::ZERO))
+        .unwrap_err();
     assert_eq!(refusal.code, Code::DeadlineExceeded);
 }
 
 #[test]
 fn one_that_has_just_come_leaves_the_other_worker_idle() {
-    let vitals = lane(MILLI * 900, 0);
+    let (vitals, deployment) = lane(MILLI * 900, 0);
     let admission = admission(MaxWait::Auto);
-    let _first = admission.admit(&vitals, &ask(MILLI * 1000)).unwrap();
-    let _second = admission.admit(&vitals, &ask(MILLI * 1000)).unwrap();
-    assert!(admission.admit(&vitals, &ask(MILLI * 1000)).is_err());
+    let _first = admission
+        .admit(&vitals, &ask(&deployment, MILLI * 1000))
+        .unwrap();
+    let _second = admission
+        .admit(&vitals, &ask(&deployment, MILLI * 1000))
+        .unwrap();
+    assert!(
+        admission
+            .admit(&vitals, &ask(&deployment, MILLI * 1000))
+            .is_err()
+    );
 }
 
 #[test]
 fn waits_that_were_longer_than_expected_shorten_the_queue() {
-    let vitals = lane(MILLI * 50, 2);
+    let (vitals, deployment) = lane(MILLI * 50, 2);
     let admission = admission(MaxWait::Auto);
-    let (before, _) = fill(&admission, &vitals, Duration::from_secs(30));
+    let (before, _) = fill(&admission, (&vitals, &deployment), Duration::from_secs(30));
     let count = before.len();
     drop(before);
     for _ in 0..64 {
         forecast::learn(&vitals.predict, MILLI * 100, MILLI * 200);
     }
-    let (after, _) = fill(&admission, &vitals, Duration::from_secs(30));
+    let (after, _) = fill(&admission, (&vitals, &deployment), Duration::from_secs(30));
     assert!(after.len() < count * 2 / 3, "{} of {count}", after.len());
 }
 
 #[test]
 fn what_is_taken_up_too_late_is_not_computed() {
-    let vitals = lane(MILLI * 50, 2);
+    let (vitals, deployment) = lane(MILLI * 50, 2);
     let admission = admission(MaxWait::Fixed(MILLI * 300));
     let second = Duration::from_secs(1);
-    let ask = ask(second);
+    let ask = ask(&deployment, second);
     let first = admission.admit(&vitals, &ask).unwrap();
     let decide = |waited: Duration, after: Duration| {
         let decision = at_dequeue(&vitals.predict, &first, waited, ask.now + after);
@@ -166,19 +191,23 @@ fn what_is_taken_up_too_late_is_not_computed() {
 
 #[test]
 fn a_deadline_that_no_server_could_hold_is_no_matter_of_coming_back() {
-    let vitals = lane(MILLI * 900, 2);
+    let (vitals, deployment) = lane(MILLI * 900, 2);
     for max_wait in [
         MaxWait::Auto,
         MaxWait::Unlimited,
         MaxWait::Fixed(Duration::ZERO),
     ] {
         let admission = admission(max_wait);
-        let refusal = admission.check(&vitals, &ask(MILLI * 500)).unwrap_err();
+        let refusal = admission
+            .check(&vitals, &ask(&deployment, MILLI * 500))
+            .unwrap_err();
         assert_eq!(refusal.code, Code::DeadlineExceeded, "{max_wait}");
         assert_eq!(refusal.retry_after, None, "{max_wait}");
         assert!(refusal.text.contains("about 900ms"), "{}", refusal.text);
         // One that an idle server would hold is told to come back.
-        let refusal = admission.check(&vitals, &ask(MILLI * 950)).unwrap_err();
+        let refusal = admission
+            .check(&vitals, &ask(&deployment, MILLI * 950))
+            .unwrap_err();
         assert_eq!(refusal.code, Code::Overloaded, "{max_wait}");
         assert!(refusal.retry_after.is_some(), "{max_wait}");
     }
@@ -186,9 +215,9 @@ fn a_deadline_that_no_server_could_hold_is_no_matter_of_coming_back() {
 
 #[test]
 fn what_an_idle_worker_takes_is_computed_with_no_wait_allowed_at_all() {
-    let vitals = lane(MILLI * 50, 0);
+    let (vitals, deployment) = lane(MILLI * 50, 0);
     let admission = admission(MaxWait::Fixed(Duration::ZERO));
-    let ask = ask(Duration::from_secs(30));
+    let ask = ask(&deployment, Duration::from_secs(30));
     let admitted = admission.admit(&vitals, &ask).unwrap();
     admitted.reservation.take_up();
     let decision = at_dequeue(&vitals.predict, &admitted, MILLI, ask.now + MILLI);
@@ -197,12 +226,12 @@ fn what_an_idle_worker_takes_is_computed_with_no_wait_allowed_at_all() {
 
 #[test]
 fn who_floods_is_refused_before_the_lane_is_full_and_others_are_not() {
-    let vitals = lane(MILLI * 50, 2);
+    let (vitals, deployment) = lane(MILLI * 50, 2);
     let admission = Admission::with(MaxWait::Auto, Some(&FairBy::Address));
     let long = Duration::from_secs(30);
     let ask_of = |name: &str| Ask {
         client: admission.client(name),
-        ..ask(long)
+        ..ask(&deployment, long)
     };
     assert!(admission.check(&vitals, &ask_of("modest")).is_ok());
     let mut all_admitted = Vec::new();

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::error::StartError;
-use crate::health::{self, Limits, ProbeKind, Snapshot};
+use crate::health::{self, ProbeKind};
 use crate::platform::clock;
 use crate::platform::systemd::{self, Notifier};
 use crate::serving::context::Context;
@@ -131,7 +131,7 @@ impl Notifications {
             self.rate = (completed - before) as f64 / window.as_secs_f64();
             self.counted = (completed, now);
         }
-        let model = self.context.model.get();
+        let model = self.context.registry.default_deployment().slot.get();
         let name = model.map(|version| version.name().to_owned());
         let lane = &vitals.predict;
         let work = || {
@@ -149,7 +149,7 @@ impl Notifications {
                 "loading the model".to_owned()
             }
             (ServerPhase::Serving, Some(name)) => {
-                let snapshot = Snapshot::of(vitals, Limits::from(&self.context.config));
+                let snapshot = self.context.snapshot();
                 let failing = |kind, path| {
                     let failure = health::failure(kind, &snapshot)?;
                     Some(format!("{path} fails: {}; ", failure.reason))
@@ -157,13 +157,15 @@ impl Notifications {
                 let trouble = failing(ProbeKind::Liveness, "/livez")
                     .or_else(|| failing(ProbeKind::Readiness, "/readyz"))
                     .unwrap_or_default();
-                let reload = if vitals.reloads.running.load(Ordering::Acquire) {
+                let deployment = self.context.registry.default_deployment();
+                let reloads = &deployment.vitals.reloads;
+                let reload = if reloads.running.load(Ordering::Acquire) {
                     "; reloading".to_owned()
                 } else {
-                    let change = vitals.reloads.signature_change();
+                    let change = reloads.signature_change();
                     let changed =
                         |change| format!("; another signature since the reload: {change}");
-                    let error = vitals.reloads.error();
+                    let error = reloads.error();
                     error
                         .map(|error| format!("; not reloaded: {error}"))
                         .or_else(|| change.map(changed))

@@ -107,7 +107,12 @@ fn lines(context: &Context, failure: &FailedCheck, snapshot: &Snapshot) -> Vec<S
         "/livez fails: {} [{}]",
         failure.reason, failure.check
     )];
-    let model = context.model.get().map(|version| version.name().to_owned());
+    let model = context
+        .registry
+        .default_deployment()
+        .slot
+        .get()
+        .map(|version| version.name().to_owned());
     let slots = vitals.predict.workers.iter().enumerate();
     let running = slots.filter(|(_, slot)| slot.alive.load(Ordering::Acquire));
     for (index, slot) in running.take(WORKERS_MAX) {

@@ -8,7 +8,7 @@ use humantime::format_duration;
 
 use super::stall_report::{self, Reporter};
 use super::whole_millis;
-use crate::health::{self, FailedCheck, Limits, Meaning, ProbeKind, Snapshot};
+use crate::health::{self, FailedCheck, Meaning, ProbeKind};
 use crate::platform::clock::Stamp;
 use crate::serving::context::Context;
 
@@ -90,7 +90,7 @@ impl Watch {
     /// Says what is known before the process ends as by abort(3), which a service manager's watchdog
     /// has it do.
     pub fn report_abort(&self) {
-        let snapshot = Snapshot::of(&self.context.vitals, Limits::from(&self.context.config));
+        let snapshot = self.context.snapshot();
         let failure = health::failure(ProbeKind::Liveness, &snapshot).unwrap_or(FailedCheck {
             check: "abort",
             meaning: Meaning::NotAlive,
@@ -102,7 +102,7 @@ impl Watch {
 
     /// Looks at the verdicts and tells what has changed.
     pub fn tick(&mut self) {
-        let snapshot = Snapshot::of(&self.context.vitals, Limits::from(&self.context.config));
+        let snapshot = self.context.snapshot();
         let alive = health::failure(ProbeKind::Liveness, &snapshot);
         let was_alive = self.liveness.failing.is_none();
         match (self.liveness.tell(alive.as_ref(), snapshot.now), &alive) {

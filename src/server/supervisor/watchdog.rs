@@ -6,12 +6,11 @@
 //! one never ends the service while `/livez` passes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use humantime::format_duration;
 
-use crate::health::{self, Limits, ProbeKind, Snapshot};
+use crate::health::{self, ProbeKind};
 use crate::http::listener::Listener;
 use crate::platform::address::Address;
 use crate::platform::client::{ClientConnection, ClientRequest};
@@ -57,7 +56,7 @@ impl Watchdog {
             let began = clock::instant();
             let next = began + half;
             loop {
-                if !self.context.vitals.loaded.load(Ordering::Acquire) {
+                if !self.context.has_loaded() {
                     break;
                 }
                 match self.life(clock::instant() + half / 2) {
@@ -90,7 +89,7 @@ impl Watchdog {
     /// Says whether the service lives, and why not.
     fn life(&self, deadline: Instant) -> Result<(), String> {
         let context = &self.context;
-        let snapshot = Snapshot::of(&context.vitals, Limits::from(&context.config));
+        let snapshot = context.snapshot();
         if let Some(failure) = health::failure(ProbeKind::Liveness, &snapshot) {
             return Err(format!("{} [{}]", failure.reason, failure.check));
         }

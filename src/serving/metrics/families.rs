@@ -3,12 +3,14 @@
 //! Names follow Prometheus' practice: base units, `_total` for what only grows, a timestamp and no
 //! age, and every label value there from the start as 0.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::ScrapeTime;
 use super::text::{Kind, Writer};
 use crate::error::Code;
-use crate::health::{self, Limits, ProbeKind, Snapshot};
+use crate::health::{self, ProbeKind, Snapshot};
+use crate::job::deployment::Deployment;
 use crate::lanes::memory_budget::Budget;
 use crate::logging;
 use crate::serving::context::Context;
@@ -25,10 +27,11 @@ const LISTENERS: [&str; 2] = ["main", "probe"];
 /// Writes all families that are about the server.
 pub(super) fn write(writer: &mut Writer, context: &Context, moment: &ScrapeTime) {
     let vitals = &*context.vitals;
-    let snapshot = Snapshot::of(vitals, Limits::from(&context.config));
+    let snapshot = context.snapshot();
+    let deployments = context.registry.all();
     responses(writer, context);
-    predictions(writer, vitals);
-    times(writer, &vitals.outcomes);
+    predictions(writer, vitals, &deployments);
+    times(writer, &deployments);
     lanes(writer, vitals, moment);
     saturation(writer, &vitals.predict, &snapshot);
     probes(writer, vitals, &snapshot);
@@ -54,11 +57,12 @@ fn responses(writer: &mut Writer, context: &Context) {
     }
 }
 
-fn predictions(writer: &mut Writer, vitals: &Vitals) {
+fn predictions(writer: &mut Writer, vitals: &Vitals, deployments: &[Arc<Deployment>]) {
     let help = "Predictions that ended, by how: ok (200), rejected (4xx), failed (500), refused (not admitted), expired (waited too long), deadline_exceeded (504), abandoned (the client left).";
     let mut family = writer.family(Counter, "lanekeeper_predictions", help);
     for outcome in PredictionOutcome::ALL {
-        let count = vitals.outcomes.sojourn(outcome).count();
+        let count = |one: &Arc<Deployment>| one.vitals.outcomes.sojourn(outcome).count();
+        let count: u64 = deployments.iter().map(count).sum();
         family.sample(&[("outcome", outcome.name())], count);
     }
     let help = "Predictions and connections that were refused, by the code of the answer.";
@@ -85,7 +89,7 @@ fn predictions(writer: &mut Writer, vitals: &Vitals) {
     );
 }
 
-fn times(writer: &mut Writer, outcomes: &OutcomeCounts) {
+fn times(writer: &mut Writer, deployments: &[Arc<Deployment>]) {
     type Read = fn(&OutcomeCounts, PredictionOutcome) -> &Histogram;
     type Has = fn(PredictionOutcome) -> bool;
     let families: [(&str, &str, Has, Read); 3] = [
@@ -114,8 +118,11 @@ fn times(writer: &mut Writer, outcomes: &OutcomeCounts) {
             .into_iter()
             .filter(|outcome| has(*outcome))
         {
-            let histogram = read(outcomes, outcome).snapshot();
-            family.histogram(&[("outcome", outcome.name())], &histogram);
+            let histogram = |one: &Arc<Deployment>| read(&one.vitals.outcomes, outcome).snapshot();
+            let histograms = deployments.iter().map(histogram);
+            if let Some(sum) = histograms.reduce(|sum, next| sum.plus(&next)) {
+                family.histogram(&[("outcome", outcome.name())], &sum);
+            }
         }
     }
 }
@@ -223,8 +230,9 @@ fn probes(writer: &mut Writer, vitals: &Vitals, snapshot: &Snapshot) {
 }
 
 fn model(writer: &mut Writer, context: &Context, moment: &ScrapeTime, snapshot: &Snapshot) {
-    let vitals = &context.vitals;
-    if let Some(served) = context.model.get() {
+    let deployment = context.registry.default_deployment();
+    let vitals = &deployment.vitals;
+    if let Some(served) = deployment.slot.get() {
         let help = "The model that is served; its version grows with every reload.";
         let labels = [
             ("name", served.name()),

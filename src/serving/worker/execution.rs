@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Code, RequestError};
+use crate::job::deployment::Deployment;
 use crate::job::{Reply, ReplySender, RequestBody};
 use crate::lanes::admission::{self, AtDequeue, QUANTUM, SLICE_ROWS_MIN};
 use crate::lanes::memory_budget::Charge;
-use crate::logging::FailureLog;
 use crate::models::compute::{self, ComputeError};
 use crate::models::slot::ModelVersion;
 use crate::models::{Output, PredictError, Rows};
@@ -38,10 +38,10 @@ pub(super) struct WorkerPlace<'a> {
     pub(super) worker_slot: &'a WorkerVitals,
 }
 
-/// What a turn came to.
+/// What a slice came to.
 pub(super) enum SliceOutcome {
     /// More is to be computed.
-    Suspended(Execution),
+    Suspended(Box<Execution>),
     /// This is the reply. The request holds nothing of the lane any more, nor of the budget but for
     /// what the reply itself takes.
     Replied(ReplySender, Reply),
@@ -53,38 +53,58 @@ pub(super) enum SliceOutcome {
 pub(super) struct Execution {
     reply_sender: ReplySender,
     spoken: Spoken,
+    deployment: Arc<Deployment>,
     /// The model it began with.
     version: Arc<ModelVersion>,
-    /// Bytes of the body that it came in, and the body until it is decoded.
+    /// Bytes of the body that it came in, and its rows, once they are decoded and sound.
     bytes: usize,
-    body: Option<RequestBody>,
-    /// Its instances; none until they are decoded.
-    rows: Option<Rows>,
+    rows: Option<usize>,
+    waiting_time: Duration,
+    /// Time with workers so far.
+    service_time: Duration,
+    /// Memory that is needed on the way to the answer.
+    working: Charge,
+    /// What is to be done after its present slice.
+    remaining: Option<RemainingWork>,
+    stage: Stage,
+}
+
+/// How far an execution has come.
+enum Stage {
+    /// Its body is to be decoded.
+    Received(RequestBody),
+    /// Its rows are being computed.
+    Computing(Computation),
+    /// Its answer, or the reason why there is none, is known.
+    Ended,
+}
+
+/// Rows that are computed slice by slice.
+struct Computation {
+    rows: Rows,
     /// Rows that are computed, and what the model said of them.
     done: usize,
     output: Option<Output>,
-    /// Rows of the next slice, and whether one has not been enough.
-    slice: usize,
-    in_slices: bool,
-    waiting_time: Duration,
-    /// Time with workers so far, and that of the model's own.
-    service_time: Duration,
+    /// Rows of the next slice, and how many slices there were.
+    next_slice: usize,
+    slices: usize,
+    /// Time of the model's own.
     model_time: Duration,
-    /// What is needed on the way to the answer.
-    working: Charge,
-    /// What the answer holds.
-    charge: Charge,
-    /// What is to be done after its present turn.
-    remaining: Option<RemainingWork>,
+}
+
+/// What is known of an execution once it has ended.
+struct Ended {
+    slices: usize,
+    result: Result<(Payload, Charge), RequestError>,
 }
 
 impl Execution {
-    /// Takes a prediction up and, where it is worth computing, works on it for one turn from `began` on.
+    /// Takes a prediction up and, where it is worth computing, runs its first slice from `began` on.
     pub(super) fn begin(
         place: WorkerPlace<'_>,
         reply_sender: ReplySender,
-        body: RequestBody,
-        spoken: Spoken,
+        (body, spoken): (RequestBody, Spoken),
+        deployment: Arc<Deployment>,
         began: Stamp,
     ) -> SliceOutcome {
         let started = clock::instant();
@@ -104,7 +124,7 @@ impl Execution {
         if let Some(AtDequeue::Refuse(refusal)) = at_dequeue {
             return refuse(reply_sender, refusal);
         }
-        let Some(version) = place.context.model.get() else {
+        let Some(version) = deployment.slot.get() else {
             return refuse(reply_sender, admission::loading());
         };
         let rest = reply_sender.admitted().map(|admitted| {
@@ -115,26 +135,16 @@ impl Execution {
         let execution = Execution {
             reply_sender,
             spoken,
+            deployment,
             version,
             bytes: body.bytes.len(),
-            body: Some(body),
             rows: None,
-            done: 0,
-            output: None,
-            slice: place
-                .lane
-                .service
-                .rows_within(QUANTUM)
-                .unwrap_or(0)
-                .max(SLICE_ROWS_MIN),
-            in_slices: false,
             waiting_time,
             service_time: Duration::ZERO,
-            model_time: Duration::ZERO,
             working: Charge::new(&place.context.budget),
-            charge: Charge::new(&place.context.budget),
             remaining: remaining
                 .map(|remaining| RemainingWork::new(&place.context.vitals, remaining)),
+            stage: Stage::Received(body),
         };
         execution.run_slice(place, began)
     }
@@ -143,47 +153,48 @@ impl Execution {
     pub(super) fn task(&self) -> CurrentRequest {
         CurrentRequest {
             request_id: Arc::clone(&self.reply_sender.request_id),
-            rows: self.rows.as_ref().map(Rows::len),
+            rows: self.rows,
         }
     }
 
-    /// Works on it for one turn, from `began` on.
+    /// Runs its next slice, from `began` on.
     pub(super) fn run_slice(mut self, place: WorkerPlace<'_>, began: Stamp) -> SliceOutcome {
         if !self.reply_sender.is_wanted() {
             return SliceOutcome::Dropped;
         }
-        if self.done > 0
-            && let Some(remaining) = &mut self.remaining
-        {
+        if let (Stage::Computing(_), Some(remaining)) = (&self.stage, &mut self.remaining) {
             remaining.take(QUANTUM);
         }
         let started = clock::instant();
-        let advanced = panic::catch(|| self.advance(place)).unwrap_or_else(|message| {
+        let ended = panic::catch(|| self.advance(place)).unwrap_or_else(|message| {
             place.context.failure_log.record(format_args!(
                 "request {}: the model panicked: {message}",
                 self.reply_sender.request_id
             ));
             place.context.vitals.counts.panicked.increment();
-            Err(RequestError::new(Code::PredictionFailed, PANICKED))
+            Some(Ended {
+                slices: 0,
+                result: Err(RequestError::new(Code::PredictionFailed, PANICKED)),
+            })
         });
         self.service_time += started.elapsed();
-        let result = match advanced {
-            Ok(None) => {
+        match ended {
+            None => {
                 place.lane.finished_from.advance(began);
-                return SliceOutcome::Suspended(self);
+                SliceOutcome::Suspended(Box::new(self))
             }
-            Ok(Some(payload)) => Ok(payload),
-            Err(error) => Err(error),
-        };
-        self.finish(place, began, result)
+            Some(ended) => self.finish(place, began, ended),
+        }
     }
 
-    /// Has it wait for its next turn, and says what the rest may be expected to take: as long as others
+    /// Has it wait for its next slice, and says what the rest may be expected to take: as long as others
     /// of its size took, or by its own rows so far, whichever is more. Rows that come sorted are not
     /// all alike, and a rest that looks too short lets in more than can be done in time.
     pub(super) fn wait(&mut self, vitals: &Arc<Vitals>) {
-        let rows = self.rows.as_ref().map_or(0, Rows::len);
-        let remaining = rows.saturating_sub(self.done) as f64 / self.done.max(1) as f64;
+        let by_own_rows = match &self.stage {
+            Stage::Computing(computation) => computation.expected_rest(),
+            Stage::Received(_) | Stage::Ended => Duration::ZERO,
+        };
         let expected = self
             .reply_sender
             .admitted()
@@ -191,134 +202,197 @@ impl Execution {
         let by_others = expected
             .unwrap_or_default()
             .saturating_sub(self.service_time);
-        let remaining = self.model_time.mul_f64(remaining).max(by_others);
-        self.remaining = Some(RemainingWork::new(vitals, remaining));
+        self.remaining = Some(RemainingWork::new(vitals, by_own_rows.max(by_others)));
     }
 
-    /// Decodes, where that is still to be done, computes a slice, and encodes after the last.
-    fn advance(&mut self, place: WorkerPlace<'_>) -> Result<Option<Payload>, RequestError> {
-        let version = Arc::clone(&self.version);
-        let (model, signature) = (version.model(), version.model().signature());
-        let context = place.context;
-        if let Some(body) = self.body.take() {
-            let rows_max = context.config.limits.max_rows;
-            self.working.set_beside(body.charge.total());
-            let rows = self.spoken.body.decode(
-                &self.spoken.head,
-                &body.bytes,
-                (signature, rows_max),
-                &mut self.working,
-            )?;
-            self.working.set_beside(body.charge.beside());
-            drop(body);
-            place.worker_slot.set_rows(rows.len());
-            self.working
-                .grow(instances::working_bytes(signature, &rows))?;
-            instances::check(model, &rows)?;
-            self.rows = Some(rows);
-        }
-        let failed =
-            |error| model_failed(&error, &self.reply_sender.request_id, &context.failure_log);
-        // Decoded at the first turn.
-        let Some(rows) = &self.rows else {
-            return Err(RequestError::new(Code::Internal, "the instances are lost"));
+    /// Decodes, where that is still to be done, computes a slice, and encodes after the last. `None`
+    /// where there is more to compute.
+    fn advance(&mut self, place: WorkerPlace<'_>) -> Option<Ended> {
+        let decoded = match std::mem::replace(&mut self.stage, Stage::Ended) {
+            Stage::Received(body) => self.decode(place, body),
+            Stage::Computing(computation) => Ok(computation),
+            Stage::Ended => Err(RequestError::new(Code::Internal, "the request has ended")),
         };
-        let slice = slice(rows.len() - self.done, self.slice);
+        let mut computation = match decoded {
+            Ok(computation) => computation,
+            Err(error) => {
+                return Some(Ended {
+                    slices: 0,
+                    result: Err(error),
+                });
+            }
+        };
+        let computed = self.compute(place.context, &mut computation);
+        if computed.is_ok() && computation.done < computation.rows.len() {
+            self.stage = Stage::Computing(computation);
+            return None;
+        }
+        Some(Ended {
+            slices: computation.slices,
+            result: computed.and_then(|()| self.encode(place.context, &computation)),
+        })
+    }
+
+    fn decode(
+        &mut self,
+        place: WorkerPlace<'_>,
+        body: RequestBody,
+    ) -> Result<Computation, RequestError> {
+        let (model, signature) = (self.version.model(), self.version.model().signature());
+        let rows_max = place.context.config.limits.max_rows;
+        self.working.set_beside(body.charge.total());
+        let rows = self.spoken.body.decode(
+            &self.spoken.head,
+            &body.bytes,
+            (signature, rows_max),
+            &mut self.working,
+        )?;
+        self.working.set_beside(body.charge.beside());
+        drop(body);
+        place.worker_slot.set_rows(rows.len());
+        let working = instances::working_bytes(signature, &rows);
+        self.working.grow(working)?;
+        instances::check(model, &rows)?;
+        self.rows = Some(rows.len());
+        let service_times = &self.deployment.vitals.service_times;
+        let first = service_times.rows_within(QUANTUM).unwrap_or(0);
+        Ok(Computation {
+            rows,
+            done: 0,
+            output: None,
+            next_slice: first.max(SLICE_ROWS_MIN),
+            slices: 0,
+            model_time: Duration::ZERO,
+        })
+    }
+
+    /// Computes the next slice.
+    fn compute(
+        &self,
+        context: &Context,
+        computation: &mut Computation,
+    ) -> Result<(), RequestError> {
+        let model = self.version.model();
+        let rows = &computation.rows;
+        let slice = slice(rows.len() - computation.done, computation.next_slice);
         let started = clock::instant();
         let output = if slice == rows.len() {
             compute::predict(model, rows)
         } else {
-            compute::predict(model, &rows.part(self.done, slice))
+            compute::predict(model, &rows.part(computation.done, slice))
         };
         let output = output.map_err(|failure| match failure {
-            ComputeError::Model(error) => failed(error),
+            ComputeError::Model(error) => self.model_failed(context, &error),
             ComputeError::Input(mut fault) => {
-                context.doubt_model();
-                fault.row += self.done;
-                instances::unfit(signature, rows, &fault)
+                context.doubt_model(&self.deployment);
+                fault.row += computation.done;
+                instances::unfit(model.signature(), rows, &fault)
             }
         })?;
         let took = started.elapsed();
-        self.model_time += took;
-        self.done += slice;
-        self.slice = next_slice(slice, took, rows.len());
-        match &mut self.output {
-            Some(sum) => sum.append(output).map_err(failed)?,
-            None => self.output = Some(output),
+        computation.next_slice = next_slice(slice, took, rows.len());
+        computation.model_time += took;
+        computation.done += slice;
+        computation.slices += 1;
+        match &mut computation.output {
+            Some(sum) => {
+                let appended = sum.append(output);
+                appended.map_err(|error| self.model_failed(context, &error))?;
+            }
+            None => computation.output = Some(output),
         }
-        if self.done < rows.len() {
-            self.in_slices = true;
-            return Ok(None);
+        Ok(())
+    }
+
+    fn encode(
+        &self,
+        context: &Context,
+        computation: &Computation,
+    ) -> Result<(Payload, Charge), RequestError> {
+        let rows = computation.rows.len();
+        if rows >= SLICE_ROWS_MIN {
+            let service_times = &self.deployment.vitals.service_times;
+            service_times.record_rows(rows, computation.model_time);
         }
-        if rows.len() >= SLICE_ROWS_MIN {
-            place.lane.service.record_rows(rows.len(), self.model_time);
-        }
-        let charge = &mut self.charge;
-        charge.set_beside(self.working.total());
-        let Some(output) = &self.output else {
+        let Some(output) = &computation.output else {
             return Err(RequestError::new(Code::Internal, "the output is lost"));
         };
         let answer = Predicted {
-            name: version.name(),
-            signature,
+            name: self.version.name(),
+            signature: self.version.model().signature(),
             output,
-            rows: rows.len(),
+            rows,
         };
-        let encoded = self.spoken.answer.encode(&answer, charge);
-        encoded.map(Some).map_err(|error| match error {
-            EncodeError::Output(error) => failed(error),
-            EncodeError::Budget(error) => error,
-        })
+        let mut charge = Charge::new(&context.budget);
+        charge.set_beside(self.working.total());
+        match self.spoken.answer.encode(&answer, &mut charge) {
+            Ok(payload) => Ok((payload, charge)),
+            Err(EncodeError::Output(error)) => Err(self.model_failed(context, &error)),
+            Err(EncodeError::Budget(error)) => Err(error),
+        }
+    }
+
+    /// Has a failure of the model in the log, and makes the client's error of it.
+    fn model_failed(&self, context: &Context, error: &PredictError) -> RequestError {
+        let request_id = &self.reply_sender.request_id;
+        context.failure_log.record(format_args!(
+            "request {request_id}: the model failed: {error}"
+        ));
+        RequestError::new(Code::PredictionFailed, format!("the model failed: {error}"))
     }
 
     /// Counts how it ended, gives back what it holds, and makes the reply.
-    fn finish(
-        self,
-        place: WorkerPlace<'_>,
-        began: Stamp,
-        result: Result<Payload, RequestError>,
-    ) -> SliceOutcome {
+    fn finish(self, place: WorkerPlace<'_>, began: Stamp, ended: Ended) -> SliceOutcome {
         let lane = place.lane;
-        match &result {
+        match &ended.result {
             Ok(_) => {
                 lane.finished_from.advance(began);
-                place.context.vitals.succeeded();
+                let own = &self.deployment.vitals;
+                own.succeeded(place.context.vitals.clock.now());
                 lane.record_service_time(self.service_time);
                 let version = self.version.number;
-                lane.service.record(self.bytes, self.service_time, version);
-                if self.in_slices {
-                    lane.service.record_large(self.service_time);
+                own.service_times
+                    .record(self.bytes, self.service_time, version);
+                if ended.slices > 1 {
+                    own.service_times.record_large(self.service_time);
                 }
             }
             Err(error) => {
                 if error.code == Code::PredictionFailed {
                     lane.finished_from.advance(began);
-                    place.context.prediction_failed();
+                    place.context.prediction_failed(&self.deployment);
                 }
             }
         }
-        // The fields that are not named here are dropped with this function: instances, output,
-        // working memory and what was left to do.
+        // The fields that are not named here are dropped with this function: the working memory and
+        // what was left to do.
         let Execution {
             reply_sender,
-            mut charge,
             rows,
             waiting_time,
             service_time,
             ..
         } = self;
-        if result.is_err() {
-            // What an answer had grown to that came to nothing.
-            charge.clear();
-        }
+        let (result, charge) = match ended.result {
+            Ok((payload, charge)) => (Ok(payload), Some(charge)),
+            Err(error) => (Err(error), None),
+        };
         let reply = Reply {
             result,
-            charge: Some(charge),
-            rows: rows.as_ref().map(Rows::len),
+            charge,
+            rows,
             waiting_time,
             service_time,
         };
         SliceOutcome::Replied(reply_sender, reply)
+    }
+}
+
+impl Computation {
+    /// What the rest may be expected to take, by the rows so far.
+    fn expected_rest(&self) -> Duration {
+        let rest = self.rows.len().saturating_sub(self.done) as f64;
+        self.model_time.mul_f64(rest / self.done.max(1) as f64)
     }
 }
 
@@ -339,13 +413,6 @@ fn next_slice(last: usize, took: Duration, rows: usize) -> usize {
     (next as usize)
         .max(SLICE_ROWS_MIN)
         .max(rows.div_ceil(SLICES_MAX))
-}
-
-fn model_failed(error: &PredictError, request_id: &str, failures: &FailureLog) -> RequestError {
-    failures.record(format_args!(
-        "request {request_id}: the model failed: {error}"
-    ));
-    RequestError::new(Code::PredictionFailed, format!("the model failed: {error}"))
 }
 
 #[cfg(test)]

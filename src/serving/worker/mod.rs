@@ -38,7 +38,7 @@ const SUSPENDED_MAX: usize = 1024;
 
 /// The suspended executions of a lane, which its workers share.
 #[derive(Clone)]
-pub struct Suspended(SuspendedQueue<Execution>);
+pub struct Suspended(SuspendedQueue<Box<Execution>>);
 
 impl Suspended {
     /// None so far.
@@ -80,13 +80,13 @@ struct Worker<'a> {
     place: WorkerPlace<'a>,
     role: Role,
     priority: Priority,
-    scheduler: Scheduler<Job, Execution>,
+    scheduler: Scheduler<Job, Box<Execution>>,
 }
 
 impl Worker<'_> {
     /// Works for one turn. What it returns is to be sent: the request holds nothing of the lane any
     /// more, so that its client's next one never meets what is left of it.
-    fn run_next(&mut self, next: Next<Job, Execution>) -> Option<(ReplySender, Reply)> {
+    fn run_next(&mut self, next: Next<Job, Box<Execution>>) -> Option<(ReplySender, Reply)> {
         let WorkerPlace {
             context,
             lane,
@@ -136,9 +136,17 @@ impl Worker<'_> {
     fn begin(&self, job: Job, began: Stamp) -> SliceOutcome {
         match job.request {
             JobRequest::Probe(probe) => answer_probe(self.place.context, &probe, job.reply_sender),
-            JobRequest::Predict { body, spoken } => {
-                Execution::begin(self.place, job.reply_sender, body, spoken, began)
-            }
+            JobRequest::Predict {
+                body,
+                spoken,
+                deployment,
+            } => Execution::begin(
+                self.place,
+                job.reply_sender,
+                (body, spoken),
+                deployment,
+                began,
+            ),
         }
     }
 }
@@ -170,7 +178,7 @@ impl Drop for RunningWorker<'_> {
     fn drop(&mut self) {
         if thread::panicking() && self.kind == LaneKind::Predict {
             // Whatever it was on has failed, through no fault of its client's.
-            self.context.prediction_failed();
+            self.context.worker_ended();
         }
         // Before it is gone, so that nobody takes the next one on this worker_slot for busy.
         self.worker_slot.busy_since.store(Stamp::NEVER);

@@ -26,7 +26,11 @@ fn context() -> (Arc<Context>, Lane<Job>, Intake<Job>) {
     };
     let config = serve.validate(resources).unwrap();
     let (context, _) = Context::new(config, Arc::new(NoFaults), Waker::idle());
-    context.model.put(Arc::new(format::load(None).unwrap()));
+    context
+        .registry
+        .default_deployment()
+        .slot
+        .put(Arc::new(format::load(None).unwrap()));
     let (lane, intake) = lane(LaneKind::Predict, &context.vitals);
     (context, lane, intake)
 }
@@ -49,7 +53,8 @@ fn prediction(context: &Context, rows: usize, cost: Cost) -> (Job, PendingReply)
         wait_max: Duration::MAX,
         expected_wait: Duration::ZERO,
     };
-    Job::prediction(body, spoken, "id".into(), arrived, admitted)
+    let deployment = Arc::clone(context.registry.default_deployment());
+    Job::prediction((body, spoken), deployment, "id".into(), arrived, admitted)
 }
 
 #[test]

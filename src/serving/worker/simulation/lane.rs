@@ -13,7 +13,7 @@ use crate::error::Code;
 use crate::lanes::admission::{self, Admission, Admitted, Ask, AtDequeue, QUANTUM, SLICE_ROWS_MIN};
 use crate::lanes::queue::{Intake, Lane, LaneKind, Next, lane};
 use crate::platform::clock::{self, ProcessClock};
-use crate::vitals::{RemainingWork, ServerPhase, Vitals};
+use crate::vitals::{DeploymentVitals, RemainingWork, ServerPhase, Vitals};
 
 /// How the lane is set up.
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ struct Queued {
 struct SuspendedRun {
     index: usize,
     done: Duration,
-    _ticket: Admitted,
+    _admitted: Admitted,
     remaining: RemainingWork,
 }
 
@@ -52,6 +52,7 @@ pub(super) struct Simulation<'a> {
     origin: Instant,
     nanos: Arc<AtomicU64>,
     vitals: Arc<Vitals>,
+    deployment: DeploymentVitals,
     admission: Admission,
     lane: Lane<Queued>,
     intake: Intake<Queued>,
@@ -66,7 +67,8 @@ pub(super) fn run(setup: &Setup, arrivals: &[SimulatedRequest]) -> Vec<Simulated
     let nanos = Arc::new(AtomicU64::new(1));
     let clock = ProcessClock::manual(Arc::clone(&nanos), Duration::from_secs(1));
     let vitals = Arc::new(Vitals::new(clock, (setup.queue, setup.workers), (1, 1)));
-    vitals.loaded.store(true, Ordering::Release);
+    let deployment = DeploymentVitals::default();
+    deployment.loaded.store(true, Ordering::Release);
     vitals.advance(ServerPhase::Serving);
     for slot in &vitals.predict.workers[..setup.workers] {
         slot.alive.store(true, Ordering::Release);
@@ -84,6 +86,7 @@ pub(super) fn run(setup: &Setup, arrivals: &[SimulatedRequest]) -> Vec<Simulated
             setup.is_fair.then_some(FairBy::Address).as_ref(),
         ),
         vitals,
+        deployment,
         lane,
         schedulers: (0..setup.workers).map(|_| scheduler()).collect(),
         intake,
@@ -147,6 +150,7 @@ impl Simulation<'_> {
             default
         };
         let ask = Ask {
+            deployment: &self.deployment,
             bytes: Some(40 * arrival.rows),
             now,
             deadline: now + patience,
@@ -216,7 +220,7 @@ impl Simulation<'_> {
         Some(SuspendedRun {
             index,
             done: Duration::ZERO,
-            _ticket: admitted,
+            _admitted: admitted,
             remaining: RemainingWork::new(&self.vitals, rest),
         })
     }
@@ -261,12 +265,13 @@ impl Simulation<'_> {
             self.schedulers[worker].end(time, None);
             let lane = &self.vitals.predict;
             lane.record_service_time(arrival.service);
-            lane.service.record(40 * arrival.rows, arrival.service, 1);
+            let service_times = &self.deployment.service_times;
+            service_times.record(40 * arrival.rows, arrival.service, 1);
             if arrival.rows >= SLICE_ROWS_MIN {
-                lane.service.record_rows(arrival.rows, arrival.service);
+                service_times.record_rows(arrival.rows, arrival.service);
             }
             if slice < arrival.service {
-                lane.service.record_large(arrival.service);
+                service_times.record_large(arrival.service);
             }
             let after = self.now() - arrival.at;
             let in_time = after < arrival.patience;

@@ -4,6 +4,8 @@
 //! comes after its connection stopped waiting has nowhere to go, and can never be taken for the
 //! answer to the next request. A job that is dropped unanswered shows as a closed channel.
 
+pub mod deployment;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 use oneshot::{Receiver, Sender};
 
 use crate::error::RequestError;
+use crate::job::deployment::Deployment;
 use crate::lanes::admission::Admitted;
 use crate::lanes::memory_budget::Charge;
 use crate::protocol::routes::Probe;
@@ -28,6 +31,8 @@ pub enum JobRequest {
         body: RequestBody,
         /// What reads it, and what writes the answer.
         spoken: Spoken,
+        /// Whose model answers.
+        deployment: Arc<Deployment>,
     },
     /// Answer a probe.
     Probe(Probe),
@@ -99,13 +104,17 @@ pub struct Reply {
 impl Job {
     /// Makes a prediction that arrived at `arrived` and was admitted, and the connection's end of it.
     pub fn prediction(
-        body: RequestBody,
-        spoken: Spoken,
+        (body, spoken): (RequestBody, Spoken),
+        deployment: Arc<Deployment>,
         request_id: Arc<str>,
         arrived: Instant,
         admitted: Admitted,
     ) -> (Self, PendingReply) {
-        let request = JobRequest::Predict { body, spoken };
+        let request = JobRequest::Predict {
+            body,
+            spoken,
+            deployment,
+        };
         Self::new(request, request_id, arrived, Some(admitted))
     }
 
