@@ -159,7 +159,7 @@ impl Snapshot {
             trial_running_since,
             failed_trials,
             succeeded_at,
-            accept_failures: vitals.accept_failures[0].span(),
+            accept_failures: vitals.listeners[0].accept_failures.span(),
             now: vitals.clock.now(),
         }
     }

@@ -249,7 +249,7 @@ impl Connection<'_> {
         let http = &self.listener.http;
         let vitals = &http.context.vitals;
         if probe.kind != ProbeKind::Status {
-            let latency = &vitals.probes.latency[self.listener.kind as usize];
+            let latency = &vitals.listeners[self.listener.kind as usize].probe_latency;
             self.probed = Some(latency.timer(clock::instant()));
         }
         let place = probe.kind as usize;

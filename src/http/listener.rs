@@ -208,7 +208,9 @@ impl Listener {
 
     /// When it last took a connection.
     pub fn accepted_at(&self) -> Stamp {
-        self.shared.http.context.vitals.accepted_at[self.shared.kind as usize].load()
+        self.shared.http.context.vitals.listeners[self.shared.kind as usize]
+            .accepted_at
+            .load()
     }
 
     /// Where it listens.
@@ -359,7 +361,9 @@ impl Listener {
             Ok((socket, peer)) => {
                 self.failures().succeed();
                 let vitals = &self.shared.http.context.vitals;
-                vitals.accepted_at[self.shared.kind as usize].store(vitals.clock.now());
+                vitals.listeners[self.shared.kind as usize]
+                    .accepted_at
+                    .store(vitals.clock.now());
                 let peer = peer
                     .as_socket()
                     .map(|peer| connection_table::network(peer.ip()));
@@ -378,7 +382,7 @@ impl Listener {
 
     /// Connections that the system refuses to this listener.
     fn failures(&self) -> &Streak {
-        &self.shared.http.context.vitals.accept_failures[self.shared.kind as usize]
+        &self.shared.http.context.vitals.listeners[self.shared.kind as usize].accept_failures
     }
 
     fn refuse(&self, socket: Socket) {

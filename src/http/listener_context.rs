@@ -86,7 +86,9 @@ impl ListenerContext {
     /// Takes a slot as [`slot`](Self::slot) does, for an answer, whose wait is counted.
     pub(crate) fn slot_for_answer(&self, pacer: &Pacer) -> Duration {
         let wait = self.slot(pacer);
-        self.http.context.vitals.paced[self.kind as usize].add(wait);
+        self.http.context.vitals.listeners[self.kind as usize]
+            .paced
+            .add(wait);
         wait
     }
 
@@ -109,6 +111,6 @@ impl ListenerContext {
 
     /// Connections of this listener that are open now.
     pub(crate) fn open(&self) -> &AtomicUsize {
-        &self.http.context.vitals.open_connections[self.kind as usize]
+        &self.http.context.vitals.listeners[self.kind as usize].open_connections
     }
 }

@@ -211,8 +211,8 @@ fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
         "last_completion_age_seconds": age(vitals.predict.completed_at.load()),
         "last_success_age_seconds": age(deployment.vitals.succeeded_at.load()),
         "connections": {
-            "main": vitals.open_connections[0].load(Ordering::Relaxed),
-            "probe": vitals.open_connections[1].load(Ordering::Relaxed),
+            "main": vitals.listeners[0].open_connections.load(Ordering::Relaxed),
+            "probe": vitals.listeners[1].open_connections.load(Ordering::Relaxed),
             "accepted": counts.connections.value(),
         },
         "clients": clients,

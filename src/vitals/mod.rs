@@ -10,6 +10,7 @@ mod counts;
 mod deployment;
 mod histogram;
 mod lane;
+mod listener;
 mod outcomes;
 mod probes;
 mod reasons;
@@ -29,6 +30,7 @@ pub use self::counts::{ClientCounts, Counts};
 pub use self::deployment::DeploymentVitals;
 pub use self::histogram::{BOUNDS, Histogram, HistogramSnapshot, Timer};
 pub use self::lane::{CurrentRequest, LaneVitals, WorkerVitals};
+pub use self::listener::ListenerVitals;
 pub use self::outcomes::{OutcomeCounts, PredictionOutcome, Refusals};
 pub use self::probes::{ProbeVitals, RateLimitWaits};
 pub use self::reasons::{Reason, Reasons};
@@ -194,21 +196,14 @@ pub struct Vitals {
     pub responses: Responses,
     /// What probes were told, and how long they took.
     pub probes: ProbeVitals,
-    /// Waits for the pace, on the main and on the probe listener.
-    pub paced: [RateLimitWaits; 2],
     /// What the control groups allow and count.
     pub cgroup: CgroupVitals,
     /// The acceptor thread.
     pub acceptor: AcceptorVitals,
-    /// Connections that the system refused to the main and to the probe listener (descriptors,
-    /// memory).
-    pub accept_failures: [Streak; 2],
-    /// When the main and the probe listener last took a connection.
-    pub accepted_at: [AtomicStamp; 2],
     /// Whether anybody asked `/readyz` since the start.
     pub readyz_seen: AtomicBool,
-    /// Open connections on the main and the probe listener.
-    pub open_connections: [AtomicUsize; 2],
+    /// The main and the probe listener.
+    pub listeners: [ListenerVitals; 2],
     /// Answers of any kind that are being waited for or written.
     pub answers_owed: AtomicUsize,
     /// Answers to predictions that were sent to the lane and are not written yet.
@@ -229,13 +224,10 @@ impl Vitals {
             refusals: Refusals::default(),
             responses: Responses::default(),
             probes: ProbeVitals::default(),
-            paced: Default::default(),
             cgroup: CgroupVitals::default(),
             acceptor: AcceptorVitals::default(),
-            accept_failures: [Streak::default(), Streak::default()],
-            accepted_at: [AtomicStamp::default(), AtomicStamp::default()],
             readyz_seen: AtomicBool::new(false),
-            open_connections: [AtomicUsize::new(0), AtomicUsize::new(0)],
+            listeners: Default::default(),
             answers_owed: AtomicUsize::new(0),
             predictions_owed: AtomicUsize::new(0),
             phase: AtomicU8::new(ServerPhase::Starting as u8),

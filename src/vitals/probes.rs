@@ -1,10 +1,10 @@
-//! Probes: how many there were, what they were told, and how long they took.
+//! Probes: how many there were, and what they were told.
 //!
 //! Written by connection threads, which see the whole of a probe's way.
 
 use std::time::Duration;
 
-use super::{Counter, Histogram};
+use super::Counter;
 
 /// The probes, in the order of `ProbeKind`.
 const PROBES: [&str; 4] = ["livez", "readyz", "startupz", "statusz"];
@@ -16,9 +16,6 @@ const STATUSES: [u16; 5] = [200, 429, 500, 503, 504];
 #[derive(Debug, Default)]
 pub struct ProbeVitals {
     answers: [[Counter; STATUSES.len()]; PROBES.len()],
-    /// From a probe's head being read to its answer being written, or its client being lost, on the
-    /// main and on the probe listener. `/statusz` gives no verdict and is not in here.
-    pub latency: [Histogram; 2],
 }
 
 impl ProbeVitals {

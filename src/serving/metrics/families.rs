@@ -203,7 +203,8 @@ fn probes(writer: &mut Writer, vitals: &Vitals, snapshot: &Snapshot) {
     }
     let help = "Time from a probe's head being read to its answer being written (livez, readyz, startupz), by listener.";
     let mut family = writer.family(Kind::Histogram, "lanekeeper_probe_latency_seconds", help);
-    for (listener, latency) in LISTENERS.into_iter().zip(&vitals.probes.latency) {
+    for (listener, own) in LISTENERS.into_iter().zip(&vitals.listeners) {
+        let latency = &own.probe_latency;
         family.histogram(&[("listener", listener)], &latency.snapshot());
     }
     let help = "Whether the probe would pass now.";
@@ -285,7 +286,8 @@ fn clients(writer: &mut Writer, vitals: &Vitals, budget: &Budget) {
     }
     let help = "Connections that are open now.";
     let mut family = writer.family(Gauge, "lanekeeper_connections", help);
-    for (listener, open) in LISTENERS.into_iter().zip(&vitals.open_connections) {
+    for (listener, own) in LISTENERS.into_iter().zip(&vitals.listeners) {
+        let open = &own.open_connections;
         family.sample(&[("listener", listener)], open.load(Ordering::Relaxed));
     }
     writer.one(
@@ -309,7 +311,8 @@ fn clients(writer: &mut Writer, vitals: &Vitals, budget: &Budget) {
 }
 
 fn pacing(writer: &mut Writer, vitals: &Vitals) {
-    let by_listener = || LISTENERS.into_iter().zip(&vitals.paced);
+    let paced = vitals.listeners.iter().map(|own| &own.paced);
+    let by_listener = || LISTENERS.into_iter().zip(paced.clone());
     let help = "Answers that cost no prediction and had to wait for their turn.";
     let mut family = writer.family(Counter, "lanekeeper_paced", help);
     for (listener, waits) in by_listener() {

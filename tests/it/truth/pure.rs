@@ -57,7 +57,11 @@ impl Subject {
             canary_timeout: LIMIT,
             replaces_stuck: true,
         };
-        health::failure(ProbeKind::Liveness, &Snapshot::of(&self.vitals, [].into_iter(), limits)).is_none()
+        health::failure(
+            ProbeKind::Liveness,
+            &Snapshot::of(&self.vitals, [].into_iter(), limits),
+        )
+        .is_none()
     }
 
     /// Asks, and takes the answer down beside the truth.
