@@ -6,26 +6,25 @@
 //! and a slow client costs this thread only.
 
 mod prediction;
+mod probe_exchange;
 
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use socket2::Socket;
 
 use crate::config::Config;
 use crate::error::{Code, RequestError};
-use crate::health::ProbeKind;
 use crate::http::client_watch::ClientWatch;
 use crate::http::connection_table::{ConnectionEntry, ConnectionState};
-use crate::http::exchange;
 use crate::http::listener_context::ListenerContext;
-use crate::http::reader::{self, ConnectionEnd, Input};
+use crate::http::reader::{self, Input};
 use crate::http::refusal;
 use crate::http::request_head::RequestHead;
 use crate::http::response::{self, Answer, Persistence};
+use crate::http::stop::{ConnectionEnd, Stop};
 use crate::http::trace;
 use crate::http::writer::SocketWriter;
 use crate::job;
@@ -33,7 +32,7 @@ use crate::lanes::cpu_priority::{CpuUse, Priority};
 use crate::platform::address::Address;
 use crate::platform::clock;
 use crate::platform::sys;
-use crate::protocol::routes::{self, Probe, Route};
+use crate::protocol::routes::{self, Route};
 use crate::serving::index_page;
 use crate::vitals::{Owed, ServerPhase, Timer};
 
@@ -56,18 +55,6 @@ impl Buffers {
             priority: Priority::new(config.yielding, CpuUse::Responding),
         }
     }
-}
-
-/// Requests for `/statusz` that are answered at a time. Each takes a probe worker some 50 µs, which
-/// a liveness probe behind a thousand of them would notice.
-const STATUSES_MAX: usize = 8;
-
-fn too_many_statuses() -> RequestError {
-    RequestError::new(
-        Code::QueueFull,
-        "too many ask for /statusz at once; send the request again later",
-    )
-    .retry_after(1)
 }
 
 /// A client that has just connected.
@@ -170,11 +157,12 @@ impl Connection<'_> {
 
     /// Reads one request and answers it.
     fn exchange(&mut self) -> Result<After, ConnectionEnd> {
-        let head = self.input.read_head(self.answers > 0)?;
+        let read = self.input.read_head(self.answers > 0);
         self.watch = ClientWatch::new(clock::instant());
-        let head = match head {
+        let head = match read {
             Ok(head) => head,
-            Err(error) => return self.answer_unreadable(&error),
+            Err(Stop::Respond(error)) => return self.answer_unreadable(&error),
+            Err(Stop::Close(end)) => return Err(end),
         };
         let vitals = &self.listener.http.context.vitals;
         self.priority.adapt(vitals.predict.service_time());
@@ -239,43 +227,6 @@ impl Connection<'_> {
         self.delay()?;
         self.write(&answer, &request_id, Persistence::Close, true)?;
         Ok(After::Linger)
-    }
-
-    fn answer_probe(
-        &mut self,
-        asked: &RequestInProgress,
-        probe: Probe,
-    ) -> Result<After, ConnectionEnd> {
-        let http = &self.listener.http;
-        let vitals = &http.context.vitals;
-        if probe.kind != ProbeKind::Status {
-            let latency = &vitals.listeners[self.listener.kind as usize].probe_latency;
-            self.probed = Some(latency.timer(clock::instant()));
-        }
-        let place = probe.kind as usize;
-        let _owed = Owed::new(&vitals.answers_owed);
-        // Given back before the answer can be seen: its client may ask again at once.
-        let status = (probe.kind == ProbeKind::Status).then(|| Owed::new(&http.statuses));
-        let reply = if http.statuses.load(Ordering::Relaxed) > STATUSES_MAX
-            && probe.kind == ProbeKind::Status
-        {
-            Err(too_many_statuses())
-        } else {
-            exchange::ask_probe(
-                http,
-                &self.input.place.entry,
-                &mut self.watch,
-                probe,
-                &asked.request_id,
-            )?
-        };
-        drop(status);
-        let (answer, error) = match reply.and_then(|reply| reply.result) {
-            Ok(payload) => (Answer::from(payload), None),
-            Err(error) => (self.error(&error, &asked.request_id), Some(error)),
-        };
-        vitals.probes.count(place, answer.status);
-        self.answer_other(asked, answer, error.as_ref(), true)
     }
 
     fn answer_scrape(&mut self, asked: &RequestInProgress) -> Result<After, ConnectionEnd> {

@@ -14,6 +14,7 @@ use crate::http::body::BodyDecoder;
 use crate::http::connection_table::{ConnectionGuard, ConnectionState};
 use crate::http::listener_context::ListenerContext;
 use crate::http::request_head::{self, Framing, RequestHead};
+use crate::http::stop::{ConnectionEnd, Stop};
 use crate::http::writer::SocketWriter;
 use crate::job::RequestBody;
 use crate::lanes::admission::{PIECE_BYTES, Pacer};
@@ -37,23 +38,6 @@ const READ_EFFORT: usize = 16 << 10;
 
 /// What a byte of chunk framing costs beyond one of content: it is looked at by itself.
 const FRAMING_EFFORT: u64 = 15;
-
-/// Why a connection ends without an answer.
-#[derive(Debug)]
-pub(crate) enum ConnectionEnd {
-    /// The client closed it, or has been idle for too long, or somebody needed the room.
-    Closed,
-    /// The client took too long to read an answer.
-    NotRead,
-}
-
-/// Why a request has no body to go on with.
-pub(crate) enum BodyFailure {
-    /// It is answered.
-    Refused(RequestError),
-    /// It cannot be.
-    Ended(ConnectionEnd),
-}
 
 /// One connection's incoming half.
 #[derive(Debug)]
@@ -113,15 +97,14 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Waits for a request and reads its head; `kept` says that one was answered before. The inner
-    /// error is answered and ends the connection.
-    pub(crate) fn read_head(
-        &mut self,
-        kept: bool,
-    ) -> Result<Result<RequestHead, RequestError>, ConnectionEnd> {
+    /// Waits for a request and reads its head; `kept` says that one was answered before.
+    ///
+    /// # Errors
+    /// An error that is answered ends the connection too.
+    pub(crate) fn read_head(&mut self, kept: bool) -> Result<RequestHead, Stop> {
         if self.filled == 0 {
             if !self.place.entry.enter(ConnectionState::Idle) {
-                return Err(ConnectionEnd::Closed);
+                return Err(ConnectionEnd::Closed.into());
             }
             if kept && !self.patient {
                 self.patient = true;
@@ -132,7 +115,7 @@ impl<'a> Input<'a> {
             self.filled = self.read_some(0)?;
         }
         if !self.place.entry.enter_reading(self.limits.head_timeout) {
-            return Err(ConnectionEnd::Closed);
+            return Err(ConnectionEnd::Closed.into());
         }
         let mut deadline = clock::instant() + self.limits.head_timeout;
         (self.effort, self.pieces) = (0, 0);
@@ -148,10 +131,10 @@ impl<'a> Input<'a> {
                 };
                 let head = request_head::read(&input[..end], self.limits.max_fields, client_field);
                 self.consume(end);
-                return Ok(head);
+                return Ok(head?);
             }
             if let Some(refusal) = request_head::hopeless(input, searched) {
-                return Ok(Err(refusal));
+                return Err(refusal.into());
             }
             searched = self.filled;
             if end.is_some() || self.filled >= self.limits.max_head {
@@ -159,7 +142,7 @@ impl<'a> Input<'a> {
                     "the request head is larger than --max-head ({} bytes)",
                     self.limits.max_head
                 );
-                return Ok(Err(RequestError::new(Code::HeadTooLarge, text)));
+                return Err(RequestError::new(Code::HeadTooLarge, text).into());
             }
             if self.filled == self.buffer.len()
                 && let Err(mut refusal) = self.widen(self.limits.max_head)
@@ -168,11 +151,11 @@ impl<'a> Input<'a> {
                     // No body is too large, but the head.
                     refusal.code = Code::HeadTooLarge;
                 }
-                return Ok(Err(refusal));
+                return Err(refusal.into());
             }
             if self.wait_readable(deadline)? == PollResult::TimedOut {
                 let text = "the request head did not arrive within --head-timeout";
-                return Ok(Err(RequestError::new(Code::RequestTimeout, text)));
+                return Err(RequestError::new(Code::RequestTimeout, text).into());
             }
             deadline += self.read_more()?;
         }
@@ -270,31 +253,29 @@ impl<'a> Input<'a> {
         &mut self,
         head: &RequestHead,
         mut decoder: BodyDecoder,
-    ) -> Result<RequestBody, BodyFailure> {
+    ) -> Result<RequestBody, Stop> {
         let mut started = clock::instant();
         let entry = &self.place.entry;
         if !entry.enter_reading(self.body_time(head.framing, 0)) {
-            return Err(BodyFailure::Ended(ConnectionEnd::Closed));
+            return Err(ConnectionEnd::Closed.into());
         }
         if head.expect_continue && self.filled == 0 && !decoder.is_complete() {
             // By hand: tiny_http's writer would put a Content-Length on it (RFC 9110 section 8.6).
             SocketWriter::new(entry, self.limits.write_timeout)
                 .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
-                .map_err(|_| BodyFailure::Ended(ConnectionEnd::Closed))?;
+                .map_err(|_| ConnectionEnd::Closed)?;
         }
         if let Framing::Length(length) = head.framing
             && length > NARROW_BYTES as u64
             && self.has_room_to_widen(length)
         {
-            self.widen(WIDE_BYTES).map_err(BodyFailure::Refused)?;
+            self.widen(WIDE_BYTES)?;
         }
         decoder.set_beside(self.charge.total());
         loop {
             if self.filled > 0 && !decoder.is_complete() {
                 let framing = decoder.framing();
-                let used = decoder
-                    .push(&self.buffer[..self.filled])
-                    .map_err(BodyFailure::Refused)?;
+                let used = decoder.push(&self.buffer[..self.filled])?;
                 self.consume(used);
                 self.effort += (decoder.framing() - framing) * FRAMING_EFFORT;
             }
@@ -306,17 +287,14 @@ impl<'a> Input<'a> {
                 self.place.entry.note_read(content, length);
             }
             let deadline = self.body_deadline(started, content, head.framing);
-            if self.wait_readable(deadline).map_err(BodyFailure::Ended)? == PollResult::TimedOut {
+            if self.wait_readable(deadline)? == PollResult::TimedOut {
                 let text = format!(
                     "the request body did not arrive in time: {content} bytes came in {} s (--body-timeout, --min-body-rate)",
                     started.elapsed().as_secs(),
                 );
-                return Err(BodyFailure::Refused(RequestError::new(
-                    Code::RequestTimeout,
-                    text,
-                )));
+                return Err(RequestError::new(Code::RequestTimeout, text).into());
             }
-            started += self.read_more().map_err(BodyFailure::Ended)?;
+            started += self.read_more()?;
         }
     }
 

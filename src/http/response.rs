@@ -32,6 +32,8 @@ pub struct Answer {
     pub retry_after: Option<u32>,
     /// `Allow` (RFC 9110 section 10.2.1).
     pub allow: Option<&'static str>,
+    /// Fields of its own.
+    pub fields: Vec<(&'static str, String)>,
 }
 
 impl From<Payload> for Answer {
@@ -43,6 +45,7 @@ impl From<Payload> for Answer {
             body: payload.body,
             retry_after: payload.retry_after,
             allow: None,
+            fields: payload.fields,
         }
     }
 }
@@ -53,16 +56,24 @@ impl Answer {
         Answer::from(Payload::text(status, body))
     }
 
-    /// An error in the one shape that errors have.
+    /// An error in the shape that the server's own errors have.
     pub fn error(error: &RequestError, request_id: &str, overload: OverloadStatus) -> Self {
+        let json = error.to_json(request_id);
+        Answer::shaped(error, ("application/json", json), overload)
+    }
+
+    /// An error in the shape that a dialect has given it: media type and content.
+    pub fn shaped(
+        error: &RequestError,
+        (content_type, content): (&'static str, Vec<u8>),
+        overload: OverloadStatus,
+    ) -> Self {
         Answer {
             code: Some(error.code),
+            content_type,
             retry_after: error.retry_after,
             allow: error.allow,
-            ..Answer::from(Payload::json(
-                error.code.status_with(overload),
-                error.to_json(request_id),
-            ))
+            ..Answer::from(Payload::json(error.code.status_with(overload), content))
         }
     }
 }
@@ -106,6 +117,11 @@ pub fn print_head(
     }
     if let Some(methods) = answer.allow {
         put("Allow", format_args!("{methods}"));
+    }
+    for (name, value) in &answer.fields {
+        if !value.bytes().any(|byte| byte.is_ascii_control()) {
+            put(name, format_args!("{value}"));
+        }
     }
     if let Some(port) = main_port {
         put(MAIN_PORT, format_args!("{port}"));
@@ -243,6 +259,18 @@ mod tests {
         let mut head = b"left over".to_vec();
         print_head(answer, id, persistence, None, &mut head);
         String::from_utf8(head).unwrap()
+    }
+
+    #[test]
+    fn a_payload_has_its_own_fields_and_none_that_starts_another_line() {
+        let mut payload = Payload::text(200, "ok");
+        payload.fields = vec![("X-One", "1".to_owned()), ("X-Two", "a\r\nb: c".to_owned())];
+        let mut head = Vec::new();
+        let answer = Answer::from(payload);
+        print_head(&answer, "id", Persistence::KeepAlive, None, &mut head);
+        let head = String::from_utf8(head).unwrap();
+        assert!(head.contains("X-One: 1\r\n"), "{head}");
+        assert!(!head.contains("X-Two"), "{head}");
     }
 
     #[test]

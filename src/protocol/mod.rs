@@ -45,6 +45,11 @@ pub trait Dialect: fmt::Debug + Sync {
     /// # Errors
     /// An answer that the dialect cannot express, and the budget's own.
     fn encode(&self, answer: &Predicted<'_>, charge: &mut Charge) -> Result<Payload, EncodeError>;
+
+    /// Shapes an error: its media type and content. The status code is decided by the error's own code.
+    fn error(&self, error: &RequestError, request_id: &str) -> (&'static str, Vec<u8>) {
+        ("application/json", error.to_json(request_id))
+    }
 }
 
 /// What a dialect knows of the head of a request with a body.
@@ -111,9 +116,9 @@ pub fn spoken(path: &str, head: BodyHead, accept: Option<&str>) -> Option<Spoken
     Some(Spoken { head, body, answer })
 }
 
-/// Whether predictions are asked for on this path.
-pub fn is_prediction(path: &str) -> bool {
-    DIALECTS.iter().any(|own| own.path() == path)
+/// The dialect that errors on this path are shaped by; `None` where no predictions are asked for there.
+pub fn first_on(path: &str) -> Option<&'static dyn Dialect> {
+    DIALECTS.into_iter().find(|own| own.path() == path)
 }
 
 /// Content for a client that is no error of ours to report.
@@ -127,6 +132,8 @@ pub struct Payload {
     pub body: Cow<'static, [u8]>,
     /// Whole seconds after which to ask again.
     pub retry_after: Option<u32>,
+    /// Fields of its own: names, and values without control characters.
+    pub fields: Vec<(&'static str, String)>,
 }
 
 impl Payload {
@@ -140,6 +147,7 @@ impl Payload {
                 Cow::Owned(text) => Cow::Owned(text.into_bytes()),
             },
             retry_after: None,
+            fields: Vec::new(),
         }
     }
 
@@ -150,6 +158,7 @@ impl Payload {
             content_type: "text/csv; charset=utf-8; header=present",
             body: Cow::Owned(body),
             retry_after: None,
+            fields: Vec::new(),
         }
     }
 
@@ -160,6 +169,7 @@ impl Payload {
             content_type: "application/json",
             body: Cow::Owned(body),
             retry_after: None,
+            fields: Vec::new(),
         }
     }
 }

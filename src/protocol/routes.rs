@@ -83,7 +83,7 @@ pub fn route(
         },
         _ if listener == ListenerKind::Probe => return Err(elsewhere(main)),
         "/" => (Route::Page, "GET, HEAD"),
-        _ if super::is_prediction(path) => (Route::Predict, "POST"),
+        _ if super::first_on(path).is_some() => (Route::Predict, "POST"),
         "*" => return Err(not_allowed("GET, HEAD, POST")),
         _ => {
             return Err(RequestError::new(

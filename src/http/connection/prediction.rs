@@ -9,9 +9,9 @@ use crate::error::{Code, RequestError};
 use crate::http::body::BodyDecoder;
 use crate::http::client_watch::ClientWatch;
 use crate::http::exchange;
-use crate::http::reader::{BodyFailure, ConnectionEnd};
 use crate::http::request_head::{Framing, RequestHead};
 use crate::http::response::Answer;
+use crate::http::stop::{ConnectionEnd, Stop};
 use crate::http::trace;
 use crate::job::RequestBody;
 use crate::job::deployment::Deployment;
@@ -32,8 +32,8 @@ impl Connection<'_> {
         let arrived = clock::instant();
         let (body, admitted) = match self.admit_and_read(asked, &deployment, arrived) {
             Ok(admitted) => admitted,
-            Err(BodyFailure::Ended(end)) => return Err(end),
-            Err(BodyFailure::Refused(error)) => {
+            Err(Stop::Close(end)) => return Err(end),
+            Err(Stop::Respond(error)) => {
                 return self.answer_refused(asked, &error, arrived);
             }
         };
@@ -60,9 +60,10 @@ impl Connection<'_> {
             &deployment,
             &asked.request_id,
             admitted,
-        )? {
+        ) {
             Ok(reply) => reply,
-            Err(error) => return self.answer_refused(asked, &error, arrived),
+            Err(Stop::Close(end)) => return Err(end),
+            Err(Stop::Respond(error)) => return self.answer_refused(asked, &error, arrived),
         };
         let (rows, waiting_time, service_time) =
             (reply.rows, reply.waiting_time, reply.service_time);
@@ -78,7 +79,7 @@ impl Connection<'_> {
             }
             Err(error) => {
                 self.count(&error);
-                (self.error(&error, &asked.request_id), Some(error))
+                (self.shaped(asked, &error), Some(error))
             }
         };
         // What the lane refused was never in its queue.
@@ -108,7 +109,7 @@ impl Connection<'_> {
         self.count(error);
         let outcomes = &self.deployment().vitals.outcomes;
         outcomes.ended(PredictionOutcome::of(error.code), arrived);
-        let answer = self.error(error, &asked.request_id);
+        let answer = self.shaped(asked, error);
         let prediction = Prediction {
             model: None,
             rows: None,
@@ -117,6 +118,15 @@ impl Connection<'_> {
         };
         self.trace(asked, &answer, Some(error), prediction);
         self.answer_cheap(asked, answer, false)
+    }
+
+    /// An error in the shape of the dialect that is spoken on the path.
+    fn shaped(&self, asked: &RequestInProgress, error: &RequestError) -> Answer {
+        let Some(dialect) = protocol::first_on(&asked.head.path) else {
+            return self.error(error, &asked.request_id);
+        };
+        let overload = self.listener.http.context.config.overload.overload_status;
+        Answer::shaped(error, dialect.error(error, &asked.request_id), overload)
     }
 
     /// Whose model is asked: the path names none.
@@ -166,22 +176,21 @@ impl Connection<'_> {
         asked: &mut RequestInProgress,
         deployment: &Deployment,
         arrived: Instant,
-    ) -> Result<(RequestBody, Admitted), BodyFailure> {
+    ) -> Result<(RequestBody, Admitted), Stop> {
         let http = &self.listener.http;
         let context = &http.context;
         let head = &asked.head;
         routes::check_media_type(
             head.content_type.as_deref(),
             head.content_encoding.as_deref(),
-        )
-        .map_err(BodyFailure::Refused)?;
-        let wrong_timeout = head.timeout_fault.as_ref().map(|fault| {
-            let error = RequestError::new(Code::InvalidInput, fault.clone());
-            BodyFailure::Refused(error)
-        });
+        )?;
+        let wrong_timeout = head
+            .timeout_fault
+            .as_ref()
+            .map(|fault| RequestError::new(Code::InvalidInput, fault.clone()));
         let awaits_continue = asked.unread && head.expect_continue;
         let wrong_timeout = match wrong_timeout {
-            Some(failure) if !asked.unread || awaits_continue => return Err(failure),
+            Some(failure) if !asked.unread || awaits_continue => return Err(failure.into()),
             // The connection can go on once the body has been read.
             later => later,
         };
@@ -190,20 +199,19 @@ impl Connection<'_> {
         // What could never be held is refused for good, whatever others hold just now.
         if let Some(size) = ask.bytes.filter(|size| *size <= max_body) {
             let alone = context.budget.check_alone(size);
-            alone.map_err(BodyFailure::Refused)?;
+            alone?;
         }
         let charge = Charge::new(&context.budget);
-        let decoder =
-            BodyDecoder::new(head.framing, max_body, charge).map_err(BodyFailure::Refused)?;
+        let decoder = BodyDecoder::new(head.framing, max_body, charge)?;
         let (admitted, announced) = if asked.unread {
             let checked = http.admission.check(&context.vitals, &ask);
-            (None, Some(checked.map_err(BodyFailure::Refused)?))
+            (None, Some(checked?))
         } else {
             let admitted = http.admission.admit(&context.vitals, &ask);
-            (Some(admitted.map_err(BodyFailure::Refused)?), None)
+            (Some(admitted?), None)
         };
         if let Some(size) = ask.bytes {
-            context.budget.check(size).map_err(BodyFailure::Refused)?;
+            context.budget.check(size)?;
         }
         asked.unread = true;
         asked.buffered = 0;
@@ -211,7 +219,7 @@ impl Connection<'_> {
         asked.unread = false;
         drop(announced);
         if let Some(failure) = wrong_timeout {
-            return Err(failure);
+            return Err(failure.into());
         }
         let admitted = match admitted {
             Some(admitted) => admitted,
@@ -223,7 +231,7 @@ impl Connection<'_> {
                     ask.deadline = ask.now + context.config.request_timeout;
                 }
                 let admitted = http.admission.admit(&context.vitals, &ask);
-                admitted.map_err(BodyFailure::Refused)?
+                admitted?
             }
         };
         Ok((body, admitted))

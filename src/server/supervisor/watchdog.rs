@@ -88,19 +88,25 @@ impl Watchdog {
 
     /// Says whether the service lives, and why not.
     fn life(&self, deadline: Instant) -> Result<(), String> {
-        let context = &self.context;
-        let snapshot = context.snapshot();
-        if let Some(failure) = health::failure(ProbeKind::Liveness, &snapshot) {
-            return Err(format!("{} [{}]", failure.reason, failure.check));
-        }
+        self.liveness()?;
         match &self.self_probe {
             SelfProbe::Ask(address) => match ask(address, deadline) {
                 Ok(OK) => Ok(()),
-                Ok(status) => Err(format!("the probe listener answers {status} to /livez")),
+                // It may have failed since the look above, and then there is a reason to name.
+                Ok(status) => self.liveness().and(Err(format!(
+                    "the probe listener answers {status} to /livez"
+                ))),
                 Err(why) => Err(format!("the probe listener does not answer: {why}")),
             },
             SelfProbe::Look(listener) => look(listener, deadline),
             SelfProbe::Nothing => Ok(()),
+        }
+    }
+
+    fn liveness(&self) -> Result<(), String> {
+        match health::failure(ProbeKind::Liveness, &self.context.snapshot()) {
+            Some(failure) => Err(format!("{} [{}]", failure.reason, failure.check)),
+            None => Ok(()),
         }
     }
 }

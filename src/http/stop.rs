@@ -1,0 +1,33 @@
+//! Why an exchange with a client does not go on.
+
+use crate::error::RequestError;
+
+/// Why a request gets no further.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// It is answered with an error.
+    Respond(RequestError),
+    /// It cannot be answered: its connection ends.
+    Close(ConnectionEnd),
+}
+
+/// Why a connection ends without an answer.
+#[derive(Debug)]
+pub(crate) enum ConnectionEnd {
+    /// The client closed it, or has been idle for too long, or somebody needed the room.
+    Closed,
+    /// The client took too long to read an answer.
+    NotRead,
+}
+
+impl From<RequestError> for Stop {
+    fn from(error: RequestError) -> Self {
+        Stop::Respond(error)
+    }
+}
+
+impl From<ConnectionEnd> for Stop {
+    fn from(end: ConnectionEnd) -> Self {
+        Stop::Close(end)
+    }
+}
