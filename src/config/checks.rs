@@ -7,13 +7,6 @@ pub(super) fn usage<T>(text: String) -> Result<T, StartError> {
     Err(StartError::Usage(text))
 }
 
-pub(super) fn at_least_one(name: &str, value: usize, remedy: &str) -> Result<(), StartError> {
-    if value == 0 {
-        return usage(format!("{name} must be at least 1, but is 0; {remedy}"));
-    }
-    Ok(())
-}
-
 pub(super) fn resolve(option: &str, address: &str) -> Result<Address, StartError> {
     Address::parse(address)
         .or_else(|right| usage(format!("{option} must be {right}, but is {address:?}")))

@@ -12,8 +12,9 @@ use clap::builder::{OsStr, Resettable};
 use clap::parser::ValueSource;
 use clap::{Args as _, Command, FromArgMatches as _};
 
+use super::checks::usage;
 use super::limits::duration;
-use super::{Config, Resources, ServeArgs, usage, usage_line};
+use super::{Config, Resources, ServeArgs, usage_line};
 use crate::error::StartError;
 use crate::platform::address::has_port_beyond_all;
 

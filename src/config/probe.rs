@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use super::Variables;
+use super::checks::usage;
 use super::limits::duration;
-use super::{Variables, usage};
 use crate::error::StartError;
 use crate::platform::address::{Address, Destination};
 
