@@ -5,6 +5,7 @@
 //! memory.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -20,7 +21,7 @@ use crate::models::{Feature, Loaded, RowFault, Rows, Signature, format};
 use crate::platform::panic;
 use crate::platform::sys;
 use crate::protocol::instances::csv::{cells, columns, read_value};
-use crate::train::table::{Column, TableReader};
+use crate::train::table::{Column, TableError, TableReader};
 
 /// Rows that are predicted together.
 const CHUNK_ROWS: usize = 1024;
@@ -62,6 +63,12 @@ enum Stop {
     NobodyReads,
 }
 
+impl Stop {
+    fn failed(error: impl fmt::Display) -> Self {
+        Stop::Failed(error.to_string())
+    }
+}
+
 /// Predicts for every row of a table.
 ///
 /// # Errors
@@ -76,10 +83,10 @@ pub fn run(args: &PredictArgs) -> Result<(), StartError> {
 fn try_run(args: &PredictArgs) -> Result<(), Stop> {
     let loaded = format::load(args.model.as_deref());
     let loaded = loaded.map_err(|error| Stop::Failed(error.to_string()))?;
-    let mut table = TableReader::open(&args.data, args.delimiter).map_err(Stop::Failed)?;
+    let mut table = TableReader::open(&args.data, args.delimiter).map_err(Stop::failed)?;
     let columns = table
         .find(&loaded.model.signature().features)
-        .map_err(Stop::Failed)?;
+        .map_err(Stop::failed)?;
     let others = table.others(&columns);
     if !args.keep && !others.is_empty() {
         // A stderr that is closed is no reason to stop.
@@ -104,7 +111,7 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
             answer(&answering, &taken)
         })?;
     }
-    let head = answering.head().map_err(Stop::Failed)?;
+    let head = answering.head().map_err(Stop::failed)?;
     let (done, ended) = crossbeam_channel::bounded(1);
     start("write", workers, move || {
         // It has room for the one there is.
@@ -148,7 +155,7 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
         .recv()
         .map_err(|_| Stop::Failed("the thread that writes has ended".to_owned()))?;
     written?;
-    failure.map_or(Ok(()), |text| Err(Stop::Failed(text)))
+    failure.map_or(Ok(()), |error| Err(Stop::failed(error)))
 }
 
 /// Starts one of `workers` threads that predict, or the one that writes.
@@ -167,7 +174,7 @@ fn read_row(
     record: &mut StringRecord,
     chunk: &mut Chunk,
     keep: bool,
-) -> Result<bool, String> {
+) -> Result<bool, TableError> {
     if !table.next(record)? {
         return Ok(false);
     }

@@ -18,7 +18,7 @@ use crate::models::estimator::{ALGORITHMS, Algorithm, EstimatorKind, Probabiliti
 use crate::models::format::Format;
 use crate::models::native::{self, Document, Native, TrialDocument};
 use crate::train::table::TableReader;
-use crate::train::{self, Recipe, TrainingData, Validation};
+use crate::train::{self, Recipe, TrainError, TrainingData, Validation};
 
 /// Trains a model, scores it, and writes its file.
 ///
@@ -41,10 +41,11 @@ pub fn run(args: TrainArgs) -> Result<(), StartError> {
     // Before a large table is read.
     algorithm
         .check_parameters(&args.parameters)
-        .map_err(StartError::Usage)?;
-    let table = TableReader::open(data, args.delimiter).map_err(StartError::Failed)?;
+        .map_err(|error| StartError::Usage(error.0))?;
+    let table =
+        TableReader::open(data, args.delimiter).map_err(|error| StartError::Failed(error.0))?;
     let data = TrainingData::read(table, target, args.features.as_deref(), algorithm.task)
-        .map_err(StartError::Failed)?;
+        .map_err(|error| StartError::Failed(error.0))?;
     for note in &data.notes {
         note_to_stderr(note);
     }
@@ -54,7 +55,8 @@ pub fn run(args: TrainArgs) -> Result<(), StartError> {
         parameters: args.parameters.clone(),
         seed: args.seed,
     };
-    let (bytes, validation) = learn(&data, &recipe, &args, out).map_err(StartError::Failed)?;
+    let (bytes, validation) =
+        learn(&data, &recipe, &args, out).map_err(|error| StartError::Failed(error.0))?;
     let interrupted = write(out, &bytes).map_err(|error| {
         StartError::Failed(format!(
             "cannot write the model file {}: {error}",
@@ -80,7 +82,7 @@ fn learn(
     recipe: &Recipe,
     args: &TrainArgs,
     out: &Path,
-) -> Result<(Vec<u8>, Option<Validation>), String> {
+) -> Result<(Vec<u8>, Option<Validation>), TrainError> {
     let bar = progress_bar(args.folds as u64 + 1);
     let validation = match args.folds {
         0 => None,

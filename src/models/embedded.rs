@@ -9,6 +9,7 @@ use smartcore::linalg::basic::matrix::DenseMatrix;
 
 use serde_json::value::RawValue;
 
+use crate::models::ModelError;
 use crate::models::estimator::ForestClassifier;
 use crate::models::native::{Document, ExpectedDocument, TrialDocument};
 
@@ -44,21 +45,21 @@ fn data() -> IrisData {
     }
 }
 
-fn fit(rows: &[[f64; 4]], classes: &Vec<u32>) -> Result<ForestClassifier, String> {
+fn fit(rows: &[[f64; 4]], classes: &Vec<u32>) -> Result<ForestClassifier, ModelError> {
     let parameters = RandomForestClassifierParameters::default()
         .with_n_trees(TREES)
         .with_seed(SEED);
-    ForestClassifier::fit(&matrix(rows)?, classes, parameters).map_err(|error| error.to_string())
+    ForestClassifier::fit(&matrix(rows)?, classes, parameters).map_err(ModelError::of)
 }
 
-fn matrix(rows: &[[f64; 4]]) -> Result<DenseMatrix<f64>, String> {
-    DenseMatrix::new(rows.len(), 4, rows.concat(), false).map_err(|error| error.to_string())
+fn matrix(rows: &[[f64; 4]]) -> Result<DenseMatrix<f64>, ModelError> {
+    DenseMatrix::new(rows.len(), 4, rows.concat(), false).map_err(ModelError::of)
 }
 
 /// Accuracy over all rows, each predicted by a forest that has not seen its fold.
 ///
 /// The data come sorted by class, 50 rows each, so every fifth row makes stratified folds.
-fn cross_validated_accuracy(data: &IrisData) -> Result<f64, String> {
+fn cross_validated_accuracy(data: &IrisData) -> Result<f64, ModelError> {
     let mut right = 0;
     for fold in 0..FOLDS {
         let split = |held_out: bool| {
@@ -71,7 +72,7 @@ fn cross_validated_accuracy(data: &IrisData) -> Result<f64, String> {
         let ((rows, classes), (held_out, truth)) = (split(false), split(true));
         let predicted = fit(&rows, &classes)?
             .predict(&matrix(&held_out)?)
-            .map_err(|error| error.to_string())?;
+            .map_err(ModelError::of)?;
         right += predicted
             .iter()
             .zip(&truth)
@@ -85,19 +86,17 @@ fn cross_validated_accuracy(data: &IrisData) -> Result<f64, String> {
 ///
 /// # Errors
 /// smartcore's own.
-pub fn train() -> Result<Vec<u8>, String> {
+pub fn train() -> Result<Vec<u8>, ModelError> {
     let data = data();
     let forest = fit(&data.rows, &data.classes)?;
     let row = data.rows[0];
-    let answer = forest
-        .predict(&matrix(&[row])?)
-        .map_err(|error| error.to_string())?[0];
+    let answer = forest.predict(&matrix(&[row])?).map_err(ModelError::of)?[0];
     let trial = TrialDocument {
         row: row.to_vec(),
         expected: ExpectedDocument::Label(data.labels[answer as usize].clone()),
     };
-    let serialised = serde_json::to_string(&forest).map_err(|error| error.to_string())?;
-    let estimator = RawValue::from_string(serialised).map_err(|error| error.to_string())?;
+    let serialised = serde_json::to_string(&forest).map_err(ModelError::of)?;
+    let estimator = RawValue::from_string(serialised).map_err(ModelError::of)?;
     let names = (FEATURES.map(str::to_owned).to_vec(), data.labels.clone());
     let mut document = Document::new(
         "iris".to_owned(),
@@ -115,7 +114,7 @@ pub fn train() -> Result<Vec<u8>, String> {
         cross_validated_accuracy(&data)?,
     )]
     .into();
-    document.seal().map_err(|error| error.to_string())
+    document.seal().map_err(ModelError::of)
 }
 
 #[cfg(test)]

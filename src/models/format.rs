@@ -1,7 +1,7 @@
 //! The formats of model files: one table of them, and how a file finds its own.
 //!
 //! A file is recognised by its content, never by its name. To add a format, write a file of its own
-//! with an implementation of [`Format`], and add a line to [`FORMATS`].
+//! with an implementation of [`Format`], and add a line to `FORMATS`.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -10,7 +10,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::native::Native;
-use super::{LoadError, Loaded, embedded};
+use super::{LoadError, Loaded, ModelError, embedded};
 
 /// Every format, in the order in which a file is shown to them.
 static FORMATS: [&dyn Format; 1] = [&Native];
@@ -30,13 +30,13 @@ pub trait Format: Sync {
     ///
     /// # Errors
     /// What is wrong with it, in one line.
-    fn load(&self, bytes: &[u8]) -> Result<Loaded, String>;
+    fn load(&self, bytes: &[u8]) -> Result<Loaded, ModelError>;
 
     /// Tells what a file holds, for a person and for a program.
     ///
     /// # Errors
     /// As [`Format::load`].
-    fn details(&self, bytes: &[u8]) -> Result<Details, String> {
+    fn details(&self, bytes: &[u8]) -> Result<Details, ModelError> {
         self.load(bytes).map(|loaded| Details::of(&loaded))
     }
 }
@@ -95,7 +95,7 @@ pub fn details(path: Option<&Path>) -> Result<Details, LoadError> {
 
 fn with_file<T>(
     path: Option<&Path>,
-    read: impl FnOnce(&dyn Format, &[u8]) -> Result<T, String>,
+    read: impl FnOnce(&dyn Format, &[u8]) -> Result<T, ModelError>,
 ) -> Result<T, LoadError> {
     let Some(path) = path else {
         return read(&Native, embedded::JSON.as_bytes())
@@ -119,22 +119,22 @@ fn format_of(bytes: &[u8]) -> &'static dyn Format {
     found.unwrap_or(&Native)
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+fn read_file(path: &Path) -> Result<Vec<u8>, ModelError> {
     let metadata = fs::metadata(path)
-        .map_err(|error| format!("{error}; --model must name a readable model file"))?;
+        .map_err(|error| ModelError(format!("{error}; --model must name a readable model file")))?;
     if !metadata.is_file() {
-        return Err("it is not a regular file".to_owned());
+        return Err(ModelError("it is not a regular file".to_owned()));
     }
     if metadata.len() > FILE_BYTES_MAX {
-        return Err(format!(
+        return Err(ModelError(format!(
             "it has {} bytes, but a model file has at most {FILE_BYTES_MAX}",
             metadata.len()
-        ));
+        )));
     }
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes))
-        .map_err(|error| error.to_string())?;
+        .map_err(ModelError::of)?;
     Ok(bytes)
 }
 

@@ -2,7 +2,7 @@
 //! otherwise is not the model that was trained.
 
 use super::compute::{self, ComputeError};
-use super::{Loaded, Output, Rows, ShortNumber};
+use super::{Loaded, ModelError, Output, Rows, ShortNumber};
 
 /// One row with the answer that it must have.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,14 +29,14 @@ pub enum Expected {
 ///
 /// # Errors
 /// The first row whose answer is not as expected, and what it was, or why there is none.
-pub fn try_model(loaded: &Loaded) -> Result<(), String> {
+pub fn try_model(loaded: &Loaded) -> Result<(), ModelError> {
     loaded
         .golden
         .iter()
         .try_for_each(|golden| try_row(loaded, golden))
 }
 
-fn try_row(loaded: &Loaded, golden: &GoldenRow) -> Result<(), String> {
+fn try_row(loaded: &Loaded, golden: &GoldenRow) -> Result<(), ModelError> {
     let model = loaded.model.as_ref();
     let signature = model.signature();
     let rows = Rows::new(golden.row.clone(), signature.width())
@@ -50,19 +50,19 @@ fn try_row(loaded: &Loaded, golden: &GoldenRow) -> Result<(), String> {
     match (&output, &golden.expected) {
         (Output::Classes { indices, .. }, Expected::Label(expected)) => {
             let label = &signature.output.labels()[indices[0] as usize];
-            (label == expected)
-                .then_some(())
-                .ok_or_else(|| format!("the trial gave {label:?} instead of {expected:?}"))
+            (label == expected).then_some(()).ok_or_else(|| {
+                ModelError(format!("the trial gave {label:?} instead of {expected:?}"))
+            })
         }
         (Output::Numbers(numbers), Expected::Number(expected)) => {
             let off = (numbers[0] - expected).abs();
             let near = off <= golden.tolerance * expected.abs().max(f64::MIN_POSITIVE);
             let (given, expected) = (ShortNumber(numbers[0]), ShortNumber(*expected));
             near.then_some(())
-                .ok_or_else(|| format!("the trial gave {given} instead of {expected}"))
+                .ok_or_else(|| ModelError(format!("the trial gave {given} instead of {expected}")))
         }
-        _ => Err(
+        _ => Err(ModelError(
             "the trial gave a class instead of a number, or a number instead of a class".to_owned(),
-        ),
+        )),
     }
 }

@@ -81,6 +81,37 @@ impl fmt::Display for PredictError {
 
 impl std::error::Error for PredictError {}
 
+/// What is wrong with a model, or with what it is to be trained on, in one line without its file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelError(pub String);
+
+impl ModelError {
+    /// What another error says.
+    pub fn of(error: impl fmt::Display) -> Self {
+        ModelError(error.to_string())
+    }
+}
+
+impl From<String> for ModelError {
+    fn from(text: String) -> Self {
+        ModelError(text)
+    }
+}
+
+impl From<&'static str> for ModelError {
+    fn from(text: &'static str) -> Self {
+        ModelError(text.to_owned())
+    }
+}
+
+impl fmt::Display for ModelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ModelError {}
+
 /// Why no model could be had: one line that says what, where, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadError(pub String);

@@ -17,7 +17,8 @@ use sha2::{Digest, Sha256};
 use crate::models::estimator::{self, Estimator, Probabilities};
 use crate::models::format::{Details, Format};
 use crate::models::{
-    Expected, GoldenRow, Loaded, Model, Output, OutputSpec, PredictError, RowFault, Rows, Signature,
+    Expected, GoldenRow, Loaded, Model, ModelError, Output, OutputSpec, PredictError, RowFault,
+    Rows, Signature,
 };
 
 /// What `format` says in every model file.
@@ -99,7 +100,7 @@ pub struct TrainingDocument {
 }
 
 impl TrainingDocument {
-    fn check(&self, features: usize, classes: usize) -> Result<(), String> {
+    fn check(&self, features: usize, classes: usize) -> Result<(), ModelError> {
         let in_order =
             |range: &[f64; 2]| range.iter().all(|end| end.is_finite()) && range[0] <= range[1];
         let sound = self.feature_ranges.len() == features
@@ -110,8 +111,8 @@ impl TrainingDocument {
                 .is_none_or(|all| all.len() == features)
             && self.feature_ranges.iter().all(in_order);
         sound.then_some(()).ok_or_else(|| {
-            "what it says of its training must hold a range for each feature and a count for each class"
-                .to_owned()
+            ModelError("what it says of its training must hold a range for each feature and a count for each class"
+                .to_owned())
         })
     }
 }
@@ -146,7 +147,7 @@ impl Format for Native {
         head.windows(name.len()).any(|part| part == name.as_bytes())
     }
 
-    fn load(&self, bytes: &[u8]) -> Result<Loaded, String> {
+    fn load(&self, bytes: &[u8]) -> Result<Loaded, ModelError> {
         let (document, model) = parse_document(bytes)?;
         let golden = document.golden()?;
         Ok(Loaded {
@@ -157,7 +158,7 @@ impl Format for Native {
         })
     }
 
-    fn details(&self, bytes: &[u8]) -> Result<Details, String> {
+    fn details(&self, bytes: &[u8]) -> Result<Details, ModelError> {
         let (document, model) = parse_document(bytes)?;
         Ok(details::of(&document, &model))
     }
@@ -185,14 +186,14 @@ impl Model for EstimatorModel {
 }
 
 /// Reads a model file's bytes, and all that they say.
-fn parse_document(bytes: &[u8]) -> Result<(Document, EstimatorModel), String> {
+fn parse_document(bytes: &[u8]) -> Result<(Document, EstimatorModel), ModelError> {
     #[derive(Deserialize)]
     struct Opening {
         format: Option<String>,
         format_version: Option<u64>,
     }
     if bytes.is_empty() {
-        return Err("it is empty".to_owned());
+        return Err(ModelError("it is empty".to_owned()));
     }
     let opening: Opening = serde_json::from_slice(bytes).map_err(|error| {
         if error.is_eof() {
@@ -202,29 +203,27 @@ fn parse_document(bytes: &[u8]) -> Result<(Document, EstimatorModel), String> {
         }
     })?;
     if opening.format.as_deref() != Some(FORMAT) {
-        return Err(format!(
+        return Err(ModelError(format!(
             "it is not a lanekeeper model file (its format must be {FORMAT:?})"
-        ));
+        )));
     }
     if opening.format_version != Some(u64::from(FORMAT_VERSION)) {
         let version = opening
             .format_version
             .map_or_else(|| "missing".to_owned(), |version| version.to_string());
-        return Err(format!(
+        return Err(ModelError(format!(
             "its format version is {version}, but this lanekeeper reads version {FORMAT_VERSION}"
-        ));
+        )));
     }
-    let document: Document =
-        serde_json::from_slice(bytes).map_err(|error| format!("it is damaged ({error})"))?;
-    let expected = document
-        .computed_checksum()
-        .map_err(|error| error.to_string())?;
+    let document: Document = serde_json::from_slice(bytes)
+        .map_err(|error| ModelError(format!("it is damaged ({error})")))?;
+    let expected = document.computed_checksum().map_err(ModelError::of)?;
     if document.checksum != expected {
-        return Err("its checksum does not match its contents: it was altered or damaged after it was written".to_owned());
+        return Err(ModelError("its checksum does not match its contents: it was altered or damaged after it was written".to_owned()));
     }
     let model = document
         .model()
-        .map_err(|reason| format!("it is not sound: {reason}"))?;
+        .map_err(|reason| ModelError(format!("it is not sound: {reason}")))?;
     Ok((document, model))
 }
 
@@ -310,19 +309,19 @@ impl Document {
     }
 
     /// Checks everything that serde does not, and makes the model.
-    fn model(&self) -> Result<EstimatorModel, String> {
+    fn model(&self) -> Result<EstimatorModel, ModelError> {
         check_name("the model's name", &self.name)?;
         check_names("feature", &self.features)?;
         if self.features.is_empty() {
-            return Err("a model needs at least one feature".to_owned());
+            return Err(ModelError("a model needs at least one feature".to_owned()));
         }
         check_names("class label", &self.classes)?;
         let (row, width) = (&self.trial.row, self.features.len());
         if row.len() != width {
-            return Err(format!(
+            return Err(ModelError(format!(
                 "the trial row has {} values, but there are {width} features",
                 row.len()
-            ));
+            )));
         }
         self.expected()?;
         if let Some(training) = &self.training {
@@ -334,22 +333,22 @@ impl Document {
             width,
             self.classes.len(),
         )
-        .map_err(|error| error.to_string())?;
+        .map_err(ModelError::of)?;
         let trial =
             Rows::new(self.trial.row.clone(), width).ok_or("the trial row has no values")?;
         if !trial.values().iter().all(|value| value.is_finite()) {
-            return Err("the trial row must be finite".to_owned());
+            return Err(ModelError("the trial row must be finite".to_owned()));
         }
         estimator.check(&trial).map_err(|fault| {
-            format!(
+            ModelError(format!(
                 "feature {} of the trial row must be {}",
                 fault.feature, fault.must_be
-            )
+            ))
         })?;
         let output = if self.classes.is_empty() {
             OutputSpec::Numbers { width: 1 }
         } else {
-            let algorithm = estimator::find(&self.algorithm).map_err(|error| error.to_string())?;
+            let algorithm = estimator::find(&self.algorithm).map_err(ModelError::of)?;
             OutputSpec::Classes {
                 labels: self.classes.clone(),
                 has_probabilities: algorithm.probabilities != Probabilities::None,
@@ -362,7 +361,7 @@ impl Document {
     }
 
     /// What the trial must answer.
-    fn expected(&self) -> Result<Expected, String> {
+    fn expected(&self) -> Result<Expected, ModelError> {
         match (&self.trial.expected, self.classes.is_empty()) {
             (ExpectedDocument::Label(label), false) if self.classes.contains(label) => {
                 Ok(Expected::Label(label.clone()))
@@ -370,12 +369,12 @@ impl Document {
             (ExpectedDocument::Number(number), true) if number.is_finite() => {
                 Ok(Expected::Number(*number))
             }
-            _ => Err("the trial's expected answer must be a class label of a classifier, a number of a regressor".to_owned()),
+            _ => Err(ModelError("the trial's expected answer must be a class label of a classifier, a number of a regressor".to_owned())),
         }
     }
 
     /// The one golden row of the format.
-    fn golden(&self) -> Result<GoldenRow, String> {
+    fn golden(&self) -> Result<GoldenRow, ModelError> {
         Ok(GoldenRow {
             row: self.trial.row.clone(),
             expected: self.expected()?,
@@ -384,29 +383,31 @@ impl Document {
     }
 }
 
-fn check_names(what: &str, names: &[String]) -> Result<(), String> {
+fn check_names(what: &str, names: &[String]) -> Result<(), ModelError> {
     if names.len() > NAMES_MAX {
-        return Err(format!(
+        return Err(ModelError(format!(
             "there may be {NAMES_MAX} {what}s, but there are {}",
             names.len()
-        ));
+        )));
     }
     let mut seen = HashSet::new();
     for name in names {
         check_name(what, name)?;
         if !seen.insert(name) {
-            return Err(format!("the {what} {name:?} stands there twice"));
+            return Err(ModelError(format!(
+                "the {what} {name:?} stands there twice"
+            )));
         }
     }
     Ok(())
 }
 
-fn check_name(what: &str, name: &str) -> Result<(), String> {
+fn check_name(what: &str, name: &str) -> Result<(), ModelError> {
     let sound = (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
     if !sound {
-        return Err(format!(
+        return Err(ModelError(format!(
             "{what} must be 1 to {NAME_BYTES_MAX} bytes without control characters"
-        ));
+        )));
     }
     Ok(())
 }
@@ -517,7 +518,7 @@ mod tests {
         for (name, bytes, expected) in table {
             let error = parse_document(&bytes).map(|_| ()).unwrap_err();
             assert!(
-                error.contains(expected) && !error.contains('\n'),
+                error.0.contains(expected) && !error.0.contains('\n'),
                 "{name}: {error}"
             );
         }
@@ -584,7 +585,7 @@ mod tests {
                 .map(|_| ())
                 .unwrap_err();
             assert!(
-                error.contains("not sound") && error.contains(expected),
+                error.0.contains("not sound") && error.0.contains(expected),
                 "{name}: {error}"
             );
         }

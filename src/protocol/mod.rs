@@ -2,7 +2,7 @@
 //! format. Nothing here knows a socket.
 //!
 //! To add a dialect, write a file of its own with an implementation of [`Dialect`], and add a line to
-//! [`DIALECTS`].
+//! `DIALECTS`.
 
 pub mod instances;
 pub mod routes;

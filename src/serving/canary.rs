@@ -136,7 +136,7 @@ impl TrialTimes {
 pub fn try_model(loaded: &Loaded) -> TrialVerdict {
     match panic::catch(|| golden::try_model(loaded)) {
         Ok(Ok(())) => TrialVerdict::Passed,
-        Ok(Err(reason)) => TrialVerdict::Failed(reason.into()),
+        Ok(Err(reason)) => TrialVerdict::Failed(reason.0.into()),
         Err(panic) => TrialVerdict::Failed(format!("the model panicked: {panic}").into()),
     }
 }

@@ -1,13 +1,14 @@
 //! Folds of a cross-validation: which rows are held out together.
 
 use crate::models::estimator::Targets;
+use crate::train::TrainError;
 
 /// Assigns each row to one of `folds` folds, at random by `seed`; of each class every fold gets the
 /// same number of rows, or one more.
 ///
 /// # Errors
 /// Fewer than two folds or more than rows, a class with a single row.
-pub fn assign(targets: &Targets, folds: usize, seed: u64) -> Result<Vec<usize>, String> {
+pub fn assign(targets: &Targets, folds: usize, seed: u64) -> Result<Vec<usize>, TrainError> {
     let (classes, count) = match targets {
         Targets::Classes { indices, classes } => (
             (0..*classes as u32)
@@ -22,14 +23,14 @@ pub fn assign(targets: &Targets, folds: usize, seed: u64) -> Result<Vec<usize>, 
         Targets::Numbers(numbers) => (vec![(0..numbers.len()).collect()], numbers.len()),
     };
     if folds < 2 || folds > count {
-        return Err(format!(
+        return Err(TrainError(format!(
             "--folds must be 0, or 2 to the number of rows, which is {count}, but is {folds}"
-        ));
+        )));
     }
     if let Some(class) = classes.iter().position(|rows| rows.len() < 2) {
-        return Err(format!(
+        return Err(TrainError(format!(
             "class {class} has a single row, so that the fold which holds it cannot be learned from the others; add rows, or choose --folds 0"
-        ));
+        )));
     }
     let mut random = Random(seed);
     let mut assigned = vec![0; count];
@@ -107,13 +108,13 @@ mod tests {
         assert_eq!(counts(&assigned, 4, |_| true), [1; 4]);
         for folds in [1, 5] {
             let error = assign(&targets, folds, 0).unwrap_err();
-            assert!(error.contains("which is 4"), "{error}");
+            assert!(error.0.contains("which is 4"), "{error}");
         }
         let single = Targets::Classes {
             indices: vec![0, 0, 1],
             classes: 2,
         };
         let error = assign(&single, 2, 0).unwrap_err();
-        assert!(error.starts_with("class 1 has a single row"), "{error}");
+        assert!(error.0.starts_with("class 1 has a single row"), "{error}");
     }
 }

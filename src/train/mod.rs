@@ -7,6 +7,7 @@ pub mod score;
 pub mod table;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::available_parallelism;
@@ -16,15 +17,59 @@ use csv::StringRecord;
 use crate::error::StartError;
 use crate::models::estimator::{Algorithm, EstimatorKind, Fitted, Targets};
 use crate::models::native::{self, ExpectedDocument, TrainingDocument};
-use crate::models::{Output, Rows};
+use crate::models::{ModelError, Output, Rows};
 use crate::platform::panic;
 use crate::platform::sys;
-use crate::train::table::{Column, TableReader};
+use crate::train::table::{Column, TableError, TableReader};
 
 use self::score::Scores;
 
 /// Address space for the stack of a thread that trains.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
+
+/// Why there is nothing to train on, or nothing comes of it: one line, with its place in the table where
+/// it has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrainError(pub String);
+
+impl TrainError {
+    /// What another error says.
+    pub fn of(error: impl fmt::Display) -> Self {
+        TrainError(error.to_string())
+    }
+}
+
+impl From<String> for TrainError {
+    fn from(text: String) -> Self {
+        TrainError(text)
+    }
+}
+
+impl From<&'static str> for TrainError {
+    fn from(text: &'static str) -> Self {
+        TrainError(text.to_owned())
+    }
+}
+
+impl From<TableError> for TrainError {
+    fn from(error: TableError) -> Self {
+        TrainError(error.0)
+    }
+}
+
+impl From<ModelError> for TrainError {
+    fn from(error: ModelError) -> Self {
+        TrainError(error.0)
+    }
+}
+
+impl fmt::Display for TrainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TrainError {}
 
 /// Data to train on.
 #[derive(Debug)]
@@ -51,27 +96,29 @@ impl TrainingData {
         target: &str,
         features: Option<&[String]>,
         task: EstimatorKind,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, TrainError> {
         let target = table.find(&[target.to_owned()])?.remove(0);
         let columns = match features {
             Some(names) => table.find(names)?,
             None => table.find(&table.others(std::slice::from_ref(&target)))?,
         };
         if columns.is_empty() {
-            return Err("there are no features: the table has no column but the target".to_owned());
+            return Err(TrainError(
+                "there are no features: the table has no column but the target".to_owned(),
+            ));
         }
         if columns.iter().any(|column| column.index == target.index) {
-            return Err(format!(
+            return Err(TrainError(format!(
                 "the target {:?} cannot be a feature too; leave it out of --features",
                 target.name
-            ));
+            )));
         }
         let mut used = columns.clone();
         used.push(target.clone());
         let ignored = table.others(&used);
         let (values, labels, numbers) = read_rows(&mut table, &columns, &target, task)?;
         if values.is_empty() {
-            return Err("the table has no rows".to_owned());
+            return Err(TrainError("the table has no rows".to_owned()));
         }
         let mut notes = Vec::new();
         if !ignored.is_empty() {
@@ -148,7 +195,7 @@ impl TrainingData {
     }
 
     /// The rows and targets at `indices`.
-    fn subset(&self, indices: &[usize]) -> Result<(Rows, Targets), String> {
+    fn subset(&self, indices: &[usize]) -> Result<(Rows, Targets), TrainError> {
         let width = self.rows.width();
         let row = |index: &usize| &self.rows.values()[index * width..(index + 1) * width];
         let values: Vec<f64> = indices.iter().flat_map(row).copied().collect();
@@ -177,7 +224,7 @@ fn read_rows(
     columns: &[Column],
     target: &Column,
     task: EstimatorKind,
-) -> Result<Read, String> {
+) -> Result<Read, TrainError> {
     let (mut values, mut labels, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
     let mut record = StringRecord::new();
     while table.next(&mut record)? {
@@ -193,7 +240,7 @@ fn read_rows(
 }
 
 /// Makes classes of labels: in the order of their numbers where all are numbers, otherwise sorted.
-fn classify(labels: &[String]) -> Result<(Targets, Vec<String>), String> {
+fn classify(labels: &[String]) -> Result<(Targets, Vec<String>), TrainError> {
     let mut classes: Vec<String> = labels.to_vec();
     classes.sort();
     classes.dedup();
@@ -207,17 +254,17 @@ fn classify(labels: &[String]) -> Result<(Targets, Vec<String>), String> {
         });
     }
     if classes.len() < 2 {
-        return Err(format!(
+        return Err(TrainError(format!(
             "the target has one class, {:?}, in every row: there is nothing to tell apart",
             classes.first().map_or("", String::as_str)
-        ));
+        )));
     }
     if classes.len() > native::NAMES_MAX {
-        return Err(format!(
+        return Err(TrainError(format!(
             "the target has {} classes, but a model may have {}; if it is a number, choose a regressor",
             classes.len(),
             native::NAMES_MAX
-        ));
+        )));
     }
     let places: BTreeMap<&str, u32> = (0..)
         .zip(&classes)
@@ -247,9 +294,11 @@ impl Recipe {
     ///
     /// # Errors
     /// As [`Algorithm::fit`].
-    pub fn fit(&self, rows: &Rows, targets: &Targets) -> Result<Fitted, String> {
-        self.algorithm
-            .fit(rows, targets, &self.parameters, Some(self.seed))
+    pub fn fit(&self, rows: &Rows, targets: &Targets) -> Result<Fitted, TrainError> {
+        let fitted = self
+            .algorithm
+            .fit(rows, targets, &self.parameters, Some(self.seed))?;
+        Ok(fitted)
     }
 }
 
@@ -287,7 +336,7 @@ pub fn cross_validate(
     recipe: &Recipe,
     folds: usize,
     mut progress: impl FnMut(),
-) -> Result<Validation, String> {
+) -> Result<Validation, TrainError> {
     let assigned = Arc::new(folds::assign(&data.targets, folds, recipe.seed)?);
     let workers = available_parallelism().map_or(1, usize::from).min(folds);
     let next = Arc::new(AtomicUsize::new(0));
@@ -303,12 +352,12 @@ pub fn cross_validate(
                 }
                 let scored = panic::catch(|| score_fold(&data, &recipe, &assigned, fold));
                 // The channel has room for every fold; nobody listens any more after an error.
-                let _ = sender.try_send(scored.unwrap_or_else(Err));
+                let _ = sender.try_send(scored.unwrap_or_else(|panic| Err(TrainError(panic))));
             }
         });
         started
             .map_err(|error| StartError::no_threads("", workers + 1, &error))
-            .map_err(|error| error.to_string())?;
+            .map_err(TrainError::of)?;
     }
     drop(sender);
     let mut scored = Vec::new();
@@ -317,7 +366,7 @@ pub fn cross_validate(
         progress();
     }
     if scored.len() < folds {
-        return Err("a thread that trained has ended".to_owned());
+        return Err(TrainError("a thread that trained has ended".to_owned()));
     }
     let importances: Option<Vec<Vec<f64>>> =
         scored.iter().map(|fold| fold.importances.clone()).collect();
@@ -345,7 +394,7 @@ fn score_fold(
     recipe: &Recipe,
     assigned: &[usize],
     fold: usize,
-) -> Result<Fold, String> {
+) -> Result<Fold, TrainError> {
     let (held_out, rest): (Vec<usize>, Vec<usize>) =
         (0..assigned.len()).partition(|row| assigned[*row] == fold);
     let (rows, targets) = data.subset(&rest)?;
@@ -371,10 +420,10 @@ fn score_fold(
 
 /// Predicts for held-out rows. One that the model refuses, for a category that the other folds have
 /// not, is answered with a class that there is not: a prediction that is refused is not right.
-fn predict_what_fits(fitted: &Fitted, rows: &Rows, classes: usize) -> Result<Output, String> {
+fn predict_what_fits(fitted: &Fitted, rows: &Rows, classes: usize) -> Result<Output, TrainError> {
     let predict = |rows: &Rows| {
         let predicted = fitted.estimator.predict(rows);
-        predicted.map_err(|error| error.to_string())
+        predicted.map_err(TrainError::of)
     };
     if fitted.estimator.check(rows).is_ok() {
         return predict(rows);
@@ -401,7 +450,7 @@ fn importances(
     truth: &Targets,
     scores: &Scores,
     seed: u64,
-) -> Result<Vec<f64>, String> {
+) -> Result<Vec<f64>, TrainError> {
     let first = |scores: &Scores| scores.values().next().copied().unwrap_or(0.0);
     let width = rows.width();
     let mut order: Vec<usize> = (0..rows.len()).collect();
@@ -413,7 +462,7 @@ fn importances(
         }
         let shuffled = Rows::new(values, width).ok_or("the rows are of different lengths")?;
         let predicted = fitted.estimator.predict(&shuffled);
-        let predicted = predicted.map_err(|error| error.to_string())?;
+        let predicted = predicted.map_err(TrainError::of)?;
         Ok(first(scores) - first(&score::score(truth, &predicted)))
     });
     falls.collect()

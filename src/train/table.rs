@@ -4,6 +4,7 @@
 //! every error is one line with file, line, column and the remedy.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -18,6 +19,18 @@ const NAMES_SHOWN: usize = 20;
 
 /// The most columns of a table: each name is kept, and a client's header may be nothing but commas.
 const COLUMNS_MAX: usize = 20_000;
+
+/// What is wrong with a table: one line with its file, and line and column where it has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableError(pub String);
+
+impl fmt::Display for TableError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TableError {}
 
 /// A table as it is read.
 pub struct TableReader<'a> {
@@ -49,12 +62,13 @@ impl TableReader<'static> {
     ///
     /// # Errors
     /// A file that cannot be read, a header that is missing.
-    pub fn open(path: &Path, delimiter: u8) -> Result<Self, String> {
+    pub fn open(path: &Path, delimiter: u8) -> Result<Self, TableError> {
         if path == Path::new("-") {
             return TableReader::new("standard input", Box::new(io::stdin()), delimiter);
         }
         let name = path.display().to_string();
-        let file = File::open(path).map_err(|error| format!("cannot read {name}: {error}"))?;
+        let file =
+            File::open(path).map_err(|error| TableError(format!("cannot read {name}: {error}")))?;
         TableReader::new(&name, Box::new(file), delimiter)
     }
 }
@@ -64,7 +78,7 @@ impl<'a> TableReader<'a> {
     ///
     /// # Errors
     /// As [`TableReader::open`].
-    pub fn new(name: &str, source: Box<dyn Read + 'a>, delimiter: u8) -> Result<Self, String> {
+    pub fn new(name: &str, source: Box<dyn Read + 'a>, delimiter: u8) -> Result<Self, TableError> {
         let reader = csv::ReaderBuilder::new()
             .delimiter(delimiter)
             .flexible(true)
@@ -79,16 +93,16 @@ impl<'a> TableReader<'a> {
         let header = table.reader.headers().cloned();
         let header = header.map_err(|error| table.unreadable(&error))?;
         if header.len() > COLUMNS_MAX {
-            return Err(format!(
+            return Err(TableError(format!(
                 "{name}, line 1: a table may have {COLUMNS_MAX} columns, but it has {}",
                 header.len()
-            ));
+            )));
         }
         table.header = header.iter().map(|name| name.trim().to_owned()).collect();
         if table.header.iter().all(String::is_empty) {
-            return Err(format!(
+            return Err(TableError(format!(
                 "{name} has no header: its first line must name the columns"
-            ));
+            )));
         }
         Ok(table)
     }
@@ -102,7 +116,7 @@ impl<'a> TableReader<'a> {
     ///
     /// # Errors
     /// A column that is missing, or stands there twice.
-    pub fn find<N: AsRef<str>>(&self, names: &[N]) -> Result<Vec<Column>, String> {
+    pub fn find<N: AsRef<str>>(&self, names: &[N]) -> Result<Vec<Column>, TableError> {
         let mut places: HashMap<&str, (usize, Option<usize>)> = HashMap::new();
         for (index, name) in self.header.iter().enumerate() {
             places
@@ -114,23 +128,27 @@ impl<'a> TableReader<'a> {
         names.iter().map(|name| find(name.as_ref())).collect()
     }
 
-    fn column(&self, name: &str, places: Option<(usize, Option<usize>)>) -> Result<Column, String> {
+    fn column(
+        &self,
+        name: &str,
+        places: Option<(usize, Option<usize>)>,
+    ) -> Result<Column, TableError> {
         match places {
             Some((index, None)) => Ok(Column {
                 name: name.to_owned(),
                 index,
             }),
-            Some((first, Some(second))) => Err(format!(
+            Some((first, Some(second))) => Err(TableError(format!(
                 "{}, line 1: the column {name:?} stands there twice, as columns {} and {}; rename or remove one",
                 self.name,
                 first + 1,
                 second + 1
-            )),
-            None => Err(format!(
+            ))),
+            None => Err(TableError(format!(
                 "{}, line 1: there is no column {name:?}; there are {}",
                 self.name,
                 listed(&self.header)
-            )),
+            ))),
         }
     }
 
@@ -148,7 +166,7 @@ impl<'a> TableReader<'a> {
     ///
     /// # Errors
     /// A row of another length than the header, what is no UTF-8, and the source's own.
-    pub fn next(&mut self, record: &mut StringRecord) -> Result<bool, String> {
+    pub fn next(&mut self, record: &mut StringRecord) -> Result<bool, TableError> {
         let more = loop {
             let more = self.reader.read_record(record);
             let more = more.map_err(|error| self.unreadable(&error))?;
@@ -159,12 +177,12 @@ impl<'a> TableReader<'a> {
             }
         };
         if more && record.len() != self.header.len() {
-            return Err(format!(
+            return Err(TableError(format!(
                 "{}: the row has {} cells, but the header has {}; complete it, or quote what holds the delimiter",
                 self.place(record),
                 record.len(),
                 self.header.len()
-            ));
+            )));
         }
         Ok(more)
     }
@@ -173,24 +191,24 @@ impl<'a> TableReader<'a> {
     ///
     /// # Errors
     /// What else it is, with its place.
-    pub fn number(&self, record: &StringRecord, column: &Column) -> Result<f64, String> {
+    pub fn number(&self, record: &StringRecord, column: &Column) -> Result<f64, TableError> {
         let text = record.get(column.index).unwrap_or_default().trim();
         match text.parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(number),
-            _ if text.is_empty() => Err(format!(
+            _ if text.is_empty() => Err(TableError(format!(
                 "{} is empty; fill it in, or leave the row out",
                 self.cell(record, column)
-            )),
-            Ok(_) => Err(format!(
+            ))),
+            Ok(_) => Err(TableError(format!(
                 "{} is {}, but must be a finite number",
                 self.cell(record, column),
                 short(text)
-            )),
-            Err(_) => Err(format!(
+            ))),
+            Err(_) => Err(TableError(format!(
                 "{} is {}, but must be a number; encode text as numbers, or choose other columns",
                 self.cell(record, column),
                 echo(text)
-            )),
+            ))),
         }
     }
 
@@ -198,13 +216,17 @@ impl<'a> TableReader<'a> {
     ///
     /// # Errors
     /// Where it is empty.
-    pub fn text<'r>(&self, record: &'r StringRecord, column: &Column) -> Result<&'r str, String> {
+    pub fn text<'r>(
+        &self,
+        record: &'r StringRecord,
+        column: &Column,
+    ) -> Result<&'r str, TableError> {
         let text = record.get(column.index).unwrap_or_default().trim();
         if text.is_empty() {
-            return Err(format!(
+            return Err(TableError(format!(
                 "{} is empty; fill it in, or leave the row out",
                 self.cell(record, column)
-            ));
+            )));
         }
         Ok(text)
     }
@@ -219,17 +241,17 @@ impl<'a> TableReader<'a> {
         format!("{}, line {line}", self.name)
     }
 
-    fn unreadable(&self, error: &csv::Error) -> String {
+    fn unreadable(&self, error: &csv::Error) -> TableError {
         let line = error.position().map(csv::Position::line);
         let place = line.map_or_else(
             || self.name.clone(),
             |line| format!("{}, line {line}", self.name),
         );
-        match error.kind() {
+        TableError(match error.kind() {
             csv::ErrorKind::Utf8 { .. } => format!("{place}: it is not UTF-8; save it as UTF-8"),
             csv::ErrorKind::Io(error) => format!("cannot read {}: {error}", self.name),
             _ => format!("{place}: {error}"),
-        }
+        })
     }
 }
 
@@ -277,12 +299,12 @@ fn short(number: &str) -> String {
 mod tests {
     use super::*;
 
-    fn table(text: &str) -> Result<TableReader<'_>, String> {
+    fn table(text: &str) -> Result<TableReader<'_>, TableError> {
         TableReader::new("t.csv", Box::new(text.as_bytes()), b',')
     }
 
     /// Reads all numbers of two columns, or the first error.
-    fn numbers(text: &str) -> Result<Vec<[f64; 2]>, String> {
+    fn numbers(text: &str) -> Result<Vec<[f64; 2]>, TableError> {
         let mut table = table(text)?;
         let columns = table.find(&["a".to_owned(), "b".to_owned()])?;
         let mut record = StringRecord::new();
@@ -328,18 +350,18 @@ mod tests {
         ];
         for (text, expected) in wrong {
             let error = numbers(text).unwrap_err();
-            assert!(error.starts_with(expected), "{text:?}: {error}");
-            assert_eq!(error.lines().count(), 1);
+            assert!(error.0.starts_with(expected), "{text:?}: {error}");
+            assert_eq!(error.0.lines().count(), 1);
         }
         let digits = numbers(&format!("a,b\n1,{}\n", "7".repeat(400))).unwrap_err();
         assert!(
-            digits.len() < 130 && digits.contains("777…, but"),
+            digits.0.len() < 130 && digits.0.contains("777…, but"),
             "{digits}"
         );
         let wide = ",".repeat(COLUMNS_MAX);
         let error = numbers(&wide).unwrap_err();
         assert!(
-            error.contains("may have 20000 columns, but it has 20001"),
+            error.0.contains("may have 20000 columns, but it has 20001"),
             "{error}"
         );
         let latin = TableReader::new("t.csv", Box::new(&b"a,b\n1,2\n1,\xe9\n"[..]), b',');
@@ -347,6 +369,6 @@ mod tests {
         let mut record = StringRecord::new();
         assert_eq!(latin.next(&mut record), Ok(true));
         let error = latin.next(&mut record).unwrap_err();
-        assert_eq!(error, "t.csv, line 3: it is not UTF-8; save it as UTF-8");
+        assert_eq!(error.0, "t.csv, line 3: it is not UTF-8; save it as UTF-8");
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::models::estimator;
 
-fn read(text: &str, task: EstimatorKind) -> Result<TrainingData, String> {
+fn read(text: &str, task: EstimatorKind) -> Result<TrainingData, TrainError> {
     let table = TableReader::new("t.csv", Box::new(text.as_bytes()), b',')?;
     TrainingData::read(table, "y", None, task)
 }
@@ -16,7 +16,7 @@ fn classes_are_sorted_as_numbers_where_all_are_and_keep_their_text() {
 
 #[test]
 fn what_cannot_be_learned_from_is_told() {
-    let error = |text, task| read(text, task).unwrap_err();
+    let error = |text, task| read(text, task).unwrap_err().0;
     let one = error("x,y\n1,a\n2,a\n", EstimatorKind::Classification);
     assert!(one.contains("one class, \"a\""), "{one}");
     let mut many = "x,y\n".to_owned();

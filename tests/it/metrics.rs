@@ -221,13 +221,12 @@ fn everything_is_there_from_the_start() {
 fn counts_move_by_exactly_what_was_done() {
     let server = Server::fixture("scripted", &["--probe-listen", "127.0.0.1:0"]);
     server.wait_ready();
+    const READYZ: &str = "lanekeeper_probe_requests_total{probe=\"readyz\"";
     // A probe's time is counted once its answer is written, which its client may see before.
     let mut before = BTreeMap::new();
     eventually("the probes so far are counted", || {
         before = scrape(&server);
-        let asked = before
-            .iter()
-            .filter(|(name, _)| name.contains("probe=\"readyz\""));
+        let asked = before.iter().filter(|(name, _)| name.starts_with(READYZ));
         let asked: f64 = asked.map(|(_, count)| count).sum();
         before["lanekeeper_probe_latency_seconds_count{listener=\"main\"}"] == asked
     });

@@ -136,7 +136,7 @@ fn a_refusal_that_waits_for_its_turn_is_given_whoever_has_to_make_room() {
 
 #[test]
 fn what_is_left_of_a_batch_counts_by_what_such_batches_take() {
-    let args = ["--predict-workers=1", "--max-wait=200ms"];
+    let args = ["--predict-workers=1", "--max-wait=500ms"];
     let mut server = Server::fixture("scripted", &args);
     server.wait_ready();
     // Rows that come sorted: the first slice says nothing of the others, which take 0.7 s (as many

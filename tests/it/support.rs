@@ -393,6 +393,8 @@ impl Response {
 pub struct Connection {
     pub stream: TcpStream,
     buffer: Vec<u8>,
+    /// Why nothing more came, where that was so.
+    end: Option<String>,
 }
 
 impl Connection {
@@ -403,6 +405,7 @@ impl Connection {
         Connection {
             stream,
             buffer: Vec::new(),
+            end: None,
         }
     }
 
@@ -476,11 +479,17 @@ impl Connection {
 
     fn fill(&mut self) -> Option<()> {
         let mut piece = [0; 4096];
-        let count = self
-            .stream
-            .read(&mut piece)
-            .ok()
-            .filter(|count| *count > 0)?;
+        let count = match self.stream.read(&mut piece) {
+            Ok(0) => {
+                self.end = Some("closed".to_owned());
+                return None;
+            }
+            Ok(count) => count,
+            Err(error) => {
+                self.end = Some(error.to_string());
+                return None;
+            }
+        };
         self.buffer.extend_from_slice(&piece[..count]);
         Some(())
     }
@@ -493,7 +502,7 @@ pub fn exchange(address: SocketAddr, request: &str) -> Response {
     let with_body = !request.starts_with("HEAD");
     connection
         .try_read(with_body)
-        .unwrap_or_else(|| panic!("no answer to {request:?}"))
+        .unwrap_or_else(|| panic!("no answer to {request:?}: {:?}", connection.end))
 }
 
 // ---- the fixture: this binary as a server ----

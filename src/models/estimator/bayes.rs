@@ -12,7 +12,7 @@ use super::{
     Dimensions, Estimator, Matrix, Parameter, Predictor, Training, Values, failed, matrix,
     parameters, parse,
 };
-use crate::models::{Output, PredictError, RowFault, Rows};
+use crate::models::{ModelError, Output, PredictError, RowFault, Rows};
 
 /// What the features of these may be, in words.
 pub(super) const BERNOULLI_FEATURES: &str =
@@ -57,17 +57,17 @@ fn whole_matrix(rows: &Rows) -> Result<WholeMatrix, PredictError> {
 
 impl Training<'_> {
     /// The rows as whole numbers, none of them above `largest`.
-    fn whole_matrix(&self, largest: f64) -> Result<WholeMatrix, String> {
+    fn whole_matrix(&self, largest: f64) -> Result<WholeMatrix, ModelError> {
         check_whole(self.rows, |_| largest).map_err(|fault| {
-            format!(
+            ModelError(format!(
                 "every feature must be {}, but feature {} of row {} is {}",
                 fault.must_be,
                 fault.feature + 1,
                 fault.row + 1,
                 self.rows.values()[fault.row * self.rows.width() + fault.feature]
-            )
+            ))
         })?;
-        whole_matrix(self.rows).map_err(|error| error.to_string())
+        whole_matrix(self.rows).map_err(ModelError::of)
     }
 }
 
@@ -79,16 +79,18 @@ struct ClassesMirror {
 }
 
 impl ClassesMirror {
-    fn check(&self, classes: usize) -> Result<(), String> {
+    fn check(&self, classes: usize) -> Result<(), ModelError> {
         if !self.class_labels.iter().copied().eq((0..).take(classes)) {
-            return Err(format!(
+            return Err(ModelError(format!(
                 "its classes must be 0 to {} in order, one for each label",
                 classes - 1
-            ));
+            )));
         }
         let sound = |prior: &f64| (0.0..=1.0).contains(prior);
         if self.class_priors.len() != classes || !self.class_priors.iter().all(sound) {
-            return Err(format!("it must have {classes} priors from 0 to 1"));
+            return Err(ModelError(format!(
+                "it must have {classes} priors from 0 to 1"
+            )));
         }
         Ok(())
     }
@@ -98,14 +100,21 @@ impl ClassesMirror {
     }
 }
 
-fn check_table(what: &str, table: &[Vec<f64>], rows: usize, columns: usize) -> Result<(), String> {
+fn check_table(
+    what: &str,
+    table: &[Vec<f64>],
+    rows: usize,
+    columns: usize,
+) -> Result<(), ModelError> {
     let sound = table.len() == rows
         && table
             .iter()
             .all(|row| row.len() == columns && row.iter().all(|value| value.is_finite()));
-    sound
-        .then_some(())
-        .ok_or_else(|| format!("its {what} must be {rows} rows of {columns} finite numbers"))
+    sound.then_some(()).ok_or_else(|| {
+        ModelError(format!(
+            "its {what} must be {rows} rows of {columns} finite numbers"
+        ))
+    })
 }
 
 /// A serialised classifier, whichever it is.
@@ -181,27 +190,32 @@ pub(super) mod gaussian {
         var: Vec<Vec<f64>>,
     }
 
-    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+    pub(in super::super) fn known(
+        typed: &[(String, String)],
+    ) -> Result<Vec<Parameter>, ModelError> {
         parameters::known(&GaussianNBParameters::default(), typed)
     }
 
-    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
+    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), ModelError> {
         let (x, y) = (training.matrix()?, training.classes());
         let defaults = GaussianNBParameters::default();
         training.fit(&defaults, |chosen| SmartGaussian::fit(&x, &y, chosen))
     }
 
-    pub(in super::super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
+    pub(in super::super) fn read(
+        serialised: &str,
+        shape: Dimensions,
+    ) -> Result<Estimator, ModelError> {
         let mirror: BayesMirror<Tables> = parse(serialised)?;
         let tables = mirror.inner.distribution;
         tables.classes.check(shape.classes)?;
         check_table("means", &tables.theta, shape.classes, shape.features)?;
         check_table("variances", &tables.var, shape.classes, shape.features)?;
         if tables.var.iter().flatten().any(|variance| *variance <= 0.0) {
-            return Err(
+            return Err(ModelError(
                 "every feature must vary in every class: a variance of 0 makes every probability undefined"
                     .to_owned(),
-            );
+            ));
         }
         Ok(Estimator::GaussianNaiveBayes(Gaussian {
             smartcore: Box::new(parse(serialised)?),
@@ -257,11 +271,13 @@ pub(super) mod bernoulli {
         binarize: Option<f64>,
     }
 
-    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+    pub(in super::super) fn known(
+        typed: &[(String, String)],
+    ) -> Result<Vec<Parameter>, ModelError> {
         parameters::known(&BernoulliNBParameters::<f64>::default(), typed)
     }
 
-    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
+    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), ModelError> {
         let (x, y) = (training.matrix()?, training.classes());
         let defaults = BernoulliNBParameters::<f64>::default();
         let (chosen, _) = parameters::apply(&defaults, training.parameters)?;
@@ -271,7 +287,10 @@ pub(super) mod bernoulli {
         training.fit(&defaults, |chosen| SmartBernoulli::fit(&x, &y, chosen))
     }
 
-    pub(in super::super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
+    pub(in super::super) fn read(
+        serialised: &str,
+        shape: Dimensions,
+    ) -> Result<Estimator, ModelError> {
         let mirror: BayesMirror<Tables> = parse(serialised)?;
         let tables = mirror.inner.distribution;
         tables.classes.check(shape.classes)?;
@@ -287,7 +306,7 @@ pub(super) mod bernoulli {
             .binarize
             .is_some_and(|threshold| !threshold.is_finite())
         {
-            return Err("binarize must be finite".to_owned());
+            return Err(ModelError("binarize must be finite".to_owned()));
         }
         Ok(Estimator::BernoulliNaiveBayes(Bernoulli {
             smartcore: Box::new(parse(serialised)?),
@@ -332,17 +351,22 @@ pub(super) mod multinomial {
         feature_log_prob: Vec<Vec<f64>>,
     }
 
-    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+    pub(in super::super) fn known(
+        typed: &[(String, String)],
+    ) -> Result<Vec<Parameter>, ModelError> {
         parameters::known(&MultinomialNBParameters::default(), typed)
     }
 
-    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
+    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), ModelError> {
         let (x, y) = (training.whole_matrix(WHOLE_MAX)?, training.classes());
         let defaults = MultinomialNBParameters::default();
         training.fit(&defaults, |chosen| SmartMultinomial::fit(&x, &y, chosen))
     }
 
-    pub(in super::super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
+    pub(in super::super) fn read(
+        serialised: &str,
+        shape: Dimensions,
+    ) -> Result<Estimator, ModelError> {
         let mirror: BayesMirror<Tables> = parse(serialised)?;
         let tables = mirror.inner.distribution;
         tables.classes.check(shape.classes)?;
@@ -402,29 +426,36 @@ pub(super) mod categorical {
         n_features: usize,
     }
 
-    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+    pub(in super::super) fn known(
+        typed: &[(String, String)],
+    ) -> Result<Vec<Parameter>, ModelError> {
         parameters::known(&CategoricalNBParameters::default(), typed)
     }
 
-    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
+    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), ModelError> {
         let (x, y) = (training.whole_matrix(CATEGORY_MAX)?, training.classes());
         let defaults = CategoricalNBParameters::default();
         training.fit(&defaults, |chosen| SmartCategorical::fit(&x, &y, chosen))
     }
 
-    pub(in super::super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
+    pub(in super::super) fn read(
+        serialised: &str,
+        shape: Dimensions,
+    ) -> Result<Estimator, ModelError> {
         let Dimensions { features, classes } = shape;
         let mirror: BayesMirror<Tables> = parse(serialised)?;
         let tables = mirror.inner.distribution;
         tables.classes.check(classes)?;
         if tables.n_features != features || tables.coefficients.len() != features {
-            return Err(format!("it must have tables for {features} features"));
+            return Err(ModelError(format!(
+                "it must have tables for {features} features"
+            )));
         }
         let mut categories = Vec::with_capacity(features);
         for (feature, table) in tables.coefficients.iter().enumerate() {
             let count = table.first().map_or(0, Vec::len);
             if count == 0 {
-                return Err(format!("feature {feature} has no categories"));
+                return Err(ModelError(format!("feature {feature} has no categories")));
             }
             check_table(
                 &format!("table of feature {feature}"),

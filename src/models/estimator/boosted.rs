@@ -8,7 +8,7 @@ use super::{
     Dimensions, Estimator, Matrix, Parameter, Predictor, Training, Values, failed, matrix,
     parameters, parse,
 };
-use crate::models::{Output, PredictError, Rows};
+use crate::models::{ModelError, Output, PredictError, Rows};
 
 /// The deepest boosted tree: its nodes stand within each other in a file, which is read to a depth of
 /// 127 and no deeper.
@@ -34,34 +34,36 @@ impl Predictor for Boosted {
     }
 }
 
-pub(super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+pub(super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, ModelError> {
     parameters::known(&XGRegressorParameters::default(), typed)
 }
 
-pub(super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
+pub(super) fn fit(training: Training<'_>) -> Result<(String, Values), ModelError> {
     let (x, y) = (training.matrix()?, training.numbers());
     let defaults = XGRegressorParameters::default();
     let (chosen, _) = parameters::apply(&defaults, training.parameters)?;
     if chosen.max_depth > DEPTH_MAX {
-        return Err(format!(
+        return Err(ModelError(format!(
             "parameter max_depth must be at most {DEPTH_MAX}, but is {}",
             chosen.max_depth
-        ));
+        )));
     }
     training.fit(&defaults, |chosen| Smartcore::fit(&x, &y, chosen))
 }
 
-pub(super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
+pub(super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, ModelError> {
     let mirror: BoostedMirror = parse(serialised)?;
     if mirror.regressors.is_empty() || mirror.regressors.len() > TREES_MAX {
-        return Err(format!(
+        return Err(ModelError(format!(
             "there must be 1 to {TREES_MAX} trees, but there are {}",
             mirror.regressors.len()
-        ));
+        )));
     }
     let chosen = &mirror.parameters;
     if !(chosen.learning_rate.is_finite() && chosen.base_score.is_finite()) {
-        return Err("learning_rate and base_score must be finite".to_owned());
+        return Err(ModelError(
+            "learning_rate and base_score must be finite".to_owned(),
+        ));
     }
     let mut size = Size {
         trees: mirror.regressors.len(),
@@ -70,7 +72,7 @@ pub(super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, Str
     };
     for (index, tree) in mirror.regressors.iter().enumerate() {
         tree.check(shape.features, 0, &mut size)
-            .map_err(|reason| format!("tree {index}: {reason}"))?;
+            .map_err(|reason| ModelError(format!("tree {index}: {reason}")))?;
     }
     Ok(Estimator::XgbRegressor(Boosted {
         size,
@@ -102,23 +104,27 @@ struct BoostedNode {
 
 impl BoostedNode {
     /// Recurses as deep as the file that was read, which is 127 at most.
-    fn check(&self, features: usize, depth: usize, size: &mut Size) -> Result<(), String> {
+    fn check(&self, features: usize, depth: usize, size: &mut Size) -> Result<(), ModelError> {
         size.nodes += 1;
         size.depth = size.depth.max(depth);
         let (left, right) = match (&self.left, &self.right) {
             (None, None) if self.value.is_finite() => return Ok(()),
-            (None, None) => return Err("a leaf needs a finite value".to_owned()),
+            (None, None) => return Err(ModelError("a leaf needs a finite value".to_owned())),
             (Some(left), Some(right)) => (left, right),
-            _ => return Err("a node must have both children or none".to_owned()),
+            _ => {
+                return Err(ModelError(
+                    "a node must have both children or none".to_owned(),
+                ));
+            }
         };
         if self.split_feature_idx >= features {
-            return Err(format!(
+            return Err(ModelError(format!(
                 "it splits on feature {}, but there are {features}",
                 self.split_feature_idx
-            ));
+            )));
         }
         if !self.threshold.is_finite() {
-            return Err("a split needs a finite value".to_owned());
+            return Err(ModelError("a split needs a finite value".to_owned()));
         }
         left.check(features, depth + 1, size)?;
         right.check(features, depth + 1, size)

@@ -14,7 +14,7 @@ use super::{
     Dimensions, Estimator, Matrix, Parameter, Predictor, Training, Values, failed, matrix,
     parameters, parse,
 };
-use crate::models::{Output, PredictError, Rows};
+use crate::models::{ModelError, Output, PredictError, Rows};
 
 type SmartLinear = LinearRegression<f64, f64, Matrix, Vec<f64>>;
 type SmartRidge = RidgeRegression<f64, f64, Matrix, Vec<f64>>;
@@ -32,25 +32,24 @@ struct MatrixMirror {
 }
 
 impl MatrixMirror {
-    fn check(&self, what: &str, rows: usize, columns: usize) -> Result<(), String> {
+    fn check(&self, what: &str, rows: usize, columns: usize) -> Result<(), ModelError> {
         if (self.nrows, self.ncols) != (rows, columns) || self.values.len() != rows * columns {
-            return Err(format!(
+            return Err(ModelError(format!(
                 "its {what} must be {rows} rows of {columns} numbers, but are {} of {}, {} in all",
                 self.nrows,
                 self.ncols,
                 self.values.len()
-            ));
+            )));
         }
         if !self.values.iter().all(|value| value.is_finite()) {
-            return Err(format!("its {what} must be finite"));
+            return Err(ModelError(format!("its {what} must be finite")));
         }
         Ok(())
     }
 
-    fn matrix(&self) -> Result<Matrix, String> {
+    fn matrix(&self) -> Result<Matrix, ModelError> {
         let values = self.values.clone();
-        DenseMatrix::new(self.nrows, self.ncols, values, self.column_major)
-            .map_err(|error| error.to_string())
+        DenseMatrix::new(self.nrows, self.ncols, values, self.column_major).map_err(ModelError::of)
     }
 }
 
@@ -70,17 +69,19 @@ enum Intercept {
 
 impl LinearMirror {
     /// Checks it and returns its shape in words.
-    fn check(&self, features: usize) -> Result<Values, String> {
+    fn check(&self, features: usize) -> Result<Values, ModelError> {
         self.coefficients.check("coefficients", features, 1)?;
         let intercept = match &self.intercept {
             None => {
-                return Err(
+                return Err(ModelError(
                     "smartcore cannot predict without an intercept: fit_intercept must be true"
                         .to_owned(),
-                );
+                ));
             }
             Some(Intercept::Number(number)) if number.is_finite() => *number,
-            Some(Intercept::Number(_)) => return Err("its intercept must be finite".to_owned()),
+            Some(Intercept::Number(_)) => {
+                return Err(ModelError("its intercept must be finite".to_owned()));
+            }
             Some(Intercept::Matrix(matrix)) => {
                 matrix.check("intercept", 1, 1)?;
                 matrix.values[0]
@@ -118,13 +119,13 @@ macro_rules! linear {
         pub(super) mod $name {
             use super::*;
 
-            pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+            pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, ModelError> {
                 parameters::known(&<$parameters>::default(), typed)
             }
 
             pub(in super::super) fn fit(
                 training: Training<'_>,
-            ) -> Result<(String, Values), String> {
+            ) -> Result<(String, Values), ModelError> {
                 let (x, y) = (training.matrix()?, training.numbers());
                 let defaults = <$parameters>::default();
                 training.fit(&defaults, |chosen| <$smartcore>::fit(&x, &y, chosen))
@@ -133,7 +134,7 @@ macro_rules! linear {
             pub(in super::super) fn read(
                 serialised: &str,
                 shape: Dimensions,
-            ) -> Result<Estimator, String> {
+            ) -> Result<Estimator, ModelError> {
                 let mirror: LinearMirror = parse(serialised)?;
                 Ok(Estimator::$variant($model {
                     shape: mirror.check(shape.features)?,
@@ -242,25 +243,30 @@ pub(super) mod logistic_regression {
         num_classes: usize,
     }
 
-    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+    pub(in super::super) fn known(
+        typed: &[(String, String)],
+    ) -> Result<Vec<Parameter>, ModelError> {
         parameters::known(&LogisticRegressionParameters::<f64>::default(), typed)
     }
 
-    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
+    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), ModelError> {
         let (x, y) = (training.matrix()?, training.classes());
         let defaults = LogisticRegressionParameters::<f64>::default();
         training.fit(&defaults, |chosen| SmartLogistic::fit(&x, &y, chosen))
     }
 
-    pub(in super::super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
+    pub(in super::super) fn read(
+        serialised: &str,
+        shape: Dimensions,
+    ) -> Result<Estimator, ModelError> {
         let Dimensions { features, classes } = shape;
         let mirror: LogisticMirror = parse(serialised)?;
         let in_order = mirror.classes.iter().copied().eq((0..).take(classes));
         if !in_order || (mirror.num_classes, mirror.num_attributes) != (classes, features) {
-            return Err(format!(
+            return Err(ModelError(format!(
                 "it must be made for {features} features and for classes 0 to {} in order",
                 classes - 1
-            ));
+            )));
         }
         let rows = if classes == 2 { 1 } else { classes };
         mirror.coefficients.check("coefficients", rows, features)?;

@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use smartcore::error::Failed;
 use smartcore::linalg::basic::matrix::DenseMatrix;
 
-use crate::models::{Output, PredictError, RowFault, Rows};
+use crate::models::{ModelError, Output, PredictError, RowFault, Rows};
 use crate::platform::panic;
 
 pub use self::parameters::{Parameter, Values};
@@ -87,9 +87,9 @@ struct Training<'a> {
     parameters: &'a [(String, String)],
 }
 
-type Known = fn(&[(String, String)]) -> Result<Vec<Parameter>, String>;
-type Fit = fn(Training<'_>) -> Result<(String, Values), String>;
-type Read = fn(&str, Dimensions) -> Result<Estimator, String>;
+type Known = fn(&[(String, String)]) -> Result<Vec<Parameter>, ModelError>;
+type Fit = fn(Training<'_>) -> Result<(String, Values), ModelError>;
+type Read = fn(&str, Dimensions) -> Result<Estimator, ModelError>;
 
 /// One algorithm: what it is called, what it does, and how.
 #[derive(Debug)]
@@ -166,20 +166,22 @@ const LEFT_OUT: [(&str, &str); 3] = [
 ///
 /// # Errors
 /// Which there are, or why it is left out, in one line.
-pub fn find(name: &str) -> Result<&'static Algorithm, String> {
+pub fn find(name: &str) -> Result<&'static Algorithm, ModelError> {
     static TABLE: [Algorithm; 17] = ALGORITHMS;
     if let Some(found) = TABLE.iter().find(|algorithm| algorithm.name == name) {
         return Ok(found);
     }
     if let Some((_, why)) = LEFT_OUT.iter().find(|(left_out, _)| *left_out == name) {
-        return Err(format!("the algorithm {name} cannot be served: {why}"));
+        return Err(ModelError(format!(
+            "the algorithm {name} cannot be served: {why}"
+        )));
     }
     let names: Vec<&str> = TABLE.iter().map(|algorithm| algorithm.name).collect();
-    Err(format!(
+    Err(ModelError(format!(
         "the algorithm is {}, but must be one of {}",
         name.escape_debug(),
         names.join(", ")
-    ))
+    )))
 }
 
 /// The most rows for which a fresh estimator is asked, to see that it can predict at all.
@@ -196,10 +198,10 @@ impl Algorithm {
     ///
     /// # Errors
     /// An unknown name or a bad value: one line that lists what there is.
-    pub fn check_parameters(&self, typed: &[(String, String)]) -> Result<(), String> {
+    pub fn check_parameters(&self, typed: &[(String, String)]) -> Result<(), ModelError> {
         (self.known)(typed)
             .map(|_| ())
-            .map_err(|error| format!("{}: {error}", self.name))
+            .map_err(|error| ModelError(format!("{}: {error}", self.name)))
     }
 
     /// Trains on `rows` with parameters as they are typed; `seed` stands for a parameter of that name
@@ -214,7 +216,7 @@ impl Algorithm {
         targets: &Targets,
         parameters: &[(String, String)],
         seed: Option<u64>,
-    ) -> Result<Fitted, String> {
+    ) -> Result<Fitted, ModelError> {
         let (targets_for, classes, count) = match targets {
             Targets::Classes { indices, classes } => {
                 (EstimatorKind::Classification, *classes, indices.len())
@@ -222,10 +224,10 @@ impl Algorithm {
             Targets::Numbers(numbers) => (EstimatorKind::Regression, 0, numbers.len()),
         };
         if targets_for != self.task || count != rows.len() || rows.is_empty() {
-            return Err(format!(
+            return Err(ModelError(format!(
                 "{} needs at least one row and a target of its kind for each",
                 self.name
-            ));
+            )));
         }
         let mut parameters = parameters.to_vec();
         let seeded = |name: &str| parameters.iter().any(|(typed, _)| typed == name);
@@ -244,14 +246,18 @@ impl Algorithm {
         let estimator = self.read(&serialised, rows.width(), classes)?;
         let some = rows.first(TRIED_ROWS_MAX);
         let answer = panic::catch(|| estimator.predict(&some))
-            .map_err(|panic| format!("the trained estimator panics: {panic}"))?
-            .map_err(|error| format!("the trained estimator cannot predict: {error}"))?;
+            .map_err(|panic| ModelError(format!("the trained estimator panics: {panic}")))?
+            .map_err(|error| {
+                ModelError(format!("the trained estimator cannot predict: {error}"))
+            })?;
         if let Output::Numbers(numbers) = &answer
             && !numbers.iter().all(|number| number.is_finite())
         {
-            return Err("the trained estimator predicts numbers that are not finite".to_owned());
+            return Err(ModelError(
+                "the trained estimator predicts numbers that are not finite".to_owned(),
+            ));
         }
-        let serialised = RawValue::from_string(serialised).map_err(|error| error.to_string())?;
+        let serialised = RawValue::from_string(serialised).map_err(ModelError::of)?;
         Ok(Fitted {
             estimator,
             serialised,
@@ -268,13 +274,15 @@ impl Algorithm {
         serialised: &str,
         features: usize,
         classes: usize,
-    ) -> Result<Estimator, String> {
+    ) -> Result<Estimator, ModelError> {
         match self.task {
             EstimatorKind::Classification if classes < 2 => {
-                return Err("a classifier needs at least two classes".to_owned());
+                return Err(ModelError(
+                    "a classifier needs at least two classes".to_owned(),
+                ));
             }
             EstimatorKind::Regression if classes != 0 => {
-                return Err("a regressor has no classes".to_owned());
+                return Err(ModelError("a regressor has no classes".to_owned()));
             }
             _ => {}
         }
@@ -331,7 +339,7 @@ impl Estimator {
         serialised: &str,
         features: usize,
         classes: usize,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ModelError> {
         find(algorithm)?.read(serialised, features, classes)
     }
 
@@ -398,18 +406,18 @@ fn matrix(rows: &Rows) -> Result<Matrix, PredictError> {
     DenseMatrix::new(rows.len(), rows.width(), rows.values().to_vec(), false).map_err(failed)
 }
 
-fn parse<T: DeserializeOwned>(serialised: &str) -> Result<T, String> {
+fn parse<T: DeserializeOwned>(serialised: &str) -> Result<T, ModelError> {
     serde_json::from_str(serialised)
-        .map_err(|error| format!("the estimator cannot be read: {error}"))
+        .map_err(|error| ModelError(format!("the estimator cannot be read: {error}")))
 }
 
-fn store<T: Serialize>(estimator: &T) -> Result<String, String> {
-    serde_json::to_string(estimator).map_err(|error| error.to_string())
+fn store<T: Serialize>(estimator: &T) -> Result<String, ModelError> {
+    serde_json::to_string(estimator).map_err(ModelError::of)
 }
 
 impl Training<'_> {
-    fn matrix(&self) -> Result<Matrix, String> {
-        matrix(self.rows).map_err(|error| error.to_string())
+    fn matrix(&self) -> Result<Matrix, ModelError> {
+        matrix(self.rows).map_err(ModelError::of)
     }
 
     /// Class indices; the caller has seen that there are some.
@@ -433,21 +441,23 @@ impl Training<'_> {
         &self,
         defaults: &P,
         train: impl FnOnce(P) -> Result<M, Failed>,
-    ) -> Result<(String, Values), String>
+    ) -> Result<(String, Values), ModelError>
     where
         P: Serialize + DeserializeOwned,
         M: Serialize,
     {
         let (parameters, values) = parameters::apply(defaults, self.parameters)?;
-        let trained = caught(|| train(parameters))?.map_err(|error| error.to_string())?;
+        let trained = caught(|| train(parameters))?.map_err(ModelError::of)?;
         Ok((store(&trained)?, values))
     }
 }
 
 /// smartcore panics on some input that it cannot train on.
-fn caught<T>(train: impl FnOnce() -> T) -> Result<T, String> {
+fn caught<T>(train: impl FnOnce() -> T) -> Result<T, ModelError> {
     panic::catch(train).map_err(|panic| {
-        format!("smartcore cannot train on these data with these parameters: {panic}")
+        ModelError(format!(
+            "smartcore cannot train on these data with these parameters: {panic}"
+        ))
     })
 }
 

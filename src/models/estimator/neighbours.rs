@@ -19,7 +19,7 @@ use super::{
     Dimensions, Estimator, Matrix, Parameter, Predictor, Training, Values, caught, failed, matrix,
     parameters, parse, store,
 };
-use crate::models::{Output, PredictError, RowFault, Rows};
+use crate::models::{ModelError, Output, PredictError, RowFault, Rows};
 use crate::platform::sys;
 
 type SmartClassifier = KNNClassifier<f64, u32, Matrix, Vec<u32>, Distance>;
@@ -74,28 +74,34 @@ struct Stored<T> {
 }
 
 impl<T> Stored<T> {
-    fn check(self, features: usize) -> Result<(Rows, Chosen, Vec<T>), String> {
+    fn check(self, features: usize) -> Result<(Rows, Chosen, Vec<T>), ModelError> {
         let Stored {
             chosen,
             values,
             targets,
         } = self;
         if !values.iter().all(|value| value.is_finite()) {
-            return Err("its rows must be finite".to_owned());
+            return Err(ModelError("its rows must be finite".to_owned()));
         }
         let rows = Rows::new(values, features)
             .filter(|rows| rows.len() == targets.len())
-            .ok_or_else(|| format!("it must have a row of {features} values for each target"))?;
+            .ok_or_else(|| {
+                ModelError(format!(
+                    "it must have a row of {features} values for each target"
+                ))
+            })?;
         if !distances_are_finite(&rows) {
             // smartcore would build its tree to an infinite depth.
-            return Err("its rows lie too far apart: every distance must be finite".to_owned());
+            return Err(ModelError(
+                "its rows lie too far apart: every distance must be finite".to_owned(),
+            ));
         }
         if chosen.k < 1 || chosen.k > rows.len() {
-            return Err(format!(
+            return Err(ModelError(format!(
                 "k must be 1 to the number of rows, which is {}, but is {}",
                 rows.len(),
                 chosen.k
-            ));
+            )));
         }
         Ok((rows, chosen, targets))
     }
@@ -119,24 +125,28 @@ const STACK_BYTES: usize = 64 * 1024 * 1024;
 /// Has smartcore build what it searches in, on a stack that is deep enough.
 fn build<T: Send + 'static>(
     train: impl FnOnce() -> Result<T, Failed> + Send + 'static,
-) -> Result<T, String> {
+) -> Result<T, ModelError> {
     let (sender, receiver) = crossbeam_channel::bounded(1);
     let builder = sys::spawn("neighbours", STACK_BYTES, move || {
         // It has room for the one there is.
         let _ = sender.try_send(caught(train));
     });
-    builder.map_err(|error| format!("no thread could be started to build it: {error}"))?;
+    builder
+        .map_err(|error| ModelError(format!("no thread could be started to build it: {error}")))?;
     let built = receiver
         .recv()
-        .map_err(|_| "the thread that built it has ended".to_owned())?;
-    built?.map_err(|error| error.to_string())
+        .map_err(|_| ModelError("the thread that built it has ended".to_owned()))?;
+    built?.map_err(ModelError::of)
 }
 
-fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, ModelError> {
     parameters::known(&Chosen::default(), typed)
 }
 
-fn fit<T: Serialize>(training: Training<'_>, targets: Vec<T>) -> Result<(String, Values), String> {
+fn fit<T: Serialize>(
+    training: Training<'_>,
+    targets: Vec<T>,
+) -> Result<(String, Values), ModelError> {
     let (chosen, values) = parameters::apply(&Chosen::default(), training.parameters)?;
     let stored = Stored {
         chosen,
@@ -274,15 +284,20 @@ impl Predictor for Regressor {
 pub(super) mod classifier {
     use super::*;
 
-    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+    pub(in super::super) fn known(
+        typed: &[(String, String)],
+    ) -> Result<Vec<Parameter>, ModelError> {
         super::known(typed)
     }
 
-    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
+    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), ModelError> {
         super::fit(training, training.classes())
     }
 
-    pub(in super::super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
+    pub(in super::super) fn read(
+        serialised: &str,
+        shape: Dimensions,
+    ) -> Result<Estimator, ModelError> {
         let stored: Stored<u32> = parse(serialised)?;
         let (rows, chosen, targets) = stored.check(shape.features)?;
         // smartcore knows classes by their rows: one without any would shift those after it.
@@ -291,15 +306,15 @@ pub(super) mod classifier {
             match seen.get_mut(*class as usize) {
                 Some(seen) => *seen = true,
                 None => {
-                    return Err(format!(
+                    return Err(ModelError(format!(
                         "a target is class {class}, but there are {}",
                         shape.classes
-                    ));
+                    )));
                 }
             }
         }
         if let Some(missing) = seen.iter().position(|seen| !seen) {
-            return Err(format!("class {missing} has no row"));
+            return Err(ModelError(format!("class {missing} has no row")));
         }
         let (k, distance) = (chosen.k, chosen.distance);
         let parameters = KNNClassifierParameters::default()
@@ -307,7 +322,7 @@ pub(super) mod classifier {
             .with_algorithm(chosen.algorithm)
             .with_weight(chosen.weight)
             .with_k(k);
-        let x = matrix(&rows).map_err(|error| error.to_string())?;
+        let x = matrix(&rows).map_err(ModelError::of)?;
         Ok(Estimator::KnnClassifier(Classifier {
             smartcore: build(move || SmartClassifier::fit(&x, &targets, parameters))?,
             surroundings: Surroundings::of(&rows, distance),
@@ -319,19 +334,24 @@ pub(super) mod classifier {
 pub(super) mod regressor {
     use super::*;
 
-    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+    pub(in super::super) fn known(
+        typed: &[(String, String)],
+    ) -> Result<Vec<Parameter>, ModelError> {
         super::known(typed)
     }
 
-    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
+    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), ModelError> {
         super::fit(training, training.numbers())
     }
 
-    pub(in super::super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
+    pub(in super::super) fn read(
+        serialised: &str,
+        shape: Dimensions,
+    ) -> Result<Estimator, ModelError> {
         let stored: Stored<f64> = parse(serialised)?;
         let (rows, chosen, targets) = stored.check(shape.features)?;
         if !targets.iter().all(|target| target.is_finite()) {
-            return Err("its targets must be finite".to_owned());
+            return Err(ModelError("its targets must be finite".to_owned()));
         }
         let (k, distance) = (chosen.k, chosen.distance);
         let parameters = KNNRegressorParameters::default()
@@ -339,7 +359,7 @@ pub(super) mod regressor {
             .with_algorithm(chosen.algorithm)
             .with_weight(chosen.weight)
             .with_k(k);
-        let x = matrix(&rows).map_err(|error| error.to_string())?;
+        let x = matrix(&rows).map_err(ModelError::of)?;
         Ok(Estimator::KnnRegressor(Regressor {
             smartcore: build(move || SmartRegressor::fit(&x, &targets, parameters))?,
             surroundings: Surroundings::of(&rows, distance),

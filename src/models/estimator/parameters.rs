@@ -9,6 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::models::ModelError;
+
 /// A parameter of an algorithm, as a person types it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
@@ -33,7 +35,7 @@ const NO_VARIANT: &str = "\u{0}";
 pub(super) fn known<P: Serialize + DeserializeOwned>(
     defaults: &P,
     typed: &[(String, String)],
-) -> Result<Vec<Parameter>, String> {
+) -> Result<Vec<Parameter>, ModelError> {
     apply(defaults, typed)?;
     Ok(list(defaults))
 }
@@ -55,32 +57,32 @@ fn list<P: Serialize + DeserializeOwned>(defaults: &P) -> Vec<Parameter> {
 pub(super) fn apply<P: Serialize + DeserializeOwned>(
     defaults: &P,
     typed: &[(String, String)],
-) -> Result<(P, Values), String> {
+) -> Result<(P, Values), ModelError> {
     let known = map(defaults);
     let mut values = known.clone();
     for (name, text) in typed {
         let Some(default) = known.get(name) else {
             let names: Vec<&str> = known.keys().map(String::as_str).collect();
-            return Err(if names.is_empty() {
+            return Err(ModelError(if names.is_empty() {
                 format!("there is no parameter {name:?}: this algorithm has none")
             } else {
                 format!(
                     "there is no parameter {name:?}; there are {}",
                     names.join(", ")
                 )
-            });
+            }));
         };
         let mut tried = values.clone();
         tried.insert(name.clone(), read(text));
         if parse::<P>(&tried).is_err() {
-            return Err(format!(
+            return Err(ModelError(format!(
                 "parameter {name} must be {}, but is {text:?}",
                 possible::<P>(&known, name, default)
-            ));
+            )));
         }
         values = tried;
     }
-    let parameters = parse(&values).map_err(|error| error.to_string())?;
+    let parameters = parse(&values).map_err(ModelError::of)?;
     // As smartcore has understood them.
     let used = map(&parameters).into_iter().collect();
     Ok((parameters, used))

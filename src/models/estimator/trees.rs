@@ -22,7 +22,7 @@ use super::{
     Dimensions, Estimator, Matrix, Parameter, Predictor, Training, Values, failed, matrix,
     parameters, parse,
 };
-use crate::models::{Output, PredictError, Rows};
+use crate::models::{ModelError, Output, PredictError, Rows};
 
 /// The most trees of a forest, and nodes of a tree, that are read.
 pub(super) const TREES_MAX: usize = 100_000;
@@ -164,17 +164,22 @@ regressing!(
 pub(super) mod random_forest_classifier {
     use super::*;
 
-    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+    pub(in super::super) fn known(
+        typed: &[(String, String)],
+    ) -> Result<Vec<Parameter>, ModelError> {
         parameters::known(&RandomForestClassifierParameters::default(), typed)
     }
 
-    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
+    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), ModelError> {
         let (x, y) = (training.matrix()?, training.classes());
         let defaults = RandomForestClassifierParameters::default();
         training.fit(&defaults, |chosen| ForestClassifier::fit(&x, &y, chosen))
     }
 
-    pub(in super::super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
+    pub(in super::super) fn read(
+        serialised: &str,
+        shape: Dimensions,
+    ) -> Result<Estimator, ModelError> {
         let mirror: ClassifierMirror = parse(serialised)?;
         Ok(Estimator::RandomForestClassifier(Forest {
             votes: mirror.check(shape.features, shape.classes)?,
@@ -187,17 +192,22 @@ pub(super) mod random_forest_classifier {
 pub(super) mod decision_tree_classifier {
     use super::*;
 
-    pub(in super::super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, String> {
+    pub(in super::super) fn known(
+        typed: &[(String, String)],
+    ) -> Result<Vec<Parameter>, ModelError> {
         parameters::known(&DecisionTreeClassifierParameters::default(), typed)
     }
 
-    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), String> {
+    pub(in super::super) fn fit(training: Training<'_>) -> Result<(String, Values), ModelError> {
         let (x, y) = (training.matrix()?, training.classes());
         let defaults = DecisionTreeClassifierParameters::default();
         training.fit(&defaults, |chosen| SmartTreeClassifier::fit(&x, &y, chosen))
     }
 
-    pub(in super::super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, String> {
+    pub(in super::super) fn read(
+        serialised: &str,
+        shape: Dimensions,
+    ) -> Result<Estimator, ModelError> {
         // As a forest of one.
         let tree: ClassifierTree = parse(serialised)?;
         let mirror = ClassifierMirror {
@@ -219,13 +229,13 @@ macro_rules! regressor {
 
             pub(in super::super) fn known(
                 typed: &[(String, String)],
-            ) -> Result<Vec<Parameter>, String> {
+            ) -> Result<Vec<Parameter>, ModelError> {
                 parameters::known(&<$parameters>::default(), typed)
             }
 
             pub(in super::super) fn fit(
                 training: Training<'_>,
-            ) -> Result<(String, Values), String> {
+            ) -> Result<(String, Values), ModelError> {
                 let (x, y) = (training.matrix()?, training.numbers());
                 let defaults = <$parameters>::default();
                 training.fit(&defaults, |chosen| <$smartcore>::fit(&x, &y, chosen))
@@ -234,7 +244,7 @@ macro_rules! regressor {
             pub(in super::super) fn read(
                 serialised: &str,
                 shape: Dimensions,
-            ) -> Result<Estimator, String> {
+            ) -> Result<Estimator, ModelError> {
                 let mirror: $mirror = parse(serialised)?;
                 let trees: Vec<RegressorTree> = $trees(mirror);
                 check_trees(&trees, shape.features)?;
@@ -337,13 +347,13 @@ impl Tree for RegressorTree {
 }
 
 impl ClassifierMirror {
-    fn check(&self, features: usize, classes: usize) -> Result<Votes, String> {
+    fn check(&self, features: usize, classes: usize) -> Result<Votes, ModelError> {
         let indices: Vec<u32> = (0..).take(classes).collect();
         if classes < 2 || self.classes != indices {
-            return Err(format!(
+            return Err(ModelError(format!(
                 "the forest's classes must be 0 to {} in order, one for each label",
                 classes.max(1) - 1
-            ));
+            )));
         }
         check_trees(&self.trees, features)?;
         for (index, tree) in self.trees.iter().enumerate() {
@@ -351,9 +361,9 @@ impl ClassifierMirror {
                 && tree.num_classes == classes
                 && tree.nodes.iter().all(|node| node.output < classes);
             if !sound {
-                return Err(format!(
+                return Err(ModelError(format!(
                     "tree {index} must have the forest's {classes} classes and vote for one of them"
-                ));
+                )));
             }
         }
         Ok(Votes::new(&self.trees, classes))
@@ -361,24 +371,25 @@ impl ClassifierMirror {
 }
 
 /// Checks what smartcore takes for granted when it walks a tree.
-fn check_trees<T: Tree>(trees: &[T], features: usize) -> Result<(), String> {
+fn check_trees<T: Tree>(trees: &[T], features: usize) -> Result<(), ModelError> {
     if trees.is_empty() || trees.len() > TREES_MAX {
-        return Err(format!(
+        return Err(ModelError(format!(
             "a forest must have 1 to {TREES_MAX} trees, but has {}",
             trees.len()
-        ));
+        )));
     }
     for (tree_index, tree) in trees.iter().enumerate() {
         let nodes = tree.nodes();
         if nodes.is_empty() || nodes.len() > NODES_MAX {
-            return Err(format!(
+            return Err(ModelError(format!(
                 "tree {tree_index} must have 1 to {NODES_MAX} nodes, but has {}",
                 nodes.len()
-            ));
+            )));
         }
         for (index, node) in nodes.iter().enumerate() {
-            check_node(node, index, nodes.len(), features)
-                .map_err(|reason| format!("node {index} of tree {tree_index}: {reason}"))?;
+            check_node(node, index, nodes.len(), features).map_err(|reason| {
+                ModelError(format!("node {index} of tree {tree_index}: {reason}"))
+            })?;
         }
     }
     Ok(())
@@ -389,29 +400,33 @@ fn check_node<T>(
     index: usize,
     nodes: usize,
     features: usize,
-) -> Result<(), String> {
+) -> Result<(), ModelError> {
     let (true_child, false_child) = match (node.true_child, node.false_child) {
         (None, None) => return Ok(()),
         (Some(true_child), Some(false_child)) => (true_child, false_child),
-        _ => return Err("a node must have both children or none".to_owned()),
+        _ => {
+            return Err(ModelError(
+                "a node must have both children or none".to_owned(),
+            ));
+        }
     };
     // Children come after their parent, so that a walk always ends.
     if [true_child, false_child]
         .iter()
         .any(|child| *child <= index || *child >= nodes)
     {
-        return Err(format!(
+        return Err(ModelError(format!(
             "children must lie after their parent and below {nodes}"
-        ));
+        )));
     }
     if node.split_feature >= features {
-        return Err(format!(
+        return Err(ModelError(format!(
             "it splits on feature {}, but there are {features}",
             node.split_feature
-        ));
+        )));
     }
     if !node.split_value.is_some_and(f64::is_finite) {
-        return Err("a split needs a finite value".to_owned());
+        return Err(ModelError("a split needs a finite value".to_owned()));
     }
     Ok(())
 }

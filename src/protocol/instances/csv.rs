@@ -15,7 +15,7 @@ use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Feature, FeatureKind, Output, OutputSpec, PredictError, Rows, Signature};
 use crate::protocol::{BodyHead, Dialect, EncodeError, Payload, Predicted};
-use crate::train::table::{Column, TableReader};
+use crate::train::table::{Column, TableError, TableReader};
 
 /// A line longer than this may be copied while it is read.
 const LONG_LINE_BYTES: usize = 64 << 10;
@@ -66,9 +66,10 @@ fn decode_csv(
     rows_max: usize,
     charge: &mut Charge,
 ) -> Result<Rows, RequestError> {
-    let invalid = |text: String| RequestError::new(Code::InvalidInput, text);
+    let refuse = |text: String| RequestError::new(Code::InvalidInput, text);
+    let invalid = |error: TableError| refuse(error.to_string());
     if let Some(what) = blame::emptiness(body) {
-        return Err(invalid(format!(
+        return Err(refuse(format!(
             "{what}: the body has no header, and its first line must name the columns"
         )));
     }
@@ -89,12 +90,12 @@ fn decode_csv(
         charge.reserve(&mut values, columns.len(), usize::MAX)?;
         for (column, feature) in columns.iter().zip(&signature.features) {
             let value = read_value(&table, &record, column, feature);
-            values.push(value.map_err(|error| invalid(error.to_string()))?);
+            values.push(value.map_err(invalid)?);
         }
     }
     Rows::new(values, columns.len())
         .filter(|rows| !rows.is_empty())
-        .ok_or_else(|| invalid("the body has a header, but no rows".to_owned()))
+        .ok_or_else(|| refuse("the body has a header, but no rows".to_owned()))
 }
 
 /// Reads a cell as a value of its feature: an empty one is missing, where the feature may be, and a
@@ -107,26 +108,22 @@ pub fn read_value(
     record: &StringRecord,
     column: &Column,
     feature: &Feature,
-) -> Result<f64, String> {
+) -> Result<f64, TableError> {
     let text = record.get(column.index).unwrap_or_default().trim();
     if text.is_empty() && feature.may_be_missing {
         return Ok(f64::NAN);
     }
     if !matches!(feature.kind, FeatureKind::Category { .. }) {
-        return table
-            .number(record, column)
-            .map_err(|error| error.to_string());
+        return table.number(record, column);
     }
-    let label = table
-        .text(record, column)
-        .map_err(|error| error.to_string())?;
+    let label = table.text(record, column)?;
     feature.kind.code(label).ok_or_else(|| {
-        format!(
+        TableError(format!(
             "{} is {}, but must be {}",
             table.cell(record, column),
             crate::train::table::echo(label),
             feature.kind.must_be()
-        )
+        ))
     })
 }
 

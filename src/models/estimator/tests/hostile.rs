@@ -71,12 +71,12 @@ fn what_smartcore_would_panic_on_or_loop_over_is_refused() {
         edit(&mut edited);
         let error =
             Estimator::read("random-forest-classifier", &edited.to_string(), 3, 3).unwrap_err();
-        assert!(error.contains(expected), "{name}: {error}");
+        assert!(error.0.contains(expected), "{name}: {error}");
     }
     let error = Estimator::read("svc", "{}", 3, 3).unwrap_err();
-    assert!(error.contains("lose their parameters"), "{error}");
+    assert!(error.0.contains("lose their parameters"), "{error}");
     let error = Estimator::read("forest", "{}", 3, 3).unwrap_err();
-    assert!(error.contains("must be one of bernoulli-"), "{error}");
+    assert!(error.0.contains("must be one of bernoulli-"), "{error}");
 }
 
 /// Changes one thing somewhere in a serialised estimator, as a hostile author would.

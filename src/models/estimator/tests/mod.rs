@@ -114,7 +114,11 @@ fn small(count: usize, seed: u64) -> (Rows, Targets, Targets) {
     )
 }
 
-fn fit(algorithm: &Algorithm, rows: &Rows, targets: &(Targets, Targets)) -> Result<Fitted, String> {
+fn fit(
+    algorithm: &Algorithm,
+    rows: &Rows,
+    targets: &(Targets, Targets),
+) -> Result<Fitted, ModelError> {
     let own = match algorithm.task {
         EstimatorKind::Classification => &targets.0,
         EstimatorKind::Regression => &targets.1,
@@ -272,7 +276,10 @@ fn parameters_take_smartcores_spellings_and_tell_what_there_is() {
         let typed = [(key.to_owned(), value.to_owned())];
         match algorithm.fit(&rows, targets, &typed, None) {
             Ok(fitted) => assert_eq!(fitted.parameters[key].to_string(), expected, "{typed:?}"),
-            Err(error) => assert!(error.contains(expected) && !expected.is_empty(), "{error}"),
+            Err(error) => assert!(
+                error.0.contains(expected) && !expected.is_empty(),
+                "{error}"
+            ),
         }
     };
     check("random-forest-classifier", "n_trees=3", "3");
@@ -395,7 +402,10 @@ fn features_that_must_be_whole_are_never_cut() {
             None,
         );
         if value < 5.0 {
-            assert!(error.unwrap_err().contains("feature 2 of row 2"), "{name}");
+            assert!(
+                error.unwrap_err().0.contains("feature 2 of row 2"),
+                "{name}"
+            );
         }
     }
 }
@@ -415,5 +425,5 @@ fn neighbours_are_found_at_every_magnitude_that_is_accepted() {
     let far = Rows::new(vec![-1e200, 1e200, 0.0], 1).unwrap();
     let targets = Targets::Numbers(vec![0.0; 3]);
     let error = knn.fit(&far, &targets, &[], None).unwrap_err();
-    assert!(error.contains("too far apart"), "{error}");
+    assert!(error.0.contains("too far apart"), "{error}");
 }
