@@ -1,6 +1,6 @@
 //! Models: what they take, what they give, and where they come from.
 //!
-//! [`Model`] is what the prediction lane and the canary call. [`format`] has the table of file formats
+//! [`Model`] is what the prediction lane and the canary call. [`mod@format`] has the table of file formats
 //! that models come from. [`ModelSource`] is where the server gets one, so that tests and benches can
 //! serve a slow, hanging, failing or panicking one. Nothing here knows a socket or a queue.
 
