@@ -308,6 +308,9 @@ fn a_changed_verdict_is_one_log_line_and_a_termination_message() {
         std::fs::read_to_string(&file).unwrap().is_empty()
     });
     drop(clients);
+    eventually("that is in the log too", || {
+        server.logged().contains("/livez passes, ")
+    });
     let log = server.logged();
     for (line, count) in [
         ("[ERROR] support::fixture: /livez fails: ", 1),

@@ -46,6 +46,8 @@ pub struct Server {
     child: Child,
     /// Lines of stderr so far.
     pub log: Arc<Mutex<Vec<String>>>,
+    /// Reads its log.
+    reader: Option<thread::JoinHandle<()>>,
     /// Main listener; [`NO_ADDRESS`] where that is a Unix socket.
     pub main: SocketAddr,
     /// Probe listener, if there is one.
@@ -167,20 +169,23 @@ impl Server {
         let (child, stderr, lines, line) = start(command);
         let log = Arc::new(Mutex::new(lines));
         let kept = Arc::clone(&log);
-        thread::Builder::new()
+        let reader = thread::Builder::new()
             .spawn(move || {
                 for line in stderr.lines().map_while(Result::ok) {
                     kept.lock().unwrap().push(line + "\n");
                 }
             })
             .unwrap();
-        Self::at(child, &line, log)
+        let mut server = Self::at(child, &line, log);
+        server.reader = Some(reader);
+        server
     }
 
     fn at(child: Child, line: &str, log: Arc<Mutex<Vec<String>>>) -> Self {
         Server {
             child,
             log,
+            reader: None,
             main: address(line, "listening on ").unwrap_or(NO_ADDRESS),
             probe: address(line, "probes on "),
         }
@@ -275,6 +280,10 @@ impl Server {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
+        // Its last lines may still be in the pipe.
+        if let Some(reader) = self.reader.take() {
+            eventually("its log is read to the end", || reader.is_finished());
+        }
         status.unwrap()
     }
 
