@@ -30,12 +30,8 @@ pub const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Returns the phase of a server that was told to end `since` ago and leaves its listeners to a
 /// successor: it refuses nobody, and ends with its last connection.
-pub fn handover_phase_at(
-    since: Duration,
-    timeout: Duration,
-    connections_left: bool,
-) -> ServerPhase {
-    if connections_left && since < timeout {
+pub fn handover_phase_at(since: Duration, timeout: Duration, has_connections: bool) -> ServerPhase {
+    if has_connections && since < timeout {
         ServerPhase::Draining
     } else {
         ServerPhase::Stopped
@@ -44,16 +40,16 @@ pub fn handover_phase_at(
 
 /// Returns the phase a server is in that was told to end `since` ago.
 ///
-/// `work_left` says whether admitted predictions are not answered yet; without any, finishing ends.
+/// `has_work` says whether admitted predictions are not answered yet; without any, finishing ends.
 pub fn phase_at(
     since: Duration,
     grace: Duration,
     timeout: Duration,
-    work_left: bool,
+    has_work: bool,
 ) -> ServerPhase {
     if since < grace {
         ServerPhase::Draining
-    } else if work_left && since < grace.saturating_add(timeout) {
+    } else if has_work && since < grace.saturating_add(timeout) {
         ServerPhase::Finishing
     } else {
         ServerPhase::Stopped
@@ -176,7 +172,7 @@ mod tests {
     #[test]
     fn the_end_has_a_grace_then_finishes_what_was_admitted() {
         let seconds = Duration::from_secs;
-        let phase = |since, work_left| phase_at(seconds(since), seconds(5), seconds(20), work_left);
+        let phase = |since, has_work| phase_at(seconds(since), seconds(5), seconds(20), has_work);
         assert_eq!(phase(0, false), ServerPhase::Draining);
         assert_eq!(phase(4, true), ServerPhase::Draining);
         assert_eq!(phase(5, true), ServerPhase::Finishing);
@@ -191,8 +187,12 @@ mod tests {
 
     #[test]
     fn a_handover_ends_with_the_last_connection_or_in_time() {
-        let phase = |since, left| {
-            handover_phase_at(Duration::from_secs(since), Duration::from_secs(20), left)
+        let phase = |since, remaining| {
+            handover_phase_at(
+                Duration::from_secs(since),
+                Duration::from_secs(20),
+                remaining,
+            )
         };
         assert_eq!(phase(0, true), ServerPhase::Draining);
         assert_eq!(phase(0, false), ServerPhase::Stopped);

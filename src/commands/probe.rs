@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_is_told_by_its_first_line_and_its_failing_checks() {
+    fn a_failure_shows_its_first_line_and_its_failing_checks() {
         let table: &[(&str, &[u8], &str)] = &[
             (
                 "the checks that pass are left out",
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_is_bounded_and_ends_at_a_whole_character() {
+    fn a_text_is_bounded_and_ends_at_a_whole_character() {
         for first in ["", "a"] {
             let body = format!("{first}{}", "ü".repeat(10_000));
             let failure_text = failure_text("/livez", "unix:/a", 500, body.as_bytes());

@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_no_option_knows_is_told_with_the_nearest_one() {
+    fn an_unknown_variable_is_reported_with_the_nearest_one() {
         for (name, nearest) in [
             ("LANEKEEPER_LISTN", "LANEKEEPER_LISTEN"),
             ("LANEKEEPER_PREDICT_WORKER", "LANEKEEPER_PREDICT_WORKERS"),

@@ -464,7 +464,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_load_that_was_not_offered_is_not_told_as_if_it_had_been() {
+    fn a_load_that_was_not_offered_is_not_reported_as_offered() {
         let mut findings = findings(0, 0);
         findings.contenders[0].capacity = 50.0;
         let verdict = findings.verdict();

@@ -99,7 +99,7 @@ fn tiles(findings: &Findings) -> String {
 
 fn plots(findings: &Findings) -> String {
     let series = series_legend(findings);
-    let marks = "<li><svg viewBox=\"0 0 18 14\" aria-hidden=\"true\"><circle class=\"mark s0\" cx=\"9\" cy=\"7\" r=\"5\"/></svg>median</li>\
+    let ticks = "<li><svg viewBox=\"0 0 18 14\" aria-hidden=\"true\"><circle class=\"mark s0\" cx=\"9\" cy=\"7\" r=\"5\"/></svg>median</li>\
                  <li><svg viewBox=\"0 0 18 14\" aria-hidden=\"true\"><circle class=\"mark s0 p99\" cx=\"9\" cy=\"7\" r=\"5\"/></svg>p99</li>\
                  <li><svg viewBox=\"0 0 18 14\" aria-hidden=\"true\"><circle class=\"mark s0 max\" cx=\"9\" cy=\"7\" r=\"5\"/></svg>maximum</li>";
     let parts: String = plot::parts(&Tally::default())
@@ -123,7 +123,7 @@ fn plots(findings: &Findings) -> String {
             "Probes stay fast, whatever the load",
             "Time to the answer of a probe on a fresh connection, logarithmic. What reaches the dotted line fails.",
             plot::probe_latency(findings),
-            &format!("{series}{marks}"),
+            &format!("{series}{ticks}"),
         ),
         figure(
             "The slowest probes at the highest load",

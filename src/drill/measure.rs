@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn latencies_beyond_the_last_bucket_are_told_by_their_maximum() {
+    fn latencies_beyond_the_last_bucket_are_their_maximum() {
         let latencies = of([1, u64::MAX]);
         assert_eq!(
             latencies.quantile(1.0),

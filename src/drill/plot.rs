@@ -19,7 +19,7 @@ pub fn probe_latency(findings: &Findings) -> String {
     );
     let least = lowest_latency(findings).min(timeout / 10.0);
     let y = Scale::logarithmic((least, timeout * 2.0), (HEIGHT - BOTTOM, TOP));
-    canvas.times_at_left(&y);
+    canvas.times_at(&y);
     canvas.line(
         "limit",
         (LEFT, y.place(timeout)),
@@ -37,7 +37,7 @@ pub fn probe_latency(findings: &Findings) -> String {
                 continue;
             };
             let x = middle + (series as f64 - 0.5) * (step * 0.36).min(30.0);
-            probe_marks(&mut canvas, series, x, &y, timeout, contender, phase);
+            probe_ticks(&mut canvas, series, x, &y, timeout, contender, phase);
         }
     }
     canvas.label(
@@ -48,7 +48,7 @@ pub fn probe_latency(findings: &Findings) -> String {
     canvas.finish()
 }
 
-fn probe_marks(
+fn probe_ticks(
     canvas: &mut Canvas,
     series: usize,
     x: f64,
@@ -253,7 +253,7 @@ pub fn probe_percentiles(findings: &Findings) -> String {
     let x = Scale::logarithmic((0.0001, 1.0), (WIDTH - RIGHT, LEFT));
     let least = lowest_latency(findings).min(timeout / 10.0);
     let y = Scale::logarithmic((least, timeout * 2.0), (HEIGHT - BOTTOM, TOP));
-    canvas.times_at_left(&y);
+    canvas.times_at(&y);
     canvas.line(
         "limit",
         (LEFT, y.place(timeout)),

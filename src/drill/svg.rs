@@ -166,7 +166,7 @@ impl Canvas {
         );
     }
 
-    pub(super) fn times_at_left(&mut self, scale: &Scale) {
+    pub(super) fn times_at(&mut self, scale: &Scale) {
         for tick in scale.decades() {
             let y = scale.place(tick);
             self.line("grid", (LEFT, y), (WIDTH - RIGHT, y));

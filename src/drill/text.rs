@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_told_by_code_and_the_rest_by_status() {
+    fn refusals_are_listed_by_code_and_the_rest_by_status() {
         let mut tally = tally(vec![1; 3], 2);
         tally.statuses.insert(503, 10);
         tally.codes.insert((503, "expired".to_owned()), 4);

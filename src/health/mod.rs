@@ -175,7 +175,7 @@ fn acceptor_moves(snapshot: &Snapshot) -> PredictionOutcome {
     let age = |stamp| snapshot.now.since(stamp);
     if acceptor
         .missing_since
-        .is_some_and(|is_gone| age(is_gone) >= limit.min(REPLACED_WITHIN))
+        .is_some_and(|has_ended| age(has_ended) >= limit.min(REPLACED_WITHIN))
     {
         return Err("the acceptor thread has ended and no other could be started".to_owned());
     }

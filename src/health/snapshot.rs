@@ -132,7 +132,7 @@ impl Snapshot {
         let acceptor = &vitals.acceptor;
         // Who has not ended is still to begin: a server that cannot start its threads ends at once.
         let missing_since = known(acceptor.ended_at.load());
-        let is_gone = !acceptor.alive.load(Ordering::Acquire);
+        let has_ended = !acceptor.alive.load(Ordering::Acquire);
         let trials = deployments.clone().map(|deployment| &deployment.trials);
         let running = trials.clone().map(|trials| trials.running_since.load());
         let trial_running_since = running.filter_map(known).min();
@@ -150,7 +150,7 @@ impl Snapshot {
             waiting,
             moved_at,
             acceptor: Acceptor {
-                missing_since: missing_since.filter(|_| is_gone),
+                missing_since: missing_since.filter(|_| has_ended),
                 busy_since: known(acceptor.busy_since.load()),
                 losses: acceptor.losses.span(),
             },

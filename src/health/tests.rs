@@ -103,20 +103,21 @@ fn some_stuck_workers_are_a_degradation() {
     let mut snapshot = quiet();
     assert_eq!(degradation(&snapshot), None);
     snapshot.workers = vec![busy(60), replaced(70), IDLE];
-    let told = degradation(&snapshot).unwrap();
+    let text = degradation(&snapshot).unwrap();
     assert!(
-        told.starts_with("2 of 3 prediction workers") && told.ends_with("1 of them replaced"),
-        "{told}"
+        text.starts_with("2 of 3 prediction workers") && text.ends_with("1 of them replaced"),
+        "{text}"
     );
 }
 
 #[test]
-fn an_acceptor_that_is_gone_stuck_or_loses_every_job_is_fatal() {
-    let acceptor = |is_gone: Option<u64>, busy: Option<u64>, losses: Option<(u64, u64)>| Acceptor {
-        missing_since: is_gone.map(ago),
-        busy_since: busy.map(ago),
-        losses: losses.map(|(first, last)| (ago(first), ago(last))),
-    };
+fn an_acceptor_that_ended_is_stuck_or_loses_every_job_is_fatal() {
+    let acceptor =
+        |has_ended: Option<u64>, busy: Option<u64>, losses: Option<(u64, u64)>| Acceptor {
+            missing_since: has_ended.map(ago),
+            busy_since: busy.map(ago),
+            losses: losses.map(|(first, last)| (ago(first), ago(last))),
+        };
     const MISSING: Result<(), &str> = Err("acceptor");
     #[rustfmt::skip]
     let table = [

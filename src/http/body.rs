@@ -219,8 +219,8 @@ impl BodyDecoder {
             return Ok(());
         }
         let size = chunk_size(line)?;
-        let room = (self.bytes_max - self.body.len()) as u64;
-        if size > room {
+        let capacity = (self.bytes_max - self.body.len()) as u64;
+        if size > capacity {
             return Err(too_large(self.bytes_max));
         }
         self.state = if size == 0 {
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_the_budget_has_no_room_for_is_refused_as_it_comes() {
+    fn a_body_beyond_the_budget_is_refused_as_it_arrives() {
         let budget = Arc::new(Budget::new(3000, 0));
         for framing in [Framing::Length(5000), Framing::Chunked] {
             let decoder = BodyDecoder::new(framing, 10_000, Charge::new(&budget));

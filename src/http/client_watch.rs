@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_ends_where_a_half_closed_connection_has_to_make_room() {
+    fn a_wait_ends_where_a_half_closed_connection_is_evicted() {
         let (client, server) = tcp();
         client.shutdown(Shutdown::Write).unwrap();
         let (table, open) = (ConnectionTable::new(1, Duration::ZERO), AtomicUsize::new(0));

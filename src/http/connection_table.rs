@@ -87,7 +87,7 @@ enum EvictionRank {
     /// Furthest behind its deadline, in thousandths of the time it has, from 0.
     Late(u64),
     /// Held back by the pace, or about to be closed anyway, for so many milliseconds.
-    HeldBack(u64),
+    Delayed(u64),
     /// Idle for so many milliseconds.
     Idle(u64),
 }
@@ -379,7 +379,7 @@ impl ConnectionTable {
         match ConnectionState::of(seen) {
             ConnectionState::Idle => from(self.young, EvictionRank::Idle(age)),
             ConnectionState::Paced | ConnectionState::Lingering | ConnectionState::Delayed => {
-                Ok(EvictionRank::HeldBack(age))
+                Ok(EvictionRank::Delayed(age))
             }
             ConnectionState::Reading => {
                 let spent = age.saturating_mul(1000) / slot.allowed.load(Ordering::Relaxed).max(1);
@@ -508,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_held_back_with_an_answer_makes_room_by_giving_it() {
+    fn a_delayed_connection_is_evicted_by_giving_its_answer() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let table = aged(Duration::from_secs(100));
         let open = AtomicUsize::new(0);

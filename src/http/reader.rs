@@ -162,7 +162,7 @@ impl<'a> Input<'a> {
     }
 
     /// Whether a body would fit into the budget beside a wider buffer; it comes first.
-    fn has_room_to_widen(&self, body: u64) -> bool {
+    fn may_widen(&self, body: u64) -> bool {
         let budget = &self.listener.http.context.budget;
         let body = usize::try_from(body).unwrap_or(usize::MAX);
         budget.check_alone(body.saturating_add(WIDE_BYTES)).is_ok()
@@ -267,7 +267,7 @@ impl<'a> Input<'a> {
         }
         if let Framing::Length(length) = head.framing
             && length > NARROW_BYTES as u64
-            && self.has_room_to_widen(length)
+            && self.may_widen(length)
         {
             self.widen(WIDE_BYTES)?;
         }

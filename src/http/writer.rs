@@ -28,7 +28,7 @@ impl<'a> SocketWriter<'a> {
     }
 
     /// Waits until the socket takes more.
-    fn wait_for_room(&self) -> io::Result<()> {
+    fn wait_until_writable(&self) -> io::Result<()> {
         let mut unsent = sys::unsent_bytes(&self.entry.socket);
         let mut progressed = clock::instant();
         loop {
@@ -66,7 +66,9 @@ impl Write for SocketWriter<'_> {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         loop {
             match sys::send_now(&self.entry.socket, slices) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_for_room()?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait_until_writable()?
+                }
                 result => return result,
             }
             self.note_progress()?;

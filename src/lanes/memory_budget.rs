@@ -139,7 +139,7 @@ impl Charge {
     /// there.
     pub fn grow(&mut self, more: usize) -> Result<(), RequestError> {
         let limit = self.budget.limit(self.bytes.saturating_add(more));
-        let next = |held: usize| held.checked_add(more).filter(|held| *held <= limit);
+        let next = |kept: usize| kept.checked_add(more).filter(|kept| *kept <= limit);
         let charged = self
             .budget
             .bytes
@@ -205,7 +205,7 @@ mod tests {
     const KIB: usize = 1 << 10;
 
     #[test]
-    fn what_is_charged_is_given_back_and_no_more_than_the_budget_is_held() {
+    fn charges_are_given_back_and_never_exceed_the_budget() {
         let budget = Arc::new(Budget::new(100 * KIB, 0));
         let mut first = Charge::new(&budget);
         first.grow(60 * KIB).unwrap();

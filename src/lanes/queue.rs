@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn a_wait_ends_with_a_job_with_something_else_or_with_the_lane() {
         for work in [Duration::ZERO, Duration::from_secs(1)] {
-            let (lane, intake, _claim) = lane_that_waits_for(work);
+            let (lane, intake, _reservation) = lane_that_waits_for(work);
             let (sender, other) = crossbeam_channel::bounded(1);
             // What is not given has been waited for, and is there.
             let next = || match intake.wait_for_either(&other) {
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn receiving_takes_all_that_was_sent_before_nobody_can_send_any_more() {
         for work in [Duration::ZERO, Duration::from_secs(1)] {
-            let (_lane, intake, _claim) = lane_that_waits_for(work);
+            let (_lane, intake, _reservation) = lane_that_waits_for(work);
             let (sender, receiver) = crossbeam_channel::bounded(1);
             std::thread::scope(|scope| {
                 scope.spawn(move || {

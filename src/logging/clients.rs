@@ -62,7 +62,7 @@ mod tests {
     use crate::platform::clock;
 
     #[test]
-    fn what_clients_do_is_told_once_a_minute_for_each_reason() {
+    fn what_clients_do_is_logged_once_a_minute_for_each_reason() {
         let counts = ClientCounts::default();
         let mut log = ClientLog::default();
         let start = clock::instant();
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_no_sound_http_is_told_with_its_commonest_reason_and_a_client() {
+    fn malformed_requests_are_logged_with_the_commonest_reason() {
         let counts = ClientCounts::default();
         let mut log = ClientLog::default();
         let start = clock::instant();

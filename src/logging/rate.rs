@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_beyond_the_rate_are_counted_and_told_when_their_second_is_over() {
+    fn lines_beyond_the_rate_are_summarised_after_their_second() {
         let limit = RateLimit::new(3);
         let at = |millis: u64| limit.origin + Duration::from_millis(millis);
         let written = |millis: u64| {

@@ -62,16 +62,16 @@ fn matrix(rows: &[[f64; 4]]) -> Result<DenseMatrix<f64>, ModelError> {
 fn cross_validated_accuracy(data: &IrisData) -> Result<f64, ModelError> {
     let mut right = 0;
     for fold in 0..FOLDS {
-        let split = |held_out: bool| {
+        let split = |tested: bool| {
             let chosen =
-                (0..data.rows.len()).filter(move |index| (index % FOLDS == fold) == held_out);
+                (0..data.rows.len()).filter(move |index| (index % FOLDS == fold) == tested);
             chosen
                 .map(|index| (data.rows[index], data.classes[index]))
                 .unzip::<_, _, Vec<_>, Vec<_>>()
         };
-        let ((rows, classes), (held_out, truth)) = (split(false), split(true));
+        let ((rows, classes), (tested, truth)) = (split(false), split(true));
         let predicted = fit(&rows, &classes)?
-            .predict(&matrix(&held_out)?)
+            .predict(&matrix(&tested)?)
             .map_err(ModelError::of)?;
         right += predicted
             .iter()

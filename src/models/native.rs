@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_sound_model_file_is_told_in_one_line() {
+    fn an_unsound_model_file_is_one_line() {
         let whole = embedded::JSON.as_bytes();
         let table: Vec<(&str, Vec<u8>, &str)> = vec![
             ("empty", vec![], "it is empty"),

@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_for_clients_is_told_and_nothing_else() {
+    fn only_what_changes_for_clients_is_a_change() {
         let before = signature("a b c", "x y");
         #[rustfmt::skip]
         let table = [

@@ -63,18 +63,18 @@ mod tests {
     use crate::models::format;
 
     #[test]
-    fn the_last_to_hold_an_old_model_frees_it() {
+    fn an_old_model_is_freed_with_its_last_prediction() {
         let slot = ModelSlot::default();
         assert!(slot.get().is_none());
         let first = Arc::new(format::load(None).unwrap());
         let freed = Arc::downgrade(&first);
         assert_eq!(slot.put(first), 1);
-        let held = slot.get().unwrap();
+        let kept = slot.get().unwrap();
         assert_eq!(slot.put(Arc::new(format::load(None).unwrap())), 2);
         assert_eq!(slot.get().unwrap().number, 2);
-        assert_eq!(held.number, 1);
+        assert_eq!(kept.number, 1);
         assert!(freed.upgrade().is_some());
-        drop(held);
+        drop(kept);
         assert!(freed.upgrade().is_none());
     }
 }

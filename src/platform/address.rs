@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_beyond_all_and_a_name_without_an_address_are_told_apart() {
+    fn an_invalid_port_and_an_unknown_name_have_different_errors() {
         for (text, right) in [
             ("127.0.0.1:65536", PORT_FORM),
             ("[::1]:70000", PORT_FORM),

@@ -497,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn a_half_closed_peer_has_finished_and_is_not_gone() {
+    fn a_half_closed_peer_has_finished_and_not_departed() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();

@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_notify_socket_holds_nobody_up() {
+    fn a_full_notify_socket_delays_nobody() {
         let path = std::env::temp_dir().join(format!("lanekeeper-full-{}", std::process::id()));
         let receiver = UnixDatagram::bind(&path).unwrap();
         let notifier = Notifier::new(Some(path.as_os_str()));

@@ -81,8 +81,8 @@ impl Server {
                     .iter()
                     .for_each(|listener| listener.close_idle());
             }
-            let work_left = vitals.predictions_owed.load(Ordering::Acquire) > 0;
-            let phase = lifecycle::phase_at(since, grace, timeout, work_left);
+            let has_work = vitals.predictions_owed.load(Ordering::Acquire) > 0;
+            let phase = lifecycle::phase_at(since, grace, timeout, has_work);
             vitals.advance(phase);
             if phase == ServerPhase::Stopped {
                 return ServerEnd::Stopped;

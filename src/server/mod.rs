@@ -112,7 +112,7 @@ impl Server {
         let (context, trial_wanted) = Context::new(config, Arc::clone(&faults), waker);
         context.vitals.cgroup.store(&cgroup.read());
         let (mut supervisor, acceptor_sender, queued) =
-            start_crew(&context, trial_wanted, logging, faults).map_err(&no_threads)?;
+            start_threads(&context, trial_wanted, logging, faults).map_err(&no_threads)?;
         let http = Arc::new(HttpContext {
             admission: Admission::new(&context.config),
             access_log: AccessLog::new(context.config.access_log_rate),
@@ -297,7 +297,7 @@ impl Server {
 }
 
 /// Starts the log, the acceptor, both lanes' workers and the canary.
-fn start_crew(
+fn start_threads(
     context: &Arc<Context>,
     trial_wanted: Receiver<()>,
     logging: &Logging,

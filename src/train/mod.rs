@@ -395,10 +395,10 @@ fn score_fold(
     assigned: &[usize],
     fold: usize,
 ) -> Result<Fold, TrainError> {
-    let (held_out, rest): (Vec<usize>, Vec<usize>) =
+    let (tested, rest): (Vec<usize>, Vec<usize>) =
         (0..assigned.len()).partition(|row| assigned[*row] == fold);
     let (rows, targets) = data.subset(&rest)?;
-    let (unseen, truth) = data.subset(&held_out)?;
+    let (unseen, truth) = data.subset(&tested)?;
     let fitted = recipe.fit(&rows, &targets)?;
     let all_fit = fitted.estimator.check(&unseen).is_ok();
     let predicted = predict_what_fits(&fitted, &unseen, data.classes.len())?;

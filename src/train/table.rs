@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_file_line_and_column() {
+    fn errors_have_file_line_and_column() {
         #[rustfmt::skip]
         let wrong = [
             ("", "t.csv has no header"),

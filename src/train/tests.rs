@@ -15,7 +15,7 @@ fn classes_are_sorted_as_numbers_where_all_are_and_keep_their_text() {
 }
 
 #[test]
-fn what_cannot_be_learned_from_is_told() {
+fn data_that_cannot_be_learned_from_is_an_error() {
     let error = |text, task| read(text, task).unwrap_err().0;
     let one = error("x,y\n1,a\n2,a\n", EstimatorKind::Classification);
     assert!(one.contains("one class, \"a\""), "{one}");
@@ -72,7 +72,7 @@ fn a_model_beats_the_baseline_on_what_can_be_learned() {
 }
 
 #[test]
-fn a_held_out_row_of_a_category_that_the_others_have_not_counts_as_wrong() {
+fn a_row_of_a_class_that_was_not_trained_on_counts_as_wrong() {
     let mut text = "x,y\n".to_owned();
     for row in 0..40 {
         // The category 9 is in one row alone, and with it in one fold.

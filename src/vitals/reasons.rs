@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_commonest_reason_is_told_with_its_last_client_and_counted_anew() {
+    fn the_commonest_reason_is_reported_with_its_last_client() {
         let reasons = Reasons::default();
         assert_eq!((reasons.take(), reasons.latest()), (None, None));
         reasons.note("no Host", client(1));

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_batch_is_forgotten_after_some_shorter_ones() {
+    fn the_longest_request_is_forgotten_after_some_shorter_ones() {
         let times = ServiceTimes::default();
         assert_eq!(times.longest_large(), Duration::ZERO);
         let millis = Duration::from_millis;
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_batch_says_nothing_about_single_rows() {
+    fn large_requests_say_nothing_about_single_rows() {
         let times = ServiceTimes::default();
         times.record(ROW, Duration::from_millis(5), 1);
         times.record(1 << 20, Duration::from_secs(2), 1);

@@ -186,8 +186,8 @@ pub struct RemainingWork {
 
 impl RemainingWork {
     /// Adds what is left, until this is dropped.
-    pub fn new(vitals: &Arc<Vitals>, left: Duration) -> Self {
-        let nanos = nanos(left);
+    pub fn new(vitals: &Arc<Vitals>, remaining: Duration) -> Self {
+        let nanos = nanos(remaining);
         vitals
             .predict
             .work
@@ -277,13 +277,13 @@ mod tests {
         );
         drop(third);
         assert_eq!(work.coming(at(2000)), Duration::ZERO);
-        let mut left = RemainingWork::new(&vitals, COST.whole);
+        let mut remaining = RemainingWork::new(&vitals, COST.whole);
         assert_eq!(work.suspended(), COST.whole);
-        left.take(COST.slice);
+        remaining.take(COST.slice);
         assert_eq!(work.suspended(), COST.whole - COST.slice);
-        left.take(COST.whole);
+        remaining.take(COST.whole);
         assert_eq!(work.suspended(), Duration::ZERO);
-        drop(left);
+        drop(remaining);
         assert_eq!(work.suspended(), Duration::ZERO);
     }
 }

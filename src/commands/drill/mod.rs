@@ -209,7 +209,7 @@ impl Drill {
     }
 
     /// Makes the plan and says how long it takes.
-    fn plan(&self, alone: &Tally, turns: usize) -> Plan {
+    fn plan(&self, alone: &Tally, runs: usize) -> Plan {
         let config = &self.config;
         let service_time = alone.latencies.quantile(0.5).unwrap_or_default();
         let plan = Plan::new(
@@ -218,9 +218,9 @@ impl Drill {
             config.client_timeout,
             &config.loads,
         );
-        let turns = u32::try_from(turns).unwrap_or(1);
+        let runs = u32::try_from(runs).unwrap_or(1);
         // A tenth more for starts, ends, and loads whose last clients wait for their answer.
-        let total = plan.stage_result().saturating_mul(turns) * 11 / 10;
+        let total = plan.stage_result().saturating_mul(runs) * 11 / 10;
         let line = format!(
             "lanekeeper: drilling for about {}; a prediction takes {} ms, clients wait {}",
             humantime::format_duration(Duration::from_secs(total.as_secs() + 1)),

@@ -64,10 +64,10 @@ impl Progress {
         let position = state.position();
         bar.set_length(millis(state.total.max(position)).max(1));
         bar.set_position(millis(position));
-        let left = state.total.saturating_sub(position).as_secs();
+        let remaining = state.total.saturating_sub(position).as_secs();
         bar.set_message(match state.total.is_zero() {
             true => state.label.clone(),
-            false => format!("{left} s left: {}", state.label),
+            false => format!("{remaining} s left: {}", state.label),
         });
     }
 }

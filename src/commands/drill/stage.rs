@@ -264,10 +264,10 @@ impl Stage<'_> {
         };
         let name = format!("{load}x");
         let phase = loop {
-            let held = self.phase(&name, Some(load), open.duration, open.connections, || {
+            let kept = self.phase(&name, Some(load), open.duration, open.connections, || {
                 open.run_sparing(timeout / LATENESS_SHARE)
             });
-            match held {
+            match kept {
                 // Without a thread for each connection, with half as many.
                 Err(error) if error.starts_with(NO_THREADS) && open.connections > 16 => {
                     open.connections /= 2;
@@ -276,7 +276,7 @@ impl Stage<'_> {
                         self.name, open.connections
                     ));
                 }
-                held => break held?,
+                kept => break kept?,
             }
         };
         if phase.tally.per_second() > SHARE_PLAUSIBLE * capacity {

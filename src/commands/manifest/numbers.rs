@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_has_room_for_grace_drain_last_answers_and_a_margin() {
+    fn the_end_allows_for_grace_drain_last_answers_and_a_margin() {
         let table = [
             ("", 5 + 20 + 1 + 4),
             ("--drain-grace 0", 20 + 1 + 4),

@@ -161,7 +161,7 @@ fn a_prober_makes_a_connection_for_each_probe_and_lets_ticks_fall() {
 }
 
 #[test]
-fn a_server_that_is_gone_is_counted_and_not_asked_in_a_busy_loop() {
+fn a_server_that_has_ended_is_not_asked_in_a_busy_loop() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);

@@ -71,7 +71,7 @@ impl Connection<'_> {
         let outcomes = &deployment.vitals.outcomes;
         outcomes.replied(code, waiting_time, service_time, asked_at);
         // Given back once the answer is written.
-        let _held = reply.charge;
+        let _charge = reply.charge;
         let (answer, error) = match reply.result {
             Ok(payload) => {
                 self.input.was_of_use();

@@ -190,7 +190,7 @@ fn what_is_taken_up_too_late_is_not_computed() {
 }
 
 #[test]
-fn a_deadline_that_no_server_could_hold_is_no_matter_of_coming_back() {
+fn a_deadline_that_no_server_could_meet_gets_no_retry_after() {
     let (vitals, deployment) = lane(MILLI * 900, 2);
     for max_wait in [
         MaxWait::Auto,

@@ -147,7 +147,7 @@ pub const ALGORITHMS: [Algorithm; 17] = [
 ];
 
 /// Algorithms that people look for, and why they are not here.
-const LEFT_OUT: [(&str, &str); 3] = [
+const UNSUPPORTED: [(&str, &str); 3] = [
     (
         "svc",
         "smartcore's support vector machines lose their parameters when they are stored, and panic when they predict after it",
@@ -171,7 +171,10 @@ pub fn find(name: &str) -> Result<&'static Algorithm, ModelError> {
     if let Some(found) = TABLE.iter().find(|algorithm| algorithm.name == name) {
         return Ok(found);
     }
-    if let Some((_, why)) = LEFT_OUT.iter().find(|(left_out, _)| *left_out == name) {
+    if let Some((_, why)) = UNSUPPORTED
+        .iter()
+        .find(|(unsupported, _)| *unsupported == name)
+    {
         return Err(ModelError(format!(
             "the algorithm {name} cannot be served: {why}"
         )));

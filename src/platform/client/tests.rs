@@ -78,7 +78,7 @@ fn a_connection_is_used_again_until_close_is_said() {
 }
 
 #[test]
-fn answers_that_are_not_whole_http_are_told_apart() {
+fn answers_that_are_not_whole_http_have_different_errors() {
     type Row<'a> = (&'a str, &'a [u8], Result<&'a [u8], &'a str>);
     let table: &[Row] = &[
         (
@@ -140,7 +140,7 @@ fn answers_that_are_not_whole_http_are_told_apart() {
 }
 
 #[test]
-fn a_silent_server_is_left_at_the_deadline() {
+fn a_silent_server_times_out_at_the_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = Client::new(listener.local_addr().unwrap());
     let began = clock::instant();

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn repetitions_are_counted_by_signal_and_told_once() {
+    fn repetitions_are_counted_by_signal_and_reported_once() {
         let signals = StopSignals::new();
         for signal in [SIGTERM, SIGTERM, SIGTERM, SIGINT] {
             signals.note(signal, Duration::ZERO);

@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_read_again_as_the_same_bits_and_others_are_told() {
+    fn numbers_read_again_as_the_same_bits() {
         let signature = signature(&[]);
         let numbers = vec![0.1 + 0.2, -0.0, 5e-324, f64::MAX];
         let output = Output::Numbers(numbers.clone());

@@ -595,7 +595,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_place() {
+    fn errors_have_their_place() {
         use Code::{InvalidInput, InvalidJson};
         let table: &[(&str, Code, &str)] = &[
             (

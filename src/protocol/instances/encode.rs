@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_the_budget_has_no_room_for_is_refused() {
+    fn an_answer_beyond_the_budget_is_refused() {
         let output = Output::Numbers(vec![1.0 / 3.0; 10_000]);
         assert!(encode_within(1 << 20, &signature(&[]), &output).is_ok());
         let error = encode_within(1 << 16, &signature(&[]), &output).unwrap_err();

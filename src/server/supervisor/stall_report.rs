@@ -55,8 +55,8 @@ impl Reporter {
     pub(super) fn report(&mut self, failure: &FailedCheck, snapshot: Snapshot) {
         let failure = failure.clone();
         self.written = true;
-        let begun = self.run(move |context| make(context, &failure, &snapshot));
-        if !begun {
+        let started = self.run(move |context| make(context, &failure, &snapshot));
+        if !started {
             log::error!(
                 "stall report: none, as the last one is still being made or no thread could be started"
             );

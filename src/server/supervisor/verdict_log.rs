@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_told_when_it_changes_and_when_another_check_decides_it() {
+    fn a_verdict_is_logged_when_it_changes_or_another_check_decides_it() {
         let mut reported = ReportedVerdict {
             path: "/livez",
             failing: None,

@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_holds_any_text() {
+    fn a_label_may_be_any_text() {
         for (text, escaped) in [
             ("plain ü", "plain ü"),
             ("a\\b", "a\\\\b"),

@@ -29,8 +29,8 @@ fn failed(reason: &str) -> Snapshot {
 
 fn check(snapshot: &Snapshot, probe: &Probe, status: u16, body: &str) {
     let payload = verdict(snapshot, probe);
-    let told = std::str::from_utf8(&payload.body).unwrap();
-    assert_eq!((payload.status, told), (status, body), "{probe:?}");
+    let text = std::str::from_utf8(&payload.body).unwrap();
+    assert_eq!((payload.status, text), (status, body), "{probe:?}");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn one_check_alone_may_be_asked_for() {
 }
 
 #[test]
-fn what_is_excluded_does_not_count_and_unknown_names_are_told() {
+fn excluded_checks_do_not_count_and_unknown_ones_are_named() {
     let exclude = |names: &[&'static str], unknown: &[&str], verbose| Probe {
         verbose,
         excluded: names.to_vec(),
@@ -125,15 +125,15 @@ fn what_is_excluded_does_not_count_and_unknown_names_are_told() {
         500,
         "Model inference failed: no",
     );
-    let told = verdict(&failed, &exclude(&["canary"], &["canery"], true));
-    let told = std::str::from_utf8(&told.body).unwrap();
-    assert!(told.contains("[+]canary excluded: ok\nwarn: excluding [\"canery\"] changed nothing: the checks here are acceptor, "), "{told}");
-    assert!(told.ends_with("readyz check passed\n"), "{told}");
-    let told = verdict(&failed, &exclude(&["canary"], &["canery"], false));
-    let told = std::str::from_utf8(&told.body).unwrap();
+    let text = verdict(&failed, &exclude(&["canary"], &["canery"], true));
+    let text = std::str::from_utf8(&text.body).unwrap();
+    assert!(text.contains("[+]canary excluded: ok\nwarn: excluding [\"canery\"] changed nothing: the checks here are acceptor, "), "{text}");
+    assert!(text.ends_with("readyz check passed\n"), "{text}");
+    let text = verdict(&failed, &exclude(&["canary"], &["canery"], false));
+    let text = std::str::from_utf8(&text.body).unwrap();
     assert!(
-        told.starts_with("ok\nwarn: excluding [\"canery\"]"),
-        "{told}"
+        text.starts_with("ok\nwarn: excluding [\"canery\"]"),
+        "{text}"
     );
 }
 
@@ -170,8 +170,8 @@ fn no_reason_breaks_lines_or_exceeds_what_kubelet_reads() {
             },
         );
         assert!(payload.body.len() < 10_000, "{}", payload.body.len());
-        let told = std::str::from_utf8(&payload.body).unwrap();
-        assert!(!told.contains(['\r', '\0']));
-        assert!(told.lines().count() < 13, "{told}");
+        let text = std::str::from_utf8(&payload.body).unwrap();
+        assert!(!text.contains(['\r', '\0']));
+        assert!(text.lines().count() < 13, "{text}");
     }
 }

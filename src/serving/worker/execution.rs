@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn slices_grow_or_shrink_to_a_turn_each_and_cover_every_row() {
+    fn slices_approach_the_quantum_and_cover_every_row() {
         let table = [
             ("a few rows are one", 16, 16, 1, vec![16]),
             ("no crumbs", 23, 16, 1, vec![23]),

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn both_get_the_same_time_whatever_their_turns_take() {
+    fn both_get_the_same_time_whatever_their_slices_take() {
         for (queued, suspended) in [(1, 5), (5, 5), (200, 5), (5, 1000)] {
             let (of_queue, of_suspended) = run(queued, suspended, 10_000);
             let difference = of_queue.abs_diff(of_suspended);

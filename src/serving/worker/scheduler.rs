@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn every_execution_ends_however_little_room_there_is_to_suspend_it() {
+    fn every_execution_ends_however_few_may_be_suspended() {
         for capacity in [1, 2, 5, 20] {
             let (lane, mut scheduler) = scheduler(capacity);
             let mut slices = vec![3; 20];
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_execution_that_finds_no_room_goes_on_before_anything_else() {
+    fn an_execution_that_cannot_be_suspended_goes_on_first() {
         let (lane, mut scheduler) = scheduler(1);
         let mut slices = [9, 9, 3, 1];
         for job in 0..4 {

@@ -58,7 +58,7 @@ fn prediction(context: &Context, rows: usize, cost: Cost) -> (Job, PendingReply)
 }
 
 #[test]
-fn a_request_holds_nothing_of_the_lane_once_its_answer_can_be_seen() {
+fn a_request_has_given_all_back_before_its_answer() {
     let cost = Cost {
         whole: Duration::from_secs(9),
         slice: Duration::from_millis(5),
@@ -104,10 +104,10 @@ fn a_request_holds_nothing_of_the_lane_once_its_answer_can_be_seen() {
         let answer = reply.result.as_ref().unwrap();
         assert_eq!(answer.status, 200);
         assert!(reply.charge.is_some());
-        let held = context.budget.bytes();
+        let kept = context.budget.bytes();
         assert!(
-            held < 2 * answer.body.len().max(256),
-            "{rows} rows: {held} bytes"
+            kept < 2 * answer.body.len().max(256),
+            "{rows} rows: {kept} bytes"
         );
         reply_sender.answer(reply);
         assert!(pending.recv_soon().is_some());
@@ -116,7 +116,7 @@ fn a_request_holds_nothing_of_the_lane_once_its_answer_can_be_seen() {
 }
 
 #[test]
-fn a_refused_job_holds_nothing_once_its_answer_can_be_seen() {
+fn a_refused_job_has_given_all_back_before_its_answer() {
     let (context, _lane, _intake) = context();
     let cost = Cost {
         whole: Duration::from_secs(9),

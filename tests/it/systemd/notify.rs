@@ -130,7 +130,7 @@ fn the_watchdog_has_its_signs_of_life_while_the_server_lives() {
     let mut server = Server::fixture_in(&watched(&manager), "scripted", &["--drain-grace", "0s"]);
     server.wait_ready();
     let block = instance(action::BLOCK, 1.0);
-    let _held: Vec<_> = (0..2).map(|_| server.begin(&block)).collect();
+    let _charge: Vec<_> = (0..2).map(|_| server.begin(&block)).collect();
     eventually("it has had ten", || manager.count(LIFE) >= 10);
     let told = manager.told();
     let lives = told.iter().filter(|told| told.text == LIFE);
@@ -157,7 +157,7 @@ fn a_stalled_server_gives_no_sign_of_life_until_it_has_recovered() {
     server.wait_ready();
     manager.wait_for(LIFE);
     let block = instance(action::BLOCK, 1.0);
-    let _held: Vec<_> = (0..2).map(|_| server.begin(&block)).collect();
+    let _charge: Vec<_> = (0..2).map(|_| server.begin(&block)).collect();
     eventually("livez fails", || server.probe("/livez").status == 500);
     manager.wait_for_silence(LIFE, SILENCE);
     assert!(
@@ -201,7 +201,7 @@ fn clients_of_the_main_listener_cannot_withhold_a_sign_of_life() {
     let server = Server::fixture_in(&watched(&manager), "scripted", &args);
     server.wait_ready();
     let block = instance(action::BLOCK, 1.0);
-    let _held: Vec<_> = (0..60).map(|_| server.begin(&block)).collect();
+    let _charge: Vec<_> = (0..60).map(|_| server.begin(&block)).collect();
     let before = manager.count(LIFE);
     eventually("the signs go on", || manager.count(LIFE) >= before + 6);
 }

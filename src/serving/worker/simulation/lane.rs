@@ -112,7 +112,7 @@ pub(super) fn run(setup: &Setup, arrivals: &[SimulatedRequest]) -> Vec<Simulated
             (Some(_), None) => unreachable!("an arrival comes before no end"),
         }
     }
-    simulation.check_nothing_is_left();
+    simulation.check_all_is_given_back();
     let outcome =
         |outcome: Option<SimulatedOutcome>| outcome.expect("every request has an outcome");
     simulation.outcomes.into_iter().map(outcome).collect()
@@ -286,7 +286,7 @@ impl Simulation<'_> {
     }
 
     /// Nobody's part of the work may stay behind, or it would weigh on admission for ever.
-    fn check_nothing_is_left(&self) {
+    fn check_all_is_given_back(&self) {
         let work = &self.vitals.predict.work;
         assert!(self.intake.is_empty() && self.suspended.is_empty());
         assert_eq!(work.admitted(), 0);

@@ -311,18 +311,18 @@ fn a_client_alone_has_the_lane_to_itself() {
 }
 
 #[test]
-fn single_rows_are_no_hostages_of_large_batches() {
+fn single_rows_do_not_wait_for_large_requests() {
     let end = Duration::from_secs(60);
     let singles = Stream::steady(500.0, MILLI.mul_f64(0.2), end);
     // Two seconds of work, every ten.
-    let batches = Stream {
+    let large = Stream {
         rows: 100_000,
         is_even: true,
         client: 1,
         patience: Duration::from_secs(30),
         ..Stream::steady(0.1, Duration::from_secs(2), end)
     };
-    let arrivals = merged(&[singles, batches], 29);
+    let arrivals = merged(&[singles, large], 29);
     let outcomes = run(&setup(1), &arrivals);
     let mut waits = Vec::new();
     for (arrival, outcome) in arrivals.iter().zip(&outcomes) {
@@ -341,18 +341,15 @@ fn single_rows_are_no_hostages_of_large_batches() {
 }
 
 #[test]
-fn smaller_batches_are_not_shut_out_by_larger_ones() {
+fn smaller_requests_are_not_shut_out_by_larger_ones() {
     let end = Duration::from_secs(60);
-    let batches = |client, rows, rate| Stream {
+    let large = |client, rows, rate| Stream {
         rows,
         client,
         ..Stream::steady(rate, MILLI.mul_f64(0.02) * rows as u32, end)
     };
     let singles = Stream::steady(100.0, MILLI.mul_f64(0.02), end);
-    let arrivals = merged(
-        &[batches(0, 1_000, 5.0), batches(1, 10_000, 9.5), singles],
-        43,
-    );
+    let arrivals = merged(&[large(0, 1_000, 5.0), large(1, 10_000, 9.5), singles], 43);
     let outcomes = run(&setup(1), &arrivals);
     let (mut came, mut answered) = ([0.0; 2], [0.0; 2]);
     for (arrival, outcome) in arrivals.iter().zip(&outcomes) {
@@ -370,15 +367,15 @@ fn smaller_batches_are_not_shut_out_by_larger_ones() {
 }
 
 #[test]
-fn batches_and_singles_each_get_their_half_when_both_want_all() {
+fn large_and_single_requests_each_get_half_when_both_want_all() {
     let end = Duration::from_secs(60);
     let singles = Stream::steady(20_000.0, MILLI.mul_f64(0.2), end);
-    let batches = Stream {
+    let large = Stream {
         rows: 10_000,
         client: 1,
         ..Stream::steady(50.0, MILLI * 100, end)
     };
-    let arrivals = merged(&[singles, batches], 31);
+    let arrivals = merged(&[singles, large], 31);
     let outcomes = run(&setup(1), &arrivals);
     let mut work = [0.0; 2];
     for (arrival, outcome) in arrivals.iter().zip(&outcomes) {
@@ -393,16 +390,16 @@ fn batches_and_singles_each_get_their_half_when_both_want_all() {
 }
 
 #[test]
-fn no_batch_is_begun_and_then_left_alone() {
+fn no_execution_starves_once_it_has_begun() {
     for (workers, millis) in [(1, 30), (2, 30), (4, 400)] {
         let service = MILLI * millis;
         let end = Duration::from_secs(60);
         let rate = 5.0 * workers as f64 / service.as_secs_f64();
-        let batches = Stream {
+        let large = Stream {
             rows: 20_000,
             ..Stream::steady(rate, service, end)
         };
-        let arrivals = merged(&[batches], 37);
+        let arrivals = merged(&[large], 37);
         let outcomes = run(&setup(workers), &arrivals);
         let seen = seen(&arrivals, &outcomes, workers, (Duration::from_secs(5), end));
         let name = format!("{workers} workers, {millis} ms: {seen:?}");
