@@ -1,4 +1,4 @@
-//! A probe on its connection: the way to a probe worker, and the detour where that way is blocked.
+//! A probe on its connection: the way to a probe worker, and the fallback if that way is blocked.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,19 +22,19 @@ use crate::serving::context::Context;
 use crate::serving::probes;
 use crate::vitals::Owed;
 
-/// How long a probe may be on its way to a worker and back before its connection looks why.
+/// How long a probe may take to a worker and back before its connection looks for the reason.
 const PROBE_PATIENCE: Duration = Duration::from_millis(30);
 
 const NO_STATUS: &str = "no probe worker could answer; /livez?verbose may say why";
 
-/// Requests for `/statusz` that are answered at a time. Each takes a probe worker some 50 µs, which
-/// a liveness probe behind a thousand of them would notice.
+/// Maximum number of concurrent `/statusz` answers. Each takes a probe worker about 50 µs, which a
+/// liveness probe behind a thousand of them would notice.
 const STATUSES_MAX: usize = 8;
 
 fn too_many_statuses() -> RequestError {
     RequestError::new(
         Code::QueueFull,
-        "too many ask for /statusz at once; send the request again later",
+        "too many concurrent /statusz requests; retry later",
     )
     .retry_after(1)
 }
@@ -53,7 +53,7 @@ impl Connection<'_> {
         }
         let place = probe.kind as usize;
         let _owed = Owed::new(&vitals.answers_owed);
-        // Given back before the answer can be seen: its client may ask again at once.
+        // Given back before the answer is visible: its client may ask again at once.
         let status = (probe.kind == ProbeKind::Status).then(|| Owed::new(&http.statuses));
         let reply = if http.statuses.load(Ordering::Relaxed) > STATUSES_MAX
             && probe.kind == ProbeKind::Status
@@ -83,12 +83,12 @@ impl Connection<'_> {
     }
 }
 
-/// Sends a probe on its way and waits for its reply. Where no worker can give one, the connection's
+/// Sends a probe on its way and waits for its reply. If no worker can reply, the connection's
 /// thread answers from the same checks.
 ///
-/// That is so where the acceptor is gone or stuck (which a check says), where a thread ended with the
-/// probe in its hands, and where the acceptor has passed it on and no probe worker answers. While an
-/// acceptor holds it up that may yet move, there is no answer, and that is the truth.
+/// That is the case if the acceptor is gone or stuck (a check says so), if a thread ended while it
+/// held the probe, or if the acceptor passed the probe on and no probe worker answers. While a
+/// delayed acceptor may still move, there is no answer, which is the truth.
 fn ask_probe(
     http: &HttpContext,
     entry: &ConnectionEntry,
@@ -104,7 +104,7 @@ fn ask_probe(
     let _owed = Owed::new(&context.vitals.answers_owed);
     let arrived = clock::instant();
     let answer_here = |probe: &Probe| match probe.kind {
-        // Long, and no verdict: not for a connection's small stack.
+        // A long text and not a verdict: too much for a connection's small stack.
         ProbeKind::Status => Err(RequestError::new(Code::Internal, NO_STATUS).into()),
         _ => Ok(Reply::cheap(probes::answer(context, probe))),
     };
@@ -130,7 +130,8 @@ fn ask_probe(
             Err(RecvTimeoutError::Timeout) => {}
         }
         let passed_on = pending.is_received() && in_hand_for(context) < PROBE_PATIENCE;
-        // With a shared lane probes are to wait behind predictions, and nobody else has a status.
+        // With a shared lane, probes are meant to wait behind predictions, and nobody else has a
+        // status.
         let may_answer = !context.config.shared_lane && probe.kind != ProbeKind::Status;
         if is_deaf(context) || passed_on && may_answer {
             pending.abandon();
@@ -139,7 +140,7 @@ fn ask_probe(
         let now = clock::instant();
         let has_departed = watch.has_departed(entry, now);
         let late = now >= deadline;
-        // As in `await_reply`, a job that nobody has received keeps its connection here.
+        // As in `await_reply`: a job that nobody has received keeps its connection here.
         if late || has_departed && pending.is_received() {
             pending.abandon();
             return if late {
@@ -152,16 +153,46 @@ fn ask_probe(
     }
 }
 
-/// Whether nobody takes jobs up: the acceptor does not run, or has been on one for too long.
+/// Whether nobody takes jobs: the acceptor has ended, or has been on one job for too long.
+///
+/// One that has not begun yet will: a server that cannot start its threads ends at once.
 fn is_deaf(context: &Context) -> bool {
-    !context.vitals.acceptor.alive.load(Ordering::Acquire)
-        || in_hand_for(context) >= context.config.stall_timeout
+    let acceptor = &context.vitals.acceptor;
+    let ended_before = acceptor.ended_at.load() != Stamp::NEVER;
+    let has_ended = ended_before && !acceptor.alive.load(Ordering::Acquire);
+    has_ended || in_hand_for(context) >= context.config.stall_timeout
 }
 
-/// For how long the acceptor has had its present job in hand; zero where it has none.
+/// How long the acceptor has been on its present job; zero if it has none.
 fn in_hand_for(context: &Context) -> Duration {
     match context.vitals.acceptor.busy_since.load() {
         Stamp::NEVER => Duration::ZERO,
         since => context.vitals.clock.now().since(since),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Command, Resources};
+    use crate::lifecycle::Waker;
+    use crate::platform::fault::NoFaults;
+
+    #[test]
+    fn an_acceptor_is_deaf_once_it_has_ended_and_not_before_it_begins() {
+        let Ok(Command::Serve(serve)) = config::parse(["lanekeeper".into()]) else {
+            panic!("plain lanekeeper serves");
+        };
+        let config = serve.validate(Resources::UNKNOWN).unwrap();
+        let (context, _) = Context::new(config, Arc::new(NoFaults), Waker::idle());
+        let acceptor = &context.vitals.acceptor;
+        assert!(!is_deaf(&context), "its thread has yet to run");
+        acceptor.alive.store(true, Ordering::Release);
+        assert!(!is_deaf(&context));
+        acceptor.ended_at.store(context.vitals.clock.now());
+        acceptor.alive.store(false, Ordering::Release);
+        assert!(is_deaf(&context));
+        acceptor.alive.store(true, Ordering::Release);
+        assert!(!is_deaf(&context), "another has taken its place");
     }
 }
