@@ -1,8 +1,8 @@
-//! What can go wrong, named once: [`RequestError`] is an answer a client gets, [`StartError`] ends
-//! the process before it serves, or with a probe that did not pass.
+//! All errors: [`RequestError`] is an answer to a client; [`StartError`] ends the process before it
+//! serves, or says why a probe did not pass.
 //!
-//! A leaf that every stage may use. It alone maps a kind of error to its HTTP status code, and it
-//! alone knows the JSON shape of an error.
+//! Every stage may use this leaf. Only this file maps kinds of errors to HTTP status codes, and
+//! only it knows the JSON shape of an error.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -16,7 +16,7 @@ use crate::platform::sys;
 
 /// The stable, machine-readable kind of an error answer (`code` in its JSON).
 ///
-/// There is one for each thing a client would do differently about; the text says the rest.
+/// There is one for each case in which a client would act differently. The text says the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
     /// The bytes are not a request that RFC 9112 allows; the connection is closed.
@@ -25,7 +25,7 @@ pub enum Code {
     InvalidJson,
     /// The body is JSON, but not instances of this model.
     InvalidInput,
-    /// There is nothing at this path.
+    /// No resource has this path.
     NotFound,
     /// The path exists, the method does not (RFC 9110 section 15.5.6).
     MethodNotAllowed,
@@ -45,28 +45,29 @@ pub enum Code {
     VersionNotSupported,
     /// The model panicked or returned an error.
     PredictionFailed,
-    /// A fault of the server itself.
+    /// A bug in the server itself.
     Internal,
-    /// The prediction would wait for longer than it may, or its client has had its share.
+    /// The prediction would wait too long, or its client has had its share.
     Overloaded,
     /// The prediction lane is full.
     QueueFull,
-    /// The prediction waited for so long that it was not worth computing any more.
+    /// The prediction waited so long that it was no longer worth computing.
     Expired,
     /// The model is not loaded yet.
     Loading,
     /// The server is shutting down.
     Draining,
-    /// Every connection the server, or one address, may hold is in use.
+    /// All connections that the server, or one address, may have are in use.
     TooManyConnections,
-    /// The server holds as much for its clients as it may.
+    /// The server already holds as much memory for clients as allowed.
     OverBudget,
-    /// The prediction was not done by its deadline: `--request-timeout`, or less that was asked for.
+    /// The prediction missed its deadline: `--request-timeout`, or less if the client asked for
+    /// less.
     DeadlineExceeded,
 }
 
 impl Code {
-    /// All there are, in the order of their declaration.
+    /// All kinds, in declaration order.
     pub const ALL: [Code; 22] = [
         Code::MalformedRequest,
         Code::InvalidJson,
@@ -145,10 +146,10 @@ impl Code {
         }
     }
 
-    /// Maps the kind to its status code, where refusals for overload have the one that is asked for.
+    /// Maps the kind to its status code, with `overload` as the code of refusals for overload.
     ///
-    /// They are those of a server that has more to do than it can, with nothing else wrong; one that
-    /// loads or drains answers 503 in any case.
+    /// Those are the refusals of a healthy server with too much to do. A server that loads or
+    /// drains always answers 503.
     pub const fn status_with(self, overload: OverloadStatus) -> u16 {
         match (self, overload) {
             (
@@ -164,7 +165,7 @@ impl Code {
     }
 }
 
-// A kind that is not listed has no place to be counted at.
+// A kind missing from this list would have no counter.
 const _: () = {
     let mut place = 0;
     while place < Code::ALL.len() {
@@ -185,16 +186,16 @@ pub enum OverloadStatus {
     TooManyRequests,
 }
 
-/// A request that gets no result: the kind, the text for a person, and what belongs in the head.
+/// A request that failed: its kind, a text for a person, and the header fields that go with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestError {
     /// The stable kind; it decides the status code.
     pub code: Code,
-    /// What was wrong, where, and what would be right; lower case, no final dot.
+    /// What was wrong, where, and what would be right; lower case, no final period.
     pub text: String,
-    /// Whole seconds after which to come back, at least 1 (`Retry-After`, RFC 9110 section 10.2.3).
+    /// Seconds after which to retry, at least 1 (`Retry-After`, RFC 9110 section 10.2.3).
     pub retry_after: Option<u32>,
-    /// The methods that the path knows (`Allow`, RFC 9110 section 10.2.1).
+    /// The methods that the path supports (`Allow`, RFC 9110 section 10.2.1).
     pub allow: Option<&'static str>,
 }
 
@@ -209,13 +210,13 @@ impl RequestError {
         }
     }
 
-    /// Says when to come back, in whole seconds.
+    /// Adds when to retry, in whole seconds.
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds.max(1));
         self
     }
 
-    /// Writes the one JSON shape that every error of the server has.
+    /// Writes the JSON shape that all errors of the server share.
     pub fn to_json(&self, request_id: &str) -> Vec<u8> {
         #[derive(Serialize)]
         struct ErrorBody<'a> {
@@ -242,19 +243,19 @@ impl fmt::Display for RequestError {
 
 impl std::error::Error for RequestError {}
 
-/// Why the process ends before or while it serves, or ends as a probe that did not pass; its text
-/// is one line for a person, or a few where there are several reasons.
+/// Why the process cannot start, cannot go on, or why a probe failed. The text is one line for a
+/// person, or several if there are several reasons.
 #[derive(Debug)]
 pub enum StartError {
     /// The options are wrong (exit code 2).
     Usage(String),
-    /// The machine or the model does not allow it (exit code 1).
+    /// The machine or the model prevents it (exit code 1).
     Failed(String),
-    /// The system refuses something, with its error number (exit code 1).
+    /// A system call failed with this error number (exit code 1).
     System(String, i32),
-    /// The server that was asked did not say 200, or could not be asked in time (exit code 1).
+    /// The probed server did not answer 200 in time (exit code 1).
     NotPassed(String),
-    /// A signal of this number ended it at once (exit code 130).
+    /// This signal ended the process at once (exit code 130).
     Interrupted(i32),
 }
 
@@ -268,7 +269,7 @@ impl StartError {
         }
     }
 
-    /// Makes an error of the system's.
+    /// Makes an error from a failed system call.
     pub fn system(text: String, error: &io::Error) -> Self {
         match error.raw_os_error() {
             Some(number) => StartError::System(text, number),
@@ -276,11 +277,11 @@ impl StartError {
         }
     }
 
-    /// Makes an error of the system's refusal to start one of the `needed` threads, with the limits
-    /// on them; `remedy` is what helps beside raising those, if anything does.
+    /// Makes an error for a thread, of `needed` in all, that the system refused to start. The text
+    /// names the limits on threads; `remedy` is what helps other than raising them.
     pub fn no_threads(remedy: &str, needed: usize, error: &io::Error) -> Self {
         let mut text = format!("cannot start a thread: {error}");
-        // Want of descriptors, say, has another remedy.
+        // A lack of file descriptors, for example, has another remedy.
         if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::OutOfMemory) {
             let pids = Cgroup::find(Path::new("/")).pids();
             text.push_str(&thread_limits(needed, sys::thread_limit(), pids));
@@ -292,7 +293,7 @@ impl StartError {
         Self::system(text, error)
     }
 
-    /// Returns the number by which a service manager is told of it (errno(3)).
+    /// Returns the number that the service manager is told (errno(3)).
     pub fn errno(&self) -> i32 {
         use rustix::io::Errno;
         match self {
@@ -304,7 +305,7 @@ impl StartError {
     }
 }
 
-/// What is needed, and what there may be.
+/// What is needed, and what is allowed.
 fn thread_limits(needed: usize, by_user: Option<u64>, by_group: Option<Pids>) -> String {
     let by_user = match by_user {
         Some(limit) => format!("{limit}, for all processes of this user"),
@@ -328,7 +329,10 @@ impl fmt::Display for StartError {
             | StartError::NotPassed(text) => f.write_str(text),
             StartError::Interrupted(signal) => {
                 let name = signal_hook::low_level::signal_name(*signal).unwrap_or("a signal");
-                write!(f, "ended at once by {name}, with what was in flight")
+                write!(
+                    f,
+                    "ended at once by {name}; requests in flight were discarded"
+                )
             }
         }
     }

@@ -36,19 +36,19 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-// The rooms of the house, in the order in which a request travels. A room uses only what stands below
-// it in this list, and a test holds it to that.
+// The rooms of the house, in the order in which a request travels. A room uses only rooms below it
+// in this list; a test checks that.
 
-// What the binary is asked to do: one file for each command.
+// One file for each command.
 pub mod commands;
 
-// The whole: listeners, lanes, threads, their supervisor and their end.
+// The whole server: listeners, lanes, threads, supervision, shutdown.
 pub mod server;
 
 // Sockets, and HTTP on them.
 pub mod http;
 
-// What happens to a request: the acceptor, the workers, the canary, probes and metrics.
+// What happens to a request: acceptor, workers, canary, probes, metrics.
 pub mod serving;
 
 // What travels.
@@ -60,17 +60,20 @@ pub mod protocol;
 // Verdicts, from stamps alone.
 pub mod health;
 
-// Where requests wait, and which are admitted.
+// Where requests wait, and which ones are admitted.
 pub mod lanes;
 
 // From a table to a model file.
 pub mod train;
 
-// Load, for benches and for operators.
+// Load generation, for benches and for operators.
 pub mod drill;
 
-// What predicts, and the files it comes from.
+// Models and their file formats.
 pub mod models;
+
+// The guide, one topic a file.
+pub mod guide;
 
 pub mod logging;
 
@@ -115,6 +118,7 @@ pub fn run_with_faults(
         Ok(Command::Inspect(inspect)) => commands::inspect::run(&inspect),
         Ok(Command::Drill(drill)) => commands::drill::run(*drill, source),
         Ok(Command::Manifest(manifest)) => commands::manifest::run(manifest),
+        Ok(Command::Help(help)) => commands::help::run(&help),
         Err(error) if error.exit_code() == 0 => {
             // Help or version, asked for.
             commands::output::print_help(&error)
@@ -128,7 +132,7 @@ pub fn run_with_faults(
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // A stderr that is closed is no reason for a panic.
+            // A closed stderr must not cause a panic.
             let prefix = match systemd::stderr_is_journal() {
                 true => systemd::journal_prefix(log::Level::Error),
                 false => "",

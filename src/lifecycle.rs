@@ -22,14 +22,14 @@ use signal_hook::consts::{SIGABRT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SI
 use crate::platform::sys::StopSignals;
 use crate::vitals::ServerPhase;
 
-/// The grace where `--drain-grace` names none and somebody has asked `/readyz`.
+/// The grace period if `--drain-grace` is not given and somebody has requested `/readyz`.
 pub const GRACE_IF_ASKED: Duration = Duration::from_secs(5);
 
 /// How long the last answers may take to be written once everything is refused.
 pub const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Returns the phase of a server that was told to end `since` ago and leaves its listeners to a
-/// successor: it refuses nobody, and ends with its last connection.
+/// successor. It refuses nobody and ends with its last connection.
 pub fn handover_phase_at(since: Duration, timeout: Duration, has_connections: bool) -> ServerPhase {
     if has_connections && since < timeout {
         ServerPhase::Draining
@@ -38,9 +38,10 @@ pub fn handover_phase_at(since: Duration, timeout: Duration, has_connections: bo
     }
 }
 
-/// Returns the phase a server is in that was told to end `since` ago.
+/// Returns the phase of a server that was told to end `since` ago.
 ///
-/// `has_work` says whether admitted predictions are not answered yet; without any, finishing ends.
+/// `has_work` says whether admitted predictions are still unanswered. Without any, the drain is
+/// over.
 pub fn phase_at(
     since: Duration,
     grace: Duration,
@@ -56,19 +57,19 @@ pub fn phase_at(
     }
 }
 
-/// Has signals leave this process alone that would end it and mean nothing to it: those that tools
-/// send to have logs rotated (SIGUSR1, SIGUSR2), and what comes where a file may not grow (SIGXFSZ), so
-/// that the write fails instead.
+/// Ignores signals that would end this process without meaning to: those that tools send for log
+/// rotation (SIGUSR1, SIGUSR2), and SIGXFSZ, so that a write to a file that may not grow fails
+/// instead.
 ///
-/// Handlers rather than SIG_IGN, which the programs that this one starts would inherit.
+/// These are handlers rather than SIG_IGN, because child processes would inherit SIG_IGN.
 pub fn survive_stray_signals() {
     for signal in [SIGUSR1, SIGUSR2, SIGXFSZ] {
-        // A system that refuses it leaves everything as it was.
+        // If the system refuses, nothing changes.
         let _ = signal_hook::flag::register(signal, Arc::default());
     }
 }
 
-/// The signals that end the server or have it reload its model, and what wakes the main thread up.
+/// The signals that end the server or reload its model, and the pipe that wakes the main thread.
 #[derive(Debug)]
 pub struct Signals {
     stop: Arc<StopSignals>,
@@ -79,17 +80,19 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Installs handlers for those that stop the server ([`StopSignals`]); for SIGHUP, which asks for a
-    /// reload; and for SIGABRT, by which a service manager's watchdog ends the process, so that there
-    /// is a report first.
+    /// Installs handlers for the signals that stop the server ([`StopSignals`]); for SIGHUP, which
+    /// reloads; and for SIGABRT, with which a service manager's watchdog ends the process, so that
+    /// a report is written first.
     ///
     /// # Errors
-    /// Where the system refuses a handler or a socket pair.
+    ///
+    /// The system refuses a handler or a socket pair.
     pub fn install() -> io::Result<Self> {
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         waker.set_nonblocking(true)?;
-        // Before what wakes the main thread up, which then finds them noted.
+        // Installed before the wake-up pipe, so that the main thread finds the signal noted when it
+        // wakes.
         let stop = StopSignals::install()?;
         let (aborted, reload) = (Arc::default(), Arc::default());
         for (signal, flag) in [(SIGABRT, &aborted), (SIGHUP, &reload)] {
@@ -112,41 +115,42 @@ impl Signals {
         &self.stop
     }
 
-    /// Whether the process is to end as by abort(3).
+    /// Whether the process is to end as with abort(3).
     pub fn aborted(&self) -> bool {
         self.aborted.load(Ordering::Acquire)
     }
 
-    /// Whether a reload was asked for since the last call.
+    /// Whether a reload was requested since the last call.
     pub fn take_reload(&self) -> bool {
         self.reload.swap(false, Ordering::AcqRel)
     }
 
-    /// What asks for a reload, as SIGHUP does.
+    /// Requests a reload, as SIGHUP does.
     pub fn reload_request(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.reload)
     }
 
-    /// What becomes readable when the main thread should look around.
+    /// Becomes readable when the main thread should look at the signals.
     pub fn wake(&self) -> &UnixStream {
         &self.wake
     }
 
-    /// A handle that wakes the main thread up.
+    /// Returns a handle that wakes the main thread.
     ///
     /// # Errors
-    /// Where there is no descriptor left.
+    ///
+    /// No file descriptor is left.
     pub fn waker(&self) -> io::Result<Waker> {
         Ok(Waker(Arc::new(self.waker.try_clone()?)))
     }
 }
 
-/// Ends the process as abort(3) does: with a core, where the system keeps them.
+/// Ends the process as abort(3) does, with a core dump if the system keeps them.
 pub fn abort() -> ! {
     signal_hook::low_level::abort()
 }
 
-/// Wakes the main thread up; never blocks.
+/// Wakes the main thread; never blocks.
 #[derive(Debug, Clone)]
 pub struct Waker(Arc<UnixStream>);
 
@@ -160,7 +164,7 @@ impl Waker {
 
     /// Wakes it up.
     pub fn wake(&self) {
-        // A full pipe has woken it already.
+        // A full pipe means that it is awake already.
         let _ = io::Write::write(&mut &*self.0, &[1]);
     }
 }

@@ -1,8 +1,8 @@
-//! The log: records cross a bounded channel to one thread, which alone writes to stderr.
+//! The log: records cross a bounded channel to one thread, the only one that writes to stderr.
 //!
-//! Whoever logs never waits: a record that does not fit is counted, and the count is told in one
-//! line later. So a stderr that nobody reads stops the log and nothing else. simplelog formats text
-//! lines; it would hold a mutex across its write, so it writes into memory here.
+//! Logging never blocks: records that do not fit are counted, and the count is logged later. So a
+//! stderr that nobody reads stops the log and nothing else. simplelog formats text lines; because
+//! it would hold a mutex while writing, it writes into memory here.
 
 mod access;
 mod clients;
@@ -27,15 +27,15 @@ pub use self::access::{Access, AccessLog, Prediction};
 pub use self::clients::ClientLog;
 pub use self::failures::FailureLog;
 
-/// Records that may wait for the log thread.
+/// Maximum number of records waiting for the log thread.
 const CAPACITY: usize = 4096;
 
-/// Room that is kept for warnings and errors: access lines alone cannot fill the queue.
+/// Room reserved for warnings and errors: access lines alone cannot fill the queue.
 const RESERVE: usize = CAPACITY / 4;
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Number of records that did not fit since the start.
+/// Number of records discarded since the start.
 pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
@@ -50,7 +50,7 @@ struct LogEntry {
     thread: String,
     at: SystemTime,
     text: String,
-    /// What follows the text: rendered, as the format has it.
+    /// The fields after the text, rendered in the chosen format.
     fields: String,
 }
 
@@ -98,7 +98,8 @@ impl Log for ChannelLogger {
     fn flush(&self) {}
 }
 
-/// The running log; dropping it changes nothing, [`Logging::flush`] before the process ends does.
+/// The running log. Dropping it changes nothing; [`Logging::flush`] is called before the process
+/// ends.
 #[derive(Debug)]
 pub struct Logging {
     sender: Sender<LogMessage>,
@@ -115,8 +116,8 @@ impl std::fmt::Debug for LogMessage {
 }
 
 impl Logging {
-    /// Takes over the `log` macros and panics; nothing is written before [`Logging::runner`] runs.
-    /// `journal` says that stderr is the journal, which reads the level from each line's prefix.
+    /// Installs the logger and the panic hook. Nothing is written before [`Logging::runner`] runs.
+    /// `journal` says that stderr is the journal, which reads the level from a prefix of each line.
     pub fn install(level: LevelFilter, format: LogFormat, journal: bool) -> Self {
         let (sender, receiver) = crossbeam_channel::bounded(CAPACITY);
         let logger = ChannelLogger {
@@ -124,11 +125,11 @@ impl Logging {
             format,
             sender: sender.clone(),
         };
-        // Fails only where a test of the library has installed one before.
+        // Fails only if a test of the library has installed one before.
         if log::set_boxed_logger(Box::new(logger)).is_ok() {
             log::set_max_level(level);
         }
-        // The default hook writes to stderr itself, and would wait for whoever reads it.
+        // The default hook writes to stderr itself and could block there.
         let panics = FailureLog::new("panics");
         std::panic::set_hook(Box::new(move |panic| {
             let place = panic
@@ -147,7 +148,7 @@ impl Logging {
         }
     }
 
-    /// What the log thread runs: it writes what comes until the process ends.
+    /// The body of the log thread: writes records until the process ends.
     pub fn runner(&self, faults: Arc<dyn Faults>) -> impl Fn() + Send + Sync + 'static {
         let receiver = self.receiver.clone();
         let (format, journal, level) = (self.format, self.journal, self.level);
@@ -184,7 +185,7 @@ impl Logging {
         }
     }
 
-    /// Waits until everything logged so far is written, at most for `patience`.
+    /// Waits until everything logged so far is written, for at most `patience`.
     pub fn flush(&self, patience: Duration) {
         let (done, flushed) = crossbeam_channel::bounded(1);
         if self.sender.try_send(LogMessage::Flush(done)).is_ok() {

@@ -1,7 +1,7 @@
-//! `lanekeeper check`: would `serve` start with these settings and this model file? Without opening a
-//! port, for `ExecStartPre=` and for whoever is about to reload.
+//! `lanekeeper check`: would `serve` start with these settings and this model file? Opens no port;
+//! for `ExecStartPre=`, and before a reload.
 //!
-//! The model is loaded on a thread of its own, while the main thread asks a service manager for time as
+//! The model is loaded on its own thread while the main thread asks a service manager for time as
 //! long as there is progress, as `serve` does.
 
 use std::path::{Path, PathBuf};
@@ -24,12 +24,13 @@ use crate::server::supervisor::notify::LOADING_PATIENCE;
 use crate::serving::canary;
 use crate::vitals::TrialVerdict;
 
-/// How often it is looked whether loading makes progress.
+/// How often progress of loading is checked.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Checks the settings, loads the model and tries it, and says what would be served.
+/// Checks the settings, loads the model and tries it, and prints what would be served.
 ///
 /// # Errors
+///
 /// `Usage` for wrong settings; `Failed` for a model that cannot be loaded or fails its trial.
 pub fn run(args: ServeArgs, source: &Arc<dyn ModelSource>) -> Result<(), StartError> {
     super::warn_of_unknown_variables();
@@ -55,7 +56,7 @@ fn load(source: &Arc<dyn ModelSource>, file: Option<PathBuf>) -> Result<Arc<Load
             .and_then(|loaded| loaded.map_err(|error| error.to_string()))
             .and_then(|model| match canary::try_model(&model) {
                 TrialVerdict::Failed(reason) => Err(format!(
-                    "the model {} fails its trial: {reason}",
+                    "the model {} failed its trial: {reason}",
                     model.name
                 )),
                 TrialVerdict::Passed | TrialVerdict::Untried => Ok(model),

@@ -5,9 +5,10 @@ use crate::config::InspectArgs;
 use crate::error::StartError;
 use crate::models::format;
 
-/// Reads a model file, checks it as a server would, and tells what is in it.
+/// Reads a model file, checks it as a server would, and prints what is in it.
 ///
 /// # Errors
+///
 /// What is wrong with the file.
 pub fn run(args: &InspectArgs) -> Result<(), StartError> {
     let details = format::details(args.model.as_deref());

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod drill;
+pub mod help;
 pub mod inspect;
 pub mod manifest;
 pub mod output;
@@ -14,10 +15,10 @@ use std::io::Write as _;
 
 use crate::config;
 
-/// Warns on stderr of variables that no option knows, where a command keeps no log.
+/// Warns on stderr about variables that no option has, for commands without a log.
 fn warn_of_unknown_variables() {
     for line in config::unknown_variables() {
-        // A stderr that is closed is no reason to stop.
+        // A closed stderr must not stop the command.
         let _ = writeln!(std::io::stderr(), "lanekeeper: {line}");
     }
 }

@@ -1,5 +1,5 @@
-//! What commands say on stdout. There is no other way there, so that output which did not arrive is
-//! never told as success.
+//! Standard output of commands. All output goes through here, so that lost output is never reported
+//! as success.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::time::Duration;
@@ -9,12 +9,12 @@ use rustix::io::Errno;
 use crate::error::StartError;
 use crate::platform::sys;
 
-/// Between two tries to write where stdout takes nothing now.
+/// Time between two attempts if stdout takes nothing now.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Standard output, without a buffer.
 ///
-/// That of `std` takes a descriptor that is not open for writing for one that takes everything.
+/// std's treats a descriptor that is not open for writing as one that takes everything.
 #[derive(Debug, Clone, Copy)]
 pub struct Stdout;
 
@@ -25,7 +25,7 @@ impl Write for Stdout {
             match rustix::io::write(io::stdout(), bytes) {
                 Ok(count) => return Ok(count),
                 Err(Errno::INTR) => {}
-                // Whoever shares it may have made it non-blocking.
+                // A process that shares it may have made it non-blocking.
                 Err(Errno::AGAIN) => {
                     sys::wait_writable(io::stdout(), LOOK)?;
                 }
@@ -39,10 +39,12 @@ impl Write for Stdout {
     }
 }
 
-/// Prints what a command has to say.
+/// Prints a command's output.
 ///
 /// # Errors
-/// Where stdout does not take all of it, unless its reader has gone: who reads no further wants no more.
+///
+/// stdout does not take all of it, unless its reader has gone: a closed pipe means that no more is
+/// wanted.
 pub fn print(text: &str) -> Result<(), StartError> {
     match Stdout.write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -53,9 +55,10 @@ pub fn print(text: &str) -> Result<(), StartError> {
     }
 }
 
-/// Prints help or the version, as clap has them.
+/// Prints clap's help or version.
 ///
 /// # Errors
+///
 /// As [`print()`].
 pub fn print_help(help: &clap::Error) -> Result<(), StartError> {
     let text = help.render();

@@ -1,8 +1,7 @@
-//! `lanekeeper predict`: offline, the very answers of the server, row by row as a table streams by.
+//! `lanekeeper predict`: the server's answers offline, row by row as a table streams by.
 //!
 //! The main thread reads rows in batches, workers predict on every core, and one thread writes the
-//! answers in the order of the rows. All queues are bounded, so that a table may be larger than
-//! memory.
+//! answers in the order of the rows. All queues are bounded, so a table may be larger than memory.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -26,13 +25,13 @@ use crate::train::table::{Column, TableError, TableReader};
 /// Rows that are predicted together.
 const CHUNK_ROWS: usize = 1024;
 
-/// Batches that may be under way for each worker.
+/// Batches in progress per worker.
 const CHUNKS_AHEAD: usize = 4;
 
 /// Address space for the stack of a thread that predicts.
 const STACK_BYTES: usize = 8 * 1024 * 1024;
 
-/// Rows on their way: their features, and their own cells where those are kept.
+/// Rows to predict: their features, and their own cells if those are kept.
 struct Chunk {
     /// The first row's number, for errors.
     first: usize,
@@ -50,16 +49,16 @@ struct ChunkJob {
 struct Answering {
     loaded: Loaded,
     json: bool,
-    /// Names of the table's own columns, where they are kept.
+    /// Names of the table's own columns, if they are kept.
     kept: Option<Vec<String>>,
     delimiter: u8,
 }
 
-/// Why rows are no longer read.
+/// Why reading stopped.
 enum Stop {
     /// Something is wrong: one line.
     Failed(String),
-    /// Whoever reads the answers has gone.
+    /// The reader of the answers has gone.
     NobodyReads,
 }
 
@@ -69,9 +68,10 @@ impl Stop {
     }
 }
 
-/// Predicts for every row of a table.
+/// Predicts every row of a table.
 ///
 /// # Errors
+///
 /// A model that cannot be read, a table that does not fit it, and an answer that cannot be written.
 pub fn run(args: &PredictArgs) -> Result<(), StartError> {
     match try_run(args) {
@@ -89,10 +89,10 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
         .map_err(Stop::failed)?;
     let others = table.others(&columns);
     if !args.keep && !others.is_empty() {
-        // A stderr that is closed is no reason to stop.
+        // A closed stderr must not stop the command.
         let _ = writeln!(
             io::stderr(),
-            "lanekeeper: columns that are not used: {}",
+            "lanekeeper: unused columns: {}",
             others.join(", ")
         );
     }
@@ -127,7 +127,7 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
             kept: Vec::new(),
         };
         let mut rows = 0;
-        // Rows before one that is wrong are answered all the same.
+        // Rows before a wrong one are answered all the same.
         while rows < CHUNK_ROWS && failure.is_none() {
             let columns = (&columns[..], &answering.signature().features[..]);
             match read_row(&mut table, columns, &mut record, &mut chunk, args.keep) {
@@ -142,7 +142,7 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
         }
         first += rows;
         let (reply, answer) = crossbeam_channel::bounded(1);
-        // Either end is gone only where the writing thread has stopped: it knows why.
+        // Either end is gone only if the writing thread has stopped: it knows why.
         if order.send(answer).is_err() || jobs.send(ChunkJob { chunk, reply }).is_err() {
             break;
         }
@@ -194,7 +194,7 @@ fn answer(answering: &Answering, jobs: &Receiver<ChunkJob>) {
     while let Ok(ChunkJob { chunk, reply }) = jobs.recv() {
         let text = panic::catch(|| answering.text(&chunk))
             .unwrap_or_else(|panic| Err(format!("the model panicked: {panic}")));
-        // Nobody waits any more where an earlier chunk has failed.
+        // Nobody waits any more if an earlier chunk has failed.
         let _ = reply.try_send(text);
     }
 }
@@ -212,7 +212,7 @@ fn write(head: &[u8], ordered: &Receiver<Receiver<Result<Vec<u8>, String>>>) -> 
             .recv()
             .map_err(|_| Stop::Failed("a thread that predicted has ended".to_owned()))?
             .map_err(|text| {
-                // What was answered before the error is worth having.
+                // Answers before the error are worth having.
                 let _ = stdout.flush();
                 Stop::Failed(text)
             })?;
@@ -288,7 +288,7 @@ impl Answering {
         format!("row {}: {fault_text}", chunk.first + fault.row + 1)
     }
 
-    /// Writes one answer as a JSON object; numbers stand there as they do in CSV.
+    /// Writes one answer as a JSON object, with numbers as in CSV.
     fn put_json(
         &self,
         lines: &mut Vec<u8>,

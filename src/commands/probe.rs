@@ -1,9 +1,9 @@
 //! `lanekeeper probe`: asks a running server one question, as a client, and ends with its verdict.
 //!
-//! For whoever can run a command but speaks no HTTP: an exec probe, a container's health check, a
-//! unit's `ExecStartPost`, cron, a person. It runs on the main thread, loads no model and starts no
-//! log; only a host's name is resolved on a thread of its own, since the system's resolver knows no
-//! deadline.
+//! For callers that can run a command but do not speak HTTP: an exec probe, a container's health
+//! check, a unit's `ExecStartPost`, cron, a person. It runs on the main thread, loads no model and
+//! starts no log. Only a host name is resolved on another thread, because the system's resolver has
+//! no deadline.
 
 use std::time::Instant;
 
@@ -20,19 +20,20 @@ use crate::platform::sys;
 
 const OK: u16 = 200;
 
-/// The most of an answer that is read, head and body; a server's verdicts take a few hundred bytes.
+/// Maximum size of an answer, head and body; verdicts take a few hundred bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
-/// The most that is told about a failure, in bytes: it ends in events and logs.
+/// Maximum length of a failure's text, in bytes: it ends up in events and logs.
 const TEXT_BYTES_MAX: usize = 4 << 10;
 
 /// Resolver libraries keep packets and paths on the stack.
 const RESOLVER_STACK_BYTES: usize = 512 << 10;
 
-/// Asks, and prints `ok` where the answer is 200.
+/// Asks, and prints `ok` if the answer is 200.
 ///
 /// # Errors
-/// `Usage` for wrong options; `NotPassed` where the answer is another, or there is none within
+///
+/// `Usage` for wrong options; `NotPassed` if the answer is another, or there is none within
 /// `--timeout`.
 pub fn run(args: ProbeArgs) -> Result<(), StartError> {
     let began = clock::instant();
@@ -77,12 +78,13 @@ fn exchange(path: &str, config: &ProbeConfig, deadline: Instant) -> Result<(u16,
     Ok((response.status, response.body.to_vec()))
 }
 
-/// Checks that the server whose main listener has `port` has answered, and not somebody else beside it.
+/// Checks that the answer came from the server whose main listener has `port`, and not from another
+/// one.
 fn check_identity(port: u16, named: Option<&str>) -> Result<(), String> {
     let who = match named {
         Some(named) if named == port.to_string() => return Ok(()),
         Some(named) => format!("the probe listener of a server on port {named}"),
-        None => "somebody who is no probe listener of lanekeeper".to_owned(),
+        None => "a program that is not lanekeeper's probe listener".to_owned(),
     };
     Err(format!(
         "the server on port {port} must answer there, but {who} did; name the right address with --addr"
@@ -108,10 +110,10 @@ fn resolve(destination: &Destination, deadline: Instant) -> Result<Vec<Address>,
     }
 }
 
-/// Connects to the first address that takes it.
+/// Connects to the first address that accepts.
 ///
-/// Each gets an equal share of the time that is left, so that one that swallows everything leaves
-/// some for the next.
+/// Each gets an equal share of the remaining time, so that one that never answers leaves some for
+/// the next.
 fn connect(
     addresses: &[Address],
     deadline: Instant,
@@ -130,11 +132,11 @@ fn connect(
     Err(whys.join("; "))
 }
 
-/// Asks for the reasons too, and for nothing after it.
+/// Asks for the reasons too, and for no further request.
 fn request(path: &str, address: &Address) -> Result<ClientRequest, ClientError> {
     let host = match address {
         Address::Tcp(address) => address.to_string(),
-        // A path is no host; RFC 9112 section 3.2 wants the field all the same.
+        // A path is not a host, but RFC 9112 section 3.2 requires the field.
         Address::Unix(_) => "localhost".to_owned(),
     };
     let fields = [
@@ -148,7 +150,7 @@ fn request(path: &str, address: &Address) -> Result<ClientRequest, ClientError> 
     ClientRequest::new("GET", &format!("{path}?verbose"), &host, &fields, b"")
 }
 
-/// Says what failed: the answer's first line, and each check that does not pass.
+/// Says what failed: the answer's first line, and each failing check.
 fn failure_text(path: &str, place: &str, status: u16, body: &[u8]) -> String {
     let body = String::from_utf8_lossy(body);
     let mut lines = body.lines();
@@ -164,7 +166,7 @@ fn failure_text(path: &str, place: &str, status: u16, body: &[u8]) -> String {
     bounded_text(text)
 }
 
-/// Takes out what would move a terminal's cursor or make lines of its own.
+/// Removes characters that would move a terminal's cursor or start lines.
 fn clean(text: &str) -> String {
     let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     text.chars().map(shown).collect()
@@ -260,7 +262,7 @@ mod tests {
 
     #[test]
     fn an_address_that_swallows_everything_leaves_time_for_the_next() {
-        // Once its backlog is full, a Unix socket answers connects with nothing.
+        // Once its backlog is full, a Unix socket does not answer connects.
         let name = format!("lanekeeper-probe-{}.sock", std::process::id());
         let path = std::env::temp_dir().join(name);
         let full = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();

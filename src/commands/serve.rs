@@ -16,16 +16,18 @@ use crate::platform::systemd::{Notifier, ServiceManager};
 use crate::server::supervisor::notify;
 use crate::server::{Server, ServerEnd};
 
-/// How long the last log lines may take to be written: a stderr that nobody reads ends nothing.
+/// How long the last log lines may take: a stderr that nobody reads must not block the end.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
-/// Lines a second for predictions where the journal takes 10,000 in 30 s, with a quarter left to others.
+/// Lines per second for predictions: the journal takes 10,000 in 30 s, and a quarter is left to
+/// others.
 const JOURNAL_RATE_MAX: u32 = 250;
 
 /// Serves until told to end.
 ///
 /// # Errors
-/// Wrong options, an address that is not to be had, a model that cannot be loaded.
+///
+/// Wrong options, an address that cannot be opened, a model that cannot be loaded.
 pub fn run(
     args: ServeArgs,
     source: Arc<dyn ModelSource>,
@@ -68,13 +70,13 @@ fn serve(
     }
     if config.watch && config.model.is_none() {
         log::warn!(
-            "{} changes nothing without --model: the embedded model is never replaced",
+            "{} has no effect without --model: the embedded model is never replaced",
             named("--watch")
         );
     }
     if config.stall_timeout <= config.request_timeout {
         log::warn!(
-            "{} ({}) is not longer than {} ({}): predictions that are still waited for may count as stuck",
+            "{} ({}) is not longer than {} ({}), so a prediction whose client still waits may count as stuck",
             named("--stall-timeout"),
             humantime::format_duration(config.stall_timeout),
             named("--request-timeout"),

@@ -23,8 +23,9 @@ use crate::train::{self, Recipe, TrainError, TrainingData, Validation};
 /// Trains a model, scores it, and writes its file.
 ///
 /// # Errors
-/// `Usage` for an algorithm or a parameter that there is not; `Failed` for a table that cannot be
-/// learned from and a file that cannot be written. Nothing is written then.
+///
+/// `Usage` for an unknown algorithm or parameter; `Failed` for a table that cannot be trained on
+/// and a file that cannot be written. Nothing is written then.
 pub fn run(args: TrainArgs) -> Result<(), StartError> {
     if args.algorithm == "help" {
         return list();
@@ -32,7 +33,7 @@ pub fn run(args: TrainArgs) -> Result<(), StartError> {
     let algorithm = find(&args.algorithm).map_err(|error| {
         StartError::Usage(format!("{error}; --algorithm help lists their parameters"))
     })?;
-    // Not required by clap, as `--algorithm help` needs none of them.
+    // Not required by clap, because `--algorithm help` needs none of them.
     let (Some(data), Some(target), Some(out)) = (&args.data, &args.target, &args.out) else {
         return Err(StartError::Usage(
             "--data, --target and --out must be given; see lanekeeper train --help".to_owned(),
@@ -119,15 +120,15 @@ fn learn(
         document.scores = validation.scores.clone();
     }
     let bytes = document.seal().map_err(|error| error.to_string())?;
-    // Whoever serves it will make the same checks.
+    // A server will make the same checks.
     Native
         .load(&bytes)
         .map_err(|error| format!("the trained model cannot be served: {error}"))?;
     Ok((bytes, validation))
 }
 
-/// Writes the file whole or not at all, reads it back and compares; says whether it was told to stop
-/// meanwhile.
+/// Writes the file whole or not at all, reads it back and compares; returns whether it was told to
+/// stop meanwhile.
 fn write(path: &Path, bytes: &[u8]) -> std::io::Result<bool> {
     // From here on an interrupt waits until the file is whole.
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -137,7 +138,7 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<bool> {
     native::write_atomically(path, bytes)?;
     if std::fs::read(path)? != bytes {
         return Err(std::io::Error::other(
-            "it reads back otherwise than it was written",
+            "it reads back differently than it was written",
         ));
     }
     Ok(interrupted.load(Ordering::Acquire))
@@ -166,7 +167,7 @@ fn stem(path: &Path) -> String {
 }
 
 fn note_to_stderr(note: &str) {
-    // A stderr that is closed is no reason to stop.
+    // A closed stderr must not stop the command.
     let _ = writeln!(stderr(), "lanekeeper: {note}");
 }
 

@@ -1,4 +1,4 @@
-//! What is asked of options again and again.
+//! Checks that several options share.
 
 use crate::error::StartError;
 use crate::platform::address::Address;

@@ -1,14 +1,13 @@
 //! The options of `lanekeeper drill`: [`DrillArgs`] as typed, [`DrillConfig`] as valid.
 //!
-//! Options of `serve` stand after `--`. They are read without the environment, in which the drill's
-//! own server does not live either: a drill says the same wherever it is run.
+//! Options of `serve` follow `--`. They are read without the environment, and the drill's server
+//! starts without it too, so a drill gives the same result wherever it is run.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{OsStr, Resettable};
 use clap::parser::ValueSource;
 use clap::{Args as _, Command, FromArgMatches as _};
 
@@ -18,16 +17,16 @@ use super::{Config, Resources, ServeArgs, usage_line};
 use crate::error::StartError;
 use crate::platform::address::has_port_beyond_all;
 
-/// The most loads of one drill.
+/// Maximum number of loads of one drill.
 const LOADS_MAX: usize = 12;
 
-/// The least and the most load, in capacities.
+/// Minimum and maximum load, in capacities.
 const LOAD_BOUNDS: (f64, f64) = (0.01, 100.0);
 
-/// The variable that tells a server whose drill it is for: the process id of the drill.
+/// The variable that tells a server whose drill it serves: the process id of the drill.
 pub const PARENT: &str = "LANEKEEPER_DRILL_PARENT";
 
-/// What stands below the options in `lanekeeper drill --help`.
+/// Text below the options in `lanekeeper drill --help`.
 const AFTER_HELP: &str = "\
 Without --url it starts its own server on free ports of 127.0.0.1, first with two lanes, then with \
 --shared-lane, both with the options of `serve` that stand after --, and ends them. A run takes about \
@@ -44,19 +43,20 @@ pub struct DrillArgs {
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
 
-    /// Request body: JSON, or CSV where its name ends in .csv [default: the row that the model is tried on]
+    /// Request body: JSON, or CSV if its name ends in .csv [default: the model's own example row]
     #[arg(long, value_name = "FILE")]
     pub body: Option<PathBuf>,
 
-    /// Drill a server that runs on this machine instead of one's own, at http://127.0.0.1:PORT[/PATH]; /predict is the default path
+    /// Drill a server that already runs on this machine, at http://127.0.0.1:PORT[/PATH]; the
+    /// default path is /predict
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
 
-    /// Where that server answers probes apart, http://127.0.0.1:PORT[/PATH]; /livez is the default path
+    /// Probe listener of that server, http://127.0.0.1:PORT[/PATH]; the default path is /livez
     #[arg(long, value_name = "URL", requires = "url")]
     pub probe_url: Option<String>,
 
-    /// Loads to offer, in multiples of the capacity measured
+    /// Loads to offer, as multiples of the measured capacity
     #[arg(
         long,
         value_name = "N,…",
@@ -65,12 +65,13 @@ pub struct DrillArgs {
     )]
     pub loads: Vec<f64>,
 
-    /// Length of each window in which answers count, in seconds; a load runs for a client's timeout before it
+    /// Length of each measurement window, in seconds; each load starts a client timeout earlier
     #[arg(long, value_name = "N", default_value = "4",
           value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub seconds: u32,
 
-    /// How long clients wait for a prediction [default: 5s, or ten times a prediction that takes longer than half a second]
+    /// How long clients wait for a prediction [default: 5s, or ten service times if one takes
+    /// longer than half a second]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub client_timeout: Option<Duration>,
 
@@ -82,7 +83,7 @@ pub struct DrillArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Write a report with plots to this file, too
+    /// Also write a report with plots to this file
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 
@@ -91,7 +92,7 @@ pub struct DrillArgs {
     pub serve: Vec<OsString>,
 }
 
-/// Where a server that is not the drill's own is reached.
+/// Where an already running server is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DrillTarget {
     /// A loopback address.
@@ -109,7 +110,7 @@ pub enum Drilled {
     Running {
         /// Where it predicts.
         predict: DrillTarget,
-        /// Where it answers probes; the main listener alone where there is no other.
+        /// Where it answers probes; the main listener if there is no other.
         probe: Option<DrillTarget>,
     },
 }
@@ -143,6 +144,7 @@ impl DrillArgs {
     /// Checks the options.
     ///
     /// # Errors
+    ///
     /// What must hold, what was given, and the remedy, in one line.
     pub fn validate(self, resources: Resources) -> Result<DrillConfig, StartError> {
         let serve = serve_config(&self.serve, resources)?;
@@ -170,7 +172,7 @@ impl DrillArgs {
             }
             Some(_) if self.body.is_none() && self.model.is_none() => {
                 return usage(
-                    "with --url, --body must name a request body that its model takes, or --model the model's file, whose own row is then sent"
+                    "with --url, --body must name a request body that its model takes, or --model the model's file, whose example row is then sent"
                         .to_owned(),
                 );
             }
@@ -198,7 +200,7 @@ impl DrillArgs {
     }
 }
 
-/// Returns the process that this one must not outlive, where it is the server of a drill.
+/// Returns the process that this one must not outlive, if it is the server of a drill.
 pub fn drill_parent() -> Option<u32> {
     std::env::var(PARENT).ok()?.parse().ok()
 }
@@ -221,7 +223,7 @@ fn loads(mut loads: Vec<f64>) -> Result<Vec<f64>, StartError> {
     Ok(loads)
 }
 
-/// Reads a URL of a loopback address; no name but `localhost`, so that nothing is resolved.
+/// Parses a URL of a loopback address; no name but `localhost`, so that nothing is resolved.
 fn place(option: &str, url: &str, default_path: &str) -> Result<DrillTarget, StartError> {
     let wrong = || {
         StartError::Usage(format!(
@@ -268,12 +270,11 @@ fn place(option: &str, url: &str, default_path: &str) -> Result<DrillTarget, Sta
     })
 }
 
-/// Checks the options of `serve`, of which some are the drill's own.
+/// Checks the options of `serve`, some of which the drill sets itself.
 fn serve_config(options: &[OsString], resources: Resources) -> Result<Config, StartError> {
     let command = ServeArgs::augment_args(Command::new("lanekeeper drill --"))
         .no_binary_name(true)
-        .args_override_self(true)
-        .mut_args(|option| option.env(Resettable::<OsStr>::Reset));
+        .args_override_self(true);
     let wrong = |error: clap::Error| StartError::Usage(usage_line(&error));
     let matches = command.try_get_matches_from(options).map_err(wrong)?;
     for (id, why) in [

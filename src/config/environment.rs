@@ -1,7 +1,7 @@
-//! The command line and the environment, read into options: which variable gave an option its value,
-//! and which variables no option knows.
+//! Reads the command line and the environment: which variable gave an option its value, and which
+//! variables no option has.
 //!
-//! An empty variable counts as not set. Those of one command are no matter of another.
+//! An empty variable counts as unset. A command ignores the variables of other commands.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,17 +9,18 @@ use std::ffi::OsString;
 use clap::builder::{OsStr, Resettable};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Command as Parser, CommandFactory as _, Error, FromArgMatches as _};
+use clap::{ArgMatches, Command as Parser, Error, FromArgMatches as _};
 
+use super::command_line::command_line;
 use super::{Args, Command, ManifestTarget, PARENT};
 
-/// What every variable's name begins with.
-const PREFIX: &str = "LANEKEEPER_";
+/// The prefix of every variable.
+pub(super) const PREFIX: &str = "LANEKEEPER_";
 
-/// Cargo sets it where it runs a program that was built with it.
+/// Cargo sets it when it runs a program that was built with it.
 const COMMIT: &str = "LANEKEEPER_COMMIT";
 
-/// The most variables that are warned of.
+/// Maximum number of variables to warn about.
 const WARNINGS_MAX: usize = 16;
 
 /// The variables that gave options their values.
@@ -38,29 +39,31 @@ impl Variables {
         Variables(given.collect())
     }
 
-    /// Returns what a person knows an option by, `--listen` say: by its variable, where that gave it.
+    /// Returns the name under which a person set an option: its variable, if that gave the value,
+    /// otherwise `--listen`, say.
     pub fn name<'a>(&'a self, option: &'a str) -> &'a str {
         self.0.get(option).map_or(option, String::as_str)
     }
 }
 
-/// Reads the command line, and of the environment what belongs to the command that was asked for.
+/// Reads the command line, and the variables of the requested command.
 ///
 /// # Errors
-/// What clap has to say; a wrong value from the environment is told by its variable's name.
+///
+/// clap's own; a wrong value from the environment is reported under its variable's name.
 pub(super) fn parse(args: &[OsString]) -> Result<Args, Error> {
-    // What is wrong without any variable was typed.
-    let typed = match reading(Args::command(), None).try_get_matches_from(args) {
+    // Whatever is wrong without any variable was typed.
+    let typed = match reading(command_line(), None).try_get_matches_from(args) {
         Ok(typed) => typed,
         Err(error) if error.exit_code() == 0 => {
             // Help shows the variables and their values.
-            let help = Args::command().try_get_matches_from(args).err();
+            let help = command_line().try_get_matches_from(args).err();
             return Err(help.filter(|help| help.exit_code() == 0).unwrap_or(error));
         }
         Err(error) => return Err(error),
     };
     let path = path(&typed);
-    let command = reading(Args::command(), Some(&path));
+    let command = reading(command_line(), Some(&path));
     let matches = command
         .clone()
         .try_get_matches_from(args)
@@ -83,13 +86,18 @@ pub(super) fn parse(args: &[OsString]) -> Result<Args, Error> {
             };
             serve.args.variables = variables;
         }
-        Some(Command::Train(_) | Command::Predict(_) | Command::Inspect(_) | Command::Drill(_)) => {
-        }
+        Some(
+            Command::Train(_)
+            | Command::Predict(_)
+            | Command::Inspect(_)
+            | Command::Drill(_)
+            | Command::Help(_),
+        ) => {}
     }
     Ok(parsed)
 }
 
-/// The names of the command and its own command, as they were asked for.
+/// The names of the command and its subcommand, as requested.
 fn path(matches: &ArgMatches) -> Vec<String> {
     let mut path = Vec::new();
     let mut at = matches.subcommand();
@@ -106,7 +114,7 @@ fn leaf<'a>(command: &'a Parser, path: &[String]) -> &'a Parser {
     })
 }
 
-/// Has `command` read the variables that are set for the command at `path` below it, and no others.
+/// Makes `command` read the set variables of the command at `path` below it, and no others.
 fn reading(command: Parser, path: Option<&[String]>) -> Parser {
     let is_asked_for = path.is_some_and(<[String]>::is_empty);
     let command = command.mut_args(|option| {
@@ -152,7 +160,8 @@ fn by_variable(mut error: Error, command: &Parser) -> Error {
     error
 }
 
-/// Says of each variable of ours that no option knows which one was probably meant, one line each.
+/// Returns a line for each of our variables that no option has, with the one that was probably
+/// meant.
 pub fn unknown_variables() -> Vec<String> {
     let set = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
     unknown(&set.collect::<Vec<_>>())
@@ -160,7 +169,7 @@ pub fn unknown_variables() -> Vec<String> {
 
 fn unknown(set: &[String]) -> Vec<String> {
     let mut known = Vec::new();
-    gather(&Args::command(), &mut known);
+    gather(&command_line(), &mut known);
     let ours = set.iter().filter(|name| name.starts_with(PREFIX));
     let is_known =
         |name: &String| known.contains(name) || [PARENT, COMMIT].contains(&name.as_str());
@@ -186,8 +195,8 @@ fn gather(command: &Parser, known: &mut Vec<String>) {
         .for_each(|below| gather(below, known));
 }
 
-/// Whether Kubernetes sets such a variable in each pod beside a Service called lanekeeper, or
-/// lanekeeper-something, whose host it sets, too.
+/// Whether Kubernetes sets such a variable in each pod next to a Service called lanekeeper, or
+/// lanekeeper-something, whose host it also sets.
 fn is_of_a_service(name: &str, set: &[String]) -> bool {
     let of = |service: &str| {
         let rest = name.strip_prefix(service);
@@ -204,7 +213,7 @@ fn is_of_a_service(name: &str, set: &[String]) -> bool {
     of(PREFIX.trim_end_matches('_')) || others.into_iter().any(of)
 }
 
-/// How many letters have to be put in, left out or changed to make one word of another (Levenshtein).
+/// The Levenshtein distance of two words.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
@@ -220,7 +229,16 @@ fn distance(one: &str, other: &str) -> usize {
     row[other.len()]
 }
 
-/// Makes one line of what clap has to say about wrong options.
+/// Returns the help of a command, or of all commands; `None` if there is no such command.
+pub fn command_help(name: Option<&str>) -> Option<Error> {
+    let command = command_line();
+    let exists = name.is_none_or(|name| command.find_subcommand(name).is_some());
+    let args = ["lanekeeper"].into_iter().chain(name);
+    let args = args.chain([if name.is_some() { "--help" } else { "-h" }]);
+    exists.then(|| command.try_get_matches_from(args).err())?
+}
+
+/// Makes clap's error about wrong options one line.
 pub fn usage_line(error: &Error) -> String {
     let text = error.to_string();
     let message = text.split("\n\nUsage:").next().unwrap_or(&text);
@@ -269,7 +287,7 @@ mod tests {
     #[test]
     fn every_option_of_ours_and_what_kubernetes_sets_is_no_reason_to_warn() {
         let mut known = Vec::new();
-        gather(&Args::command(), &mut known);
+        gather(&command_line(), &mut known);
         assert!(known.len() > 30 && unknown(&known).is_empty());
         let silent = [
             PARENT,

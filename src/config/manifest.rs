@@ -1,5 +1,5 @@
-//! The options of `lanekeeper manifest`: what to print for, and the options of `serve` as they were
-//! given, so that what is printed starts the same server.
+//! The options of `lanekeeper manifest`: the target, and the options of `serve` as they were given,
+//! so that the manifest starts the same server.
 
 use std::ffi::OsString;
 
@@ -7,9 +7,9 @@ use clap::error::Error;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, FromArgMatches, Subcommand, ValueEnum};
 
-use super::ServeArgs;
+use super::{ServeArgs, command_line};
 
-/// The most pods that `--replicas` can ask for.
+/// Maximum of `--replicas`.
 const REPLICAS_MAX: i64 = 1000;
 
 /// The options of `lanekeeper manifest`.
@@ -34,7 +34,7 @@ pub enum ManifestTarget {
 /// The units of `lanekeeper manifest systemd`, by their file's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SystemdUnit {
-    /// The server, with listeners of its own unless it is passed some
+    /// The server; it opens its own listeners unless it is passed some
     #[value(name = "lanekeeper.service")]
     Service,
     /// Holds its main listener across restarts
@@ -82,7 +82,7 @@ pub struct KubernetesArgs {
           default_value = concat!("lanekeeper:", env!("CARGO_PKG_VERSION")))]
     pub image: String,
 
-    /// Pods at the least; the autoscaler may add more
+    /// Minimum number of pods; the autoscaler may add more
     #[arg(long, value_name = "N", default_value = "2",
           value_parser = clap::value_parser!(i32).range(1..=REPLICAS_MAX))]
     pub replicas: i32,
@@ -113,7 +113,7 @@ pub struct GivenOption {
 }
 
 impl GivenOption {
-    /// What a person knows it by: its variable, where that gave it.
+    /// The name under which a person set it: its variable, if that gave the value.
     pub fn shown(&self) -> String {
         let typed = || format!("--{}", self.name);
         self.variable.clone().unwrap_or_else(typed)
@@ -136,7 +136,7 @@ impl FromArgMatches for GivenServeArgs {
     }
 
     fn from_arg_matches_mut(matches: &mut ArgMatches) -> Result<Self, Error> {
-        // Before the matches are emptied into the options.
+        // Before the matches are moved into the options.
         let given = given(matches);
         let args = ServeArgs::from_arg_matches_mut(matches)?;
         Ok(GivenServeArgs { args, given })
@@ -152,10 +152,10 @@ impl FromArgMatches for GivenServeArgs {
 fn given(matches: &ArgMatches) -> Vec<GivenOption> {
     let serve = <ServeArgs as clap::Args>::augment_args(Command::new("serve"));
     let given = serve.get_arguments().filter_map(|option| {
-        let id = option.get_id().as_str();
+        let (id, name) = (option.get_id().as_str(), option.get_long()?);
         let variable = match matches.value_source(id)? {
             ValueSource::CommandLine => None,
-            ValueSource::EnvVariable => Some(option.get_env()?.to_string_lossy().into_owned()),
+            ValueSource::EnvVariable => Some(command_line::variable(name)),
             _ => return None,
         };
         let value = if option.get_action().takes_values() {
@@ -166,7 +166,7 @@ fn given(matches: &ArgMatches) -> Vec<GivenOption> {
             return None;
         };
         Some(GivenOption {
-            name: option.get_long()?.to_owned(),
+            name: name.to_owned(),
             value,
             variable,
         })
@@ -174,7 +174,7 @@ fn given(matches: &ArgMatches) -> Vec<GivenOption> {
     given.collect()
 }
 
-/// Reads a name that every object may have: a Service's is a DNS label (RFC 1035 section 2.3.1).
+/// Parses a name that every object may have: a Service's is a DNS label (RFC 1035 section 2.3.1).
 fn name(text: &str) -> Result<String, String> {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let fits = (1..=63).contains(&text.len())

@@ -1,11 +1,12 @@
 //! Options: [`ServeArgs`] as typed, [`Config`] as valid.
 //!
-//! The only place that reads flags and the environment. Every limit of the server is an option with
-//! a unit, and every option is also `LANEKEEPER_…` in the environment. A wrong option is one clear
-//! line and exit code 2.
+//! Only this room reads flags and the environment. Every limit of the server is an option with a
+//! unit, and every option of `serve` is also `LANEKEEPER_…` in the environment. A wrong option is
+//! one clear line and exit code 2.
 
 mod args;
 mod checks;
+mod command_line;
 mod drill;
 mod environment;
 mod limits;
@@ -23,9 +24,9 @@ use std::time::Duration;
 
 use crate::platform::address::Address;
 
-pub use self::args::{Args, Command, LogFormat, ServeArgs, Yielding};
+pub use self::args::{Args, Command, HelpArgs, LogFormat, ServeArgs, Yielding};
 pub use self::drill::{DrillArgs, DrillConfig, DrillTarget, Drilled, PARENT, drill_parent};
-pub use self::environment::{Variables, unknown_variables, usage_line};
+pub use self::environment::{Variables, command_help, unknown_variables, usage_line};
 pub use self::limits::LimitArgs;
 pub use self::manifest::{
     GivenOption, GivenServeArgs, KubernetesArgs, ManifestArgs, ManifestTarget, SystemdArgs,
@@ -37,7 +38,7 @@ pub use self::probe::{ProbeArgs, ProbeCheck, ProbeConfig, ProbeListen};
 pub use self::sizing::{Resources, Sizing};
 pub use self::verdicts::{ReloadSignature, StallPolicy, VerdictArgs};
 
-/// The most fields that `--max-fields` can allow.
+/// The largest value of `--max-fields`.
 pub const FIELDS_CEILING: usize = 128;
 
 /// Valid options.
@@ -57,27 +58,27 @@ pub struct Config {
     pub predict_workers: usize,
     /// Probe workers, at least 1.
     pub probe_workers: usize,
-    /// Predictions that may wait, at least 1.
+    /// Maximum number of waiting predictions, at least 1.
     pub predict_queue: usize,
     /// From arrival to answer.
     pub request_timeout: Duration,
-    /// For how long a worker may be on one prediction.
+    /// How long a worker may be on one prediction.
     pub stall_timeout: Duration,
     /// Between trials.
     pub canary_interval: Duration,
-    /// From the signal to the first refusal; `None` depends on whether `/readyz` was asked.
+    /// From the signal to the first refusal; `None` depends on whether `/readyz` was requested.
     pub drain_grace: Option<Duration>,
     /// From the first refusal to the last answer.
     pub drain_timeout: Duration,
     /// One lane for everything.
     pub shared_lane: bool,
-    /// How prediction workers make way; never `Auto`.
+    /// How prediction workers yield the CPU; never `Auto`.
     pub yielding: Yielding,
-    /// Bytes held for all clients together.
+    /// Maximum memory held for all clients together, in bytes.
     pub max_buffered: usize,
-    /// Later answers a second that cost no prediction; 0 is no limit.
+    /// Rate limit of later cheap answers per second; 0 is none.
     pub pace_later: u32,
-    /// Where `predict_workers`, `max_buffered` and `pace_later` come from.
+    /// The origin of `predict_workers`, `max_buffered` and `pace_later`.
     pub sizing: Sizing,
     /// What is admitted under load.
     pub overload: OverloadArgs,
@@ -95,10 +96,11 @@ pub struct Config {
     pub variables: Variables,
 }
 
-/// Reads the command line and the environment, and returns the command that was asked for.
+/// Reads the command line and the environment, and returns the requested command.
 ///
 /// # Errors
-/// What clap has to say: help and version too come as an error, with exit code 0.
+///
+/// clap's own; help and version are errors with exit code 0 too.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
     let args = environment::parse(&args.into_iter().collect::<Vec<_>>())?;
     let serve = || Command::Serve(Box::new(args.serve));
@@ -106,13 +108,13 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
 }
 
 impl Config {
-    /// The longest time between two ticks of the main thread: a quarter of the stall timeout, at
-    /// most a second.
+    /// Maximum time between two ticks of the main thread: a quarter of the stall timeout, at most a
+    /// second.
     pub fn tick(&self) -> Duration {
         (self.stall_timeout / 4).min(Duration::from_secs(1))
     }
 
-    /// The longest time that a trial may take while no real prediction succeeds.
+    /// Maximum time for a trial while no real prediction succeeds.
     pub fn canary_timeout(&self) -> Duration {
         self.verdicts.canary_timeout.unwrap_or(self.request_timeout)
     }

@@ -9,7 +9,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "NAME|help")]
     pub algorithm: String,
 
-    /// Table to learn from: CSV with a header, or - for standard input
+    /// Table to train on: CSV with a header, or - for standard input
     #[arg(long, value_name = "FILE|-")]
     pub data: Option<PathBuf>,
 
@@ -21,7 +21,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 
-    /// Columns to learn from [default: all but the target]
+    /// Columns to use as features [default: all but the target]
     #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
     pub features: Option<Vec<String>>,
 
@@ -33,15 +33,15 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value = "5")]
     pub folds: usize,
 
-    /// Where chance comes from: the same seed gives the same model
+    /// Seed of everything random: the same seed gives the same model
     #[arg(long, value_name = "N", default_value = "42")]
     pub seed: u64,
 
-    /// The model's name [default: that of its file, without the ending]
+    /// The model's name [default: its file's name without the extension]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
 
-    /// What stands between cells: one character, or tab
+    /// Separator of cells: one character, or tab
     #[arg(long, value_name = "CHARACTER", default_value = ",", value_parser = delimiter)]
     pub delimiter: u8,
 }
@@ -53,19 +53,19 @@ pub struct PredictArgs {
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
 
-    /// Table to predict for: CSV with a header, or - for standard input
+    /// Table to predict: CSV with a header, or - for standard input
     #[arg(long, value_name = "FILE|-")]
     pub data: PathBuf,
 
-    /// Answer with one JSON object a line instead of CSV
+    /// Print one JSON object per line instead of CSV
     #[arg(long)]
     pub json: bool,
 
-    /// Keep the table's own columns before the answer
+    /// Keep the table's own columns before the predictions
     #[arg(long)]
     pub keep: bool,
 
-    /// What stands between cells: one character, or tab
+    /// Separator of cells: one character, or tab
     #[arg(long, value_name = "CHARACTER", default_value = ",", value_parser = delimiter)]
     pub delimiter: u8,
 }

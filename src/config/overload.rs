@@ -1,4 +1,4 @@
-//! The options that say what is admitted, and how the rest is told.
+//! Options that decide what is admitted under load, and how refusals look.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,36 +10,31 @@ use crate::error::OverloadStatus;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Overload")]
 pub struct OverloadArgs {
-    /// Longest wait for a worker that a prediction is admitted to: auto is ten service times, at least 100ms, at most 2s (or two service times); none bounds the queue by --predict-queue alone
-    #[arg(long, env = "LANEKEEPER_MAX_WAIT", value_name = "DURATION|auto|none", default_value = "auto", value_parser = max_wait)]
+    /// Maximum expected time in the queue for a prediction to be admitted: auto is ten service times, at least 100ms, at most 2s (or two service times); none leaves only --predict-queue
+    #[arg(long, value_name = "DURATION|auto|none", default_value = "auto", value_parser = max_wait)]
     pub max_wait: MaxWait,
 
-    /// Share the prediction lane fairly between clients while it is contended: by their address, or by a request field that a trusted proxy sets [default: first come, first served]
-    #[arg(long, env = "LANEKEEPER_FAIR_BY", value_name = "address|header:NAME", value_parser = fair_by)]
+    /// Share a contended prediction lane fairly between clients, told apart by address or by a request field that a trusted proxy sets [default: first come, first served]
+    #[arg(long, value_name = "address|header:NAME", value_parser = fair_by)]
     pub fair_by: Option<FairBy>,
 
-    /// Status code of refusals for overload; 429 is for proxies that take a server out at 5xx
-    #[arg(
-        long,
-        env = "LANEKEEPER_OVERLOAD_STATUS",
-        value_name = "CODE",
-        default_value = "503"
-    )]
+    /// Status code of refusals for overload; 429 is for proxies that eject a server after 5xx answers
+    #[arg(long, value_name = "CODE", default_value = "503")]
     pub overload_status: OverloadStatus,
 }
 
-/// The longest wait that a prediction is admitted to.
+/// The maximum wait that a prediction is admitted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaxWait {
     /// By what predictions take.
     Auto,
-    /// This long, and nobody who waited longer is computed.
+    /// This long; a prediction that waited longer is not computed.
     Fixed(Duration),
-    /// As long as its place in the queue and its deadline make it.
+    /// As long as the queue's length and its deadline allow.
     Unlimited,
 }
 
-/// By what clients are told apart.
+/// How clients are told apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FairBy {
     /// Their address, or their /64 for IPv6.

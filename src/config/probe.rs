@@ -1,7 +1,8 @@
 //! The options of `lanekeeper probe`: [`ProbeArgs`] as typed, [`ProbeConfig`] as valid.
 //!
-//! A probe stands in the server's environment (its pod, container or unit) and finds it there: what
-//! is not said is derived from the server's own `LANEKEEPER_…` variables, as the server derives it.
+//! A probe runs in the server's environment (its pod, container or unit) and finds the server
+//! there: whatever is not given is derived from the server's own `LANEKEEPER_…` variables, as the
+//! server derives it.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -20,7 +21,7 @@ const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
 const LISTEN: &str = "LANEKEEPER_LISTEN";
 const PROBE_LISTEN: &str = "LANEKEEPER_PROBE_LISTEN";
 
-/// What stands below the options in `lanekeeper probe --help`.
+/// Text below the options in `lanekeeper probe --help`.
 pub(super) const AFTER_HELP: &str = "\
 Without --addr the server is looked for where its own environment puts it: at LANEKEEPER_PROBE_LISTEN; \
 or else beside LANEKEEPER_LISTEN; or, where LANEKEEPER_PROBE_LISTEN is none, at LANEKEEPER_LISTEN. A \
@@ -54,7 +55,7 @@ impl ProbeCheck {
 /// Where the probe listener is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeListen {
-    /// Nowhere: probes are answered on the main listener alone.
+    /// Nowhere: only the main listener answers probes.
     Off,
     /// Beside the main listener ([`Address::beside`]).
     Beside,
@@ -69,15 +70,16 @@ pub struct ProbeArgs {
     #[arg(value_name = "CHECK", default_value = "livez")]
     pub check: ProbeCheck,
 
-    /// Address of the listener to ask, HOST:PORT or unix:/path [default: the probe listener's, 127.0.0.1:8081]
+    /// Address of the listener to ask, HOST:PORT or unix:/path [default: the probe listener's,
+    /// 127.0.0.1:8081]
     #[arg(long, env = "LANEKEEPER_PROBE_ADDR", value_name = "ADDRESS")]
     pub addr: Option<String>,
 
-    /// Time for all of it: resolving a name, connecting, asking and the whole answer
+    /// Time for everything: resolving a name, connecting, asking and the whole answer
     #[arg(long, env = "LANEKEEPER_PROBE_TIMEOUT", value_name = "DURATION", default_value = "1s", value_parser = duration)]
     pub timeout: Duration,
 
-    /// Which of them the environment gave.
+    /// Which options the environment gave.
     #[arg(skip)]
     pub variables: Variables,
 }
@@ -87,19 +89,20 @@ pub struct ProbeArgs {
 pub struct ProbeConfig {
     /// What to ask.
     pub check: ProbeCheck,
-    /// Whom to ask; a TCP port is not 0.
+    /// Where to ask; a TCP port is not 0.
     pub destination: Destination,
-    /// The TCP port of the main listener beside which `destination` was looked for; `None` where an
-    /// address was named.
+    /// The TCP port of the main listener from which `destination` was derived; `None` if an address
+    /// was given.
     pub main_port: Option<u16>,
     /// From the start to the last byte of the answer; at least 1 ms.
     pub timeout: Duration,
 }
 
 impl ProbeArgs {
-    /// Checks the options, and finds the server in the environment where no address was given.
+    /// Checks the options, and finds the server in the environment if no address was given.
     ///
     /// # Errors
+    ///
     /// What must hold, what was given, and the remedy, in one line.
     pub fn validate(self) -> Result<ProbeConfig, StartError> {
         if self.timeout < Duration::from_millis(1) {
@@ -122,8 +125,8 @@ impl ProbeArgs {
     }
 }
 
-/// Where a server with these variables answers probes; and its main port, where that is the place
-/// beside it.
+/// Where a server with these variables answers probes; and its main port, if the address was
+/// derived from it.
 fn derived(
     probe_listen: Option<OsString>,
     listen: Option<OsString>,
@@ -135,7 +138,7 @@ fn derived(
     let Some(probe_listen) = probe_listen else {
         let main = main()?;
         let port = main.port();
-        // Without a neighbour it can only have been told to answer on the main one.
+        // Without a next port it can only have been told to use the main listener.
         return Ok(main.beside().map_or((main, None), |beside| (beside, port)));
     };
     let destination = match text(PROBE_LISTEN, &probe_listen)?.as_str() {
@@ -193,7 +196,7 @@ mod tests {
             (Some("none"), None, "http://127.0.0.1:8080"),
             (Some("none"), Some("unix:/run/a"), "unix:/run/a"),
             (Some("unix:/run/b"), Some("1.2.3.4:80"), "unix:/run/b"),
-            // The server would refuse it, but it is not asked.
+            // The server would refuse it, but it is not asked here.
             (Some("127.0.0.1:7000"), Some("?"), "http://127.0.0.1:7000"),
         ];
         for (probe_listen, listen, expected) in table {

@@ -1,8 +1,7 @@
-//! Sizes that depend on what the machine leaves to this process: prediction workers, and memory held
-//! for clients.
+//! Sizes that depend on the machine: prediction workers, and memory held for clients.
 //!
-//! Chosen once, at start, and told in the log with the reasons: who wonders about a number in
-//! production sees where it came from.
+//! Chosen once, at start, and logged with the reasons, so that an operator can see where a number
+//! comes from.
 
 use std::thread::available_parallelism;
 
@@ -10,32 +9,32 @@ use bytesize::ByteSize;
 
 use crate::platform::cgroup::Reading;
 
-/// `--pace-later` for each CPU: at some 30 µs each, 2 % of it go to those who are refused.
+/// Default of `--pace-later` per CPU: at about 30 µs each, refusals get 2 % of it.
 const PACE_LATER_PER_CPU: u32 = 750;
 
-/// `--max-buffered` where memory is not short.
+/// Default of `--max-buffered` if memory is not short.
 const MAX_BUFFERED: usize = 256 << 20;
 
-/// What the machine leaves to this process.
+/// What the machine gives this process.
 #[derive(Debug, Clone, Copy)]
 pub struct Resources {
     /// CPUs that it may run on, at least 1.
     pub cpus: usize,
-    /// CPU time for each unit of time.
+    /// CPU time per unit of time.
     pub cpu_quota: Option<f64>,
-    /// Memory at which the kernel ends it, in bytes.
+    /// Memory at which the kernel kills it, in bytes.
     pub memory_bytes_max: Option<u64>,
 }
 
 impl Resources {
-    /// Those of a machine that nothing is known of: a CPU, and no limits.
+    /// The values for an unknown machine: one CPU and no limits.
     pub const UNKNOWN: Resources = Resources {
         cpus: 1,
         cpu_quota: None,
         memory_bytes_max: None,
     };
 
-    /// Asks for the calling thread's affinity, and takes the rest from control groups.
+    /// Reads the calling thread's affinity, and the rest from control groups.
     pub fn here(cgroup: &Reading) -> Self {
         let available = || available_parallelism().map_or(1, usize::from);
         Resources {
@@ -45,17 +44,17 @@ impl Resources {
         }
     }
 
-    /// CPUs that it may run on, as far as the quota feeds them.
+    /// CPUs that it may run on, at most as many as the quota feeds.
     fn cpus_fed(&self) -> usize {
         let fed = self.cpu_quota.map_or(self.cpus, workers_fed);
         self.cpus.min(fed)
     }
 }
 
-/// The sizes, as far as they were asked for, and what the others are chosen from.
+/// The given sizes, and what the others are chosen from.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizing {
-    /// What the machine leaves to this process.
+    /// What the machine gives this process.
     pub resources: Resources,
     /// `--predict-workers`, where it was given.
     pub predict_workers: Option<usize>,
@@ -64,22 +63,22 @@ pub struct Sizing {
 }
 
 impl Sizing {
-    /// Prediction workers: as asked for, or one for each CPU, as far as the quota feeds them.
+    /// Prediction workers: as given, or one per CPU, at most as many as the quota feeds.
     ///
-    /// A quota is rounded up: 1.5 CPUs on one worker would leave a third of what is paid for, and
-    /// the price of two is a stop of a quarter of each period under full load.
+    /// A quota is rounded up: one worker on 1.5 CPUs would waste a third of them; with two, full
+    /// load is stopped for a quarter of each period.
     pub fn predict_workers(&self) -> usize {
         self.predict_workers.unwrap_or(self.resources.cpus_fed())
     }
 
-    /// Later answers a second that cost no prediction, where it was not asked for another rate.
+    /// Rate limit of later cheap answers, if none was given.
     pub fn pace_later(&self) -> u32 {
         let cpus = u32::try_from(self.resources.cpus_fed()).unwrap_or(u32::MAX);
         cpus.saturating_mul(PACE_LATER_PER_CPU)
     }
 
-    /// Bytes held for all clients together: as asked for, or 256 MiB, or a quarter of the memory
-    /// limit where that is less. The model, stacks and the kernel's buffers count against it too.
+    /// Memory held for all clients: as given, or 256 MiB, or a quarter of the memory limit if that
+    /// is less. The model, stacks and the kernel's buffers count towards that limit too.
     pub fn max_buffered(&self) -> usize {
         let quarter = self.quarter().unwrap_or(MAX_BUFFERED);
         self.max_buffered.unwrap_or(quarter.min(MAX_BUFFERED))
@@ -90,7 +89,7 @@ impl Sizing {
         size(self.max_buffered() as u64).replace(' ', "")
     }
 
-    /// The chosen numbers and why, in one line for the log.
+    /// The chosen numbers and the reasons, in one line for the log.
     pub fn reasons(&self) -> String {
         let workers = self.predict_workers();
         let cpus = self.resources.cpus;
@@ -98,7 +97,7 @@ impl Sizing {
             Some(_) => " as asked for",
             None => "",
         };
-        // Elsewhere the system was only asked how many there are.
+        // Other systems were only asked for the number of CPUs.
         let by = if cfg!(target_os = "linux") {
             " by affinity"
         } else {
@@ -129,7 +128,7 @@ impl Sizing {
         )
     }
 
-    /// What was asked for and goes beyond what there is, one line each.
+    /// Given values that exceed the machine, one line each.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if let (Some(workers), Some(quota)) = (self.predict_workers, self.resources.cpu_quota)
@@ -157,8 +156,8 @@ impl Sizing {
     }
 }
 
-/// The number of CPUs that the calling thread may run on (sched_getaffinity(2)); `None` where the
-/// system does not tell, or has more than 1024.
+/// The number of CPUs that the calling thread may run on (sched_getaffinity(2)); `None` if the
+/// system does not say, or has more than 1024.
 fn cpus_by_affinity() -> Option<usize> {
     #[cfg(target_os = "linux")]
     {
@@ -169,14 +168,14 @@ fn cpus_by_affinity() -> Option<usize> {
     None
 }
 
-/// The workers that a quota keeps busy, the last one perhaps in part; at least 1.
+/// The workers that a quota keeps busy, the last one perhaps partly; at least 1.
 fn workers_fed(quota: f64) -> usize {
     // A cast from a float saturates.
     (quota.ceil() as usize).max(1)
 }
 
 fn cpus_text(quota: f64) -> String {
-    // Two decimals at most, and those that say something.
+    // At most two decimals, without trailing zeros.
     let rounded = (quota * 100.0).round() / 100.0;
     format!("{rounded} CPU{}", if rounded == 1.0 { "" } else { "s" })
 }

@@ -1,5 +1,5 @@
-//! From options as typed to valid ones: a table of what each must be, what two of them must be together,
-//! and what those are that were not given.
+//! From options as typed to valid ones: a table of bounds, rules for pairs, and defaults that
+//! depend on others.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use super::checks::{resolve, usage};
 use super::{Config, FIELDS_CEILING, ProbeListen, Resources, ServeArgs, Sizing, Yielding};
 use crate::error::StartError;
 
-/// Connections on the main listener that waiting predictions leave to others.
+/// Connections on the main listener that waiting predictions must leave to others.
 const SPARE_CONNECTIONS: usize = 16;
 
-/// `--predict-queue` where connections allow as many. Predictions of 200 µs then wait for up to 100 ms,
-/// the least that `--max-wait auto` admits to, so that the wait is what limits them.
+/// Default of `--predict-queue`, if connections allow as many. Predictions of 200 µs then wait up
+/// to 100 ms, the minimum that `--max-wait auto` admits to, so that the wait is the limit.
 const PREDICT_QUEUE: usize = 512;
 
-/// The shortest time that an option may be.
+/// Minimum of a duration that must not be zero.
 const TIME_MIN: Duration = Duration::from_millis(10);
 
 /// A value with its unit.
@@ -41,7 +41,7 @@ impl fmt::Display for Quantity {
 }
 
 impl Quantity {
-    /// The value without its unit, which the bound beside it has.
+    /// The value without its unit, which is in the bound's text.
     fn given(self) -> String {
         match self {
             Count(value) | Threads(value) | Bytes(value) => value.to_string(),
@@ -50,7 +50,7 @@ impl Quantity {
     }
 }
 
-/// What one option must be. A bound has the remedy for a value beyond it, or nothing.
+/// The bound of one option. It includes the remedy for a value beyond it, or nothing.
 struct Rule {
     option: &'static str,
     value: Quantity,
@@ -80,10 +80,7 @@ impl Rule {
             option,
             value: Threads(value),
             least: Some((Count(1), remedy)),
-            most: Some((
-                Threads(1024),
-                "more threads than cores only wait for each other",
-            )),
+            most: Some((Threads(1024), "more threads than cores do not help")),
         }
     }
 
@@ -119,7 +116,7 @@ impl Rule {
 }
 
 impl ServeArgs {
-    /// What each option must be, for itself.
+    /// The bound of each option by itself.
     #[rustfmt::skip]
     fn rules(&self, predict_workers: usize) -> Vec<Rule> {
         let limits = &self.limits;
@@ -128,12 +125,12 @@ impl ServeArgs {
         let canary_timeout = self.verdicts.canary_timeout.unwrap_or(self.request_timeout);
         vec![
             Rule::some("--predict-queue", queue, "use --predict-workers to limit concurrency").at_most(1 << 20),
-            Rule::threads("--probe-workers", self.probe_workers, "a probe needs somebody to answer it"),
+            Rule::threads("--probe-workers", self.probe_workers, "probes need a worker"),
             Rule::threads("--predict-workers", predict_workers, "somebody must compute"),
             Rule::some("--max-connections", limits.max_connections, "use --listen to choose who can connect").at_most(1 << 20),
             Rule::some("--max-probe-connections", limits.max_probe_connections, "--probe-listen none turns the listener off").at_most(4096),
             Rule::some("--max-connections-per-address", per_address, "leave it out for no limit"),
-            Rule::some("--max-rows", limits.max_rows, "a request holds at least one instance"),
+            Rule::some("--max-rows", limits.max_rows, "a request has at least one instance"),
             Rule::some("--max-fields", limits.max_fields, "every request has a Host field").at_most(FIELDS_CEILING),
             Rule {
                 option: "--max-head",
@@ -152,10 +149,11 @@ impl ServeArgs {
         ]
     }
 
-    /// The queue's length: as given, or as long as connections allow.
+    /// The queue's length: as given, or as connections allow.
     ///
     /// # Errors
-    /// Where predictions alone could hold every connection.
+    ///
+    /// Predictions alone could hold every connection.
     fn queue_beside(&self, predict_workers: usize) -> Result<usize, StartError> {
         let named = |option| self.variables.name(option);
         let connections = self.limits.max_connections;
@@ -176,9 +174,11 @@ impl ServeArgs {
         Ok(queue)
     }
 
-    /// Checks the options against each other and fills in what depends on the machine's `resources`.
+    /// Checks the options against each other and fills in what depends on the machine's
+    /// `resources`.
     ///
     /// # Errors
+    ///
     /// What must hold, what was given, and the remedy, in one line.
     pub fn validate(self, resources: Resources) -> Result<Config, StartError> {
         let named = |option| self.variables.name(option);

@@ -1,4 +1,4 @@
-//! The options that say what a stuck or failing prediction means, and what is done about it.
+//! Options that decide what a stuck or failing prediction means, and what follows.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,43 +7,35 @@ use clap::ValueEnum;
 
 use super::limits::{duration, switch};
 
-/// How many stuck workers mean that the service is not alive.
+/// How many stuck workers fail liveness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum StallPolicy {
-    /// All of them: as long as one moves, predictions complete
+    /// All of them: while one makes progress, predictions complete
     All,
-    /// Any: for models that never legitimately take --stall-timeout
+    /// Any one: for models that never take as long as --stall-timeout
     Any,
 }
 
-/// What becomes of a reload whose model has another signature than the one that serves.
+/// What happens to a reload whose model has another signature than the served one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ReloadSignature {
-    /// It is refused
+    /// The reload is refused
     Same,
-    /// It is accepted, and told
+    /// The reload is accepted and logged
     Any,
 }
 
-/// What a stuck or failing prediction means, and what is done about it; and which model may take the
-/// place of another.
+/// What a stuck or failing prediction means, and what follows; and which model may replace another.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Verdicts")]
 pub struct VerdictArgs {
     /// How many stuck workers make /livez fail
-    #[arg(
-        long,
-        env = "LANEKEEPER_STALL_POLICY",
-        value_name = "WHICH",
-        default_value = "all",
-        ignore_case = true
-    )]
+    #[arg(long, value_name = "WHICH", default_value = "all", ignore_case = true)]
     pub stall_policy: StallPolicy,
 
-    /// Start a substitute for a stuck worker once a later prediction has come to an end; at most --predict-workers of them
+    /// Start a substitute for a stuck worker once a later prediction has finished; at most --predict-workers of them
     #[arg(
         long,
-        env = "LANEKEEPER_REPLACE_STUCK_WORKERS",
         value_name = "true|false",
         value_parser = switch,
         num_args = 0..=1,
@@ -53,25 +45,15 @@ pub struct VerdictArgs {
     )]
     pub replace_stuck_workers: bool,
 
-    /// Longest time for a trial prediction while no real one succeeds; then /readyz fails [default: --request-timeout]
-    #[arg(long, env = "LANEKEEPER_CANARY_TIMEOUT", value_name = "DURATION", value_parser = duration)]
+    /// Maximum time for a trial prediction while no real prediction succeeds; then /readyz fails [default: --request-timeout]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub canary_timeout: Option<Duration>,
 
-    /// Whether a reload may change the model's signature: its features and their order, its classes, what it answers with
-    #[arg(
-        long,
-        env = "LANEKEEPER_RELOAD_SIGNATURE",
-        value_name = "WHICH",
-        default_value = "same"
-    )]
+    /// Whether a reload may change the model's signature (features, their order, classes, form of the answer)
+    #[arg(long, value_name = "WHICH", default_value = "same")]
     pub reload_signature: ReloadSignature,
 
-    /// File that gets the stall report when /livez comes to fail, where it exists (Kubernetes' terminationMessagePath)
-    #[arg(
-        long,
-        env = "LANEKEEPER_TERMINATION_LOG",
-        value_name = "FILE",
-        default_value = "/dev/termination-log"
-    )]
+    /// File to write the stall report to when /livez starts to fail, if it exists (Kubernetes' terminationMessagePath)
+    #[arg(long, value_name = "FILE", default_value = "/dev/termination-log")]
     pub termination_log: PathBuf,
 }

@@ -1,6 +1,7 @@
-//! What a drill found: contenders, their phases, and the verdict drawn from them.
+//! The findings of a drill: contenders, their phases, and the verdict.
 //!
-//! Pure: it holds and judges, and writes nothing. The terminal, JSON and HTML show the same findings.
+//! Pure: it stores and judges, and writes nothing. The terminal, JSON and HTML show the same
+//! findings.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ const P999_NEEDS: u64 = 10_000;
 /// Goodput above this share of capacity says that the capacity was measured too low.
 pub const SHARE_PLAUSIBLE: f64 = 1.1;
 
-/// What is offered less than this share of what was meant is not told as if it had been.
+/// An offered load below this share of the intended one is not reported as if it had been offered.
 pub const OFFERED_ENOUGH: f64 = 0.95;
 
 /// Everything that a drill found.
@@ -27,9 +28,9 @@ pub struct Findings {
     pub request: DrillSettings,
     /// How it was measured.
     pub method: Method,
-    /// Who was drilled, the one that the verdict is about first.
+    /// The servers that were drilled; the verdict is about the first.
     pub contenders: Vec<Contender>,
-    /// What a reader has to know about these figures, a sentence each.
+    /// What a reader has to know about these figures, one sentence each.
     pub notes: Vec<String>,
     /// What a manifest would say.
     pub numbers: Vec<ManifestNumber>,
@@ -40,7 +41,7 @@ pub struct Findings {
 pub struct Machine {
     /// CPUs that this process may run on.
     pub cpus: usize,
-    /// CPU time for each unit of time, where a control group limits it.
+    /// CPU time per unit of time, if a control group limits it.
     pub cpu_quota: Option<f64>,
     /// The processor, as the kernel names it.
     pub processor: String,
@@ -55,7 +56,7 @@ pub struct Machine {
 /// What was asked for.
 #[derive(Debug, Clone, Default)]
 pub struct DrillSettings {
-    /// The model's name; text of the user's.
+    /// The model's name; user-supplied text.
     pub model: String,
     /// What kind of model it is.
     pub about: String,
@@ -87,8 +88,8 @@ pub struct Method {
 pub struct Contender {
     /// What it is called in tables.
     pub name: String,
-    /// Whether probes stand in the same queue as predictions: the anti-pattern, whose failures are
-    /// the point and turn no verdict.
+    /// Whether probes wait in the same queue as predictions: the anti-pattern, whose failures are
+    /// expected and do not affect the verdict.
     pub shared_lane: bool,
     /// Its prediction workers.
     pub workers: usize,
@@ -103,17 +104,17 @@ pub struct Contender {
 pub struct PhaseResult {
     /// `idle`, `capacity`, or the load, such as `10x`.
     pub name: String,
-    /// What was meant to be offered, in capacities; `None` where the load was no open loop.
+    /// The intended load, in capacities; `None` if the load was not an open loop.
     pub load: Option<f64>,
     /// For how long.
     pub duration: Duration,
     /// Connections of the load.
     pub connections: usize,
-    /// What became of the load; nothing where there was none.
+    /// The outcomes of the load; empty if there was none.
     pub tally: Tally,
     /// What became of the probes.
     pub probes: Vec<Probes>,
-    /// CPU time a second of generator, server and others, in cores.
+    /// CPU time per second of generator, server and others, in cores.
     pub cores: Cores,
 }
 
@@ -126,14 +127,14 @@ pub struct Probes {
     pub tally: Tally,
 }
 
-/// Who used how many cores; what is not known is `None`.
+/// Cores used by each party; `None` if unknown.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cores {
     /// This process: load and probes.
     pub generator: Option<f64>,
     /// The server.
     pub server: Option<f64>,
-    /// Every other process, which disturbs the figures.
+    /// All other processes, which disturb the figures.
     pub others: Option<f64>,
 }
 
@@ -142,7 +143,7 @@ pub struct Cores {
 pub struct ManifestNumber {
     /// The field or option it belongs to.
     pub name: &'static str,
-    /// Its value as it is written there.
+    /// Its value as written there.
     pub value: String,
     /// Why, in one line.
     pub reason: String,
@@ -155,13 +156,13 @@ pub enum Quantile {
     Nothing,
     /// This long.
     Within(Duration),
-    /// Longer than a probe waits: so many failed.
+    /// Longer than a probe waits, because so many failed.
     Never,
 }
 
 impl Tally {
-    /// The latency that a share `q` of all requests did not exceed, where those that failed took for
-    /// ever: the quantile of the answered alone would flatter a server that answers few.
+    /// The latency that a share `q` of all requests did not exceed, counting failures as infinite:
+    /// the quantile of answered requests alone would flatter a server that answers few.
     pub fn quantile_of_all(&self, q: f64) -> Quantile {
         let (all, ok) = (self.requests(), self.ok());
         let rank = (q * all as f64).ceil().max(1.0);
@@ -188,7 +189,7 @@ impl Tally {
 }
 
 impl PhaseResult {
-    /// Requests a second that were sent in truth.
+    /// Requests per second that were actually sent.
     pub fn offered(&self) -> f64 {
         self.tally.requests() as f64 / self.duration.as_secs_f64().max(1e-9)
     }
@@ -210,14 +211,14 @@ impl PhaseResult {
 }
 
 impl Contender {
-    /// The phase in which most was offered in truth; where there was no open loop, the last.
+    /// The phase with the highest actual load; without an open loop, the last.
     pub fn highest(&self) -> Option<&PhaseResult> {
         let open = self.phases.iter().filter(|phase| phase.is_open());
         open.max_by(|one, other| one.offered().total_cmp(&other.offered()))
             .or(self.phases.last())
     }
 
-    /// Whether clients on this machine could not offer all that was meant.
+    /// Whether clients on this machine could not offer the intended load.
     pub fn falls_short(&self) -> bool {
         let meant = self.phases.iter().filter_map(|phase| phase.load);
         let most = meant.fold(0.0, f64::max);
@@ -225,7 +226,7 @@ impl Contender {
             .is_some_and(|phase| self.offered_share(phase) < OFFERED_ENOUGH * most)
     }
 
-    /// What was offered in truth, in capacities.
+    /// The actual load, in capacities.
     pub fn offered_share(&self, phase: &PhaseResult) -> f64 {
         phase.offered() / self.capacity.max(1e-9)
     }
@@ -243,7 +244,7 @@ impl Contender {
         })
     }
 
-    /// A load as it may be told: what was meant where that was offered, what was offered otherwise.
+    /// The load to report: the intended one if it was offered, otherwise the actual one.
     pub fn load_text(&self, phase: &PhaseResult) -> String {
         match phase.load {
             None => phase.name.clone(),
@@ -265,7 +266,7 @@ impl Findings {
         self.failed_phases().is_empty()
     }
 
-    /// One sentence: what became of the probes.
+    /// One sentence about the probes.
     pub fn verdict(&self) -> String {
         let Some(judged) = self.contenders.first() else {
             return "nothing was measured".to_owned();
@@ -300,7 +301,7 @@ impl Findings {
         text
     }
 
-    /// One sentence: what was served at the highest load.
+    /// One sentence about predictions at the highest load.
     pub fn summary(&self) -> Option<String> {
         let judged = self.contenders.first()?;
         let highest = judged.highest().filter(|phase| phase.is_open())?;

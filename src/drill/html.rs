@@ -1,7 +1,7 @@
-//! A drill's findings as one HTML file that needs no other: style sheet, plots and all. Pure.
+//! A drill's findings as one self-contained HTML file with style sheet and plots. Pure.
 //!
-//! There is no script in it and nothing to load. Model names and paths are the user's text and are
-//! escaped like everything else that is no number.
+//! It has no script and loads nothing. Model names and paths are user-supplied and escaped like all
+//! other text.
 
 use crate::drill::findings::{Contender, Findings, PhaseResult, thousands};
 use crate::drill::measure::Tally;
@@ -47,7 +47,7 @@ fn head(findings: &Findings) -> String {
     )
 }
 
-/// The few figures that a reader in a hurry takes along.
+/// The most important figures.
 fn tiles(findings: &Findings) -> String {
     let mut text =
         "<section class=\"grid tiles\" aria-label=\"Figures at the highest load\">\n".to_owned();
@@ -164,7 +164,7 @@ fn series_legend(findings: &Findings) -> String {
     findings.contenders.iter().enumerate().map(item).collect()
 }
 
-/// A table with a caption for those who do not see its heading.
+/// A table whose heading is also its accessible name.
 fn table(title: &str, head: &[&str], body: &str) -> String {
     let head: String = head
         .iter()

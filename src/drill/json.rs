@@ -1,7 +1,7 @@
 //! A drill's findings as JSON. Pure.
 //!
-//! `format` changes where the meaning or the place of a field does; new fields may come. Times are
-//! seconds. A quantile is `null` where the probes it stands for failed, or where there was none.
+//! `format` changes when the meaning or the place of a field does; fields may be added. Times are
+//! seconds. A quantile is `null` if the probes it stands for failed, or if there were none.
 
 use serde_json::{Map, Value, json};
 
@@ -9,7 +9,7 @@ use crate::drill::findings::{Contender, Findings, PhaseResult, Probes, Quantile}
 use crate::drill::measure::{Latencies, Tally};
 use crate::drill::text::refusals;
 
-/// The number of the shape below.
+/// The version of the format below.
 const FORMAT: u32 = 1;
 
 /// Renders the findings.

@@ -1,9 +1,9 @@
-//! Load: closed loops, open loops, probes as a kubelet sends them, and the measure of capacity.
+//! Load: closed loops, open loops, probes like kubelet's, and the measurement of capacity.
 //!
-//! Every run has a number of connections and a duration that bound it; it ends by itself, at the
-//! latest one client timeout after its duration. Its threads share nothing but the number of the
-//! next arrival. Latency runs from the moment a request *ought* to have been sent, so that a server
-//! (or a generator) that stops the clock for everybody does not make its own waits invisible.
+//! Every run is bounded by a number of connections and a duration, and ends at the latest one
+//! client timeout after its duration. Its threads share only the number of the next arrival.
+//! Latency counts from the moment when a request *should* have been sent, so that a server (or a
+//! generator) that stalls does not hide its own delays.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,29 +16,29 @@ use crate::platform::client::{Client, ClientError, ClientRequest, Response};
 use crate::platform::clock;
 use crate::platform::sys;
 
-/// The most connections, and so threads, of one run.
+/// Maximum number of connections, and so threads, of one run.
 pub const CONNECTIONS_MAX: usize = 2_048;
 
-/// The least time that [`capacity`] measures for.
+/// Minimum duration of the measurement by [`capacity`].
 pub const CAPACITY_DURATION_MIN: Duration = Duration::from_secs(5);
 
 /// A load thread holds one connection and a read buffer of 4 KiB.
 const STACK_BYTES: usize = 128 << 10;
 
-/// From the making of a run's threads to its first request, so that all are there in time.
+/// Time from creating a run's threads to its first request, so that all have started.
 pub(super) const HEAD_START: Duration = Duration::from_millis(50);
 
-/// Pause after a request that failed, so that a server that is gone is not asked in a busy loop.
+/// Pause after a failed request, so that a dead server is not asked in a busy loop.
 const BACK_OFF: Duration = Duration::from_millis(10);
 
-/// What is asked, of whom, and how long a client waits for its answer.
+/// What is requested, from whom, and how long a client waits.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// The server's address.
     pub address: SocketAddr,
     /// The request, the same each time.
     pub request: ClientRequest,
-    /// A client's patience, from the moment its request ought to be sent.
+    /// A client's patience, from the moment when its request should be sent.
     pub timeout: Duration,
 }
 
@@ -46,6 +46,7 @@ impl Target {
     /// `GET path`, kept alive.
     ///
     /// # Errors
+    ///
     /// As [`ClientRequest::new`].
     pub fn get(address: SocketAddr, path: &str, timeout: Duration) -> Result<Self, ClientError> {
         let request = ClientRequest::new("GET", path, &address.to_string(), &[], b"")?;
@@ -59,6 +60,7 @@ impl Target {
     /// `POST path` with a JSON body, kept alive.
     ///
     /// # Errors
+    ///
     /// As [`ClientRequest::new`].
     pub fn post_json(
         address: SocketAddr,
@@ -75,9 +77,10 @@ impl Target {
         })
     }
 
-    /// `GET path` as a kubelet asks: one second of patience, and a connection of its own each time.
+    /// `GET path` as kubelet sends it: one second of patience, and a new connection each time.
     ///
     /// # Errors
+    ///
     /// As [`ClientRequest::new`].
     pub fn probe(address: SocketAddr, path: &str) -> Result<Self, ClientError> {
         let fields = [
@@ -94,7 +97,7 @@ impl Target {
     }
 }
 
-/// Clients that each send their next request when they have their answer.
+/// Clients that each send their next request after their answer.
 #[derive(Debug, Clone)]
 pub struct ClosedLoop {
     /// What they ask.
@@ -111,7 +114,8 @@ impl ClosedLoop {
     /// Runs it; [`Tally::per_second`] is then its throughput. Only what ends in the window counts.
     ///
     /// # Errors
-    /// Where the system has no threads for it, or `connections` is over [`CONNECTIONS_MAX`].
+    ///
+    /// The system refuses threads, or `connections` is over [`CONNECTIONS_MAX`].
     pub fn run(&self) -> io::Result<Tally> {
         let opens = clock::instant() + HEAD_START + self.warm_up;
         let window = Window {
@@ -147,41 +151,44 @@ impl ClosedLoop {
     }
 }
 
-/// Clients that come on a schedule, whatever becomes of those before them.
+/// Clients that arrive on a schedule, whatever happens to earlier ones.
 #[derive(Debug, Clone)]
 pub struct OpenLoop {
     /// What they ask; `timeout` counts from the arrival.
     pub target: Target,
     /// Arrivals a second, evenly spaced.
     pub rate: f64,
-    /// For how long they come. The window opens one timeout after the first and closes with this.
+    /// How long they arrive. The window opens one timeout after the first arrival and closes with
+    /// this.
     pub duration: Duration,
-    /// Connections, each with a thread of its own. An arrival that finds none free waits for one,
-    /// and its latency counts from its arrival all the same. [`OpenLoop::connections_enough`]
-    /// gives a number at which that never happens.
+    /// Connections, each with its own thread. An arrival that finds none free waits for one, and
+    /// its latency counts from its arrival all the same. With [`OpenLoop::connections_enough`] that
+    /// never happens.
     pub connections: usize,
 }
 
 impl OpenLoop {
-    /// As many connections as can be waited on at once, as no client waits beyond its timeout.
+    /// As many connections as can wait at once, because no client waits beyond its timeout.
     pub fn connections_enough(rate: f64, timeout: Duration) -> usize {
         ((rate * timeout.as_secs_f64()).ceil() as usize + 16).min(CONNECTIONS_MAX)
     }
 
     /// Runs it; [`Tally::per_second`] is then its goodput. Every arrival is tallied, those in the
-    /// window by the time their 200 came.
+    /// window by the time of their 200.
     ///
     /// # Errors
-    /// Where the system has no threads for it, or `connections` is over [`CONNECTIONS_MAX`].
+    ///
+    /// The system refuses threads, or `connections` is over [`CONNECTIONS_MAX`].
     pub fn run(&self) -> io::Result<Tally> {
         self.run_with(None)
     }
 
-    /// Runs it as [`OpenLoop::run`] does, but leaves out each arrival that no connection was free for
-    /// within `lateness_max` ([`Tally::unsent`]), so that what this generator cannot offer is not held
+    /// Runs it as [`OpenLoop::run`] does, but leaves out each arrival for which no connection was
+    /// free within `lateness_max` ([`Tally::unsent`]), so that the generator's limits do not count
     /// against the server.
     ///
     /// # Errors
+    ///
     /// As [`OpenLoop::run`].
     pub fn run_sparing(&self, lateness_max: Duration) -> io::Result<Tally> {
         self.run_with(Some(lateness_max))
@@ -237,8 +244,8 @@ impl OpenLoop {
     }
 }
 
-/// One client that probes at an interval, on a fresh connection each time, as a kubelet does: a
-/// probe that takes longer than the interval lets the ticks it sat through fall.
+/// One client that probes at an interval, on a new connection each time, as kubelet does: a probe
+/// that takes longer than the interval skips the ticks it missed.
 #[derive(Debug, Clone)]
 pub struct Prober {
     /// What it asks; see [`Target::probe`].
@@ -250,8 +257,8 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// Probes on the calling thread. Latency includes connecting, and runs from the moment this
-    /// client began: how late a tick woke it is the generator's affair, not the server's.
+    /// Probes on the calling thread. Latency includes connecting, and counts from when this client
+    /// began: a late wake-up is the generator's fault, not the server's.
     pub fn run(&self) -> Tally {
         let interval = self.interval.max(Duration::from_micros(100));
         let began = clock::instant();
@@ -283,11 +290,12 @@ impl Prober {
     }
 }
 
-/// Measures completions a second of a closed loop with twice as many connections as the server has
-/// prediction workers, over ten service times or [`CAPACITY_DURATION_MIN`], whichever is longer.
+/// Measures completions per second of a closed loop with twice as many connections as prediction
+/// workers, over ten service times or [`CAPACITY_DURATION_MIN`], whichever is longer.
 ///
 /// # Errors
-/// Where the one request that tells the service time gets no 200, or as [`ClosedLoop::run`].
+///
+/// The request that measures the service time gets no 200, or as [`ClosedLoop::run`].
 pub fn capacity(target: &Target, workers: usize) -> io::Result<f64> {
     let sent = clock::instant();
     let status = Client::new(target.address)
@@ -310,7 +318,7 @@ pub fn capacity(target: &Target, workers: usize) -> io::Result<f64> {
     closed.run().map(|tally| tally.per_second())
 }
 
-/// The time in which arrivals of answers count.
+/// The period in which arriving answers count.
 #[derive(Debug, Clone, Copy)]
 struct Window {
     opens: Instant,
@@ -343,7 +351,7 @@ fn note(
     }
 }
 
-/// Runs `body` on `size` threads at once and adds up what they saw.
+/// Runs `body` on `size` threads at once and merges their tallies.
 fn merged(size: usize, body: impl Fn() -> Tally + Sync) -> io::Result<Tally> {
     let mut sum = Tally::default();
     for tally in crowd(size, |_| body())? {
@@ -352,7 +360,7 @@ fn merged(size: usize, body: impl Fn() -> Tally + Sync) -> io::Result<Tally> {
     Ok(sum)
 }
 
-/// Runs `body` on `size` threads at once, each with its number; gives what they return, in order.
+/// Runs `body` on `size` numbered threads at once; returns their results in order.
 pub(super) fn crowd<T: Send>(size: usize, body: impl Fn(usize) -> T + Sync) -> io::Result<Vec<T>> {
     if size == 0 || size > CONNECTIONS_MAX {
         return Err(io::Error::new(
@@ -366,7 +374,7 @@ pub(super) fn crowd<T: Send>(size: usize, body: impl Fn(usize) -> T + Sync) -> i
     thread::scope(|scope| {
         let mut members = Vec::with_capacity(size);
         for number in 0..size {
-            // Where the system has no more threads, those that run end with their run.
+            // If the system refuses more threads, the running ones end with their run.
             let builder = thread::Builder::new()
                 .name("load".to_owned())
                 .stack_size(STACK_BYTES);

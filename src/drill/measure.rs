@@ -1,22 +1,22 @@
-//! What a load run saw: latencies in a histogram, outcomes by status code and by reason.
+//! Results of a load run: latencies in a histogram, outcomes by status code and by reason.
 //!
-//! Pure bookkeeping on the thread that measures; each thread fills its own [`Tally`], and they are
-//! merged at the end, so nothing is shared while time is taken. Memory is bounded whatever the
-//! length of the run.
+//! Pure bookkeeping on the measuring thread; each thread fills its own [`Tally`], and they are
+//! merged at the end, so nothing is shared during the measurement. Memory is bounded, however long
+//! the run is.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Sub-buckets in each power of two: a value is told to within 1/128 of itself.
+/// Sub-buckets per power of two: a value is exact to 1/128.
 const SUB_BUCKETS: usize = 128;
 const SUB_BITS: u32 = SUB_BUCKETS.trailing_zeros();
 /// Values from 2^40 ns (18 minutes) on share the last bucket.
 const VALUE_BITS: u32 = 40;
-/// Codes of errors that are told apart; servers have about twenty.
+/// Number of different error codes that are counted; servers have about twenty.
 const CODES_MAX: usize = 32;
-/// The longest code that is taken for one.
+/// Maximum length of an error code.
 const CODE_BYTES_MAX: usize = 40;
-/// Where in an error's body a code is looked for.
+/// Where in an error's body the code is searched.
 const CODE_WITHIN_BYTES: usize = 4096;
 const BUCKETS: usize = (VALUE_BITS - SUB_BITS + 1) as usize * SUB_BUCKETS;
 
@@ -64,10 +64,10 @@ impl Latencies {
         (self.count > 0).then(|| Duration::from_nanos(self.max))
     }
 
-    /// The latency that a share `q` (0 to 1) of all do not exceed, never told too short.
+    /// The latency that a share `q` (0 to 1) of all do not exceed, never reported too short.
     ///
-    /// `None` where there is none. The 0.99 quantile of fewer than a thousand is a guess; whoever
-    /// shows it says so.
+    /// `None` if there are none. The 0.99 quantile of fewer than a thousand is a guess; whatever
+    /// displays it marks it.
     pub fn quantile(&self, q: f64) -> Option<Duration> {
         let rank = ((q * self.count as f64).ceil() as u64).clamp(1, self.count.max(1));
         let mut seen = 0;
@@ -84,7 +84,8 @@ impl Latencies {
 fn bucket(nanos: u64) -> usize {
     let nanos = nanos.min((1 << VALUE_BITS) - 1);
     let bits = u64::BITS - nanos.leading_zeros();
-    // Below 2^7 each value has a bucket; above, the seven bits after the leading one choose it.
+    // Below 2^7 each value has its own bucket; above, the seven bits after the leading one choose
+    // it.
     let shift = bits.saturating_sub(SUB_BITS + 1);
     if bits <= SUB_BITS {
         return nanos as usize;
@@ -104,17 +105,17 @@ fn upper_bound(index: usize) -> u64 {
     }
 }
 
-/// What became of the requests of one run.
+/// The outcomes of one run's requests.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
     /// Answers by status code.
     pub statuses: BTreeMap<u16, u64>,
     /// Requests without an answer, by reason (`connect`, `timeout`, `closed`, `protocol`).
     pub failures: BTreeMap<&'static str, u64>,
-    /// Answers other than 200 by status code and the `code` in their JSON, where they have one.
+    /// Answers other than 200 by status code and the `code` in their JSON, if they have one.
     pub codes: BTreeMap<(u16, String), u64>,
-    /// Arrivals that were not sent, as the generator had no connection for them in time; they are
-    /// no requests.
+    /// Arrivals that were not sent, because the generator had no connection for them in time; they
+    /// do not count as requests.
     pub unsent: u64,
     /// Latencies of the answers with status 200.
     pub latencies: Latencies,
@@ -125,7 +126,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds all of `other`, which ran beside this one: the window stays as long as it was.
+    /// Adds all of `other`, which ran at the same time: the window stays as long as it was.
     pub fn merge(&mut self, other: &Tally) {
         for (status, count) in &other.statuses {
             *self.statuses.entry(*status).or_default() += count;
@@ -142,8 +143,8 @@ impl Tally {
         self.window = self.window.max(other.window);
     }
 
-    /// Takes down the `code` of an error's JSON body; a body without one, or a code that is no plain
-    /// word, adds nothing.
+    /// Records the `code` of an error's JSON body; a body without one, or a code that is not a
+    /// plain word, adds nothing.
     pub fn note_code(&mut self, status: u16, body: &[u8]) {
         let Some(code) = error_code(body) else { return };
         let key = (status, code.to_owned());
@@ -177,7 +178,7 @@ impl Tally {
     }
 }
 
-/// Finds `"code":"WORD"` in a body, without reading it as JSON: that would be the generator's CPU.
+/// Finds `"code":"WORD"` in a body without parsing JSON, which would cost the generator CPU time.
 fn error_code(body: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(&body[..body.len().min(CODE_WITHIN_BYTES)]).ok()?;
     let (_, rest) = text.split_once("\"code\":")?;

@@ -1,7 +1,7 @@
 //! The plots of a drill, as SVG. Pure.
 //!
-//! Colours are classes of the page's style sheet. No series is told by its colour alone: each has a
-//! mark, a dash or a height of its own, and a label.
+//! Colours are classes of the page's style sheet. Series are never distinguished by colour alone:
+//! each has its own mark, dash or height, and a label.
 
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ fn probe_ticks(
     }
 }
 
-/// Goodput by what was offered in truth, both in capacities.
+/// Goodput by the actual load, both in capacities.
 pub fn goodput(findings: &Findings) -> String {
     let mut canvas = Canvas::new(
         HEIGHT,
@@ -165,7 +165,7 @@ pub fn goodput(findings: &Findings) -> String {
     canvas.finish()
 }
 
-/// What became of every request, as bars of a hundred per cent.
+/// Outcomes of all requests, as bars of a hundred per cent.
 pub fn outcomes(findings: &Findings) -> String {
     const ROW: f64 = 30.0;
     const NAMES: f64 = 138.0;
@@ -191,7 +191,7 @@ pub fn outcomes(findings: &Findings) -> String {
             let share = count as f64 / total;
             let width = share * (WIDTH - NAMES - RIGHT);
             let text = format!("{name}: {what} {count} ({:.1} %)", 100.0 * share);
-            // Each kind has a height of its own too, for those who do not see its colour.
+            // Each kind also has its own height, for readers who do not see its colour.
             let height = (ROW - 6.0) * bar_height(class);
             let top = y + (ROW - 6.0 - height);
             canvas.bar(class, (x, top), (width, height), &text);
@@ -224,7 +224,7 @@ pub fn parts(tally: &Tally) -> [(&'static str, &'static str, u64); 4] {
     ]
 }
 
-/// How high a part's bar is, as a share of the highest.
+/// The height of a part's bar, as a share of the highest.
 pub fn bar_height(class: &str) -> f64 {
     match class {
         "ok" => 1.0,
@@ -234,7 +234,7 @@ pub fn bar_height(class: &str) -> f64 {
     }
 }
 
-/// What share of probes was answered within which time, at the highest load of each contender.
+/// The share of probes answered within each time, at the highest load of each contender.
 pub fn probe_percentiles(findings: &Findings) -> String {
     const SHARES: [(f64, &str); 5] = [
         (0.5, "50 %"),
@@ -299,8 +299,8 @@ pub fn probe_percentiles(findings: &Findings) -> String {
     canvas.finish()
 }
 
-/// Where a curve of percentiles runs: in steps of a fortieth of a decade, as far as there are probes to
-/// tell.
+/// The points of a percentile curve: in steps of a fortieth of a decade, as far as there are enough
+/// probes.
 fn percentile_points(all: &Tally, x: &Scale, y: &Scale, timeout: f64) -> Vec<(f64, f64)> {
     let count = all.requests().max(1) as f64;
     let mut points = Vec::new();
@@ -324,7 +324,7 @@ fn axis_middle() -> f64 {
     (LEFT + WIDTH - RIGHT) / 2.0
 }
 
-/// The names of all phases, in the order in which they were held.
+/// The names of all phases, in order of load.
 fn loads(findings: &Findings) -> Vec<&str> {
     let mut names: Vec<(f64, &str)> = Vec::new();
     for phase in findings.contenders.iter().flat_map(|one| &one.phases) {

@@ -1,6 +1,6 @@
-//! How figures are shown: plain-text tables with aligned columns, milliseconds, rates and shares.
+//! Formatting of figures: plain-text tables with aligned columns, milliseconds, rates and shares.
 //!
-//! Pure: it makes text and writes nothing. What is missing is shown as a dash, never as a zero.
+//! Pure: it makes text and writes nothing. A missing figure is a dash, never a zero.
 
 use std::fmt;
 use std::time::Duration;
@@ -29,7 +29,7 @@ impl TextTable {
         self.rows.push(cells.into_iter().map(Into::into).collect());
     }
 
-    /// Shows it as Markdown, aligned so that it can be read as it stands.
+    /// Formats it as Markdown, aligned so that it is readable as text.
     pub fn markdown(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let cell = |row: &Vec<String>, column: usize| {
@@ -83,7 +83,7 @@ impl fmt::Display for TextTable {
     }
 }
 
-/// Shows a latency in milliseconds with as many digits as mean something, or a dash.
+/// Formats a latency in milliseconds with its significant digits, or a dash.
 pub fn millis(latency: Option<Duration>) -> String {
     match latency.map(|latency| latency.as_secs_f64() * 1e3) {
         None => "-".to_owned(),
@@ -93,8 +93,8 @@ pub fn millis(latency: Option<Duration>) -> String {
     }
 }
 
-/// Shows the 0.99 quantile in milliseconds, with `~` before it where fewer than 1,000 latencies
-/// make it a guess.
+/// Formats the 0.99 quantile in milliseconds, with `~` in front if fewer than 1,000 latencies make
+/// it a guess.
 pub fn p99_millis(latencies: &Latencies) -> String {
     let mark = if (1..P99_NEEDS).contains(&latencies.count()) {
         "~"
@@ -104,7 +104,7 @@ pub fn p99_millis(latencies: &Latencies) -> String {
     format!("{mark}{}", millis(latencies.quantile(0.99)))
 }
 
-/// Shows a number of events a second.
+/// Formats a number of events per second.
 pub fn rate(per_second: f64) -> String {
     if per_second < 100.0 {
         format!("{per_second:.1}")
@@ -113,7 +113,7 @@ pub fn rate(per_second: f64) -> String {
     }
 }
 
-/// Shows `part` as a share of `whole`, or a dash where there is no whole.
+/// Formats `part` as a share of `whole`, or a dash if there is no whole.
 pub fn share(part: f64, whole: f64) -> String {
     if whole > 0.0 {
         format!("{:.2}", part / whole)
@@ -122,7 +122,7 @@ pub fn share(part: f64, whole: f64) -> String {
     }
 }
 
-/// Shows what became of all requests: `200: 45, 503: 12, timeout: 3`.
+/// Formats the outcomes of all requests: `200: 45, 503: 12, timeout: 3`.
 pub fn outcomes(tally: &Tally) -> String {
     let statuses = tally
         .statuses

@@ -17,10 +17,10 @@ use crate::platform::client::Client;
 use crate::platform::clock;
 use crate::platform::sys;
 
-/// How late an arrival may be sent, as the clients' threads share cores; later it is not sent.
+/// How late an arrival may be sent, because clients' threads share cores; later ones are not sent.
 const LATENESS_MAX: Duration = Duration::from_millis(2);
 
-/// The most arrivals of one run; each has a record of 56 bytes.
+/// Maximum number of arrivals of one run; each has a record of 56 bytes.
 const ARRIVALS_MAX: u64 = 4_000_000;
 
 /// A time of one rate.
@@ -59,9 +59,9 @@ pub enum ArrivalOutcome {
 /// One arrival. Times count from the start of the run.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
-    /// When it ought to be sent.
+    /// When it should be sent.
     pub due: Duration,
-    /// When its answer was there, or hope given up.
+    /// When its answer arrived, or its client gave up.
     pub ended: Duration,
     /// What became of it.
     pub outcome: ArrivalOutcome,
@@ -73,7 +73,7 @@ impl Arrival {
         self.outcome == ArrivalOutcome::Status(200)
     }
 
-    /// From the moment it ought to be sent to its end.
+    /// From the moment when it should be sent to its end.
     pub fn latency(&self) -> Duration {
         self.ended.saturating_sub(self.due)
     }
@@ -134,7 +134,7 @@ impl Trace {
         whole as f64 + part
     }
 
-    /// Arrivals a second that were truly sent, of those due between two times.
+    /// Arrivals per second that were actually sent, of those due between two times.
     pub fn offered(&self, from: Duration, to: Duration) -> f64 {
         let sent = |arrival: &&Arrival| arrival.outcome != ArrivalOutcome::Unsent;
         let count = self.due(from, to).iter().filter(sent).count();

@@ -1,8 +1,8 @@
-//! Verdicts: is the service alive, would a prediction made now work?
+//! Verdicts: is the service alive, and would a prediction made now work?
 //!
-//! Each check is a name and a pure function of a [`Snapshot`]. They compare time stamps and never
-//! send anything through the queue they judge. Idle, slow and overloaded servers are alive; a stuck
-//! one is not.
+//! Each check has a name and a pure function of a [`Snapshot`]. Checks compare time stamps and
+//! never send anything through the queue they judge. Idle, slow and overloaded servers are alive; a
+//! stuck one is not.
 
 mod snapshot;
 
@@ -18,22 +18,22 @@ pub use self::snapshot::{Acceptor, Limits, Snapshot, WorkerSnapshot};
 /// First line of a failing `/livez`.
 pub const NOT_ALIVE: &str = "Service has stopped completing predictions";
 
-/// For how long the system may refuse connections; the server closes some of its own meanwhile.
+/// How long the system may refuse connections; the server closes some of its own meanwhile.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 
-/// Refusals this far apart are not the same trouble: where connections wait, each is tried again
+/// Refusals this far apart count as separate events: while connections wait, accepting is retried
 /// every 50 ms.
 const REFUSED_AGAIN_WITHIN: Duration = Duration::from_secs(2);
 
-/// What a check says: nothing, or the reason why it fails.
+/// The result of a check: nothing, or the reason why it fails.
 pub type PredictionOutcome = Result<(), String>;
 
-/// What it means that a check fails.
+/// The meaning of a failing check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
-    /// Predictions have stopped completing, and a restart would help.
+    /// Predictions no longer complete, and a restart would help.
     NotAlive,
-    /// Not now, without anything being wrong: loading, draining.
+    /// Temporarily not ready, without a fault: loading, draining.
     NotNow,
     /// A prediction made now would not work.
     NotWorking,
@@ -42,11 +42,11 @@ pub enum Meaning {
 /// One check of a verdict.
 #[derive(Debug, Clone, Copy)]
 pub struct Check {
-    /// Its name, as `?verbose`, `?exclude` and `/livez/NAME` know it.
+    /// Its name in `?verbose`, `?exclude` and `/livez/NAME`.
     pub name: &'static str,
     /// What its failing means.
     pub meaning: Meaning,
-    /// What it says of a moment.
+    /// Its verdict on a snapshot.
     pub outcome: fn(&Snapshot) -> PredictionOutcome,
 }
 
@@ -73,7 +73,7 @@ const CANARY: Check = Check::new("canary", Meaning::NotWorking, trial_passes);
 
 const LIVENESS: [Check; 4] = [ACCEPTOR, PREDICTIONS, WORKERS, INFERENCE];
 
-/// As in kube-apiserver, who is not alive is not ready.
+/// As in kube-apiserver, a server that is not alive is not ready.
 const READINESS: [Check; 9] = [
     ACCEPTOR,
     PREDICTIONS,
@@ -101,7 +101,7 @@ pub enum ProbeKind {
     Status,
 }
 
-/// Returns the checks of a probe, in the order in which they are made; `/statusz` has none.
+/// Returns the checks of a probe in order; `/statusz` has none.
 pub fn checks(kind: ProbeKind) -> &'static [Check] {
     match kind {
         ProbeKind::Liveness => &LIVENESS,
@@ -130,7 +130,7 @@ impl Check {
         }
     }
 
-    /// Makes the check; what it found where it fails.
+    /// Runs the check; returns what it found if it fails.
     pub fn failure(&self, snapshot: &Snapshot) -> Option<FailedCheck> {
         let reason = (self.outcome)(snapshot).err()?;
         Some(FailedCheck {
@@ -141,21 +141,21 @@ impl Check {
     }
 }
 
-/// Makes the checks of a probe and returns the first that fails.
+/// Runs the checks of a probe and returns the first that fails.
 ///
-/// Liveness compares time stamps alone: it fails where a worker has made no progress for
-/// `stall_timeout` and none of the others moves or is idle; where predictions wait and none was
-/// taken up for as long; where the acceptor is gone or has been on one job for as long; or where a
-/// model that had passed its trial has failed every one for as long and nothing else succeeded.
-/// Readiness also says whether a prediction made now would work; load alone never turns it. The
-/// process has started once the first model was loaded and tried, and then for ever.
+/// Liveness compares time stamps only. It fails if a worker has made no progress for
+/// `stall_timeout` and no other makes progress or is idle; if predictions wait and none was taken
+/// for as long; if the acceptor is gone or has been on one job for as long; or if a model that once
+/// passed its trial has failed every one for as long and nothing else succeeded. Readiness also
+/// says whether a prediction made now would work; load alone never changes it. Startup passes once
+/// the first model was loaded and tried, and then for ever.
 pub fn failure(kind: ProbeKind, snapshot: &Snapshot) -> Option<FailedCheck> {
     checks(kind)
         .iter()
         .find_map(|check| check.failure(snapshot))
 }
 
-/// Says what is not as it should be with a server that is alive: some of its workers are stuck.
+/// Describes what is wrong with a server that is alive: some of its workers are stuck.
 pub fn degradation(snapshot: &Snapshot) -> Option<String> {
     let stuck = snapshot.stuck().count();
     if stuck == 0 {
@@ -181,11 +181,11 @@ fn acceptor_moves(snapshot: &Snapshot) -> PredictionOutcome {
     }
     if acceptor.busy_since.is_some_and(|since| age(since) >= limit) {
         return Err(format!(
-            "the acceptor has had one job in hand for --stall-timeout ({}) or longer",
+            "the acceptor has been on one job for --stall-timeout ({}) or longer",
             format_duration(limit),
         ));
     }
-    // Losses that have come to an end say nothing about the jobs of today.
+    // Losses that have ended say nothing about present jobs.
     let lost = acceptor
         .losses
         .is_some_and(|(first, last)| age(first) >= limit && age(last) < limit);
@@ -204,7 +204,7 @@ fn queue_moves(snapshot: &Snapshot) -> PredictionOutcome {
         return Ok(());
     }
     Err(format!(
-        "{} predictions wait and no worker has taken one up for --stall-timeout ({}) or longer",
+        "{} predictions wait and no worker has taken one for --stall-timeout ({}) or longer",
         snapshot.waiting,
         format_duration(limit),
     ))
@@ -219,7 +219,7 @@ fn workers_move(snapshot: &Snapshot) -> PredictionOutcome {
             snapshot.workers.len(),
         ));
     }
-    // Who is stuck and has been replaced is missed by nobody.
+    // Ignore stuck workers that have a substitute.
     let mut counted = 0;
     for worker in &snapshot.workers {
         match (snapshot.is_stuck(worker), worker.substituted) {
@@ -244,7 +244,8 @@ fn model_still_works(snapshot: &Snapshot) -> PredictionOutcome {
     let Some((first, last)) = snapshot.failed_trials else {
         return Ok(());
     };
-    // A prediction that succeeds is better evidence than a trial; and one trial is none.
+    // A prediction that succeeds is better evidence than a trial, and one failed trial is not
+    // enough.
     if last.since(first.max(snapshot.succeeded_at)) < limit {
         return Ok(());
     }
@@ -298,7 +299,7 @@ fn trial_passes(snapshot: &Snapshot) -> PredictionOutcome {
     }
     let limit = snapshot.limits.canary_timeout;
     match snapshot.trial_running_since {
-        // It is late, not failed: on a busy machine real predictions speak for the model.
+        // It is late, not failed: on a busy machine real predictions vouch for the model.
         Some(since) if snapshot.now.since(since) >= limit && snapshot.succeeded_at < since => {
             Err(format!(
                 "Model inference failed: the trial has taken --canary-timeout ({}) or longer and no prediction has succeeded meanwhile",

@@ -1,4 +1,4 @@
-//! What verdicts are made from: the vitals at one moment.
+//! The input of verdicts: the vitals at one moment.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use crate::config::{Config, StallPolicy};
 use crate::platform::clock::Stamp;
 use crate::vitals::{DeploymentVitals, ServerPhase, TrialVerdict, Trials, Vitals};
 
-/// What the options say about verdicts.
+/// The options that affect verdicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// For how long a worker may be on one prediction, and a job in the acceptor's hands.
+    /// How long a worker may be on one prediction, and the acceptor on one job.
     pub stall_timeout: Duration,
-    /// One stuck worker among others that move means that the service is not alive.
+    /// One stuck worker is enough to fail liveness, even if others make progress.
     pub any_stuck_is_fatal: bool,
-    /// For how long a trial may be under way while nothing real succeeds.
+    /// How long a trial may run while no real prediction succeeds.
     pub canary_timeout: Duration,
     /// Stuck workers get substitutes.
     pub replaces_stuck: bool,
@@ -34,31 +34,32 @@ impl From<&Config> for Limits {
 /// A prediction worker that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerSnapshot {
-    /// Since when it has been on its present slice, or on a prediction of one; `None` if it is idle.
+    /// Since when it has been on its present slice, or on a prediction in one slice; `None` if
+    /// idle.
     pub busy_since: Option<Stamp>,
-    /// Whether another has taken its place, or will at once: the main thread wakes up when a worker
-    /// becomes stuck that may have a substitute.
+    /// Whether a substitute has taken its place, or will at once: the main thread wakes up when a
+    /// worker becomes stuck that may have a substitute.
     pub substituted: bool,
 }
 
-/// For how long a thread may be missing: the main thread replaces it at once where it can.
+/// How long a thread may be missing: the main thread replaces it at once if it can.
 pub(super) const REPLACED_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long after a worker has become stuck its substitute is taken for granted, at most.
+/// How long after a worker becomes stuck its substitute is assumed to be coming.
 const SUBSTITUTED_WITHIN: Duration = Duration::from_millis(250);
 
 /// The acceptor thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Acceptor {
-    /// Since when none has run; `None` if one runs.
+    /// Since when none is running; `None` if one is.
     pub missing_since: Option<Stamp>,
-    /// Since when it has had its present job in hand; `None` if it is idle.
+    /// Since when it has been on its present job; `None` if idle.
     pub busy_since: Option<Stamp>,
-    /// When it lost the first and the last of the jobs it lost with none that got through between.
+    /// The first and the last time it lost a job, with no job delivered between.
     pub losses: Option<(Stamp, Stamp)>,
 }
 
-/// What a verdict is made from: the stamps at one moment.
+/// The input of a verdict: the stamps at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The moment, in process time: only time in which the process ran counts.
@@ -67,42 +68,42 @@ pub struct Snapshot {
     pub limits: Limits,
     /// The prediction workers that run.
     pub workers: Vec<WorkerSnapshot>,
-    /// Since when none has run; `None` if any runs.
+    /// Since when none is running; `None` if any is.
     pub deserted_since: Option<Stamp>,
     /// Predictions that wait.
     pub waiting: usize,
-    /// The later of: the queue became non-empty; a worker took a prediction up.
+    /// The later of two times: the queue became non-empty; a worker took a prediction.
     pub moved_at: Stamp,
     /// The acceptor.
     pub acceptor: Acceptor,
-    /// Where the process stands in its life.
+    /// The phase of the process.
     pub phase: ServerPhase,
     /// What the last trial said.
     pub trial: TrialVerdict,
-    /// Since when a trial has been under way.
+    /// Since when a trial has been running.
     pub trial_running_since: Option<Stamp>,
-    /// When a model that had passed a trial failed the first and the last one since.
+    /// The first and the last failure of a model that had passed a trial before.
     pub failed_trials: Option<(Stamp, Stamp)>,
     /// When a real prediction last succeeded.
     pub succeeded_at: Stamp,
-    /// When the system first and last refused a connection to the main listener, with none that was
-    /// accepted between.
+    /// When the system first and last refused a connection to the main listener, with none accepted
+    /// between.
     pub accept_failures: Option<(Stamp, Stamp)>,
 }
 
 impl Snapshot {
-    /// Reads the vitals of the process and of its deployments at this moment; waits for nobody.
+    /// Reads the vitals of the process and its deployments at this moment; never blocks.
     ///
-    /// Of several deployments the worst trial counts, and the last success of any.
+    /// Of several deployments, the worst trial and the latest success count.
     pub fn of<'a>(
         vitals: &Vitals,
         deployments: impl Iterator<Item = &'a DeploymentVitals> + Clone,
         limits: Limits,
     ) -> Self {
         let lane = &vitals.predict;
-        // `waiting` is read before the stamps: a queue that moves in between then looks younger,
-        // never older, than it is. `now` comes last for the same reason the other way about, and
-        // each success after the trial that it may stand for.
+        // `waiting` is read before the stamps: a queue that moves in between then looks younger
+        // than it is, never older. `now` is read last for the opposite reason, and each success is
+        // read after the trial that it may replace.
         let waiting = lane.queue_length.load(Ordering::Acquire);
         let moved_at = lane.filled_at.load().max(lane.taken_at.load());
         let finished_from = lane.finished_from.load();
@@ -114,7 +115,7 @@ impl Snapshot {
                 && finished_from > since
                 && looked_at.since(since) < patience
         };
-        // Who has just ended is being replaced, and counts as who is idle.
+        // A thread that has just ended is being replaced, and counts as idle.
         let is_replaced =
             |ended: Stamp| ended != Stamp::NEVER && looked_at.since(ended) < REPLACED_WITHIN;
         let slots = lane.workers.iter();
@@ -130,7 +131,8 @@ impl Snapshot {
             .collect();
         let last_ended = lane.workers.iter().map(|slot| slot.ended_at.load()).max();
         let acceptor = &vitals.acceptor;
-        // Who has not ended is still to begin: a server that cannot start its threads ends at once.
+        // A thread that has not ended has yet to begin: a server that cannot start its threads ends
+        // at once.
         let missing_since = known(acceptor.ended_at.load());
         let has_ended = !acceptor.alive.load(Ordering::Acquire);
         let trials = deployments.clone().map(|deployment| &deployment.trials);
@@ -164,7 +166,7 @@ impl Snapshot {
         }
     }
 
-    /// A server with two idle workers at a moment, for tests.
+    /// A server with two idle workers, for tests.
     #[cfg(test)]
     pub(crate) fn quiet(now: Stamp) -> Self {
         let idle = WorkerSnapshot {
@@ -193,8 +195,8 @@ impl Snapshot {
         }
     }
 
-    /// Whether a worker has made no progress for `stall_timeout`: it has finished no slice and no
-    /// prediction for as long.
+    /// Whether a worker has made no progress for `stall_timeout`: no finished slice and no finished
+    /// prediction.
     pub fn is_stuck(&self, worker: &WorkerSnapshot) -> bool {
         worker
             .busy_since

@@ -228,7 +228,7 @@ fn a_stuck_worker_counts_until_it_has_its_substitute() {
         ..quiet().limits
     };
     let at = |millis: u64, replaces_stuck| {
-        // As the main thread does, a tick for each second.
+        // As the main thread does, one tick per second.
         while nanos.load(Ordering::Acquire) < second + millis * 1_000_000 {
             let now = nanos.load(Ordering::Acquire);
             let next = (now + second).min(second + millis * 1_000_000);

@@ -1,33 +1,33 @@
-//! Request bodies, decoded as they come. Pure; the connection brings the bytes.
+//! Request bodies, decoded as they arrive. Pure; the connection supplies the bytes.
 //!
-//! Memory grows with what arrives, never with what is declared. Chunk heads are read here and not by
-//! `httparse`, which takes an empty size line for the last chunk and extensions of any length
-//! (RFC 9112 section 7.1 is the specification).
+//! Memory grows with the bytes received, never with the declared length. Chunk heads are parsed
+//! here and not by `httparse`, which accepts an empty size line as the last chunk and extensions of
+//! any length (specification: RFC 9112 section 7.1).
 
 use crate::error::{Code, RequestError};
 use crate::http::request_head::Framing;
 use crate::job::RequestBody;
 use crate::lanes::memory_budget::Charge;
 
-/// Bytes of a chunk's size line, extensions and CR LF included.
+/// Maximum length of a chunk's size line, with extensions and CR LF.
 const CHUNK_LINE_MAX: usize = 256;
 
-/// Bytes of all trailer lines together; they are read and dropped.
+/// Maximum size of all trailer lines together; they are read and discarded.
 const TRAILERS_MAX: usize = 4096;
 
-/// Bytes of framing that a body may have beyond as many as its content has: chunks of a byte with long
-/// extensions would be gigabytes.
+/// Bytes of framing that a body may have beyond the size of its content: one-byte chunks with long
+/// extensions would otherwise take gigabytes.
 const FRAMING_SPARE: u64 = 1 << 20;
 
-/// What is reserved at once of a declared length.
+/// Bytes reserved at once of a declared length.
 const RESERVE_MAX: usize = 64 * 1024;
 
-/// Takes a body's bytes as they come and strips the framing.
+/// Takes a body's bytes as they arrive and strips the framing.
 #[derive(Debug)]
 pub struct BodyDecoder {
     state: DecoderState,
     bytes_max: usize,
-    /// What the body will come to, as far as is known.
+    /// The body's size, as far as it is known.
     expected: usize,
     body: Vec<u8>,
     charge: Charge,
@@ -38,13 +38,13 @@ pub struct BodyDecoder {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DecoderState {
-    /// Content with so many bytes to come.
+    /// Content, with so many bytes to come.
     Length(u64),
     /// A chunk's size line.
     ChunkLine,
-    /// A chunk's data with so many bytes to come.
+    /// A chunk's data, with so many bytes to come.
     ChunkData(u64),
-    /// The CR LF after a chunk's data, of which so many bytes have come.
+    /// The CR LF after a chunk's data, of which so many bytes have arrived.
     ChunkEnd(usize),
     /// A trailer line, or the empty line that ends the body.
     Trailer,
@@ -52,11 +52,12 @@ enum DecoderState {
 }
 
 impl BodyDecoder {
-    /// Makes a decoder for a body of at most `bytes_max` bytes, which are charged to `charge` as
-    /// they come.
+    /// Makes a decoder for a body of at most `bytes_max` bytes, charged to `charge` as they arrive.
     ///
     /// # Errors
-    /// 413 where the declared length is over it, 503 where the budget has no room for its start now.
+    ///
+    /// 413 if the declared length is over the maximum, 503 if the budget has no room for the start
+    /// of the body now.
     pub fn new(
         framing: Framing,
         bytes_max: usize,
@@ -89,8 +90,9 @@ impl BodyDecoder {
     /// Takes bytes and returns how many belonged to the body, never one beyond its end.
     ///
     /// # Errors
-    /// 400 where the framing is broken, 413 over a limit, 503 where the memory budget is spent. The
-    /// connection must be closed then.
+    ///
+    /// 400 for broken framing, 413 over a limit, 503 if the memory budget is spent. The connection
+    /// must then be closed.
     pub fn push(&mut self, bytes: &[u8]) -> Result<usize, RequestError> {
         let mut used = 0;
         while used < bytes.len() && self.state != DecoderState::Done {
@@ -105,27 +107,27 @@ impl BodyDecoder {
         Ok(used)
     }
 
-    /// Says how many bytes of the budget the same request holds elsewhere.
+    /// Sets how many bytes of the budget the same request holds elsewhere.
     pub fn set_beside(&mut self, bytes: usize) {
         self.charge.set_beside(bytes);
     }
 
-    /// Whether the whole body has come.
+    /// Whether the whole body has arrived.
     pub fn is_complete(&self) -> bool {
         self.state == DecoderState::Done
     }
 
-    /// Bytes of content that have come.
+    /// Bytes of content that have arrived.
     pub fn content(&self) -> u64 {
         self.body.len() as u64
     }
 
-    /// Bytes that have come and are no content.
+    /// Bytes of framing that have arrived.
     pub fn framing(&self) -> u64 {
         self.received - self.content()
     }
 
-    /// Returns the body, with what it is charged.
+    /// Returns the body with its charge.
     pub fn into_body(self) -> RequestBody {
         RequestBody {
             bytes: self.body,
@@ -184,7 +186,7 @@ impl BodyDecoder {
         Ok((count, remaining - count as u64))
     }
 
-    /// Takes one byte of a line and reads the line at its end.
+    /// Takes one byte of a line, and parses the line at its end.
     fn line_byte(&mut self, byte: u8, line_max: usize) -> Result<(), RequestError> {
         let after_cr = self.line.last() == Some(&b'\r');
         match byte {
@@ -232,7 +234,7 @@ impl BodyDecoder {
     }
 }
 
-/// Reads `1*16HEXDIG [ ";" extension ]`.
+/// Parses `1*16HEXDIG [ ";" extension ]`.
 fn chunk_size(line: &[u8]) -> Result<u64, RequestError> {
     let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
     let sound = (1..=16).contains(&digits.len()) && digits.iter().all(u8::is_ascii_hexdigit);

@@ -1,9 +1,9 @@
-//! Tells whether the client of a request is still there: a half-close is no departure.
+//! Tells whether the client of a request is still there: a half-close is not a departure.
 //!
-//! Used by the connection's thread. A client may shut down its sending half behind its request and
-//! wait for the answer (RFC 9112 section 9.6 calls it a half-close). On TCP the FIN of such a client
-//! and that of one that has closed its socket look the same, so the time decides: a FIN soon after the
-//! request's last byte is a half-close, a later one a departure.
+//! Used by the connection's thread. A client may shut down its sending side after its request and
+//! wait for the answer (a half-close, RFC 9112 section 9.6). On TCP its FIN looks like the FIN of a
+//! client that closed its socket, so time decides: a FIN soon after the request's last byte is a
+//! half-close, a later one is a departure.
 
 use std::time::{Duration, Instant};
 
@@ -14,13 +14,13 @@ use crate::platform::sys::{self, PeerState};
 /// A FIN that has come within this after the request's last byte is a half-close.
 const HALF_CLOSE_WITHIN: Duration = Duration::from_millis(250);
 
-/// How often a wait looks to its connection's state where the socket cannot wake it.
+/// How often a wait checks its connection's state if the socket cannot wake it.
 const STATE_CHECK: Duration = Duration::from_millis(10);
 
-/// What is known of the client of one request.
+/// What is known of one request's client.
 #[derive(Debug)]
 pub(crate) struct ClientWatch {
-    /// A FIN that is there by then is a half-close.
+    /// A FIN that has arrived by then is a half-close.
     decides_at: Instant,
     seen: SendingSide,
 }
@@ -29,14 +29,14 @@ pub(crate) struct ClientWatch {
 enum SendingSide {
     /// Neither of the two below.
     Undecided,
-    /// A FIN behind its request: it waits for the answer, and only a reset or a full close counts.
+    /// A FIN after its request: it waits for the answer, and only a reset or a full close counts.
     HalfClose,
     /// It was still open after [`HALF_CLOSE_WITHIN`]: any FIN is a departure.
     Open,
 }
 
 impl ClientWatch {
-    /// Watches the client of a request whose last byte came at `last_byte`.
+    /// Watches the client of a request whose last byte arrived at `last_byte`.
     pub(crate) fn new(last_byte: Instant) -> Self {
         ClientWatch {
             decides_at: last_byte + HALF_CLOSE_WITHIN,
@@ -52,21 +52,21 @@ impl ClientWatch {
         }
     }
 
-    /// When to look next so that half-closes and departures are told apart, where that is still open
-    /// at `now`.
+    /// When to look next in order to tell half-closes from departures, if that is still open at
+    /// `now`.
     pub(crate) fn decides_at(&self, now: Instant) -> Option<Instant> {
         (self.seen == SendingSide::Undecided && self.decides_at > now).then_some(self.decides_at)
     }
 
     /// Looks at `now`, without waiting, whether the client has departed.
     ///
-    /// The first look after the time for half-closes decides: where it comes late, a FIN may have been
-    /// there in time, and an answer too many is better than one too few.
+    /// The first look after the time for half-closes decides. If it is late, the FIN may have come
+    /// in time, and an answer too many is better than one too few.
     pub(crate) fn has_departed(&mut self, entry: &ConnectionEntry, now: Instant) -> bool {
         self.note(sys::peer(&entry.socket, Duration::ZERO), now)
     }
 
-    /// Notes how the client stood at `now`; says whether it has departed.
+    /// Records the client's state at `now`; returns whether it has departed.
     fn note(&mut self, peer: PeerState, now: Instant) -> bool {
         match peer {
             PeerState::Open => {
@@ -84,10 +84,10 @@ impl ClientWatch {
         }
     }
 
-    /// Waits for `patience` in `state`; returns at once with `true` where the client departs, and with
-    /// `false` where somebody moves the connection to another state.
+    /// Waits for `patience` in `state`. Returns `true` at once if the client departs, and `false`
+    /// at once if another thread moves the connection to another state.
     ///
-    /// One system call where nothing happens: a refusal is little more than that.
+    /// One system call if nothing happens, because a refusal costs little more than that.
     pub(crate) fn departs_within(
         &mut self,
         entry: &ConnectionEntry,
@@ -97,12 +97,14 @@ impl ClientWatch {
         let mut now = clock::instant();
         let end = now + patience;
         if self.seen == SendingSide::Undecided && now >= self.decides_at {
-            // Whether a FIN is there already decides; one that comes during the wait is a departure.
+            // Decided by whether a FIN is already there; one that comes during the wait is a
+            // departure.
             self.has_departed(entry, now);
         }
         loop {
             let until = match self.seen {
-                // A shutdown of the reading half here no longer wakes whoever waits.
+                // A shutdown of the reading side by this process no longer wakes the waiting
+                // thread.
                 SendingSide::HalfClose => end.min(now + STATE_CHECK),
                 SendingSide::Undecided | SendingSide::Open => {
                     self.decides_at(now).map_or(end, |at| at.min(end))
@@ -142,7 +144,7 @@ mod tests {
     use super::*;
     use crate::http::connection_table::ConnectionTable;
 
-    /// What a client does, and when in milliseconds after its request's last byte it is looked at.
+    /// What a client does, and when it is checked, in milliseconds after its request's last byte.
     enum Step {
         FinishesSending,
         Closes,
@@ -181,7 +183,7 @@ mod tests {
         let mut watch = ClientWatch::new(start);
         let mut client = Some(client);
         for step in steps {
-            // What a loopback peer does is there when its call returns.
+            // On loopback, what the peer did is visible when its call returns.
             match step {
                 FinishesSending => client.as_ref().unwrap().finish_sending(),
                 Closes => drop(client.take()),
@@ -300,7 +302,7 @@ mod tests {
             Duration::from_millis(1)
         ));
         assert_eq!(watch.seen, SendingSide::HalfClose);
-        // No other client is there: this one is asked to make room.
+        // No other client is there, so this one is asked to make room.
         let hour = Duration::from_secs(3600);
         assert!(place.entry.enter(ConnectionState::Answering));
         assert!(!watch.departs_within(&place.entry, ConnectionState::Delayed, hour));

@@ -1,9 +1,9 @@
 //! One connection: all reading and writing of its socket, each phase with its limit and deadline.
 //!
-//! Runs on a connection thread. It reads a head, asks `route` and admission, only then reads a body,
-//! sends one job to the acceptor, waits for its one reply and writes it before it reads on. So there
-//! is at most one unanswered request on a connection; a pipelined one waits in the kernel's buffer,
-//! and a slow client costs this thread only.
+//! Runs on a connection thread. It reads a head, asks `route` and admission, and only then reads a
+//! body. It sends one job to the acceptor, waits for its one reply and writes it before it reads
+//! on. So a connection has at most one unanswered request; a pipelined one waits in the kernel's
+//! buffer, and a slow client occupies only this thread.
 
 mod prediction;
 mod probe_exchange;
@@ -36,14 +36,14 @@ use crate::protocol::routes::{self, Route};
 use crate::serving::index_page;
 use crate::vitals::{Owed, ServerPhase, Timer};
 
-/// What a connection thread keeps from one connection to the next.
+/// What a connection thread keeps between connections.
 #[derive(Debug)]
 pub(crate) struct Buffers {
     /// What a client sends.
     input: Vec<u8>,
     /// An answer's head.
     output: Vec<u8>,
-    /// How the thread stands to predictions.
+    /// This thread's scheduling relative to predictions.
     priority: Priority,
 }
 
@@ -61,7 +61,7 @@ impl Buffers {
 #[derive(Debug)]
 pub(crate) struct NewConnection {
     pub(crate) socket: Socket,
-    /// Its network, where connections are counted by it.
+    /// Its network, if connections are counted by network.
     pub(crate) peer: Option<IpAddr>,
 }
 
@@ -72,7 +72,7 @@ enum After {
     Continue,
     /// It is closed.
     Close,
-    /// It is closed once what the client still sends has been discarded.
+    /// It is closed after the client's remaining input was discarded.
     Linger,
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn serve(listener: &ListenerContext, client: NewConnection, buffers: 
         .enter(client.socket, client.peer, listener.open())
     {
         Ok(place) => place,
-        // The table has room for every connection thread there can be, so this is a thread too many.
+        // The table has room for every connection thread that may exist, so this is one too many.
         Err(socket) => return refusal::refuse(listener, &socket, refusal::NO_CAPACITY),
     };
     let Buffers {
@@ -112,7 +112,7 @@ pub(crate) fn serve(listener: &ListenerContext, client: NewConnection, buffers: 
             Err(ConnectionEnd::Closed) => break,
             Err(ConnectionEnd::NotRead) => {
                 listener.clients().write_timeout.increment();
-                // What the kernel still holds for a client that takes nothing is dropped with it.
+                // The kernel's unsent data for a client that reads nothing is discarded too.
                 let _ = connection.socket().set_linger(Some(Duration::ZERO));
                 break;
             }
@@ -126,13 +126,13 @@ struct Connection<'a> {
     /// An answer's head, as it is written.
     output: &'a mut Vec<u8>,
     priority: &'a mut Priority,
-    /// Whether the client of the present request is still there.
+    /// Whether the present request's client is still there.
     watch: ClientWatch,
     /// Answers given on this connection.
     answers: u64,
-    /// Somebody needs its room: it is closed after the answer that is ready.
+    /// Its place is needed: it is closed after the answer that is ready.
     is_evicted: bool,
-    /// The probe that is being answered, for as long as it is.
+    /// The probe that is being answered, if any.
     probed: Option<Timer<'a>>,
 }
 
@@ -140,9 +140,9 @@ struct Connection<'a> {
 struct RequestInProgress {
     head: RequestHead,
     request_id: Arc<str>,
-    /// Bytes of its body that lie in the input buffer; all of it, unless `unread`.
+    /// Bytes of its body in the input buffer; the whole body, unless `unread`.
     buffered: usize,
-    /// Whether the client still has body bytes to send that nobody will read.
+    /// Whether the client still sends body bytes that nobody will read.
     unread: bool,
 }
 
@@ -205,14 +205,14 @@ impl Connection<'_> {
         }
     }
 
-    /// The address by which the client has reached the server.
+    /// The address at which the client reached the server.
     fn reached_at(&self) -> Address {
         let local = self.socket().local_addr().ok();
         let tcp = local.and_then(|address| address.as_socket());
         tcp.map_or_else(|| self.listener.http.main_address.clone(), Address::Tcp)
     }
 
-    /// Answers what is no request; nothing that follows it can be trusted.
+    /// Answers something that is not a request; nothing after it can be trusted.
     fn answer_unreadable(&mut self, error: &RequestError) -> Result<After, ConnectionEnd> {
         let clients = self.listener.clients();
         match error.code {
@@ -233,7 +233,7 @@ impl Connection<'_> {
         let http = &self.listener.http;
         let scrape = Owed::new(&http.exporter.scrapes);
         let accept = asked.head.accept.as_deref();
-        // Whoever is refused is in nobody's way while it waits for its turn.
+        // A refused client delays nobody while it waits for its slot.
         match http.exporter.scrape(&http.context, accept) {
             Ok(payload) => {
                 let _scrape = scrape;
@@ -247,7 +247,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Gives an answer to what is no prediction, and has it in the log at `debug`.
+    /// Answers a request that is not a prediction, and logs it at `debug`.
     fn answer_other(
         &mut self,
         asked: &RequestInProgress,
@@ -260,18 +260,18 @@ impl Connection<'_> {
         self.answer_cheap(asked, answer, is_probe)
     }
 
-    /// An error as this server answers it.
+    /// An error in the server's own shape.
     fn error(&self, error: &RequestError, request_id: &str) -> Answer {
         let overload = self.listener.http.context.config.overload.overload_status;
         Answer::error(error, request_id, overload)
     }
 
-    /// Gives an answer that cost no prediction, at the listener's pace while predictions run.
+    /// Writes an answer that cost no prediction, rate-limited while predictions run.
     ///
-    /// The first one of a connection waits for its slot before it is written, so that a probe on a fresh
-    /// connection never stands behind floods on kept ones. So does every refusal and error: what is
-    /// asked next on the connection is read at once, and does not pay for it. After any other one the
-    /// wait is before the next request is read.
+    /// The first answer of a connection waits for its slot before it is written, so that a probe on
+    /// a fresh connection never waits behind floods on persistent ones. So does every refusal and
+    /// error: the connection's next request is then read at once. After any other answer, the next
+    /// request is delayed instead.
     fn answer_cheap(
         &mut self,
         asked: &RequestInProgress,
@@ -284,13 +284,13 @@ impl Connection<'_> {
         } else if !self.entry().enter(ConnectionState::Answering) {
             return Err(ConnectionEnd::Closed);
         } else if waits_before {
-            // A client that half-closes behind its question gets its answer all the same.
+            // A client that half-closes after its request still gets its answer.
             let pacer = &self.listener.pace.first_probe;
             sys::sleep(self.listener.slot_for_answer(pacer));
         }
         let after = self.answer(asked, &answer)?;
         if after == After::Continue && !waits_before {
-            // It owes nobody anything meanwhile, so it may be closed in favour of a fresh one.
+            // It owes nothing during the wait, so it may be closed for a new connection.
             let later = &self.listener.pace.later;
             let wait = self.listener.slot_for_answer(later);
             if !wait.is_zero() {
@@ -300,7 +300,8 @@ impl Connection<'_> {
         Ok(after)
     }
 
-    /// Waits for the slot of an answer that is no probe's; less, where somebody needs the room.
+    /// Waits for the slot of an answer that is not a probe's; not to the end if its place is
+    /// needed.
     fn delay(&mut self) -> Result<(), ConnectionEnd> {
         let pace = &self.listener.pace;
         let pacer = if self.answers == 0 {
@@ -327,8 +328,8 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Waits for a slot before the next request is read, unless there will be none or somebody closes
-    /// the connection before.
+    /// Waits for a slot before reading the next request, unless there will be none or somebody
+    /// closes the connection first.
     fn wait_for_next(&mut self, wait: Duration) -> Result<(), ConnectionEnd> {
         let entry = &self.input.place.entry;
         if !entry.enter(ConnectionState::Paced) {
@@ -339,13 +340,13 @@ impl Connection<'_> {
             if !self.input.has_more() {
                 return Err(ConnectionEnd::Closed);
             }
-            // It has sent its last requests, and half-closed behind them.
+            // The client has sent its last request and half-closed.
             sys::sleep(wait);
         }
         Ok(())
     }
 
-    /// Writes an answer and settles what becomes of the connection.
+    /// Writes an answer and decides what happens to the connection.
     fn answer(
         &mut self,
         asked: &RequestInProgress,
@@ -385,7 +386,7 @@ impl Connection<'_> {
         if !self.input.place.entry.enter(ConnectionState::Writing) {
             return Err(ConnectionEnd::Closed);
         }
-        // Whoever has its answer finds it counted.
+        // A client that has its answer finds it counted.
         let vitals = &self.listener.http.context.vitals;
         vitals.responses.count(answer.status, answer.code);
         let port = self.listener.main_port();

@@ -1,8 +1,8 @@
-//! The open connections of one listener, each with what it is doing and since when.
+//! The open connections of one listener, with the state of each and since when.
 //!
-//! The connection's own thread writes its state; whoever needs room, or ends the server, closes
-//! others through the shared socket (never through a number that may have been given away again).
-//! The lock is held for a look at the table and never across a system call.
+//! The connection's own thread writes its state. Other threads, to make room or to end the server,
+//! close it through the shared socket (never through a descriptor number, which may have been
+//! reused). The lock is held to look at the table and never across a system call.
 
 use std::net::{IpAddr, Ipv6Addr, Shutdown};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -20,22 +20,22 @@ use crate::platform::sys;
 pub(crate) enum ConnectionState {
     /// Waiting for the first byte of a request.
     Idle = 0,
-    /// Answered, and held back from its next request by the listener's pace.
+    /// Answered; its next request is delayed by the rate limit.
     Paced = 1,
-    /// Answered and about to be closed; what its client still sends is discarded.
+    /// Answered and about to be closed; further input is discarded.
     Lingering = 2,
-    /// Held back by the listener's pace with its answer ready: told to make room, its client has that
-    /// at once, and is closed then.
+    /// Its answer is ready but delayed by the rate limit. If told to make room, it sends the answer
+    /// at once and closes.
     Delayed = 3,
     /// Reading a request.
     Reading = 4,
-    /// Owing its client a prediction, or asking for one.
+    /// Owes its client a prediction, or is asking for one.
     Owing = 5,
-    /// Owing its client another answer, which will not be long.
+    /// Owes its client another answer, which will come soon.
     Answering = 6,
     /// Writing an answer.
     Writing = 7,
-    /// Told to close by somebody else.
+    /// Told to close by another thread.
     Closing = 8,
     /// No connection is there.
     Vacant = 9,
@@ -61,32 +61,32 @@ impl ConnectionState {
 const STATE_SHIFT: u32 = 60;
 const MILLIS_MASK: u64 = (1 << STATE_SHIFT) - 1;
 
-/// A round trip across the world: how long a connection is left alone that does not take its answer,
+/// A round trip across the world: how long a connection is protected that does not take its answer,
 /// or whose request may still be on its way while the server ends.
 const ROUND_TRIP_MILLIS: u64 = 250;
 
-/// Connections that may turn out to be busy after all before a search for room is given up.
+/// How many connections may turn out to be busy before a search for room gives up.
 const TRIES: usize = 16;
 
-/// What an attempt to make room came to.
+/// The result of an attempt to make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Eviction {
     /// A connection was closed.
     Done,
-    /// Some are about to have their answer or to end, or have only just begun to be idle or slow.
+    /// Some will soon get their answer or end, or have only just become idle or slow.
     Soon,
     /// All of them are owed a prediction.
     Nobody,
 }
 
-/// A connection's rank on its place, the weakest first to go; equal ones go by the number.
+/// Eviction order: the highest value is evicted first; equal values by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum EvictionRank {
     /// Longest without write progress, in milliseconds.
     Unwritten(u64),
     /// Furthest behind its deadline, in thousandths of the time it has, from 0.
     Late(u64),
-    /// Held back by the pace, or about to be closed anyway, for so many milliseconds.
+    /// Delayed by the rate limit, or about to be closed anyway, for so many milliseconds.
     Delayed(u64),
     /// Idle for so many milliseconds.
     Idle(u64),
@@ -101,22 +101,22 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What one connection is doing. Those of a table lie side by side, so that a look at a thousand of
-/// them is a matter of microseconds.
+/// The state of one connection. The states of a table are contiguous, so that scanning a thousand
+/// of them takes microseconds.
 #[derive(Debug)]
 struct ConnectionSlot {
-    /// State in the upper bits, milliseconds since the table was made in the others.
+    /// State in the upper bits, milliseconds since the table was made in the rest.
     state: AtomicU64,
     /// Milliseconds that reading may take, from the moment the state was entered.
     allowed: AtomicU64,
-    /// Thousandths of what is being read that have come.
+    /// Thousandths of the expected bytes that have arrived.
     progress: AtomicU64,
 }
 
 /// One open connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionEntry {
-    /// The socket; its own thread alone reads and writes, others may only shut it down.
+    /// The socket; only its own thread reads and writes, others may only shut it down.
     pub(crate) socket: Socket,
     peer: Option<IpAddr>,
     origin: Instant,
@@ -138,7 +138,7 @@ impl ConnectionEntry {
         ((state as u64) << STATE_SHIFT) | millis_since(self.origin)
     }
 
-    /// Moves to `state`, unless somebody has told the connection to close.
+    /// Moves to `state`, unless another thread has told the connection to close.
     ///
     /// Returns whether the connection may go on.
     pub(crate) fn enter(&self, state: ConnectionState) -> bool {
@@ -151,7 +151,7 @@ impl ConnectionEntry {
             .is_ok()
     }
 
-    /// Moves to [`ConnectionState::Reading`], which may take `allowed`, as [`enter`](Self::enter) does.
+    /// Moves to [`ConnectionState::Reading`] with `allowed` time, as [`enter`](Self::enter) does.
     pub(crate) fn enter_reading(&self, allowed: Duration) -> bool {
         let slot = self.slot();
         slot.allowed
@@ -171,9 +171,8 @@ impl ConnectionEntry {
         ConnectionState::of(self.slot().state.load(Ordering::Acquire)) == state
     }
 
-    /// Closes the connection if its state is still `seen`, and no request has arrived on an idle one
-    /// that its thread has not seen yet. One that is held back with its answer has its thread give that
-    /// at once, and close.
+    /// Closes the connection if its state is still `seen` and an idle one has received no request
+    /// that its thread has not seen yet. A delayed connection sends its answer at once and closes.
     fn close(&self, seen: u64) -> bool {
         let (end, next) = match ConnectionState::of(seen) {
             ConnectionState::Idle if sys::has_input(&self.socket) => return false,
@@ -187,15 +186,16 @@ impl ConnectionEntry {
             .compare_exchange(seen, closing, Ordering::AcqRel, Ordering::Acquire)
             .is_ok();
         if closed {
-            // Its thread sees the end of the stream; a client that has gone already is no error.
+            // Its thread sees the end of the stream. A client that has already gone is not an
+            // error.
             let _ = self.socket.shutdown(end);
         }
         closed
     }
 }
 
-/// The network a client counts by: its address, or the first 64 bits of an IPv6 address, since
-/// whoever has one has them all.
+/// The network that a client is counted by: its IPv4 address, or the first 64 bits of an IPv6
+/// address, because one client usually has all of a /64.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
@@ -207,7 +207,7 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 #[derive(Debug)]
 pub(crate) struct ConnectionTable {
     origin: Instant,
-    /// How long a connection is left alone before it counts as idle, or as slow to send: its request
+    /// How long a connection is protected before it counts as idle, or as slow to send: its request
     /// is probably on its way. In milliseconds.
     young: u64,
     slots: Arc<[ConnectionSlot]>,
@@ -221,7 +221,7 @@ struct Entries {
     vacant: Vec<usize>,
 }
 
-/// A connection's place in the table; leaving it is dropping this, however its thread ends.
+/// A connection's place in the table. Dropping it leaves the table, however its thread ends.
 #[derive(Debug)]
 pub(crate) struct ConnectionGuard<'a> {
     pub(crate) entry: Arc<ConnectionEntry>,
@@ -243,7 +243,7 @@ impl Drop for ConnectionGuard<'_> {
 }
 
 impl ConnectionTable {
-    /// Makes a table for at most `capacity` connections, each left alone for its first `young`.
+    /// Makes a table for at most `capacity` connections, each protected for its first `young`.
     pub(crate) fn new(capacity: usize, young: Duration) -> Self {
         let slot = |_| ConnectionSlot {
             state: AtomicU64::new((ConnectionState::Vacant as u64) << STATE_SHIFT),
@@ -262,12 +262,11 @@ impl ConnectionTable {
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
-        // Nothing that is done under the lock panics halfway.
+        // No code under the lock panics halfway.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a new connection its place, which `open` counts; hands the socket back where there is
-    /// none.
+    /// Gives a new connection its place, counted in `open`; returns the socket if there is none.
     pub(crate) fn enter<'a>(
         &'a self,
         socket: Socket,
@@ -295,12 +294,12 @@ impl ConnectionTable {
         })
     }
 
-    /// Closes one connection in favour of another: the one idle longest; where none is idle, one
-    /// that is held back anyway, then the slowest reader against its deadline, then the one longest
-    /// without write progress. Never one that is owed an answer.
+    /// Closes one connection for another: the one idle longest; if none is idle, a delayed one,
+    /// then the slowest reader relative to its deadline, then the one longest without write
+    /// progress. Never one that is owed an answer.
     ///
-    /// `threads` is the number of threads that serve connections: where it is larger than the table,
-    /// some are between two.
+    /// `threads` is the number of threads that serve connections. If it is larger than the table,
+    /// some are between two connections.
     pub(crate) fn evict_one(&self, threads: usize) -> Eviction {
         let open = self.slots.len() - self.lock().vacant.len();
         match self.evict(|| self.weakest(0..self.slots.len())) {
@@ -309,17 +308,17 @@ impl ConnectionTable {
         }
     }
 
-    /// Number of open connections from a client's network.
+    /// Number of open connections from one client network.
     pub(crate) fn count(&self, peer: IpAddr) -> usize {
         self.of(peer).len()
     }
 
-    /// Evicts as [`evict_one`](Self::evict_one) does, among a client's own connections.
+    /// Evicts as [`evict_one`](Self::evict_one) does, among one client's connections.
     pub(crate) fn evict_one_of(&self, peer: IpAddr) -> Eviction {
         self.evict(|| self.weakest(self.of(peer)))
     }
 
-    /// The slots of a client's own connections.
+    /// The slots of one client's connections.
     fn of(&self, peer: IpAddr) -> Vec<usize> {
         let entries = self.lock();
         let open = entries.open.iter().flatten();
@@ -342,7 +341,7 @@ impl ConnectionTable {
         Eviction::Soon
     }
 
-    /// Finds who is the first to go among those in `slots`, with the state it was seen in.
+    /// Finds the first to evict among `slots`, with the state it was seen in.
     fn weakest(&self, slots: impl IntoIterator<Item = usize>) -> Result<(u64, usize), Eviction> {
         let now = millis_since(self.origin);
         let mut best: Option<(EvictionRank, u64, usize)> = None;
@@ -361,7 +360,7 @@ impl ConnectionTable {
         best.map(|(_, seen, index)| (seen, index)).ok_or(otherwise)
     }
 
-    /// What is to be said for a connection at `now`, if it may be closed; and whether it soon may.
+    /// The eviction order of a connection at `now`, if it may be closed; and whether it soon may.
     fn eviction_rank(
         &self,
         slot: &ConnectionSlot,
@@ -392,8 +391,8 @@ impl ConnectionTable {
         }
     }
 
-    /// Closes every connection that has been idle for a round trip, or only lingers, and has those
-    /// answered that are held back. Whoever ends the server calls it again and again.
+    /// Closes every connection that has been idle for a round trip or only lingers, and has the
+    /// delayed ones answered. Shutdown calls it repeatedly.
     pub(crate) fn close_idle(&self) {
         self.close_idle_at(millis_since(self.origin));
     }

@@ -1,8 +1,7 @@
 //! From a connection to the acceptor and back: one job, one reply.
 //!
 //! Runs on the connection's thread, which waits for nothing else meanwhile. It ends with the reply,
-//! with the deadline, or with the client's leaving; a worker that hangs never leaves a client
-//! hanging.
+//! with the deadline, or when the client leaves. A worker that hangs never leaves a client hanging.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,25 +21,26 @@ use crate::platform::clock;
 use crate::protocol::Spoken;
 use crate::vitals::{Owed, PredictionOutcome, ServerPhase};
 
-/// When a waiting connection looks whether its client is still there: first shortly before a worker is
-/// expected to take its job up, within these, and then each time after twice as long.
+/// When a waiting connection checks whether its client is still there: first shortly before a
+/// worker is expected to start its job, within these limits, then at doubled intervals.
 const CLIENT_CHECK_FIRST: Duration = Duration::from_millis(16);
 pub(super) const CLIENT_CHECK_LAST: Duration = Duration::from_millis(250);
 
-/// Where predictions are shorter than this, the first look is after [`CLIENT_CHECK_LAST`]: a look costs
-/// some 10 µs, and before then it would find only clients that have reset their connection.
+/// If predictions are shorter than this, the first check is after [`CLIENT_CHECK_LAST`]: a check
+/// costs about 10 µs, and an earlier one would only find clients that reset their connection.
 const WORTH_A_LOOK: Duration = Duration::from_millis(1);
 
-/// The part of the expected wait after which the first look is.
+/// The part of the expected wait after which the first check is made.
 const CLIENT_CHECK_PART: f32 = 0.75;
 
-/// A reply that is expected within this is waited for without going to sleep first.
+/// A reply expected within this is awaited without going to sleep first.
 const SOON: Duration = Duration::from_micros(100);
 
 /// Sends an admitted prediction on its way and waits for its reply.
 ///
 /// # Errors
-/// The answer without one, or the end of the connection.
+///
+/// The answer to give without a reply, or the end of the connection.
 pub(crate) fn ask(
     http: &HttpContext,
     (entry, watch): (&ConnectionEntry, &mut ClientWatch),
@@ -103,8 +103,9 @@ pub(super) fn deadline_exceeded(arrived: Instant) -> RequestError {
     RequestError::new(Code::DeadlineExceeded, text)
 }
 
-/// Waits for the reply to an admitted prediction, and looks meanwhile whether its client is still
-/// there. A client that departs is counted, and nothing that comes after that is told or counted.
+/// Waits for the reply to an admitted prediction, and checks meanwhile whether its client is still
+/// there. A departed client is counted, and its prediction is neither logged nor counted after
+/// that.
 fn await_reply(
     http: &HttpContext,
     (entry, watch): (&ConnectionEntry, &mut ClientWatch),
@@ -145,8 +146,8 @@ fn await_reply(
             if pending.is_received() || now >= deadline {
                 return Err(ConnectionEnd::Closed.into());
             }
-            // The acceptor's intake has one place for each connection: no other connection may
-            // take this one's while its job is in there, or a probe would find none.
+            // The acceptor's intake has one place per connection. No other connection may use this
+            // one's while its job is in there, or a probe would find none.
             patience = CLIENT_CHECK_FIRST;
             continue;
         }

@@ -1,12 +1,13 @@
-//! A listener: its socket, its connection threads, and the cap on them.
+//! A listener: its socket, its connection threads, and the limit on them.
 //!
-//! Idle connection threads themselves wait for connections. One of them, the leader, waits on the
-//! socket; the others wait to become it (leader/followers). One thread above the cap is reserved to
-//! make room, and to refuse where there is none. All of them wait on a stop pipe too; nobody ever
-//! calls `shutdown(2)` on a listening socket, which would kill it for every holder.
+//! Idle connection threads wait for connections themselves. One of them, the leader, waits on the
+//! socket; the others wait to become leader (leader/followers). One extra thread above the limit is
+//! reserved to make room, or to refuse if there is none. All of them also wait on a stop pipe;
+//! nobody calls `shutdown(2)` on a listening socket, because that would end it for every process
+//! that holds it.
 //!
-//! The probe listener is out of the main one's reach: its threads are all started at the start, and
-//! the main one leaves it descriptors.
+//! The main listener cannot affect the probe listener: the probe listener starts all its threads at
+//! the start, and file descriptors are reserved for it.
 
 mod defer_accept;
 mod eviction;
@@ -37,37 +38,38 @@ use crate::vitals::Streak;
 
 use self::defer_accept::EarlyDepartures;
 
-/// While fewer threads than this wait for connections, the one that takes a connection starts
-/// another.
+/// If fewer threads than this wait for connections, the one that takes a connection starts another.
 const SPARE_MIN: usize = 2;
 
-/// A thread that comes back where this many wait already ends. With a gap to the minimum, a probe
-/// on a fresh connection costs no new thread.
+/// If this many already wait, a thread that comes back ends. The gap to the minimum means that a
+/// probe on a fresh connection costs no new thread.
 const SPARE_MAX: usize = 4;
 
 /// Address space for a connection thread's stack. Only touched pages cost memory (12 KiB, 24 in a
-/// debug build, measured), but all of it counts for RLIMIT_DATA, times `--max-connections`.
+/// debug build, measured), but all of it counts towards RLIMIT_DATA, times `--max-connections`.
 pub const STACK_BYTES: usize = 48 * 1024;
 
-/// A pause after a failed system call that only time can mend.
+/// A pause after a failed system call that only time can fix.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
-/// How long a connection is left alone before it counts as idle or slow. Who has been idle longest
-/// goes first, so it matters only where all are about as young: a request follows its connection at
-/// once, and the longer this is, the fewer can be let in a second.
+/// How long a new connection is protected before it counts as idle or slow. The longest idle
+/// connection is closed first, so this matters only if all are about equally young. A request
+/// follows its connection at once, and a longer protection lets in fewer new connections per
+/// second.
 const YOUNG: Duration = Duration::from_millis(5);
 
-/// First answers on the probe listener for each later one. Kept connections that make room for new
-/// ones come back as new ones, all at once, and a kubelet's probe must not stand behind them for long.
+/// How many first answers the probe listener gives for each later one. Persistent connections that
+/// were closed for new ones come back as new ones, all at once, and a kubelet's probe must not wait
+/// behind them for long.
 const PROBE_FIRST_SHARE: u32 = 4;
 
-/// The longest that a probe on a fresh connection waits for its slot, on the main and on the probe
-/// listener: well within a kubelet's second, whatever the flood. As each listener's connections have
-/// to wait as long, it bounds what a flood of fresh probes costs.
+/// Maximum delay of a probe on a fresh connection, on the main and on the probe listener: well
+/// within a kubelet's second, whatever the flood. It also limits what a flood of fresh probes
+/// costs, because each of its connections waits as long.
 const PROBE_WAIT: Duration = Duration::from_millis(250);
 const PROBE_WAIT_PROBE: Duration = Duration::from_millis(13);
 
-/// A pause where clients connect and leave at once, so that predictions are not interrupted for each.
+/// A pause if clients connect and leave at once, so that each does not interrupt predictions.
 const DEFER_PAUSE: Duration = Duration::from_millis(3);
 
 /// One listener with its threads.
@@ -78,18 +80,19 @@ pub struct Listener {
     address: Address,
     inherited: bool,
     cap: usize,
-    /// Threads that wait for connections: started below the first, ended above the second.
+    /// Threads that wait for connections: more are started below the first number, ended above the
+    /// second.
     spare: (usize, usize),
     /// Connection threads, waiting or serving; at most `cap`.
     threads: AtomicUsize,
     /// Those of them that wait for a connection.
     waiting: AtomicUsize,
-    /// The system has no thread to give: there are as many as there can be.
+    /// The system refuses more threads: these are all there can be.
     starved: AtomicBool,
     leader: Mutex<()>,
-    /// Whether connections are accepted: not before it is started, nor once it is stopped.
+    /// Whether connections are accepted: not before the start, and not after the stop.
     accepting: AtomicBool,
-    /// Becomes readable once it is stopped: its other end is closed.
+    /// Becomes readable once the listener is stopped, because its other end is closed.
     stop: PipeReader,
     stopper: Mutex<Option<PipeWriter>>,
     early_departures: Mutex<EarlyDepartures>,
@@ -97,14 +100,14 @@ pub struct Listener {
     complained: Mutex<Option<Instant>>,
 }
 
-/// What came of an attempt to take a connection.
+/// The result of an attempt to accept a connection.
 enum Accepted {
     Connection(Socket, Option<IpAddr>),
-    /// Nothing, or something that is of no use any more.
+    /// No connection, or one that is already gone.
     Nothing,
 }
 
-/// Connection threads that a listener with this cap starts with.
+/// Number of connection threads that a listener with this limit starts with.
 pub(crate) fn threads_at_start(kind: ListenerKind, cap: usize) -> usize {
     match kind {
         ListenerKind::Main => cap.min(SPARE_MAX),
@@ -113,11 +116,12 @@ pub(crate) fn threads_at_start(kind: ListenerKind, cap: usize) -> usize {
 }
 
 impl Listener {
-    /// Takes a listening socket, without threads yet; `relief` is the table that gives up a
-    /// connection where this listener finds no descriptor left.
+    /// Takes a listening socket; starts no threads yet. `relief` is the table that gives up a
+    /// connection if this listener finds no file descriptor left.
     ///
     /// # Errors
-    /// Where the system has no pipe to give.
+    ///
+    /// The system has no pipe left.
     pub fn new(
         kind: ListenerKind,
         socket: ListeningSocket,
@@ -137,7 +141,7 @@ impl Listener {
                     PROBE_WAIT,
                 ),
             ),
-            // Nothing that happens elsewhere can then take a thread from it.
+            // From then on, nothing that happens elsewhere can take a thread from it.
             ListenerKind::Probe => (
                 limits.max_probe_connections,
                 (limits.max_probe_connections, limits.max_probe_connections),
@@ -179,8 +183,8 @@ impl Listener {
         })
     }
 
-    /// Has nobody accept any more: who waits for a connection ends, who serves one goes on with it.
-    /// What waits in the backlog is for whoever else holds the socket.
+    /// Stops accepting: threads that wait for a connection end, threads that serve one finish it.
+    /// The backlog is left to other holders of the socket.
     pub fn stop_accepting(&self) {
         self.accepting.store(false, Ordering::Release);
         let stopper = self
@@ -190,13 +194,13 @@ impl Listener {
             .take();
         if stopper.is_some() {
             drop(stopper);
-            // It would hold for whoever listens next.
+            // The setting would stay in force for the next holder of the socket.
             sys::defer_accept(&self.socket, false);
             self.wake_reserved();
         }
     }
 
-    /// Whether no connection thread is left: each ends with its connection once nobody accepts.
+    /// Whether no connection thread is left: after the stop, each ends with its connection.
     pub fn is_deserted(&self) -> bool {
         self.threads.load(Ordering::Acquire) == 0
     }
@@ -223,15 +227,16 @@ impl Listener {
         &self.socket
     }
 
-    /// Whether somebody else opened the socket, and goes on holding it.
+    /// Whether another process opened the socket and keeps it.
     pub fn is_inherited(&self) -> bool {
         self.inherited
     }
 
-    /// Has connections accepted: starts the threads that are to wait for them.
+    /// Starts accepting: starts the threads that wait for connections.
     ///
     /// # Errors
-    /// Where the system has no threads to give.
+    ///
+    /// The system refuses threads.
     pub fn start(self: &Arc<Self>) -> io::Result<()> {
         self.accepting.store(true, Ordering::Release);
         self.replenish(self.spare.1).map(|_| ())

@@ -1,4 +1,4 @@
-//! What connections share: with everybody on HTTP, and with the others of their listener.
+//! What connections share: with all others, and with those of their listener.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,28 +27,28 @@ pub struct HttpContext {
     pub acceptor: Sender<Job>,
     /// One line for each prediction.
     pub access_log: AccessLog,
-    /// The main listener's address, for whoever asked elsewhere.
+    /// The main listener's address, for pages served elsewhere.
     pub main_address: Address,
-    /// The probe listener's address, if there is one, likewise.
+    /// The probe listener's address, if there is one, for the same purpose.
     pub probe_address: Option<Address>,
     /// What renders the metrics.
     pub exporter: Exporter,
-    /// Requests for `/statusz` that are being answered.
+    /// `/statusz` requests being answered.
     pub statuses: AtomicUsize,
 }
 
-/// What a connection knows of its listener.
+/// What a connection knows about its listener.
 #[derive(Debug)]
 pub(crate) struct ListenerContext {
     /// Which listener it is.
     pub(crate) kind: ListenerKind,
     /// Its open connections.
     pub(crate) table: Arc<ConnectionTable>,
-    /// The connections of which one goes where the system has no descriptor left.
+    /// The table that gives up a connection if the system has no file descriptor left.
     pub(crate) relief: Arc<ConnectionTable>,
-    /// A connection waits for room: the next one that has its answer is closed for it.
+    /// A new connection waits for room: the next connection that gets its answer is closed for it.
     pub(crate) crowded: AtomicBool,
-    /// The pace of its answers that cost no prediction.
+    /// The rate limit of its cheap answers (probes, refusals, errors).
     pub(crate) pace: Pace,
     /// What it shares with the rest of the server.
     pub(crate) http: Arc<HttpContext>,
@@ -63,7 +63,7 @@ impl ListenerContext {
         }
     }
 
-    /// Its open connections, for another listener.
+    /// The connections of the listener, as another listener sees them.
     pub(crate) fn table(&self) -> Arc<ConnectionTable> {
         Arc::clone(&self.table)
     }
@@ -73,8 +73,8 @@ impl ListenerContext {
         &self.http.context.vitals.counts.clients
     }
 
-    /// Takes a slot of `pacer`, and returns how long it is off; nobody waits while no prediction is
-    /// about.
+    /// Takes a slot of `pacer` and returns how far off it is. There is no wait while no prediction
+    /// waits or runs.
     pub(crate) fn slot(&self, pacer: &Pacer) -> Duration {
         let vitals = &self.http.context.vitals;
         if !vitals.predict.is_occupied() {
@@ -83,7 +83,7 @@ impl ListenerContext {
         pacer.reserve(vitals.clock.now().0)
     }
 
-    /// Takes a slot as [`slot`](Self::slot) does, for an answer, whose wait is counted.
+    /// Takes a slot as [`slot`](Self::slot) does, for an answer, and counts its wait.
     pub(crate) fn slot_for_answer(&self, pacer: &Pacer) -> Duration {
         let wait = self.slot(pacer);
         self.http.context.vitals.listeners[self.kind as usize]
@@ -92,8 +92,8 @@ impl ListenerContext {
         wait
     }
 
-    /// Takes a slot of `pacer` for a piece of a body, and returns how long it is off; `None` where none
-    /// is needed: nobody waits while no prediction is about and little is buffered.
+    /// Takes a slot of `pacer` for a piece of a body and returns how far off it is; `None` if none
+    /// is needed, because no prediction waits or runs and little is buffered.
     pub(crate) fn slot_for_piece(&self, pacer: &Pacer) -> Option<Duration> {
         let context = &self.http.context;
         let budget = &context.budget;
@@ -103,13 +103,13 @@ impl ListenerContext {
         Some(pacer.reserve(context.vitals.clock.now().0))
     }
 
-    /// Whether the connection that is being answered has to make room for one that waits; says so to
-    /// one of them only.
+    /// Whether the connection that is being answered must make room for a new one; `true` for one
+    /// connection only.
     pub(crate) fn shares_threads(&self) -> bool {
         self.crowded.load(Ordering::Relaxed) && self.crowded.swap(false, Ordering::AcqRel)
     }
 
-    /// Connections of this listener that are open now.
+    /// Number of open connections of this listener.
     pub(crate) fn open(&self) -> &AtomicUsize {
         &self.http.context.vitals.listeners[self.kind as usize].open_connections
     }

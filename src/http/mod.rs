@@ -1,8 +1,8 @@
 //! HTTP: the only place that knows sockets, `httparse` and tiny_http's writer.
 //!
-//! `socket` opens listeners and `listener` accepts. `connection_table` knows every open connection, and
-//! `connection` serves one of them: `reader` reads what its client sends, `exchange` has it answered,
-//! `writer` writes the answer, and `client_watch` knows whether the client is still there.
+//! `socket` opens listeners and `listener` accepts. `connection_table` has every open connection,
+//! and `connection` serves one: `reader` reads what its client sends, `exchange` gets the reply,
+//! `writer` writes the answer, and `client_watch` watches whether the client is still there.
 //! `request_head`, `body` and `response` are the protocol without any I/O (RFC 9110, RFC 9112).
 
 pub mod listener;

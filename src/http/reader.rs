@@ -1,6 +1,6 @@
-//! What a client sends: heads and bodies, read off the socket within their limits and deadlines.
+//! Reads heads and bodies off the socket, within their limits and deadlines.
 //!
-//! Runs on the connection's thread. Blocks on this one socket only, and never past a deadline.
+//! Runs on the connection's thread. Blocks only on this socket, and never past a deadline.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -22,41 +22,41 @@ use crate::lanes::memory_budget::Charge;
 use crate::platform::clock;
 use crate::platform::sys::{self, PollResult};
 
-/// What is discarded of an unread body before the connection is closed, and for how long, so that
-/// the client reads the answer instead of a reset.
+/// How much of an unread body is discarded before the connection is closed, and for how long, so
+/// that the client reads the answer instead of a reset.
 const LINGER_BYTES: usize = 32 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
-/// What a connection's buffer has room for at first. Most requests need no more.
+/// Initial size of a connection's buffer. Most requests need no more.
 pub(crate) const NARROW_BYTES: usize = 4 << 10;
 
-/// What it has room for where a body is larger, so that it is read in fewer pieces.
+/// Size of the buffer for a larger body, so that it is read in fewer pieces.
 const WIDE_BYTES: usize = 16 << 10;
 
-/// What a read costs at least, however little it brings, in bytes read by the thousand.
+/// Minimum cost of a read, however few bytes it brings, in bytes of a bulk read.
 const READ_EFFORT: usize = 16 << 10;
 
-/// What a byte of chunk framing costs beyond one of content: it is looked at by itself.
+/// Cost of a byte of chunk framing beyond a byte of content: it is parsed one by one.
 const FRAMING_EFFORT: u64 = 15;
 
 /// One connection's incoming half.
 #[derive(Debug)]
 pub(crate) struct Input<'a> {
-    /// The connection's place among the others.
+    /// The connection's place in the table.
     pub(crate) place: ConnectionGuard<'a>,
-    /// Its length is its capacity for input; wide only as long as this connection needs it.
+    /// Its length is its capacity for input. It is wide only while this connection needs it.
     buffer: &'a mut Vec<u8>,
-    /// What is charged for its being wide.
+    /// The charge for the wide buffer.
     charge: Charge,
-    /// Bytes at the start of the buffer that were read and not used.
+    /// Bytes at the start of the buffer that were read and not used yet.
     filled: usize,
-    /// Whether the socket waits as long as a kept connection may be idle.
+    /// Whether the socket's timeout is that of an idle persistent connection.
     patient: bool,
     listener: &'a ListenerContext,
     limits: &'a LimitArgs,
-    /// What was read of this request and not drawn on the listener's pace yet, in bytes.
+    /// Bytes read for this request and not yet charged to the listener's pace.
     effort: u64,
-    /// Slots taken of that pace for this request.
+    /// Slots of that pace taken for this request.
     pieces: u32,
 }
 
@@ -79,7 +79,7 @@ impl<'a> Input<'a> {
     ) -> Self {
         let context = &listener.http.context;
         let limits = &context.config.limits;
-        // A socket that refuses its options has lost its client; reading will say so.
+        // If the socket refuses its options, its client is gone, and reading will show that.
         let _ = place
             .entry
             .socket
@@ -97,9 +97,11 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Waits for a request and reads its head; `kept` says that one was answered before.
+    /// Waits for a request and reads its head. `kept` says that this connection has answered one
+    /// before.
     ///
     /// # Errors
+    ///
     /// An error that is answered ends the connection too.
     pub(crate) fn read_head(&mut self, kept: bool) -> Result<RequestHead, Stop> {
         if self.filled == 0 {
@@ -108,7 +110,7 @@ impl<'a> Input<'a> {
             }
             if kept && !self.patient {
                 self.patient = true;
-                // From the second request on the connection may be idle for longer.
+                // From the second request on, the longer idle timeout applies.
                 let idle = self.limits.idle_timeout;
                 let _ = self.place.entry.socket.set_read_timeout(Some(idle));
             }
@@ -148,7 +150,7 @@ impl<'a> Input<'a> {
                 && let Err(mut refusal) = self.widen(self.limits.max_head)
             {
                 if refusal.code == Code::ContentTooLarge {
-                    // No body is too large, but the head.
+                    // The head is too large, not a body.
                     refusal.code = Code::HeadTooLarge;
                 }
                 return Err(refusal.into());
@@ -161,14 +163,14 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Whether a body would fit into the budget beside a wider buffer; it comes first.
+    /// Whether the budget has room for this body and a wider buffer; the body goes first.
     fn may_widen(&self, body: u64) -> bool {
         let budget = &self.listener.http.context.budget;
         let body = usize::try_from(body).unwrap_or(usize::MAX);
         budget.check_alone(body.saturating_add(WIDE_BYTES)).is_ok()
     }
 
-    /// Gives the buffer room for `bytes`, at the budget's expense.
+    /// Grows the buffer by `bytes`, charged to the budget.
     fn widen(&mut self, bytes: usize) -> Result<(), RequestError> {
         let more = bytes.saturating_sub(self.buffer.len());
         self.charge.reserve(self.buffer, more, bytes)?;
@@ -176,7 +178,8 @@ impl<'a> Input<'a> {
         Ok(())
     }
 
-    /// Reads what is there into the buffer from `from` on; the end of the stream ends the connection.
+    /// Reads available input into the buffer from `from` on; the end of the stream ends the
+    /// connection.
     fn read_some(&mut self, from: usize) -> Result<usize, ConnectionEnd> {
         loop {
             match (&self.place.entry.socket).read(&mut self.buffer[from..]) {
@@ -188,15 +191,15 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Reads what is there behind what is in the buffer, at the listener's pace; returns for how long
-    /// that held it up, which is not the client's delay.
+    /// Reads available input after what is in the buffer, rate-limited by the listener's pace.
+    /// Returns how long the rate limit took, which is not the client's delay.
     fn read_more(&mut self) -> Result<Duration, ConnectionEnd> {
         let count = self.read_some(self.filled)?;
         self.filled += count;
         self.pace(count, &self.listener.pace.pieces)
     }
 
-    /// Draws what was read on a pace of the listener's.
+    /// Charges bytes read to one of the listener's paces.
     fn pace(&mut self, bytes: usize, pacer: &Pacer) -> Result<Duration, ConnectionEnd> {
         self.effort += bytes.max(READ_EFFORT) as u64;
         let mut waited = Duration::ZERO;
@@ -206,7 +209,7 @@ impl<'a> Input<'a> {
                 continue;
             };
             self.pieces += 1;
-            // A client that half-closes behind its body is to be read to the end.
+            // A client that half-closes after its body is read to the end.
             if !wait.is_zero() && sys::departs_within(&self.place.entry.socket, wait) {
                 return Err(ConnectionEnd::Closed);
             }
@@ -216,7 +219,7 @@ impl<'a> Input<'a> {
     }
 
     fn wait_readable(&self, deadline: Instant) -> Result<PollResult, ConnectionEnd> {
-        // A client that always has something to read would never be late by poll(2).
+        // A client that always has something to read would never be late according to poll(2).
         if clock::instant() >= deadline {
             return Ok(PollResult::TimedOut);
         }
@@ -224,18 +227,18 @@ impl<'a> Input<'a> {
             .map_err(|_| ConnectionEnd::Closed)
     }
 
-    /// Forgets the first `count` bytes of the input.
+    /// Removes the first `count` bytes of the input.
     pub(crate) fn consume(&mut self, count: usize) {
         self.buffer.copy_within(count..self.filled, 0);
         self.filled -= count;
     }
 
-    /// Whether something the client has sent is still to be read.
+    /// Whether input from the client is still unread.
     pub(crate) fn has_more(&self) -> bool {
         self.filled > 0 || sys::has_input(&self.place.entry.socket)
     }
 
-    /// Size of the request's body, where the whole of it has arrived with the head.
+    /// Size of the request's body, if all of it arrived with the head.
     ///
     /// It stays in the buffer: `read_body` takes it, or `answer` discards it.
     pub(crate) fn buffered_body(&self, head: &RequestHead) -> Option<usize> {
@@ -248,7 +251,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Reads a body whole, as fast as its deadlines ask.
+    /// Reads a whole body within its deadlines.
     pub(crate) fn read_body(
         &mut self,
         head: &RequestHead,
@@ -260,7 +263,8 @@ impl<'a> Input<'a> {
             return Err(ConnectionEnd::Closed.into());
         }
         if head.expect_continue && self.filled == 0 && !decoder.is_complete() {
-            // By hand: tiny_http's writer would put a Content-Length on it (RFC 9110 section 8.6).
+            // Written by hand, because tiny_http's writer would add a Content-Length (RFC 9110
+            // section 8.6).
             SocketWriter::new(entry, self.limits.write_timeout)
                 .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
                 .map_err(|_| ConnectionEnd::Closed)?;
@@ -289,7 +293,7 @@ impl<'a> Input<'a> {
             let deadline = self.body_deadline(started, content, head.framing);
             if self.wait_readable(deadline)? == PollResult::TimedOut {
                 let text = format!(
-                    "the request body did not arrive in time: {content} bytes came in {} s (--body-timeout, --min-body-rate)",
+                    "the request body timed out: {content} bytes arrived in {} s (--body-timeout, --min-body-rate)",
                     started.elapsed().as_secs(),
                 );
                 return Err(RequestError::new(Code::RequestTimeout, text).into());
@@ -298,7 +302,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Gives back what was drawn on the pace for a body that came to a prediction.
+    /// Gives back the slots taken for a body that became a prediction.
     pub(crate) fn was_of_use(&mut self) {
         if self.pieces > 0 {
             self.listener.pace.pieces.give_back(self.pieces);
@@ -306,7 +310,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The time a body may take in all, of which so much content has come.
+    /// The total time for a body of which so much content has arrived.
     fn body_time(&self, framing: Framing, content: u64) -> Duration {
         let size = match framing {
             Framing::Length(length) => length,
@@ -315,7 +319,8 @@ impl<'a> Input<'a> {
         self.limits.body_timeout + Duration::from_secs(size >> 20)
     }
 
-    /// When a body of which so much content has come is late: by the total, or by the minimum rate.
+    /// When a body of which so much content has arrived is late, by its total time or its minimum
+    /// rate.
     fn body_deadline(&self, started: Instant, content: u64, framing: Framing) -> Instant {
         let total = self.body_time(framing, content);
         let rate = self.limits.min_body_rate as f64;
@@ -327,7 +332,7 @@ impl<'a> Input<'a> {
         started + total.min(by_rate)
     }
 
-    /// Closes the sending half and discards what the client still sends, within limits.
+    /// Closes the sending side and discards further input, within limits.
     pub(crate) fn linger(&mut self) {
         let entry = &self.place.entry;
         if entry.socket.shutdown(Shutdown::Write).is_err()

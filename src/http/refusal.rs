@@ -1,4 +1,5 @@
-//! Refusing a connection before it is served: 503, and closed, without waiting for its client.
+//! Refuses a connection before it is served: writes 503 and closes it, without waiting for its
+//! client.
 
 use std::io;
 use std::net::Shutdown;
@@ -15,10 +16,10 @@ use crate::platform::sys;
 
 /// Why a connection is refused before it is served.
 pub(crate) const NO_CAPACITY: &str =
-    "every connection the server may hold is in use; send the request again later";
+    "all connections that the server allows are in use; retry later";
 
-/// Why a client's connection is refused that has as many as one address may.
-pub(crate) const TOO_MANY_OF_ONE: &str = "your address has as many connections open as one may (--max-connections-per-address); use those, or send the request again later";
+/// Why a client is refused that already has as many connections as one address may.
+pub(crate) const TOO_MANY_OF_ONE: &str = "your address has the maximum number of open connections (--max-connections-per-address); reuse those, or retry later";
 
 /// Answers 503 on a connection that is not served, without waiting for its client.
 pub(crate) fn refuse(listener: &ListenerContext, socket: &Socket, why: &str) {
@@ -35,8 +36,8 @@ pub(crate) fn refuse(listener: &ListenerContext, socket: &Socket, why: &str) {
     let port = listener.main_port();
     response::print_head(&answer, &request_id, Persistence::Close, port, &mut bytes);
     bytes.extend_from_slice(&answer.body);
-    // What has arrived is taken off the socket, or closing it would reset the connection and the
-    // client would not see the answer. All three may fail where the client has gone.
+    // Received bytes are read off the socket; otherwise closing would reset the connection and the
+    // client would not see the answer. All three calls may fail if the client is gone.
     sys::discard_now(socket);
     let _ = sys::send_now(socket, &[io::IoSlice::new(&bytes)]);
     let _ = socket.shutdown(Shutdown::Write);

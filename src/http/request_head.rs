@@ -1,8 +1,9 @@
-//! Request heads: where one ends, and what it says. Pure, on `httparse`.
+//! Request heads: where they end and what they say. Pure, on top of `httparse`.
 //!
-//! RFC 9112 is the specification. Whatever two readers could understand differently (request
-//! smuggling) is refused, and the caller closes the connection. `httparse` refuses obsolete folding,
-//! blanks before a colon, bare CR and controls; what it lets pass is checked here.
+//! The specification is RFC 9112. Anything that two readers could understand differently (request
+//! smuggling) is refused, and the caller closes the connection. `httparse` refuses obsolete
+//! folding, blanks before a colon, bare CR and control characters; what it lets pass is checked
+//! here.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -15,10 +16,10 @@ use crate::error::{Code, RequestError};
 
 const METHOD_BYTES_MAX: usize = 32;
 
-/// Characters of a bad `X-Request-Timeout` that are repeated.
+/// How many characters of a bad `X-Request-Timeout` are quoted.
 const TIMEOUT_SHOWN: usize = 40;
 
-/// How a client begins that speaks HTTP/2 without asking (RFC 9113 section 3.4).
+/// The first bytes of a client that speaks HTTP/2 without asking (RFC 9113 section 3.4).
 const HTTP_2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// How the body of a request is delimited (RFC 9112 section 6.3).
@@ -32,46 +33,46 @@ pub enum Framing {
     Chunked,
 }
 
-/// What a request head says, as far as this server acts on it.
+/// The parts of a request head that this server acts on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHead {
     /// The method.
     pub method: Method,
-    /// The path, nothing decoded; `*` for the asterisk-form.
+    /// The path, undecoded; `*` for the asterisk-form.
     pub path: String,
     /// What follows the first `?` of the target.
     pub query: Option<String>,
-    /// HTTP/1.1, also for a later minor version, or HTTP/1.0.
+    /// HTTP/1.1 (also for a later minor version) or HTTP/1.0.
     pub version: HTTPVersion,
     /// How the body is delimited.
     pub framing: Framing,
-    /// Whether the client would send another request on this connection.
+    /// Whether the connection may carry another request.
     pub keep_alive: bool,
-    /// Whether the client waits for `100 Continue` before it sends the body.
+    /// Whether the client waits for `100 Continue` before sending the body.
     pub expect_continue: bool,
     /// `Content-Type`.
     pub content_type: Option<String>,
     /// `Content-Encoding`, unless it is `identity`.
     pub content_encoding: Option<String>,
-    /// What answers the client takes; several fields are one list (RFC 9110 section 5.3).
+    /// Which media types the client accepts; several fields are one list (RFC 9110 section 5.3).
     pub accept: Option<String>,
-    /// How long the client waits for its answer: the shortest of `X-Request-Timeout` (a duration with
-    /// its unit, or seconds) and `X-Envoy-Expected-Rq-Timeout-Ms`, which Envoy sends unasked.
+    /// How long the client waits for its answer: the shorter of `X-Request-Timeout` (a duration
+    /// with a unit, or seconds) and `X-Envoy-Expected-Rq-Timeout-Ms`, which Envoy sends by itself.
     pub timeout: Option<Duration>,
-    /// Why `X-Request-Timeout` says no time, where it came and does not.
+    /// What is wrong with `X-Request-Timeout`, if it is invalid.
     pub timeout_fault: Option<String>,
-    /// The field by which clients are told apart, where one is.
+    /// The value of the field that tells clients apart, if one is configured.
     pub client: Option<String>,
     /// `X-Request-Id`, if it is 1 to 128 of `[A-Za-z0-9._:-]`.
     pub request_id: Option<String>,
 }
 
-/// Finds where the head ends (the index after its CRLF CRLF).
+/// Finds the end of the head (the index after its CRLF CRLF).
 ///
-/// `searched` is the length of the buffer at the last call, so that a head that drips in is not
-/// searched anew at every byte.
+/// `searched` is the buffer's length at the last call, so that a head that arrives byte by byte is
+/// not searched again each time.
 pub fn end(buffer: &[u8], searched: usize) -> Option<usize> {
-    // One CRLF before the request line is tolerated and must not be taken for its end.
+    // One CRLF before the request line is tolerated and must not be taken for the end.
     let from = searched.saturating_sub(3).max(leading_crlf(buffer));
     let found = buffer
         .get(from..)?
@@ -80,9 +81,9 @@ pub fn end(buffer: &[u8], searched: usize) -> Option<usize> {
     Some(from + found + 4)
 }
 
-/// Refuses what can no longer become a request, so that nobody waits for the rest of it.
+/// Refuses input that can no longer become a request, so that nobody waits for the rest of it.
 ///
-/// `searched` is as for [`end`]: the bytes before it were not refused.
+/// `searched` is as for [`end`]: the bytes before it were acceptable.
 pub fn hopeless(buffer: &[u8], searched: usize) -> Option<RequestError> {
     let start = &buffer[leading_crlf(buffer)..];
     match start {
@@ -104,7 +105,7 @@ pub fn hopeless(buffer: &[u8], searched: usize) -> Option<RequestError> {
         }
         _ => {}
     }
-    // From the last byte that was looked at, as it may be the CR before a LF.
+    // Starts at the last byte already checked, which may be the CR before a LF.
     let fresh = buffer.get(searched.saturating_sub(1)..).unwrap_or_default();
     if has_bare_line_feed(fresh, searched == 0) {
         return Some(malformed(
@@ -116,10 +117,11 @@ pub fn hopeless(buffer: &[u8], searched: usize) -> Option<RequestError> {
         .then(|| malformed("a request head holds no NUL"))
 }
 
-/// Reads one complete head: exactly the bytes up to [`end`]. Clients are told apart by
-/// `client_field`, where there is one.
+/// Parses one complete head: exactly the bytes up to [`end`]. `client_field` names the field that
+/// tells clients apart, if any.
 ///
 /// # Errors
+///
 /// 400 for what RFC 9112 does not allow, 417, 431 over `fields_max`, 501 for an unknown transfer
 /// coding and for CONNECT, 505 for another version.
 pub fn read(
@@ -139,7 +141,7 @@ pub fn read(
         Ok(_) => return Err(malformed("the request head is not well-formed")),
         Err(ParseError::TooManyHeaders) => {
             let text = format!(
-                "a request head may hold {fields_max} fields (--max-fields), but more came"
+                "a request head may hold {fields_max} fields (--max-fields), but this one has more"
             );
             return Err(RequestError::new(Code::HeadTooLarge, text));
         }
@@ -157,7 +159,7 @@ pub fn read(
     let framing = reading.framing(&version)?;
     if reading.hosts == 0 && version >= (1, 1) {
         return Err(malformed(
-            "an HTTP/1.1 request has a Host field, but none came",
+            "an HTTP/1.1 request has a Host field, but this one has none",
         ));
     }
     let keep_alive = !reading.close && (version >= (1, 1) || reading.keep_alive);
@@ -184,14 +186,14 @@ fn leading_crlf(buffer: &[u8]) -> usize {
     if buffer.starts_with(b"\r\n") { 2 } else { 0 }
 }
 
-/// Whether a LF stands there without a CR before it; a first one counts only at the very `start`.
+/// Whether there is a LF without a CR before it; a leading one counts only at the very `start`.
 fn has_bare_line_feed(bytes: &[u8], start: bool) -> bool {
     let bare = |pair: &[u8]| pair[1] == b'\n' && pair[0] != b'\r';
     (start && bytes.first() == Some(&b'\n')) || bytes.windows(2).any(bare)
 }
 
-/// Puts 1.1 in the place of a later minor version, which the parser does not know: such a client takes
-/// an answer of 1.1 (RFC 9110 section 2.5).
+/// Replaces a later minor version by 1.1, because the parser does not know it: such a client
+/// accepts an answer of 1.1 (RFC 9110 section 2.5).
 fn as_known_version(head: &[u8]) -> Cow<'_, [u8]> {
     let end = head.iter().position(|byte| *byte == b'\r').unwrap_or(0);
     match head[..end] {
@@ -251,7 +253,7 @@ fn method(text: &str) -> Result<Method, RequestError> {
     let method = sound.then(|| text.parse().ok()).flatten();
     match method {
         Some(Method::Connect) => {
-            let text = "CONNECT is not served: this is no proxy";
+            let text = "CONNECT is not supported: this is not a proxy";
             Err(RequestError::new(Code::NotImplemented, text))
         }
         Some(method) => Ok(method),
@@ -283,7 +285,7 @@ fn target(method: &str, target: &str) -> Result<(String, Option<String>), Reques
     Ok((path.to_owned(), query))
 }
 
-/// Cuts scheme and authority off a target in absolute-form.
+/// Removes scheme and authority from a target in absolute-form.
 fn absolute(target: &str) -> Result<&str, RequestError> {
     let scheme = ["http://", "https://"].into_iter().find(|scheme| {
         target
@@ -299,7 +301,7 @@ fn absolute(target: &str) -> Result<&str, RequestError> {
     Ok(&rest[cut..])
 }
 
-/// What the fields say, gathered one by one.
+/// The values of the fields, gathered one by one.
 #[derive(Debug, Default)]
 struct HeadFields {
     hosts: usize,
@@ -371,14 +373,13 @@ impl HeadFields {
         } else if is("x-request-id") {
             self.request_id = sane_id(value);
         } else if is("x-request-timeout") {
-            // Which requests it is of no matter to is not known yet.
+            // It is not known yet whether the field matters for this request.
             match timeout(value) {
                 Ok(timeout) => self.note_timeout(timeout),
                 Err(fault) => self.timeout_fault = Some(fault),
             }
         } else if is("x-envoy-expected-rq-timeout-ms") {
-            // A proxy's own word, and none of the client's: what it cannot mean is passed over. 0 is
-            // no limit.
+            // Set by a proxy, not by the client: nonsense is ignored. 0 is no limit.
             let millis = std::str::from_utf8(value)
                 .ok()
                 .and_then(|text| text.parse().ok());
@@ -419,17 +420,18 @@ fn text(value: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(value)
 }
 
-/// Digits and nothing else (RFC 9110 section 8.6): no sign, no blank, no list.
+/// Digits only (RFC 9110 section 8.6): no sign, no blank, no list.
 fn content_length(value: &[u8]) -> Result<u64, RequestError> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     let length = digits.then(|| text(value).parse().ok()).flatten();
     length.ok_or_else(|| malformed("a Content-Length is a number of bytes in digits, below 2^64"))
 }
 
-/// Seconds, as `1.5`, or a number with its unit, as `1500ms`.
+/// Parses seconds, such as `1.5`, or a number with a unit, such as `1500ms`.
 ///
 /// # Errors
-/// What it must be, and what it is.
+///
+/// What it must be, and what was given.
 fn timeout(value: &[u8]) -> Result<Duration, String> {
     let value = text(value);
     let seconds = value.parse().ok().filter(|seconds: &f64| *seconds >= 0.0);
@@ -452,7 +454,7 @@ fn timeout(value: &[u8]) -> Result<Duration, String> {
     })
 }
 
-/// Names the first character that no host and no port has (RFC 3986 section 3.2).
+/// Returns the first character that no host and no port may have (RFC 3986 section 3.2).
 fn not_of_authority(value: &[u8]) -> Option<String> {
     let is_wrong = |byte: &&u8| !byte.is_ascii_graphic() || b",/?#@\\\"<>{}|^`".contains(byte);
     let wrong = *value.iter().find(is_wrong)?;

@@ -1,8 +1,9 @@
-//! Answers and how they are written: tiny_http prints the head, one vectored write sends it all.
+//! Answers and how they are written: tiny_http prints the head, and one vectored write sends
+//! everything.
 //!
-//! tiny_http's writer drops `Connection`, chunks what it likes to, and makes 22 write calls for a
-//! head on a socket; so it prints into memory, without a body, what answers of a kind have in common,
-//! and what differs from one to the next is put behind that. Pure but for the writer it is given.
+//! tiny_http's writer drops `Connection`, chunks when it wants to, and makes 22 write calls for a
+//! head on a socket. So it prints the common part of similar answers into memory, without a body,
+//! and the varying part is appended here. Pure but for the writer it is given.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -56,13 +57,13 @@ impl Answer {
         Answer::from(Payload::text(status, body))
     }
 
-    /// An error in the shape that the server's own errors have.
+    /// An error in the server's own shape.
     pub fn error(error: &RequestError, request_id: &str, overload: OverloadStatus) -> Self {
         let json = error.to_json(request_id);
         Answer::shaped(error, ("application/json", json), overload)
     }
 
-    /// An error in the shape that a dialect has given it: media type and content.
+    /// An error in a dialect's shape: media type and content.
     pub fn shaped(
         error: &RequestError,
         (content_type, content): (&'static str, Vec<u8>),
@@ -78,22 +79,22 @@ impl Answer {
     }
 }
 
-/// What becomes of the connection, as the answer says it.
+/// What the answer says about the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persistence {
-    /// It stays, as is usual for HTTP/1.1.
+    /// It stays open, as is the default in HTTP/1.1.
     KeepAlive,
-    /// It stays, which an HTTP/1.0 client has to be told.
+    /// It stays open, which an HTTP/1.0 client must be told.
     KeepAliveHttp10,
     /// It is closed.
     Close,
 }
 
-/// The field by which whoever asks the probe listener knows whose it is.
+/// The field that says to which server a probe listener belongs.
 pub const MAIN_PORT: &str = "X-Lanekeeper-Main-Port";
 
-/// Prints an answer's head into `out`, which is cleared first; answers of the probe listener name the
-/// main listener's TCP port.
+/// Prints an answer's head into `out`, which is cleared first. Answers of the probe listener name
+/// the main listener's TCP port.
 pub fn print_head(
     answer: &Answer,
     request_id: &str,
@@ -108,7 +109,7 @@ pub fn print_head(
         let _ = write!(out, "{name}: {value}\r\n");
     };
     DATE.with_borrow_mut(|date| put("Date", format_args!("{}", date.now())));
-    // Whatever it came from, it cannot start another line.
+    // Wherever it comes from, it cannot start another line.
     if request_id.bytes().all(|byte| byte.is_ascii_graphic()) {
         put("X-Request-Id", format_args!("{request_id}"));
     }
@@ -136,7 +137,7 @@ pub fn print_head(
     out.extend_from_slice(b"\r\n");
 }
 
-/// What all answers of a status code and media type have in common.
+/// The common part of all answers with a status code and media type.
 #[derive(Debug, Clone)]
 struct CommonFields {
     status: u16,
@@ -145,9 +146,9 @@ struct CommonFields {
     printed: Arc<[u8]>,
 }
 
-/// Returns the status line, and the fields that do not change from one answer to the next. They are
-/// printed once: each field takes tiny_http two allocations, which on hundreds of threads are as many
-/// cache misses. Only the server's own codes and types come here, so they are a few.
+/// Returns the status line and the fields that do not change between answers. They are printed
+/// once, because each field costs tiny_http two allocations, and on hundreds of threads those are
+/// cache misses. There are few, because only the server's own status codes and types come here.
 fn printed(status: u16, content_type: &'static str) -> Arc<[u8]> {
     static COMMON: LazyLock<ArcSwap<Vec<CommonFields>>> = LazyLock::new(ArcSwap::default);
     let known = COMMON.load();
@@ -163,7 +164,7 @@ fn printed(status: u16, content_type: &'static str) -> Arc<[u8]> {
         content_type,
         printed: Arc::clone(&printed),
     };
-    // Two at once may both add it, which does no harm.
+    // Two threads may both add it, which does no harm.
     COMMON.rcu(|known| {
         let mut more = Vec::clone(known);
         more.push(common.clone());
@@ -192,7 +193,7 @@ fn print_common(status: u16, content_type: &str) -> Arc<[u8]> {
     let mut head = Vec::new();
     // Writing to memory cannot fail.
     let _ = response.raw_print(&mut head, HTTPVersion(1, 1), &[], true, None);
-    // It adds what differs from answer to answer, and the end of the head.
+    // It appends the varying fields and the end of the head.
     let changing = |line: &&[u8]| {
         let is = |name: &[u8]| line.starts_with(name);
         is(b"Date:") || is(b"Content-Length:") || is(b"\r\n")
@@ -210,7 +211,7 @@ thread_local! {
     static DATE: RefCell<Date> = const { RefCell::new(Date { second: u64::MAX, text: String::new() }) };
 }
 
-/// The date as answers carry it, formatted once a second.
+/// The date field's value, formatted once a second.
 struct Date {
     second: u64,
     text: String,
@@ -230,14 +231,15 @@ impl Date {
     }
 }
 
-/// Sends head and body, as few writes as the socket takes.
+/// Sends head and body in as few writes as the socket allows.
 ///
 /// # Errors
-/// The writer's own; `WriteZero` where it takes nothing more.
+///
+/// The writer's own; `WriteZero` if it takes nothing more.
 pub fn send(writer: &mut impl Write, mut head: &[u8], mut body: &[u8]) -> io::Result<()> {
     while !(head.is_empty() && body.is_empty()) {
         let slices = [IoSlice::new(head), IoSlice::new(body)];
-        // Without a head left, an empty slice first would be legal but pointless.
+        // Once the head is sent, an empty first slice would be legal but pointless.
         let written = match writer.write_vectored(&slices[usize::from(head.is_empty())..]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => written,
@@ -344,7 +346,7 @@ mod tests {
         assert!(!head.contains("Set-Cookie"), "{head}");
     }
 
-    /// Takes a few bytes at a time, and is interrupted in between.
+    /// Takes a few bytes at a time and is interrupted in between.
     struct Narrow(Vec<u8>, usize, bool);
 
     impl Write for Narrow {

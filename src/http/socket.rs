@@ -1,6 +1,6 @@
-//! Listening sockets: TCP and Unix domain ones, opened with what every listener needs.
+//! Listening sockets, TCP and Unix, opened with the options every listener needs.
 //!
-//! The main thread opens them before anything runs, and takes a Unix socket's file away at the end.
+//! The main thread opens them before anything runs and removes a Unix socket's file at the end.
 
 use std::fs;
 use std::io;
@@ -11,30 +11,30 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::platform::address::Address;
 
-/// Connections that the kernel may hold for us; std's 128 would drop a probe's SYN in a burst.
+/// Length of the kernel's backlog; std's 128 would lose a probe's SYN in a burst.
 const BACKLOG: i32 = 4096;
 
-/// What the kernel may hold for each TCP connection, each way, before it tells the client to wait or
-/// the server that the client does not read (it adds as much again for its own bookkeeping).
+/// Maximum size of the kernel's buffers per TCP connection and direction, beyond which the client,
+/// or the server, waits (the kernel adds as much again for its bookkeeping).
 ///
-/// Left to itself it goes up to 4 MiB for answers and 6 for requests (tcp(7)), which no budget of
-/// ours would see.
+/// By default it grows to 4 MiB for answers and 6 MiB for requests (tcp(7)), which no budget of the
+/// server would count.
 pub const KERNEL_BUFFER_BYTES: usize = 64 << 10;
 
-/// A listening socket, before anything accepts from it.
+/// A listening socket that nobody accepts from yet.
 #[derive(Debug)]
 pub struct ListeningSocket {
-    /// The socket; accepting from it never waits.
+    /// The socket, non-blocking.
     pub socket: Socket,
-    /// Where it is, with the port that was given.
+    /// Its address, with the port that the kernel chose.
     pub address: Address,
-    /// Its file, if it has one that is ours.
+    /// Its file, if this process created one.
     pub file: Option<SocketFile>,
-    /// Whether it was opened by somebody else, who goes on holding it.
+    /// Whether another process opened it and keeps it.
     pub inherited: bool,
 }
 
-/// The file of a Unix domain socket; dropping this takes it away, if it is still the same.
+/// The file of a Unix socket. Dropping this removes it if it is still the same file.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -43,7 +43,7 @@ pub struct SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // A successor may have put its own there.
+        // A successor may have created its own in its place.
         if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
             let _ = fs::remove_file(&self.path);
         }
@@ -55,12 +55,13 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Opens a listening socket; `mode` is for the file of a Unix domain socket.
+/// Opens a listening socket; `mode` sets the permissions of a Unix socket's file.
 ///
-/// A socket file that nobody listens on is replaced.
+/// A stale socket file is replaced.
 ///
 /// # Errors
-/// Where the address is taken or not ours to take.
+///
+/// The address is taken or not permitted.
 pub fn open(address: &Address, mode: u32) -> io::Result<ListeningSocket> {
     match address {
         Address::Tcp(at) => {
@@ -85,7 +86,7 @@ pub fn open(address: &Address, mode: u32) -> io::Result<ListeningSocket> {
                 path: path.clone(),
                 identity: identity(path)?,
             };
-            // Before it listens, so that nobody connects who may not.
+            // Set before it listens, so that nobody can connect without permission.
             fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
             listen(&socket)?;
             Ok(ListeningSocket {
@@ -98,10 +99,11 @@ pub fn open(address: &Address, mode: u32) -> io::Result<ListeningSocket> {
     }
 }
 
-/// Takes a socket that listens already; its backlog is whoever's who opened it.
+/// Takes a socket that already listens; whoever opened it chose its backlog.
 ///
 /// # Errors
-/// Where the system refuses to say where it is.
+///
+/// The system does not tell its address.
 pub fn adopt(socket: Socket) -> io::Result<ListeningSocket> {
     let at = socket.local_addr()?;
     let address = match (at.as_socket(), at.as_pathname()) {
@@ -124,9 +126,9 @@ pub fn adopt(socket: Socket) -> io::Result<ListeningSocket> {
     })
 }
 
-/// Sets what the sockets that are accepted from a TCP listener inherit.
+/// Sets options that accepted TCP connections inherit.
 fn set_for_accepted(socket: &Socket) -> io::Result<()> {
-    // An answer is one write, and waiting would only delay it.
+    // An answer is one write, and waiting for more would only delay it.
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(KERNEL_BUFFER_BYTES)?;
     socket.set_recv_buffer_size(KERNEL_BUFFER_BYTES)
@@ -137,7 +139,7 @@ fn listen(socket: &Socket) -> io::Result<()> {
     socket.set_nonblocking(true)
 }
 
-/// Removes a socket file that a server has left behind.
+/// Removes the socket file of a server that is gone.
 fn clear_stale(path: &Path) -> io::Result<()> {
     let kind = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata.file_type(),
@@ -147,14 +149,14 @@ fn clear_stale(path: &Path) -> io::Result<()> {
     if !kind.is_socket() {
         return Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "a file that is no socket is there",
+            "a file that is not a socket is there",
         ));
     }
     let visitor = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     visitor.set_nonblocking(true)?;
     match visitor.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        // A full backlog is somebody's too.
+        // A full backlog means that somebody listens.
         Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(io::ErrorKind::AddrInUse.into())
@@ -180,7 +182,7 @@ mod tests {
         );
         let error = open(&address, 0o600).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        // As after a crash: the socket is gone, its file is not.
+        // As after a crash: the socket is gone, its file is still there.
         std::mem::forget(live.file.take());
         drop(live);
         assert!(path.exists());

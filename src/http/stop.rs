@@ -1,4 +1,4 @@
-//! Why an exchange with a client does not go on.
+//! Why an exchange with a client ends early.
 
 use crate::error::RequestError;
 
@@ -7,14 +7,14 @@ use crate::error::RequestError;
 pub(crate) enum Stop {
     /// It is answered with an error.
     Respond(RequestError),
-    /// It cannot be answered: its connection ends.
+    /// It cannot be answered; its connection ends.
     Close(ConnectionEnd),
 }
 
 /// Why a connection ends without an answer.
 #[derive(Debug)]
 pub(crate) enum ConnectionEnd {
-    /// The client closed it, or has been idle for too long, or somebody needed the room.
+    /// The client closed it, was idle too long, or its place was needed.
     Closed,
     /// The client took too long to read an answer.
     NotRead,

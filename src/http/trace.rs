@@ -1,7 +1,7 @@
-//! What an answered request leaves behind: a count, and its line in the access log.
+//! What is recorded of an answered request: a count, and a line in the access log.
 //!
-//! Runs on connection threads, once for each answer; whatever is only for the line is asked for once it
-//! is known that the line is written.
+//! Runs on connection threads, once per answer. Facts needed only for the line are gathered only if
+//! the line is written.
 
 use std::net::IpAddr;
 
@@ -16,14 +16,14 @@ use crate::http::response::Answer;
 use crate::job::deployment::Deployment;
 use crate::logging::{Access, Prediction};
 
-/// A client's address; `None` over a Unix socket, and where the client has reset its connection.
+/// A client's address; `None` over a Unix socket, and if the client has reset its connection.
 pub(crate) fn client(socket: &Socket) -> Option<IpAddr> {
     let peer = socket.peer_addr().ok()?.as_socket()?;
     Some(peer.ip().to_canonical())
 }
 
-/// Writes the line of an answer that is no prediction's, at `debug`; `head` is `None` where none could
-/// be read.
+/// Writes the line of an answer that is not a prediction's, at `debug`. `head` is `None` if none
+/// could be read.
 pub(crate) fn other(
     socket: &Socket,
     head: Option<&RequestHead>,
@@ -36,8 +36,8 @@ pub(crate) fn other(
     }
 }
 
-/// Writes the line of a prediction's answer, as far as the rate of lines allows; `prediction` is what is
-/// known of it but for the model's name.
+/// Writes the line of a prediction's answer, if the rate of lines allows it. `prediction` has
+/// everything but the model's name.
 pub(crate) fn prediction(
     http: &HttpContext,
     (socket, deployment): (&Socket, &Deployment),

@@ -1,7 +1,7 @@
-//! What a client gets: bytes written to its socket, as long as it takes them.
+//! Writes answers to a socket for as long as its client takes them.
 //!
-//! Runs on the connection's thread. What limits a write is progress, not its total: a slow client
-//! gets its answer whole, one that takes nothing for `--write-timeout` does not.
+//! Runs on the connection's thread. Writes are limited by progress and not by total time: a slow
+//! client gets its whole answer, one that takes nothing for `--write-timeout` does not.
 
 use std::io::{self, IoSlice, Write};
 use std::time::Duration;
@@ -10,15 +10,15 @@ use crate::http::connection_table::{ConnectionEntry, ConnectionState};
 use crate::platform::clock;
 use crate::platform::sys;
 
-/// How often a client that takes nothing is looked at: the kernel calls a socket writable only
-/// once a good part of its buffer is free, which a slow client may need long for.
+/// How often a client that takes nothing is checked. The kernel reports a socket as writable only
+/// once a good part of its buffer is free, which can take long with a slow client.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// A socket that is written to within its deadline for progress.
+/// A socket with a deadline for progress.
 #[derive(Debug)]
 pub(crate) struct SocketWriter<'a> {
     entry: &'a ConnectionEntry,
-    /// How long the client may take nothing.
+    /// Maximum time in which the client takes nothing.
     patience: Duration,
 }
 
@@ -49,7 +49,7 @@ impl<'a> SocketWriter<'a> {
         }
     }
 
-    /// Whoever looks for room sees since when a client has taken nothing.
+    /// Eviction needs to know since when a client has taken nothing.
     fn note_progress(&self) -> io::Result<()> {
         if self.entry.enter(ConnectionState::Writing) {
             return Ok(());

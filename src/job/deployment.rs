@@ -1,4 +1,4 @@
-//! Deployments: each is a served model with everything that is its own. The lanes serve all of them.
+//! Deployments: served models, each with everything that is its own. The lanes serve all of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use crate::models::slot::ModelSlot;
 use crate::vitals::DeploymentVitals;
 
-/// The id of the deployment that a path without a model's name asks for.
+/// The id of the deployment for paths that name no model.
 const DEFAULT_ID: &str = "default";
 
 /// A deployment's id, unique in its registry.
@@ -19,14 +19,14 @@ pub type ModelId = Arc<str>;
 pub struct Deployment {
     /// Its id.
     pub id: ModelId,
-    /// The model; empty until one is loaded and was tried.
+    /// The model; empty until one has been loaded and tried.
     pub slot: ModelSlot,
     /// Its stamps and counters.
     pub vitals: DeploymentVitals,
 }
 
 impl Deployment {
-    /// Makes a deployment without a model.
+    /// Makes a deployment that has no model yet.
     pub fn new(id: ModelId) -> Self {
         Deployment {
             id,
@@ -36,7 +36,7 @@ impl Deployment {
     }
 }
 
-/// All deployments by their ids. Nobody waits to read it.
+/// All deployments by id. Reading never blocks.
 #[derive(Debug)]
 pub struct Registry {
     deployments: ArcSwap<BTreeMap<ModelId, Arc<Deployment>>>,
@@ -56,12 +56,12 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// The deployment that a path without a model's name asks for.
+    /// Returns the deployment for paths that name no model.
     pub fn default_deployment(&self) -> &Arc<Deployment> {
         &self.default
     }
 
-    /// All deployments, as they are now, by their ids.
+    /// Returns the present deployments by id.
     pub fn all(&self) -> Vec<Arc<Deployment>> {
         self.deployments.load().values().cloned().collect()
     }

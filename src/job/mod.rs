@@ -1,8 +1,8 @@
-//! What travels: a [`Job`] from its connection to a worker, one [`Reply`] back.
+//! What travels: a [`Job`] from its connection to a worker, and one [`Reply`] back.
 //!
-//! Each job carries a reply channel of its own, made for it and dropped with it: an answer that
-//! comes after its connection stopped waiting has nowhere to go, and can never be taken for the
-//! answer to the next request. A job that is dropped unanswered shows as a closed channel.
+//! Each job has its own reply channel, which lives as long as the job. A reply that comes after its
+//! connection stopped waiting has nowhere to go, so it can never be taken for the reply to the next
+//! request. A job dropped without a reply shows as a closed channel.
 
 pub mod deployment;
 
@@ -19,7 +19,7 @@ use crate::lanes::memory_budget::Charge;
 use crate::protocol::routes::Probe;
 use crate::protocol::{Payload, Spoken};
 
-/// How often a connection lets others run before it sleeps, where its reply will not be long.
+/// How often a connection yields before it sleeps, if its reply is expected soon.
 const YIELDS: usize = 2;
 
 /// What is asked of a worker.
@@ -29,7 +29,7 @@ pub enum JobRequest {
     Predict {
         /// The body, undecoded.
         body: RequestBody,
-        /// What reads it, and what writes the answer.
+        /// Decodes the request and encodes the answer.
         spoken: Spoken,
         /// Whose model answers.
         deployment: Arc<Deployment>,
@@ -38,7 +38,7 @@ pub enum JobRequest {
     Probe(Probe),
 }
 
-/// A request's body, and its part of the memory budget.
+/// A request's body and its share of the memory budget.
 #[derive(Debug)]
 pub struct RequestBody {
     /// Content.
@@ -47,7 +47,7 @@ pub struct RequestBody {
     pub charge: Charge,
 }
 
-/// A request on its way through the server; whoever holds it owes one reply.
+/// A request on its way through the server; its holder owes one reply.
 #[derive(Debug)]
 pub struct Job {
     /// What is asked.
@@ -56,25 +56,25 @@ pub struct Job {
     pub reply_sender: ReplySender,
 }
 
-/// A reply that is owed to a connection.
+/// A reply owed to a connection.
 #[derive(Debug)]
 pub struct ReplySender {
-    /// The request's name in answers and logs.
+    /// The request's id in answers and logs.
     pub request_id: Arc<str>,
-    /// When its body had arrived whole.
+    /// When its body had arrived completely.
     pub arrived: Instant,
     state: Arc<JobState>,
     reply: Sender<Reply>,
 }
 
-/// What a job's two ends tell each other.
+/// What the two ends of a job tell each other.
 #[derive(Debug)]
 struct JobState {
-    /// The connection does not wait for the reply any more.
+    /// The connection no longer waits for the reply.
     abandoned: AtomicBool,
     /// The acceptor has received the job.
     received: AtomicBool,
-    /// A prediction's; a probe needs none.
+    /// Only a prediction has one.
     admitted: Option<Admitted>,
 }
 
@@ -86,14 +86,14 @@ pub struct PendingReply {
     state: Arc<JobState>,
 }
 
-/// The answer to a job, with what the access log tells of it.
+/// The answer to a job, and what the access log records of it.
 #[derive(Debug)]
 pub struct Reply {
     /// What the client gets.
     pub result: Result<Payload, RequestError>,
-    /// What the content is charged until it is written; `None` for what is small by nature.
+    /// The content's charge until it is written; `None` for content that is always small.
     pub charge: Option<Charge>,
-    /// Number of instances, where they were decoded.
+    /// Number of instances, if they were decoded.
     pub rows: Option<usize>,
     /// Time in the queue.
     pub waiting_time: Duration,
@@ -102,7 +102,7 @@ pub struct Reply {
 }
 
 impl Job {
-    /// Makes a prediction that arrived at `arrived` and was admitted, and the connection's end of it.
+    /// Makes an admitted prediction that arrived at `arrived`, and the connection's end of it.
     pub fn prediction(
         (body, spoken): (RequestBody, Spoken),
         deployment: Arc<Deployment>,
@@ -154,7 +154,7 @@ impl Job {
         )
     }
 
-    /// Gives the reply of a job that no worker takes up, once what it held is given back.
+    /// Replies to a job that no worker takes, after giving back what it held.
     pub fn refuse(self, error: RequestError, now: Instant) {
         let Job {
             request,
@@ -175,23 +175,23 @@ impl ReplySender {
         !self.state.abandoned.load(Ordering::Acquire)
     }
 
-    /// What a prediction was admitted with.
+    /// What admission gave to a prediction.
     pub fn admitted(&self) -> Option<&Admitted> {
         self.state.admitted.as_ref()
     }
 
-    /// Notes that the acceptor has received the job.
+    /// Records that the acceptor has received the job.
     pub fn received(&self) {
         self.state.received.store(true, Ordering::Release);
     }
 
-    /// Gives the one reply; never blocks, and a reply that nobody waits for is dropped.
+    /// Gives the one reply; never blocks. A reply that nobody waits for is dropped.
     pub fn answer(self, reply: Reply) {
-        // It fails only where the connection has stopped waiting.
+        // It fails only if the connection has stopped waiting.
         let _ = self.reply.send(reply);
     }
 
-    /// The reply of a job that is not worked on.
+    /// The reply to a job that is not worked on.
     pub fn refusal(&self, error: RequestError, now: Instant) -> Reply {
         Reply {
             result: Err(error),
@@ -204,8 +204,8 @@ impl ReplySender {
 }
 
 impl PendingReply {
-    /// Lets the threads run that the reply has to come from, and takes it if it is there then: where
-    /// that is so, nobody has to wake this thread up.
+    /// Yields to the threads that the reply comes from, and takes the reply if it is there then. If
+    /// so, nobody has to wake this thread.
     pub fn recv_soon(&self) -> Option<Reply> {
         for _ in 0..YIELDS {
             std::thread::yield_now();
@@ -221,7 +221,7 @@ impl PendingReply {
         self.state.received.load(Ordering::Acquire)
     }
 
-    /// Tells the worker that nobody waits any more.
+    /// Tells the worker that nobody waits any longer.
     pub fn abandon(&self) {
         self.state.abandoned.store(true, Ordering::Release);
         if let Some(admitted) = &self.state.admitted {
@@ -231,7 +231,7 @@ impl PendingReply {
 }
 
 impl Reply {
-    /// The reply to what is neither a prediction nor large.
+    /// The reply to a request that is neither a prediction nor large.
     pub fn cheap(payload: Payload) -> Self {
         Reply {
             result: Ok(payload),
@@ -243,7 +243,7 @@ impl Reply {
     }
 }
 
-/// Makes a request id: unique in this process, and unlikely to be another's.
+/// Makes a request id: unique in this process, and unlikely to be used elsewhere.
 pub fn new_request_id() -> Arc<str> {
     use std::hash::{BuildHasher, RandomState};
     use std::sync::OnceLock;

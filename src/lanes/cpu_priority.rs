@@ -1,28 +1,28 @@
-//! Who gets the CPU: how each thread stands to the others, as far as it may say so itself.
+//! CPU scheduling: what each thread asks of the scheduler, relative to the others.
 //!
-//! With every core computing, what a probe waits for is the scheduler. Where predictions are long,
-//! the threads that compute ask for a long slice, or lower themselves, and the threads that respond
-//! ask for a short one, so that waking up displaces a prediction at once. Where predictions are
-//! short nobody waits long for one, and every switch of threads would cost more than it gives: then
-//! all threads are as they come.
+//! When every core computes, a probe waits for the scheduler. If predictions are long, computing
+//! threads ask for a long slice, or lower their priority, and responding threads ask for a short
+//! slice, so that a thread that wakes up preempts a prediction at once. If predictions are short,
+//! nobody waits long for one and more switches would cost more than they gain, so all threads keep
+//! the defaults.
 
 use std::time::Duration;
 
 use crate::config::Yielding;
 use crate::platform::sys::{self, Slice};
 
-/// Niceness of computing threads with `--yield nice`, once predictions are long.
+/// Niceness of computing threads with `--yield nice` while predictions are long.
 const COMPUTING_NICE: i32 = 10;
 
-/// Mean service time from which predictions count as long; below half of it they no longer do.
+/// Mean service time above which predictions count as long; below half of it they no longer do.
 const LONG_SERVICE_TIME: Duration = Duration::from_millis(1);
 
-/// What a thread does with the CPU.
+/// What a thread uses the CPU for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CpuUse {
     /// Runs predictions.
     Computing,
-    /// Wakes up for a moment, so that somebody gets an answer.
+    /// Wakes up briefly to answer somebody.
     Responding,
 }
 
@@ -35,7 +35,7 @@ pub struct Priority {
 }
 
 impl Priority {
-    /// Starts as threads come, whatever the thread that started this one had asked for.
+    /// Starts with the defaults, whatever the parent thread had asked for.
     pub fn new(how: Yielding, work: CpuUse) -> Self {
         if how == Yielding::Slice {
             sys::set_slice(Slice::Default);
@@ -47,9 +47,10 @@ impl Priority {
         }
     }
 
-    /// Follows the mean service time of predictions; a system call only where it crosses the line.
+    /// Follows the mean service time of predictions, with a system call only when it crosses the
+    /// threshold.
     ///
-    /// Niceness does not come back without privilege; a slice does.
+    /// Niceness cannot be lowered again without privilege; a slice can be changed back.
     pub fn adapt(&mut self, service_time: Duration) {
         let Some(long) = crosses(self.adapted, service_time) else {
             return;
@@ -65,7 +66,7 @@ impl Priority {
     }
 }
 
-/// Returns what predictions have become, where that is news.
+/// Returns the new class of predictions if it has changed.
 fn crosses(long_before: bool, service_time: Duration) -> Option<bool> {
     if long_before {
         (service_time < LONG_SERVICE_TIME / 2).then_some(false)

@@ -1,32 +1,32 @@
-//! The memory that clients can make the server hold: one budget, charged as memory is taken.
+//! One budget for the memory that clients make the server hold, charged as memory is taken.
 //!
 //! Lock-free, and used by connection threads (bodies, unsent answers) and prediction workers
-//! (decoded numbers, answers as they grow). What was charged is given back when the [`Charge`] is
-//! dropped, whoever holds it by then.
+//! (decoded numbers, growing answers). A [`Charge`] gives its memory back when it is dropped,
+//! whoever holds it then.
 //!
-//! Invariant: a request that never needs more than [`SMALL_BYTES`] is not refused because of others'
-//! large ones. Large charges stop short of a reserve that the small ones of every connection fit in
-//! (half of the budget at most, where it is too small for that).
+//! Invariant: a request that never needs more than [`SMALL_BYTES`] is not refused because of
+//! others' large ones. Large charges leave a reserve that holds the small ones of every connection
+//! (half of the budget at most, if it is too small for that).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Code, RequestError};
 
-/// Up to this size a request's charge may draw on the reserve.
+/// Up to this size, a request's charge may use the reserve.
 pub const SMALL_BYTES: usize = 64 << 10;
 
-/// What all clients together may make the server hold.
+/// The budget of all clients together.
 #[derive(Debug)]
 pub struct Budget {
     bytes_max: usize,
-    /// Where charges that are not small end.
+    /// The limit for charges that are not small.
     large_bytes_max: usize,
     bytes: AtomicUsize,
 }
 
 impl Budget {
-    /// Makes a budget of `bytes_max`, of which small requests on `connections` have a share.
+    /// Makes a budget of `bytes_max`, with a reserve for small requests on `connections`.
     pub fn new(bytes_max: usize, connections: usize) -> Self {
         let reserve = connections.saturating_mul(SMALL_BYTES).min(bytes_max / 2);
         Budget {
@@ -36,12 +36,12 @@ impl Budget {
         }
     }
 
-    /// The most that may be held, in bytes.
+    /// Returns the maximum, in bytes.
     pub fn bytes_max(&self) -> usize {
         self.bytes_max
     }
 
-    /// What is held now, in bytes.
+    /// Returns the present use, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -54,10 +54,12 @@ impl Budget {
         }
     }
 
-    /// Says whether a charge of `size` bytes would be refused now, before anything is read for it.
+    /// Checks whether a charge of `size` bytes would be refused now, before anything is read for
+    /// it.
     ///
     /// # Errors
-    /// 503 where it would.
+    ///
+    /// 503 if so.
     pub fn check(&self, size: usize) -> Result<(), RequestError> {
         if self.bytes().saturating_add(size) > self.limit(size) {
             return Err(self.spent());
@@ -65,10 +67,11 @@ impl Budget {
         Ok(())
     }
 
-    /// Says whether a request that comes to `size` bytes could be held if no other were.
+    /// Checks whether a request of `size` bytes could be held if there were no other.
     ///
     /// # Errors
-    /// 413 where it could not.
+    ///
+    /// 413 if not.
     pub fn check_alone(&self, size: usize) -> Result<(), RequestError> {
         let limit = self.limit(size);
         if size > limit {
@@ -77,17 +80,17 @@ impl Budget {
         Ok(())
     }
 
-    /// The refusal where others hold what a request needs.
+    /// The refusal of a request for which others leave no memory.
     fn spent(&self) -> RequestError {
         let text = format!(
-            "the server holds as much for its clients as it may (--max-buffered, {} bytes); send the request again later",
+            "the server holds as much memory for clients as allowed (--max-buffered, {} bytes); retry later",
             self.bytes_max
         );
         RequestError::new(Code::OverBudget, text).retry_after(1)
     }
 
-    /// The refusal of a request that would be refused on an idle server too, so that nobody comes back
-    /// with it.
+    /// The refusal of a request that an idle server would refuse too, so that a client does not
+    /// retry it.
     fn too_small_for(&self, size: usize, limit: usize) -> RequestError {
         let text = format!(
             "the request would take {size} bytes of memory, but one may take {limit} (of --max-buffered, {} bytes); send fewer instances at a time, or raise --max-buffered",
@@ -97,12 +100,12 @@ impl Budget {
     }
 }
 
-/// One request's part of the budget; dropping it gives it back.
+/// One request's share of the budget; dropping it gives it back.
 #[derive(Debug)]
 pub struct Charge {
     budget: Arc<Budget>,
     bytes: usize,
-    /// What the same request holds by other charges.
+    /// What the same request holds through other charges.
     beside: usize,
 }
 
@@ -116,27 +119,27 @@ impl Charge {
         }
     }
 
-    /// Says how many bytes the same request holds by other charges: what it could never have beside
-    /// those is refused for good.
+    /// Sets how many bytes the same request holds through other charges. A charge that could never
+    /// fit beside those is refused for good.
     pub fn set_beside(&mut self, bytes: usize) {
         self.beside = bytes;
     }
 
-    /// What the request holds by its other charges.
+    /// What the request holds through its other charges.
     pub fn beside(&self) -> usize {
         self.beside
     }
 
-    /// What the request holds, by this charge and its others.
+    /// What the request holds in all.
     pub fn total(&self) -> usize {
         self.bytes.saturating_add(self.beside)
     }
 
-    /// Charges `more` bytes on top, all of them or none.
+    /// Charges `more` bytes on top, all or none.
     ///
     /// # Errors
-    /// 503 where the budget does not allow it now, 413 where it would not if no other request were
-    /// there.
+    ///
+    /// 503 if the budget does not allow it now, 413 if it would not on an idle server.
     pub fn grow(&mut self, more: usize) -> Result<(), RequestError> {
         let limit = self.budget.limit(self.bytes.saturating_add(more));
         let next = |kept: usize| kept.checked_add(more).filter(|kept| *kept <= limit);
@@ -156,13 +159,14 @@ impl Charge {
         Ok(())
     }
 
-    /// Makes room in `vec` for `more` elements beyond its length, charging what it grows by.
+    /// Makes room in `vec` for `more` elements beyond its length, and charges the growth.
     ///
     /// It grows to twice its size, but not beyond `len_max` elements unless they are needed; by an
-    /// eighth where twice is not to be had.
+    /// eighth if twice is too much.
     ///
     /// # Errors
-    /// As [`grow`](Self::grow), and 503 where the system has no memory to give; `vec` is as it was.
+    ///
+    /// As [`grow`](Self::grow), and 503 if the system has no memory; `vec` is then unchanged.
     pub fn reserve<T>(
         &mut self,
         vec: &mut Vec<T>,

@@ -1,8 +1,8 @@
 //! A lane: one bounded queue, first in, first out, and the workers reserved to it.
 //!
-//! The acceptor holds the sending half and never waits; the lane's workers hold the receiving half
-//! and wait for nothing else. Both stamp the lane's vitals, so that anybody can tell how many wait
-//! and whether anybody takes them up.
+//! The acceptor holds the sending end and never waits; the lane's workers hold the receiving end
+//! and wait for nothing else. Both stamp the lane's vitals, so that others can see how many wait
+//! and whether they are taken.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ impl LaneKind {
     }
 }
 
-/// The sending half of a lane; the acceptor's.
+/// The sending end of a lane; the acceptor's.
 #[derive(Debug)]
 pub struct Lane<T> {
     kind: LaneKind,
@@ -37,7 +37,7 @@ pub struct Lane<T> {
     vitals: Arc<Vitals>,
 }
 
-/// The receiving half of a lane; each of its workers has one.
+/// The receiving end of a lane; each of its workers has one.
 #[derive(Debug)]
 pub struct Intake<T> {
     kind: LaneKind,
@@ -54,11 +54,11 @@ pub enum Next<T, U> {
     Other(U),
 }
 
-/// A job that the lane did not take, handed back: its client is still owed an answer.
+/// A job that the lane did not take. Its client is still owed an answer.
 #[derive(Debug)]
 pub struct Full<T>(pub T);
 
-/// Makes a lane as large as its vitals say.
+/// Makes a lane of the size that its vitals say.
 pub fn lane<T>(kind: LaneKind, vitals: &Arc<Vitals>) -> (Lane<T>, Intake<T>) {
     let (sender, receiver) = crossbeam_channel::bounded(kind.vitals(vitals).queue_capacity);
     let lane = Lane {
@@ -74,16 +74,17 @@ pub fn lane<T>(kind: LaneKind, vitals: &Arc<Vitals>) -> (Lane<T>, Intake<T>) {
     (lane, intake)
 }
 
-/// Receives from `receiver`; while predictions wait for long, it goes to sleep at once where nothing is
-/// there.
+/// Receives from `receiver`; while predictions are backed up, it goes to sleep at once if the
+/// channel is empty.
 ///
 /// `Receiver::recv` calls `sched_yield` four times before it sleeps. On a quiet core that saves a
-/// wake-up. On a busy one a thread that yields gives away a whole slice (Linux 6.18, EEVDF), and a
-/// probe sent to it next waits for that: beside predictions of 50 µs a probe's p99 was 4.9 ms, and is
-/// 1 ms without. Selecting from one channel is receiving without the yields.
+/// wake-up. On a busy one, a yielding thread gives away a whole slice (Linux 6.18, EEVDF), and a
+/// probe sent to it next waits for that: beside predictions of 50 µs a probe's p99 was 4.9 ms, and
+/// is 1 ms without. Selecting from one channel receives without the yields.
 ///
 /// # Errors
-/// Where the channel is empty and nobody can send any more.
+///
+/// The channel is empty and nobody can send any more.
 pub fn receive<T>(receiver: &Receiver<T>, vitals: &Vitals) -> Result<T, RecvError> {
     if !vitals.predict.is_backed_up() {
         return receiver.recv();
@@ -103,13 +104,13 @@ impl<T> Lane<T> {
     /// Queues `job`, or hands it straight back; never blocks.
     ///
     /// # Errors
+    ///
     /// `Full` at the queue's capacity. It returns the job: the caller still owes its client an
     /// answer (503 with `Retry-After`, RFC 9110 section 10.2.3).
     pub fn offer(&self, job: T) -> Result<(), Full<T>> {
         let lane = self.kind.vitals(&self.vitals);
-        // Counted and stamped before the job can be seen, so that a worker's stamp is never the
-        // older one. The acceptor is the only one to offer: no other thread can fill the queue
-        // between the look and the stamp.
+        // Counted and stamped before the job is visible, so that a worker's stamp is never older.
+        // Only the acceptor offers jobs, so nobody fills the queue between the check and the send.
         lane.count_queued(self.vitals.clock.now());
         self.sender.try_send(job).map_err(|refused| {
             lane.count_refused();
@@ -146,8 +147,8 @@ impl<T> Intake<T> {
         self.kind
     }
 
-    /// Waits for a job, or for something else from `other`, as [`receive`] does. `None` where it has to
-    /// be looked for, or once nobody can send to one of them any more.
+    /// Waits for a job, or for an item from `other`, as [`receive`] does. `None` if the caller has
+    /// to look again, or once nobody can send to one of them any more.
     pub fn wait_for_either<U>(&self, other: &Receiver<U>) -> Option<Next<T, U>> {
         let mut either = Select::new();
         let job = either.recv(&self.receiver);
@@ -174,7 +175,8 @@ impl<T> Intake<T> {
     /// Takes a job if one waits.
     ///
     /// # Errors
-    /// `Empty` where none waits, `Disconnected` where nobody can send any more either.
+    ///
+    /// `Empty` if none waits, `Disconnected` if nobody can send any more either.
     pub fn take_now(&self) -> Result<T, TryRecvError> {
         self.receiver.try_recv().inspect(|_| self.taken())
     }
@@ -211,7 +213,7 @@ mod tests {
         assert_eq!(intake.take_now(), Err(TryRecvError::Disconnected));
     }
 
-    /// A prediction lane, quiet or with a second's work that waits.
+    /// A prediction lane, idle or with a second of waiting work.
     fn lane_that_waits_for(work: Duration) -> (Lane<u32>, Intake<u32>, Reservation) {
         let clock = ProcessClock::new(Duration::from_secs(1));
         let vitals = Arc::new(Vitals::new(clock, (2, 1), (1, 1)));
@@ -229,7 +231,7 @@ mod tests {
         for work in [Duration::ZERO, Duration::from_secs(1)] {
             let (lane, intake, _reservation) = lane_that_waits_for(work);
             let (sender, other) = crossbeam_channel::bounded(1);
-            // What is not given has been waited for, and is there.
+            // If it is not given, it is already there.
             let next = || match intake.wait_for_either(&other) {
                 Some(next) => Some(next),
                 None => match intake.take_now() {
@@ -237,7 +239,7 @@ mod tests {
                     Err(_) => other.try_recv().ok().map(Next::Other),
                 },
             };
-            // What ends each of these waits is there before.
+            // The event that ends each of these waits has already happened.
             sender.send('o').unwrap();
             assert_eq!(next(), Some(Next::Other('o')), "{work:?}");
             assert!(lane.offer(3).is_ok());

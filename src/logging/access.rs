@@ -1,7 +1,7 @@
 //! The access log: a line for each prediction, up to a rate, and at `debug` for every answer.
 //!
-//! Connection threads write it, and wait for nobody: the rate is kept in atomics, and a line that is
-//! not written allocates nothing.
+//! Connection threads write it without blocking: the rate is kept in atomics, and a suppressed line
+//! allocates nothing.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,43 +13,43 @@ use super::rate::{RateLimit, UnwrittenLines};
 use crate::error::{Code, RequestError};
 use crate::platform::clock;
 
-/// A line for each prediction, up to a rate; the rest is counted and summarised.
+/// Lines for predictions, up to a rate; the rest are counted and summarized.
 #[derive(Debug)]
 pub struct AccessLog(RateLimit);
 
-/// The most bytes of a path, or of an error's text, in a line.
+/// Maximum length of a path, or of an error's text, in a line, in bytes.
 const TEXT_BYTES_MAX: usize = 256;
 
-/// What the access log tells of an answered request.
+/// What the access log records of an answered request.
 #[derive(Debug)]
 pub struct Access<'a> {
     /// The request's name.
     pub request_id: &'a str,
     /// The client's address; `None` over a Unix socket.
     pub client: Option<IpAddr>,
-    /// Method and path; `None` where the head could not be read.
+    /// Method and path; `None` if the head could not be read.
     pub target: Option<(&'a str, &'a str)>,
     /// Status code of the answer.
     pub status: u16,
-    /// The answer's `code`, where it has one.
+    /// The `code` of an error answer.
     pub code: Option<Code>,
     /// Bytes of the answer's content.
     pub bytes: usize,
-    /// What is known where it was a prediction.
+    /// The additional facts of a prediction.
     pub prediction: Option<Prediction<'a>>,
-    /// What was wrong; only written at `debug`, as it may quote what the client sent.
+    /// The error's text; only written at `debug`, because it may quote the client.
     pub error: Option<&'a RequestError>,
 }
 
-/// What the access log tells of a prediction beyond what it tells of every request.
+/// What the access log records of a prediction in addition.
 #[derive(Debug, Clone, Copy)]
 pub struct Prediction<'a> {
-    /// The served model's name; `None` while none is.
+    /// The served model's name; `None` before one is loaded.
     pub model: Option<&'a str>,
     /// Instances, where they were decoded.
     pub rows: Option<usize>,
-    /// Times in the queue and with a worker; `None` where it was never queued, or where it is not known
-    /// how much of its time was which.
+    /// Time in the queue and with a worker; `None` if it was never queued, or if it is not known
+    /// how its time splits.
     pub times: Option<(Duration, Duration)>,
     /// From the end of its head to its answer.
     pub sojourn_time: Duration,
@@ -61,7 +61,7 @@ impl AccessLog {
         AccessLog(RateLimit::new(rate))
     }
 
-    /// Returns the level at which a prediction's line is to be written; one that is not is counted.
+    /// Returns the level at which to write a prediction's line; a suppressed line is counted.
     pub fn admit(&self, failed: bool) -> Option<Level> {
         if !log::log_enabled!(Level::Info) {
             return None;
@@ -78,7 +78,7 @@ impl AccessLog {
         }
     }
 
-    /// Tells what was not written, where the last second is over; called once a second.
+    /// Logs how many lines were suppressed once the second is over; called every second.
     pub fn tick(&self) {
         summarise(self.0.tick(clock::instant()));
     }
@@ -157,7 +157,7 @@ fn millis(time: Duration) -> Value<'static> {
     Value::from((time.as_secs_f64() * 1e6).round() / 1e3)
 }
 
-/// Cuts a text short that anybody may have made long.
+/// Truncates a text whose length a client controls.
 fn cut(text: &str) -> &str {
     let mut end = text.len().min(TEXT_BYTES_MAX);
     while !text.is_char_boundary(end) {

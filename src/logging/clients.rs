@@ -1,14 +1,14 @@
-//! What clients do that costs them their connection or their answer: one line for each reason and
-//! minute, however often it happens.
+//! Client behaviour that costs clients their connection or answer: at most one line per reason and
+//! minute.
 
 use std::time::{Duration, Instant};
 
 use crate::vitals::{ClientCounts, Reason};
 
-/// How often each thing that clients do is told of, at most.
+/// Minimum time between two lines with the same reason.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Tells what clients do, once a minute for each reason.
+/// Logs client behaviour, once a minute per reason.
 #[derive(Debug, Default)]
 pub struct ClientLog {
     last: [LastLine; 11],
@@ -21,7 +21,7 @@ struct LastLine {
 }
 
 impl ClientLog {
-    /// Looks at the counts and returns the lines that are due at `now`; called at every tick.
+    /// Compares the counts and returns the lines due at `now`; called at every tick.
     pub fn due(&mut self, counts: &ClientCounts, now: Instant) -> Vec<String> {
         let mut lines = Vec::new();
         for (last, (reason, text, counter)) in self.last.iter_mut().zip(counts.by_reason()) {
@@ -94,12 +94,12 @@ mod tests {
         counts.not_sound("no Host", client);
         counts.not_sound("a bare LF", client);
         counts.not_sound("a bare LF", client);
-        let expected = "clients: 3 requests were not sound HTTP, most often: a bare LF \
+        let expected = "clients: 3 requests were not valid HTTP, most often: a bare LF \
                         (2, the last from 10.1.2.3) [malformed]";
         assert_eq!(due(0), [expected]);
         counts.not_sound("no Host", None);
         assert!(due(59).is_empty());
-        let expected = "clients: 1 requests were not sound HTTP, most often: no Host \
+        let expected = "clients: 1 requests were not valid HTTP, most often: no Host \
                         (1, the last from a Unix socket) [malformed]";
         assert_eq!(
             due(60),

@@ -1,12 +1,12 @@
-//! Failures, a few a second: any client may have poison by the thousand, and other lines must stay
-//! readable beside it.
+//! Failures, rate-limited: a client may cause thousands of them, and other log lines must stay
+//! readable.
 
 use std::fmt::Arguments;
 
 use super::rate::{RateLimit, UnwrittenLines};
 use crate::platform::clock;
 
-/// Tells of failures, a few a second.
+/// Logs failures, a few per second.
 #[derive(Debug)]
 pub struct FailureLog {
     what: &'static str,
@@ -17,7 +17,7 @@ impl FailureLog {
     /// Lines a second.
     const RATE: u32 = 10;
 
-    /// Makes a log of `what` failed, in the plural, for what is not written line by line.
+    /// Makes a log of failures of `what` (plural, used in the summary line).
     pub fn new(what: &'static str) -> Self {
         FailureLog {
             what,
@@ -36,7 +36,7 @@ impl FailureLog {
         }
     }
 
-    /// Tells what was not written, where the last second is over; called once a second.
+    /// Logs how many lines were suppressed once the second is over; called every second.
     pub fn tick(&self) {
         self.tell(self.limit.tick(clock::instant()));
     }

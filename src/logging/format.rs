@@ -1,7 +1,7 @@
 //! How a record becomes a line: text by simplelog, or one JSON object. Pure.
 //!
-//! A line is one line whatever is in it: what a client, a model or a file name brings along is
-//! escaped, so that nobody can forge a line or a field.
+//! A record is always exactly one line. Text from a client, a model or a file name is escaped, so
+//! nobody can forge a line or a field.
 
 use std::fmt::{Arguments, Write as _};
 use std::io::{self, Write};
@@ -16,8 +16,8 @@ use super::LogEntry;
 use crate::config::LogFormat;
 use crate::platform::systemd;
 
-/// The fields of a record, rendered by the thread that logs: ` key=value` each in text,
-/// `,"key":value` each in JSON. Nothing is allocated for a record without fields.
+/// A record's fields, rendered by the thread that logs: ` key=value` in text, `,"key":value` in
+/// JSON. A record without fields allocates nothing.
 #[derive(Debug)]
 pub(super) struct RecordFields {
     format: LogFormat,
@@ -88,7 +88,7 @@ impl VisitValue<'_> for RecordFields {
     }
 }
 
-/// Whether a value can stand in a text line as it is.
+/// Whether a value can appear in a text line unescaped.
 fn is_plain(value: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"\"=\\".contains(&byte);
     !value.is_empty() && value != "-" && value.bytes().all(plain)
@@ -112,7 +112,7 @@ fn push_json(out: &mut String, value: &str) {
     push_escaped_json(out, &json);
 }
 
-/// Escapes what JSON leaves as it is within strings, and terminals and readers of lines do not.
+/// Escapes characters that JSON permits in strings but that confuse terminals and line readers.
 fn push_escaped_json(out: &mut String, json: &str) {
     for c in json.chars() {
         if is_unprintable(c) {
@@ -124,7 +124,7 @@ fn push_escaped_json(out: &mut String, json: &str) {
     }
 }
 
-/// Makes one line of a message.
+/// Makes a message one line.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
@@ -137,14 +137,14 @@ fn one_line(text: &str) -> String {
     line
 }
 
-/// Whether a character ends a line for somebody, commands a terminal, or turns the direction of what
-/// follows.
+/// Whether some reader would take the character for a line end, a terminal command, or a change of
+/// text direction.
 fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// simplelog's target: a buffer that the log thread takes from after each record.
+/// simplelog's target: a buffer that the log thread empties after each record.
 #[derive(Clone, Default)]
 struct Line(Arc<Mutex<Vec<u8>>>);
 
@@ -172,7 +172,7 @@ pub(super) struct Formatter {
 
 impl Formatter {
     pub(super) fn new(format: LogFormat, journal: bool, level: LevelFilter) -> Self {
-        // The time is the record's own, not that of its writing, so it is put before the line.
+        // The time is when the record was made, not when it is written, so it is put in front here.
         let config = ConfigBuilder::new()
             .set_time_level(LevelFilter::Off)
             .set_thread_level(LevelFilter::Off)
@@ -190,7 +190,7 @@ impl Formatter {
 
     pub(super) fn write(&mut self, entry: &LogEntry) {
         let line = self.render(entry);
-        // A stderr that is closed or full is no reason to stop serving.
+        // A closed or full stderr must not stop the server.
         let _ = io::stderr().lock().write_all(&line);
     }
 
@@ -214,7 +214,7 @@ impl Formatter {
                     format_args!("{}: {text}{fields}", entry.thread),
                 );
                 let mut buffer = self.line.0.lock().unwrap_or_else(PoisonError::into_inner);
-                // The journal has a time of its own for each line.
+                // The journal adds its own time to each line.
                 let mut line = match self.journal {
                     true => Vec::new(),
                     false => format!("{time} ").into_bytes(),
@@ -245,7 +245,7 @@ fn render_json(entry: &LogEntry, time: &str) -> String {
         thread: &entry.thread,
         message: &entry.text,
     };
-    // A struct of strings is always JSON.
+    // A struct of strings always serializes.
     let json = serde_json::to_string(&common).unwrap_or_default();
     let mut line = String::with_capacity(json.len() + entry.fields.len() + 2);
     push_escaped_json(&mut line, json.strip_suffix('}').unwrap_or(&json));
@@ -260,7 +260,7 @@ mod tests {
     use log::kv::Source;
     use std::time::{Duration, UNIX_EPOCH};
 
-    /// What anybody might bring along to have a line, a field or a terminal do something else.
+    /// Characters that could make a line, a field or a terminal misbehave.
     const EVIL: &str = "a\" status=200 \\\n2026-01-01T00:00:00Z [ERROR] \u{1b}[2J\u{85}\u{2028}ü";
 
     fn entry(text: &str) -> LogEntry {

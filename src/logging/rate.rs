@@ -1,18 +1,19 @@
-//! A limit on lines a second, in atomics: whoever logs waits for nobody.
+//! A limit on lines per second, in atomics: logging never blocks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::platform::clock;
 
-/// So many lines a second; the others are counted.
+/// At most so many lines per second; the others are counted.
 ///
-/// Lines that two threads count at the turn of a second may be told with the next one's.
+/// Lines counted by two threads at the turn of a second may be reported with the next second.
 #[derive(Debug)]
 pub(super) struct RateLimit {
     rate: u32,
     origin: Instant,
-    /// The present second since `origin` in the upper half, the lines written in it in the lower one.
+    /// The present second since `origin` in the upper half, the lines written in it in the lower
+    /// half.
     window: AtomicU64,
     unwritten: AtomicU64,
     unwritten_failed: AtomicU64,
@@ -22,7 +23,7 @@ pub(super) struct RateLimit {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct UnwrittenLines {
     pub(super) count: u64,
-    /// Those of them that told of a failure.
+    /// How many of them reported a failure.
     pub(super) failed: u64,
 }
 
@@ -30,7 +31,7 @@ pub(super) struct UnwrittenLines {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LineDecision {
     pub(super) is_written: bool,
-    /// What was left out before, where this is the first line of a second.
+    /// How many lines were suppressed before, if this is the first line of a second.
     pub(super) before: UnwrittenLines,
 }
 
@@ -46,7 +47,7 @@ impl RateLimit {
         }
     }
 
-    /// Takes the turn of a line at `now`.
+    /// Takes a place for a line at `now`.
     pub(super) fn take(&self, now: Instant) -> LineDecision {
         let second = self.second(now);
         let first = second << 32 | u64::from(self.rate > 0);
@@ -72,7 +73,7 @@ impl RateLimit {
         }
     }
 
-    /// Counts a line that is not written.
+    /// Counts a suppressed line.
     pub(super) fn skip(&self, failed: bool) {
         self.unwritten.fetch_add(1, Ordering::Relaxed);
         if failed {
@@ -80,7 +81,7 @@ impl RateLimit {
         }
     }
 
-    /// Returns what was left out, where its second is over at `now`.
+    /// Returns how many lines were suppressed, if their second is over at `now`.
     pub(super) fn tick(&self, now: Instant) -> UnwrittenLines {
         let second = self.second(now);
         let next = |window: u64| (window >> 32 < second).then_some(second << 32);
@@ -100,7 +101,7 @@ impl RateLimit {
         }
     }
 
-    /// The second at `now`, from 0: 136 years fit into the upper half.
+    /// The second at `now`, starting at 0: the upper half holds 136 years.
     fn second(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.origin);
         since.as_secs().min(u64::from(u32::MAX))

@@ -1,18 +1,19 @@
-//! Computing an answer: rows are checked before the model sees them, and what it says is checked after.
+//! Computing an answer: rows are checked before the model sees them, and its output is checked
+//! after.
 
 use super::{Model, Output, OutputSpec, PredictError, RowFault, Rows, ShortNumber, Signature};
 
-/// What is further from 0 than this is no measurement: where the answer to it is not finite, that is
-/// its client's doing.
+/// Values further from 0 than this are not measurements: if the answer to one is not finite, that
+/// is the client's fault.
 const EXTREME: f64 = 1e100;
 
-/// The most rows that a model which failed is asked again, each alone.
+/// After a failure, how many rows the model is asked again, each alone.
 const BLAMED_MAX: usize = 8;
 
 /// Why there is no answer to some rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ComputeError {
-    /// A value is so far from 0 that the answer is no finite number: the client's fault.
+    /// A value is so far from 0 that the answer is not finite: the client's fault.
     Input(RowFault),
     /// The model's own.
     Model(PredictError),
@@ -21,13 +22,14 @@ pub enum ComputeError {
 /// Checks rows against the signature, and then for what else the model needs.
 ///
 /// # Errors
+///
 /// The first value that does not fit.
 pub fn check(model: &dyn Model, rows: &Rows) -> Result<(), RowFault> {
     model.signature().check(rows)?;
     model.check(rows)
 }
 
-/// Says which feature is wrong, what it must be, and what it is.
+/// Says which feature is wrong, what it must be, and what was given.
 pub fn fault_text(signature: &Signature, rows: &Rows, fault: &RowFault) -> String {
     let name = &signature.features[fault.feature].name;
     let value = ShortNumber(rows.values()[fault.row * rows.width() + fault.feature]);
@@ -35,12 +37,12 @@ pub fn fault_text(signature: &Signature, rows: &Rows, fault: &RowFault) -> Strin
     format!("the feature {name:?} must be {must_be}, but is {value}")
 }
 
-/// Predicts, and checks that the model answered for every row with what its signature knows.
+/// Predicts, and checks that the model answered every row as its signature says.
 ///
 /// # Errors
+///
 /// A row that is too extreme for a finite answer; the model's own error, or what was wrong with its
-/// answer. Other numbers that are not finite are left to whoever writes them. A panic is the caller's
-/// to catch.
+/// answer. Other numbers that are not finite are left to the encoder. The caller catches panics.
 pub fn predict(model: &dyn Model, rows: &Rows) -> Result<Output, ComputeError> {
     let output = model.predict(rows).map_err(|error| {
         let extreme = (0..rows.len()).filter_map(|row| extreme(rows, row));
@@ -85,7 +87,7 @@ pub fn predict(model: &dyn Model, rows: &Rows) -> Result<Output, ComputeError> {
     }
 }
 
-/// The first row whose answer holds a number that is not finite.
+/// The first row whose answer contains a number that is not finite.
 fn first_not_finite(output: &Output, spec: &OutputSpec) -> Option<usize> {
     let (numbers, width) = match (output, spec) {
         (Output::Numbers(numbers), OutputSpec::Numbers { width }) => (numbers, *width),
@@ -98,7 +100,7 @@ fn first_not_finite(output: &Output, spec: &OutputSpec) -> Option<usize> {
     Some(place / width.max(1))
 }
 
-/// The most extreme value of a row, if any is.
+/// The most extreme value of a row, if it has any.
 fn extreme(rows: &Rows, row: usize) -> Option<RowFault> {
     let from = row * rows.width();
     let values = rows.values()[from..from + rows.width()].iter();
@@ -107,7 +109,7 @@ fn extreme(rows: &Rows, row: usize) -> Option<RowFault> {
     (size > EXTREME).then(|| RowFault {
         row,
         feature,
-        must_be: "closer to 0, as the model's answer to it is no finite number".to_owned(),
+        must_be: "closer to 0, as the model's answer to it is not finite".to_owned(),
     })
 }
 

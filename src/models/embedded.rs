@@ -1,7 +1,7 @@
-//! The embedded model: a forest of 100 trees on Fisher's iris data, and the recipe it was made by.
+//! The embedded model: a forest of 100 trees on Fisher's iris data, and the recipe that made it.
 //!
-//! The data are smartcore's (UCI Machine Learning Repository, Iris, 1936). They come as `f32`; each
-//! value is made `f64` by way of its decimal text, so that 5.1 is 5.1.
+//! The data are smartcore's (UCI Machine Learning Repository, Iris, 1936). They are `f32`; each
+//! value becomes `f64` through its decimal text, so that 5.1 is 5.1.
 
 use smartcore::dataset::iris;
 use smartcore::ensemble::random_forest_classifier::RandomForestClassifierParameters;
@@ -21,7 +21,7 @@ const SEED: u64 = 42;
 const FEATURES: [&str; 4] = ["sepal_length", "sepal_width", "petal_length", "petal_width"];
 const FOLDS: usize = 5;
 
-/// When the recipe was last changed; a fresh training writes the same.
+/// When the recipe was last changed; training it again writes the same bytes.
 const CREATED: &str = "2026-11-24T00:00:00Z";
 
 /// The iris data: rows and class indices.
@@ -56,9 +56,9 @@ fn matrix(rows: &[[f64; 4]]) -> Result<DenseMatrix<f64>, ModelError> {
     DenseMatrix::new(rows.len(), 4, rows.concat(), false).map_err(ModelError::of)
 }
 
-/// Accuracy over all rows, each predicted by a forest that has not seen its fold.
+/// Accuracy over all rows, each predicted by a forest trained without its fold.
 ///
-/// The data come sorted by class, 50 rows each, so every fifth row makes stratified folds.
+/// The data are sorted by class, 50 rows each, so every fifth row makes stratified folds.
 fn cross_validated_accuracy(data: &IrisData) -> Result<f64, ModelError> {
     let mut right = 0;
     for fold in 0..FOLDS {
@@ -82,9 +82,10 @@ fn cross_validated_accuracy(data: &IrisData) -> Result<f64, ModelError> {
     Ok(right as f64 / data.rows.len() as f64)
 }
 
-/// Trains the default model anew and returns its file's bytes, always the same.
+/// Trains the default model again and returns its file's bytes, always the same.
 ///
 /// # Errors
+///
 /// smartcore's own.
 pub fn train() -> Result<Vec<u8>, ModelError> {
     let data = data();
@@ -122,7 +123,7 @@ mod tests {
     use super::*;
     use crate::models::native;
 
-    /// With `LANEKEEPER_BLESS=1` it writes the file anew, for whoever changes the recipe.
+    /// With `LANEKEEPER_BLESS=1` this writes the file again, after a change of the recipe.
     #[test]
     fn the_embedded_model_equals_a_fresh_training() {
         let fresh = train().unwrap();

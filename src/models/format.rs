@@ -1,7 +1,7 @@
-//! The formats of model files: one table of them, and how a file finds its own.
+//! The formats of model files: one table, and how a file's format is found.
 //!
-//! A file is recognised by its content, never by its name. To add a format, write a file of its own
-//! with an implementation of [`Format`], and add a line to `FORMATS`.
+//! A file is recognized by its content, never by its name. To add a format, write a file with an
+//! implementation of [`Format`] and add a line to `FORMATS`.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -12,13 +12,13 @@ use serde_json::json;
 use super::native::Native;
 use super::{LoadError, Loaded, ModelError, embedded};
 
-/// Every format, in the order in which a file is shown to them.
+/// All formats, in the order in which they are tried.
 static FORMATS: [&dyn Format; 1] = [&Native];
 
-/// Bytes of a file's beginning by which it is recognised.
+/// How many bytes of a file's beginning are used to recognize it.
 const HEAD_BYTES: usize = 4096;
 
-/// The largest file that is read, in bytes.
+/// Maximum size of a model file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// A kind of model file.
@@ -29,12 +29,14 @@ pub trait Format: Sync {
     /// Reads a whole file.
     ///
     /// # Errors
+    ///
     /// What is wrong with it, in one line.
     fn load(&self, bytes: &[u8]) -> Result<Loaded, ModelError>;
 
-    /// Tells what a file holds, for a person and for a program.
+    /// Describes a file for a person and for a program.
     ///
     /// # Errors
+    ///
     /// As [`Format::load`].
     fn details(&self, bytes: &[u8]) -> Result<Details, ModelError> {
         self.load(bytes).map(|loaded| Details::of(&loaded))
@@ -46,14 +48,14 @@ pub trait Format: Sync {
 pub struct Details {
     /// The model's name.
     pub name: String,
-    /// Names and values, one a line; a line without a name goes on with the one before it.
+    /// Names and values, one per line; a line without a name continues the one before.
     pub lines: Vec<(&'static str, String)>,
     /// The same for programs.
     pub json: serde_json::Value,
 }
 
 impl Details {
-    /// What can be told of any model.
+    /// The description of any model.
     fn of(loaded: &Loaded) -> Self {
         let signature = loaded.model.signature();
         let features: Vec<&str> = signature.names().collect();
@@ -80,14 +82,16 @@ impl Details {
 /// Loads the model in the file at `path`, or the embedded one.
 ///
 /// # Errors
+///
 /// One line: what is wrong, where, and what would be right.
 pub fn load(path: Option<&Path>) -> Result<Loaded, LoadError> {
     with_file(path, |format, bytes| format.load(bytes))
 }
 
-/// Tells what is in the model file at `path`, or in the embedded one.
+/// Describes the model file at `path`, or the embedded one.
 ///
 /// # Errors
+///
 /// As [`load`].
 pub fn details(path: Option<&Path>) -> Result<Details, LoadError> {
     with_file(path, |format, bytes| format.details(bytes))
@@ -112,7 +116,8 @@ fn with_file<T>(
         })
 }
 
-/// The format of a file. What none recognises is given to our own, which says what a model file is.
+/// The format of a file. A file that none recognizes is given to our own format, whose error says
+/// what a model file is.
 fn format_of(bytes: &[u8]) -> &'static dyn Format {
     let head = &bytes[..bytes.len().min(HEAD_BYTES)];
     let found = FORMATS.into_iter().find(|format| format.recognises(head));

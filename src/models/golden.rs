@@ -1,17 +1,17 @@
-//! Golden rows: rows with the answers that the training library gave. A model that answers them
-//! otherwise is not the model that was trained.
+//! Golden rows: rows with the training library's answers. A model that answers them differently is
+//! not the model that was trained.
 
 use super::compute::{self, ComputeError};
 use super::{Loaded, ModelError, Output, Rows, ShortNumber};
 
-/// One row with the answer that it must have.
+/// One row and the answer that it must have.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GoldenRow {
     /// One row, as long as the signature is wide.
     pub row: Vec<f64>,
     /// What the model answered when it was made.
     pub expected: Expected,
-    /// By how much a number may differ, as a share of the expected one; 0 asks for the same number.
+    /// By how much a number may differ, as a share of the expected one; 0 demands the same number.
     /// Labels are compared exactly.
     pub tolerance: f64,
 }
@@ -28,7 +28,8 @@ pub enum Expected {
 /// Computes a model's golden rows.
 ///
 /// # Errors
-/// The first row whose answer is not as expected, and what it was, or why there is none.
+///
+/// The first row whose answer is not as expected, with the answer or the reason why there is none.
 pub fn try_model(loaded: &Loaded) -> Result<(), ModelError> {
     loaded
         .golden

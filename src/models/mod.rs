@@ -1,8 +1,8 @@
-//! Models: what they take, what they give, and where they come from.
+//! Models: their input, their output, and where they come from.
 //!
-//! [`Model`] is what the prediction lane and the canary call. [`mod@format`] has the table of file formats
-//! that models come from. [`ModelSource`] is where the server gets one, so that tests and benches can
-//! serve a slow, hanging, failing or panicking one. Nothing here knows a socket or a queue.
+//! The prediction lane and the canary call [`Model`]. [`mod@format`] has the table of file formats.
+//! [`ModelSource`] is where the server gets a model, so that tests and benches can serve a slow,
+//! hanging, failing or panicking one. Nothing here knows a socket or a queue.
 
 pub mod compute;
 pub mod embedded;
@@ -24,17 +24,17 @@ pub use self::signature::{Feature, FeatureKind, OutputSpec, Signature};
 
 /// What a model file gave.
 pub struct Loaded {
-    /// The model's name, as answers and logs show it (`iris`).
+    /// The model's name in answers and logs (`iris`).
     pub name: String,
     /// The algorithm in kebab-case (`random-forest-classifier`).
     pub algorithm: String,
     /// What predicts.
     pub model: Box<dyn Model>,
-    /// Rows with the answers that the training library gave; the first one is shown as an example.
+    /// Rows with the training library's answers; the first one serves as an example.
     pub golden: Vec<GoldenRow>,
 }
 
-/// The name, and in parentheses what kind of model it is.
+/// The name, and in parentheses the kind of model.
 impl fmt::Display for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let signature = self.model.signature();
@@ -61,15 +61,15 @@ impl fmt::Debug for Loaded {
 /// A value that a model cannot take, though it is a number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowFault {
-    /// The row it stands in, from 0.
+    /// Its row, from 0.
     pub row: usize,
-    /// The feature it belongs to, from 0.
+    /// Its feature, from 0.
     pub feature: usize,
     /// What would be right, as in "must be …".
     pub must_be: String,
 }
 
-/// A model's own word that it could not compute an answer; the text goes to log and client.
+/// The model's error; the text goes to log and client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PredictError(pub String);
 
@@ -81,7 +81,7 @@ impl fmt::Display for PredictError {
 
 impl std::error::Error for PredictError {}
 
-/// What is wrong with a model, or with what it is to be trained on, in one line without its file.
+/// What is wrong with a model, or with its training data, in one line without the file's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelError(pub String);
 
@@ -112,7 +112,7 @@ impl fmt::Display for ModelError {
 
 impl std::error::Error for ModelError {}
 
-/// Why no model could be had: one line that says what, where, and what would be right.
+/// Why a model could not be loaded: one line that says what, where, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadError(pub String);
 
@@ -124,39 +124,42 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// Something that predicts; shared by all prediction workers and the canary.
+/// Something that predicts, shared by all prediction workers and the canary.
 pub trait Model: Send + Sync {
-    /// What the model takes and gives.
+    /// Returns the model's input and output.
     fn signature(&self) -> &Signature;
 
-    /// Checks what the model needs of its rows beyond what its signature says.
+    /// Checks what the model needs of its rows beyond its signature.
     ///
     /// # Errors
+    ///
     /// The first value that does not fit: the client's fault.
     fn check(&self, rows: &Rows) -> Result<(), RowFault> {
         let _ = rows;
         Ok(())
     }
 
-    /// Computes one answer for each row; may take long and uses the calling thread alone.
+    /// Computes one answer per row; may take long and uses only the calling thread.
     ///
-    /// `rows` has passed [`compute::check`]: the caller has checked.
+    /// `rows` has passed [`compute::check`].
     ///
     /// # Errors
-    /// Where the model cannot compute an answer. A panic is caught by the caller.
+    ///
+    /// The model cannot compute an answer. The caller catches panics.
     fn predict(&self, rows: &Rows) -> Result<Output, PredictError>;
 }
 
 /// Where the server gets its model.
 pub trait ModelSource: Send + Sync {
-    /// Loads the model in `file`, or the default one; runs on a thread of its own.
+    /// Loads the model in `file`, or the default one; runs on its own thread.
     ///
     /// # Errors
-    /// Where there is no sound model to be had; the text is shown to the operator.
+    ///
+    /// There is no valid model; the text is shown to the operator.
     fn load(&self, file: Option<&Path>) -> Result<Arc<Loaded>, LoadError>;
 }
 
-/// A [`Model`] in a file, or the embedded one where no file is named: what the binary serves.
+/// A [`Model`] in a file, or the embedded one if no file is given: what the binary serves.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Files;
 

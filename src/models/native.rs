@@ -1,7 +1,7 @@
-//! The model file: one JSON document that says what it is, with a checksum over the rest.
+//! The model file: one JSON document that describes itself, with a checksum over the rest.
 //!
-//! The checksum (SHA-256, by RustCrypto's `sha2`) guards against accidents; validation guards
-//! against malice, and is made whatever the checksum says. Files are written atomically.
+//! The checksum (SHA-256, by RustCrypto's `sha2`) guards against accidents. Validation guards
+//! against malice and runs whatever the checksum says. Files are written atomically.
 
 mod details;
 
@@ -21,22 +21,22 @@ use crate::models::{
     Rows, Signature,
 };
 
-/// What `format` says in every model file.
+/// The value of `format` in every model file.
 const FORMAT: &str = "lanekeeper-model";
 
-/// The version of the format that is read and written.
+/// The format version that is read and written.
 const FORMAT_VERSION: u32 = 1;
 
-/// The smartcore that estimators are serialised by.
+/// The smartcore version that serializes estimators.
 pub const SMARTCORE_VERSION: &str = "0.7.0";
 
-/// By how much a golden row's number may differ: another libm than the trainer's.
+/// By how much a golden row's number may differ, because of another libm than the trainer's.
 const TOLERANCE: f64 = 1e-9;
 
-/// The most features or classes a model may have.
+/// Maximum number of features or classes of a model.
 pub const NAMES_MAX: usize = 10_000;
 
-/// The most bytes of a name.
+/// Maximum length of a name, in bytes.
 const NAME_BYTES_MAX: usize = 256;
 
 /// A model file's contents.
@@ -51,7 +51,7 @@ pub struct Document {
     pub name: String,
     /// Kebab-case name of the algorithm.
     pub algorithm: String,
-    /// What it was trained with, by smartcore's names.
+    /// Its training parameters, by smartcore's names.
     pub parameters: BTreeMap<String, serde_json::Value>,
     /// Names of the features, in order.
     pub features: Vec<String>,
@@ -59,10 +59,10 @@ pub struct Document {
     pub classes: Vec<String>,
     /// Scores by name (`accuracy`, `r2`, …), measured when the model was trained.
     pub scores: BTreeMap<String, f64>,
-    /// What it was trained on; absent in files of the first lanekeeper.
+    /// What it was trained on; absent in files of the first version of lanekeeper.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingDocument>,
-    /// A row and the answer the model gave for it.
+    /// A row and the model's answer to it.
     pub trial: TrialDocument,
     /// Version of smartcore that trained it.
     pub smartcore_version: String,
@@ -70,13 +70,13 @@ pub struct Document {
     pub lanekeeper_version: String,
     /// When it was trained (RFC 3339).
     pub created: String,
-    /// The estimator as smartcore serialises it.
+    /// The estimator as smartcore serializes it.
     pub estimator: Box<RawValue>,
     /// SHA-256 over this document with an empty checksum, in hexadecimal.
     pub checksum: String,
 }
 
-/// What a model was trained on.
+/// The training data of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingDocument {
@@ -86,15 +86,15 @@ pub struct TrainingDocument {
     pub feature_ranges: Vec<[f64; 2]>,
     /// Rows of each class; empty for a regressor.
     pub class_counts: Vec<u64>,
-    /// Folds of the cross-validation that gave the scores; 0 where there was none.
+    /// Folds of the cross-validation behind the scores; 0 if there was none.
     pub folds: u32,
     /// Standard deviation of each score over the folds.
     pub score_spread: BTreeMap<String, f64>,
-    /// The scores of who always says the most frequent class, or the mean.
+    /// The scores of a baseline that always answers the most frequent class, or the mean.
     pub baseline: BTreeMap<String, f64>,
-    /// For each feature, by how much the first score falls on held-out rows when that feature's values
-    /// are shuffled among them (permutation importance: Breiman, "Random Forests", 2001); absent where
-    /// it was not measured.
+    /// For each feature, by how much the first score falls on held-out rows when the feature's
+    /// values are shuffled among them (permutation importance: Breiman, "Random Forests", 2001);
+    /// absent if it was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub importances: Option<Vec<f64>>,
 }
@@ -117,7 +117,7 @@ impl TrainingDocument {
     }
 }
 
-/// The trial as it stands in a file.
+/// The trial row in a file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrialDocument {
@@ -127,7 +127,7 @@ pub struct TrialDocument {
     pub expected: ExpectedDocument,
 }
 
-/// The expected answer as it stands in a file.
+/// The expected answer in a file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ExpectedDocument {
@@ -185,7 +185,7 @@ impl Model for EstimatorModel {
     }
 }
 
-/// Reads a model file's bytes, and all that they say.
+/// Reads a model file's bytes and everything in them.
 fn parse_document(bytes: &[u8]) -> Result<(Document, EstimatorModel), ModelError> {
     #[derive(Deserialize)]
     struct Opening {
@@ -197,7 +197,7 @@ fn parse_document(bytes: &[u8]) -> Result<(Document, EstimatorModel), ModelError
     }
     let opening: Opening = serde_json::from_slice(bytes).map_err(|error| {
         if error.is_eof() {
-            format!("it is cut short ({error})")
+            format!("it is truncated ({error})")
         } else {
             format!("it is not a lanekeeper model file ({error})")
         }
@@ -223,12 +223,12 @@ fn parse_document(bytes: &[u8]) -> Result<(Document, EstimatorModel), ModelError
     }
     let model = document
         .model()
-        .map_err(|reason| ModelError(format!("it is not sound: {reason}")))?;
+        .map_err(|reason| ModelError(format!("it is invalid: {reason}")))?;
     Ok((document, model))
 }
 
 impl Document {
-    /// Starts a document; the checksum comes with [`Document::seal`].
+    /// Starts a document; [`Document::seal`] adds the checksum.
     pub fn new(
         name: String,
         algorithm: &str,
@@ -256,10 +256,11 @@ impl Document {
         }
     }
 
-    /// Puts the checksum in and returns the file's bytes.
+    /// Adds the checksum and returns the file's bytes.
     ///
     /// # Errors
-    /// Where a number is not finite, which JSON cannot hold.
+    ///
+    /// A number is not finite, which JSON cannot express.
     pub fn seal(mut self) -> Result<Vec<u8>, serde_json::Error> {
         self.checksum = self.computed_checksum()?;
         let mut bytes = serde_json::to_vec(&self)?;
@@ -267,7 +268,7 @@ impl Document {
         Ok(bytes)
     }
 
-    /// Computes the checksum over everything but itself.
+    /// Computes the checksum over everything except itself.
     fn computed_checksum(&self) -> Result<String, serde_json::Error> {
         /// The document with an empty checksum, without copying the estimator.
         #[derive(Serialize)]
@@ -394,9 +395,7 @@ fn check_names(what: &str, names: &[String]) -> Result<(), ModelError> {
     for name in names {
         check_name(what, name)?;
         if !seen.insert(name) {
-            return Err(ModelError(format!(
-                "the {what} {name:?} stands there twice"
-            )));
+            return Err(ModelError(format!("the {what} {name:?} occurs twice")));
         }
     }
     Ok(())
@@ -412,9 +411,10 @@ fn check_name(what: &str, name: &str) -> Result<(), ModelError> {
     Ok(())
 }
 
-/// Writes a file so that at any moment there is the old one or the new one, whole.
+/// Writes a file so that at any moment either the old or the new one exists, complete.
 ///
 /// # Errors
+///
 /// The file system's own; nothing is left behind then.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let directory = match path.parent() {
@@ -430,7 +430,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     });
     let renamed = written.and_then(|()| fs::rename(&part, path));
     if let Err(error) = renamed {
-        // What was begun is removed; the first error is the one to tell.
+        // The unfinished file is removed; the first error is the one to report.
         let _ = fs::remove_file(&part);
         return Err(error);
     }
@@ -449,7 +449,7 @@ mod tests {
         value.to_string().into_bytes()
     }
 
-    /// Gives an edited file a right checksum, as a hostile author would.
+    /// Gives an edited file a correct checksum, as a hostile author would.
     fn resealed(edit: impl FnOnce(&mut serde_json::Value)) -> Result<Vec<u8>, String> {
         let document: Document =
             serde_json::from_slice(&edited(edit)).map_err(|error| error.to_string())?;
@@ -487,7 +487,7 @@ mod tests {
             (
                 "cut in the middle",
                 whole[..whole.len() / 2].to_vec(),
-                "cut short",
+                "truncated",
             ),
             (
                 "another version",
@@ -585,7 +585,7 @@ mod tests {
                 .map(|_| ())
                 .unwrap_err();
             assert!(
-                error.0.contains("not sound") && error.0.contains(expected),
+                error.0.contains("it is invalid") && error.0.contains(expected),
                 "{name}: {error}"
             );
         }
@@ -617,7 +617,7 @@ mod tests {
             bytes.truncate(cut.max(1));
             let whole = bytes.len() == embedded::JSON.len();
             let parsed = parse_document(&bytes);
-            // White space outside strings is the only change a reader may overlook.
+            // White space outside strings is the only change that a reader may miss.
             let blank = byte.is_ascii_whitespace() || embedded::JSON.as_bytes()[at].is_ascii_whitespace();
             prop_assert!(parsed.is_err() || (whole && (!changed || blank)));
         }

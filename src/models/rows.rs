@@ -1,4 +1,4 @@
-//! Instances as numbers, what a model says of them, and numbers as texts have them.
+//! Instances as numbers, the model's output for them, and numbers as text.
 
 use std::fmt;
 
@@ -14,9 +14,10 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Takes a row-major matrix; `values.len()` is a multiple of `width`, and `width` at least 1.
+    /// Takes a row-major matrix; `values.len()` is a multiple of `width`, and `width` is at least
+    /// 1.
     ///
-    /// Returns `None` where that does not hold.
+    /// Returns `None` otherwise.
     pub fn new(values: Vec<f64>, width: usize) -> Option<Self> {
         (width > 0 && values.len().is_multiple_of(width)).then_some(Rows { values, width })
     }
@@ -26,12 +27,12 @@ impl Rows {
         self.values.len() / self.width
     }
 
-    /// Copies the first rows, at most `count` of them.
+    /// Copies the first rows, at most `count`.
     pub fn first(&self, count: usize) -> Self {
         self.part(0, count)
     }
 
-    /// Copies rows from `start` on, at most `count` of them.
+    /// Copies rows from `start` on, at most `count`.
     pub fn part(&self, start: usize, count: usize) -> Self {
         let all = self.values.len();
         let from = all.min(start.saturating_mul(self.width));
@@ -63,7 +64,7 @@ impl Rows {
     }
 }
 
-/// A number as texts have it: short, however large or small it is.
+/// A number as text: short, however large or small it is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ShortNumber(pub f64);
 
@@ -78,25 +79,26 @@ impl fmt::Display for ShortNumber {
     }
 }
 
-/// What a model says of some rows, in their order.
+/// A model's output for some rows, in their order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
     /// A classifier's answer.
     Classes {
-        /// For each row the index of its class in [the output].
+        /// The index of each row's class in [the output].
         indices: Vec<u32>,
-        /// Row-major, rows × classes, each row summing to 1; absent where the algorithm has none.
+        /// Row-major, rows × classes, each row summing to 1; absent if the algorithm has none.
         probabilities: Option<Vec<f64>>,
     },
-    /// A regressor's answer: one number for each row.
+    /// A regressor's answer: one number per row.
     Numbers(Vec<f64>),
 }
 
 impl Output {
-    /// Appends what the model said of the rows that follow.
+    /// Appends the output for the rows that follow.
     ///
     /// # Errors
-    /// Where it is of another kind than what it said before.
+    ///
+    /// It is of another kind than before.
     pub fn append(&mut self, next: Output) -> Result<(), PredictError> {
         match (self, next) {
             (Output::Numbers(all), Output::Numbers(more)) => all.extend(more),

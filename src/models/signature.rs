@@ -1,22 +1,22 @@
-//! What a model takes and gives: its features in their order, and its output.
+//! What a model takes and returns: its features in order, and its output.
 //!
-//! This is all that clients know of a model. An array of numbers means something by the order of the
-//! features alone, so a model with another signature would answer it all the same, and wrongly.
+//! This is all that clients know of a model. An array of numbers gets its meaning from the order of
+//! the features alone, so a model with another signature would answer it all the same, and wrongly.
 
 use std::collections::HashSet;
 
 use super::{RowFault, Rows};
 
-/// Names of one kind that are listed, and characters of each.
+/// How many names of one kind are listed, and how many characters of each.
 const NAMES_SHOWN: usize = 5;
 const NAME_MAX: usize = 40;
 
-/// What a model takes and gives.
+/// What a model takes and returns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Signature {
     /// The features, in the order of a row's values.
     pub features: Vec<Feature>,
-    /// What it says of each row.
+    /// What it returns for each row.
     pub output: OutputSpec,
 }
 
@@ -27,25 +27,25 @@ pub struct Feature {
     pub name: String,
     /// What its values are.
     pub kind: FeatureKind,
-    /// Whether a row may come without it; its value is NaN then.
+    /// Whether a row may lack it; its value is NaN then.
     pub may_be_missing: bool,
 }
 
-/// What the values of a feature are.
+/// The values of a feature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FeatureKind {
     /// A finite number.
     Number,
     /// A finite number without a fraction.
     WholeNumber,
-    /// One of a few labels. Its value in a row is the label's place in this list.
+    /// One of a few labels. Its value in a row is the label's index in this list.
     Category {
         /// The labels, each once.
         labels: Vec<String>,
     },
 }
 
-/// What a model says of each row.
+/// What a model returns for each row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutputSpec {
     /// One class of several.
@@ -57,13 +57,13 @@ pub enum OutputSpec {
     },
     /// Numbers.
     Numbers {
-        /// How many for each row, at least 1.
+        /// How many per row, at least 1.
         width: usize,
     },
 }
 
 impl Signature {
-    /// Makes the signature of a model whose features are numbers that must all be there.
+    /// Makes the signature of a model whose features are numbers and all required.
     pub fn of_numbers(names: Vec<String>, output: OutputSpec) -> Self {
         let number = |name| Feature {
             name,
@@ -86,10 +86,11 @@ impl Signature {
         self.features.iter().map(|feature| feature.name.as_str())
     }
 
-    /// Checks that every value of `rows` is one that its feature may have. No model sees a NaN that its
+    /// Checks that every value of `rows` is valid for its feature. No model sees a NaN that its
     /// signature does not allow.
     ///
     /// # Errors
+    ///
     /// The first value that does not fit.
     pub fn check(&self, rows: &Rows) -> Result<(), RowFault> {
         for (row, values) in rows.iter().enumerate() {
@@ -115,7 +116,7 @@ impl Signature {
 }
 
 impl Feature {
-    /// Whether a row may have this value for it.
+    /// Whether a row may have this value.
     fn takes(&self, value: f64) -> bool {
         if value.is_nan() {
             return self.may_be_missing;
@@ -150,8 +151,8 @@ impl FeatureKind {
         }
     }
 
-    /// The code of a category's label, which is what a row holds; `None` for a label that it does not
-    /// have, and for every other kind.
+    /// The code of a category's label, which is what a row holds; `None` for an unknown label and
+    /// for every other kind.
     pub fn code(&self, label: &str) -> Option<f64> {
         let FeatureKind::Category { labels } = self else {
             return None;
@@ -162,7 +163,7 @@ impl FeatureKind {
 }
 
 impl OutputSpec {
-    /// Class labels in the order of class indices; empty where the output is numbers.
+    /// Class labels in the order of class indices; empty if the output is numbers.
     pub fn labels(&self) -> &[String] {
         match self {
             OutputSpec::Classes { labels, .. } => labels,
@@ -170,7 +171,7 @@ impl OutputSpec {
         }
     }
 
-    /// Numbers that an answer holds for each row, probabilities included.
+    /// Numbers per row of an answer, including probabilities.
     pub fn numbers_per_row(&self) -> usize {
         match self {
             OutputSpec::Classes { labels, .. } => 1 + labels.len(),
@@ -179,8 +180,8 @@ impl OutputSpec {
     }
 }
 
-/// Says in one line how the signature of a model differs from that of the one before it; `None` where
-/// it does not.
+/// Describes in one line how a model's signature differs from its predecessor's; `None` if it does
+/// not.
 pub fn change(before: &Signature, after: &Signature) -> Option<String> {
     let mut changes = Vec::new();
     let features = ("feature", "features");
@@ -230,7 +231,7 @@ pub fn change(before: &Signature, after: &Signature) -> Option<String> {
     (!changes.is_empty()).then(|| changes.join("; "))
 }
 
-/// What changes in the values of features that have kept their names.
+/// What changes in the values of features that keep their names.
 fn values(before: &Signature, after: &Signature) -> Option<String> {
     let mut pairs = before.features.iter().zip(&after.features);
     let (was, is) = pairs.find(|(was, is)| was != is)?;
@@ -274,7 +275,7 @@ fn names<'a>(
     })
 }
 
-/// Lists the first names of some; `None` where there are none.
+/// Lists the first names; `None` if there are none.
 fn listed<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
     let first: Vec<String> = names.clone().take(NAMES_SHOWN).map(shown).collect();
     let count = names.count();

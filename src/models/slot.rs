@@ -1,6 +1,6 @@
-//! Holds the model that a deployment serves. A reload replaces it while predictions go on.
+//! The slot of a deployment's model. A reload replaces it while predictions continue.
 //!
-//! A prediction keeps the version it began with; the last one to drop an old version frees it.
+//! A prediction keeps the version it began with; an old version is freed with its last prediction.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use super::{Loaded, Model};
 pub struct ModelVersion {
     /// What its file gave.
     pub loaded: Arc<Loaded>,
-    /// Which one it is since the start, from 1.
+    /// Its number since the start, from 1.
     pub number: u64,
 }
 
@@ -29,7 +29,7 @@ impl ModelVersion {
     }
 }
 
-/// Where the served model is; nobody waits to read it or to replace it.
+/// The slot of the served model; reading and replacing never block.
 #[derive(Default)]
 pub struct ModelSlot {
     current: ArcSwapOption<ModelVersion>,
@@ -43,12 +43,12 @@ impl std::fmt::Debug for ModelSlot {
 }
 
 impl ModelSlot {
-    /// Returns the model that is served now; `None` until the first one is loaded and was tried.
+    /// Returns the served model; `None` until the first one has been loaded and tried.
     pub fn get(&self) -> Option<Arc<ModelVersion>> {
         self.current.load_full()
     }
 
-    /// Serves `loaded` from now on, and returns its number. One thread at a time calls it.
+    /// Serves `loaded` from now on, and returns its number. Only one thread at a time may call it.
     pub fn put(&self, loaded: Arc<Loaded>) -> u64 {
         let number = self.versions.fetch_add(1, Ordering::AcqRel) + 1;
         self.current

@@ -1,35 +1,36 @@
-//! Addresses a listener can have: `HOST:PORT` for TCP, `unix:/path` for a Unix domain socket; and
-//! how a client finds them.
+//! Addresses of listeners: `HOST:PORT` for TCP, `unix:/path` for a Unix socket; and how a client
+//! finds them.
 //!
-//! A leaf: it reads and shows addresses, and opens nothing.
+//! A leaf: it parses and prints addresses, and opens nothing.
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
-/// The most bytes of a socket's path: `sun_path` less its final NUL (unix(7)).
+/// Maximum length of a socket's path: `sun_path` minus its final NUL (unix(7)).
 const PATH_BYTES_MAX: usize = 107;
 
-/// What an address is to look like.
+/// The form of an address.
 const FORMS: &str = "HOST:PORT, such as 127.0.0.1:8080 or [::]:8080, or unix:/path";
 
-/// What it is to look like where its port is none.
+/// The form, for an address whose port is wrong.
 const PORT_FORM: &str = "HOST:PORT with a port of at most 65535";
 
 /// Where a listener is, or is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// A TCP address; port 0 takes a free one.
+    /// A TCP address; port 0 picks a free one.
     Tcp(SocketAddr),
     /// The path of a Unix domain socket.
     Unix(PathBuf),
 }
 
 impl Address {
-    /// Reads `HOST:PORT` or `unix:/path`; a host name is resolved.
+    /// Parses `HOST:PORT` or `unix:/path`; a host name is resolved.
     ///
     /// # Errors
+    ///
     /// What would be right, without saying what was given.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
@@ -52,10 +53,10 @@ impl Address {
         }
     }
 
-    /// Returns the address of the probe listener beside a main listener here, where none was asked
-    /// for: the port after it (another free one beside port 0), or the same path with `.probe`.
+    /// Returns the default address of the probe listener for a main listener at this address: the
+    /// next port (another free one if this is port 0), or the path with `.probe`.
     ///
-    /// `None` where there is no such port or path.
+    /// `None` if there is no such port or path.
     pub fn beside(&self) -> Option<Self> {
         match self {
             Address::Tcp(address) => {
@@ -70,7 +71,7 @@ impl Address {
         }
     }
 
-    /// The address as it is typed, without a scheme for TCP.
+    /// The address as typed, without a scheme for TCP.
     pub fn typed(&self) -> String {
         match self {
             Address::Tcp(address) => address.to_string(),
@@ -102,7 +103,7 @@ impl Address {
         }
     }
 
-    /// The address a client on this machine can use, where the listener is on all of them.
+    /// The address that a client on this machine can use, if the listener is on all addresses.
     pub fn reachable(&self) -> Self {
         match self {
             Address::Tcp(address) => {
@@ -117,7 +118,7 @@ impl Address {
         }
     }
 
-    /// What a curl command line has to name before a path at this address.
+    /// What a curl command line needs before a path at this address.
     pub fn curl_target(&self) -> String {
         match self {
             Address::Tcp(address) => format!("http://{address}"),
@@ -142,7 +143,7 @@ pub fn has_port_beyond_all(text: &str) -> bool {
     })
 }
 
-/// The port after this one, where there is one; free ones stand beside free ones.
+/// The next port, if there is one; 0 for 0.
 fn port_beside(port: u16) -> Option<u16> {
     match port {
         0 => Some(0),
@@ -150,7 +151,7 @@ fn port_beside(port: u16) -> Option<u16> {
     }
 }
 
-/// Quotes a path for a POSIX shell, where it needs it.
+/// Quotes a path for a POSIX shell, if necessary.
 fn shell_word(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%=,".contains(&byte);
@@ -170,10 +171,10 @@ impl fmt::Display for Address {
     }
 }
 
-/// Where a client is to connect, as typed: an address, or a host's name that is not resolved yet.
+/// Where a client is to connect, as typed: an address, or a host name that is not resolved yet.
 ///
 /// A listener needs one address and resolves a name at once ([`Address::parse`]). A client has a
-/// deadline, which resolving counts against, and may have to try all that a name stands for.
+/// deadline, which includes resolving, and may have to try all addresses of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// An address.
@@ -188,9 +189,10 @@ pub enum Destination {
 }
 
 impl Destination {
-    /// Reads what [`Address::parse`] reads, without asking the resolver.
+    /// Parses what [`Address::parse`] parses, without the resolver.
     ///
     /// # Errors
+    ///
     /// What would be right, without saying what was given.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.starts_with("unix:") {
@@ -200,7 +202,7 @@ impl Destination {
             return Ok(Destination::Known(Address::Tcp(address)));
         }
         let named = text.rsplit_once(':').and_then(|(host, port)| {
-            // `%` and `:` are in IPv6 addresses with a scope, which the resolver reads.
+            // `%` and `:` occur in IPv6 addresses with a scope, which the resolver reads.
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._%:".contains(&byte);
             let host = (!host.is_empty() && host.bytes().all(fits)).then(|| host.to_owned())?;
             let port = port.parse().ok()?;
@@ -214,8 +216,7 @@ impl Destination {
         named.ok_or_else(|| right.to_owned())
     }
 
-    /// Returns where the probe listener stands beside a main listener here, as
-    /// [`Address::beside`] does.
+    /// Returns the default destination of the probe listener, as [`Address::beside`] does.
     pub fn beside(&self) -> Option<Self> {
         match self {
             Destination::Known(address) => address.beside().map(Destination::Known),
@@ -234,13 +235,14 @@ impl Destination {
         }
     }
 
-    /// Returns the addresses to try, in order, at least one; where a listener is on all addresses
-    /// of this machine, those are its loopback addresses.
+    /// Returns the addresses to try, in order, at least one. If a listener is on all addresses of
+    /// this machine, those are its loopback addresses.
     ///
-    /// A name waits for the system's resolver, which knows no deadline.
+    /// A name waits for the system's resolver, which has no deadline.
     ///
     /// # Errors
-    /// What the resolver says.
+    ///
+    /// The resolver's own.
     pub fn resolve(&self) -> io::Result<Vec<Address>> {
         let resolved: Vec<Address> = match self {
             Destination::Known(address) => vec![address.clone()],
@@ -255,7 +257,8 @@ impl Destination {
             if let Address::Tcp(SocketAddr::V6(six)) = address
                 && six.ip().is_unspecified()
             {
-                // A listener on [::] takes IPv4 too, and is reached where loopback has no IPv6.
+                // A listener on [::] accepts IPv4 too, and is reached that way if loopback has no
+                // IPv6.
                 let four = SocketAddr::from((Ipv4Addr::LOCALHOST, six.port()));
                 addresses.push(Address::Tcp(four));
             }
@@ -334,7 +337,8 @@ mod tests {
             assert_eq!(Address::parse(text).unwrap_err(), right, "{text}");
             assert_eq!(Destination::parse(text).unwrap_err(), right, "{text}");
         }
-        // Reserved so that it never resolves (RFC 6761 section 6.4); no resolver at all is as well.
+        // Reserved so that it never resolves (RFC 6761 section 6.4); no resolver at all does as
+        // well.
         let right = Address::parse("nobody.invalid:80").unwrap_err();
         assert!(
             right.contains("a host that this machine can resolve"),

@@ -1,42 +1,42 @@
-//! What control groups leave to this process, CPU time and memory, and what it takes of them.
+//! CPU time and memory: what control groups allow this process, and what it uses.
 //!
-//! A leaf: pure parsers, and readers of both versions (cgroups(7)). [`Cgroup::find`] looks once where
-//! the process stands; the main thread then reads, at most once a second. The files are answers of
-//! the kernel and lie on no disk, and still nobody who answers a client reads them. What is not
-//! there, or cannot be understood, is `None` and never an error: most machines have no limits.
+//! A leaf: pure parsers, and readers of both versions (cgroups(7)). [`Cgroup::find`] looks once for
+//! the process's groups; the main thread then reads, at most once a second. Although these files
+//! are not on a disk, no thread that answers a client reads them. A missing or unreadable value is
+//! `None` and never an error: most machines have no limits.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The shortest time between two readings of [`Cgroup::due`].
+/// Minimum time between two readings of [`Cgroup::due`].
 const READING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where version 1 has no limit it tells one: the most pages a counter takes, in bytes.
+/// Version 1 reports this instead of no limit: the largest number of pages, in bytes.
 const UNLIMITED_BYTES_MIN: u64 = 1 << 62;
 
-/// How often and for how long the quota has stopped the process.
+/// How often and how long the quota has stopped the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Throttling {
     /// Periods in which the quota was used up.
     pub periods: u64,
-    /// For how long threads were kept waiting, all CPUs together.
+    /// How long threads were kept waiting, summed over all CPUs.
     pub time: Duration,
 }
 
-/// What the control groups allow and count, at one moment.
+/// Limits and counts of the control groups at one moment.
 ///
-/// A limit is the tightest on the way from the process's own group to the root (as far as that can
-/// be seen), and what is counted is counted where that limit stands: another process may share it.
+/// A limit is the tightest from the process's own group up to the root (as far as visible), and
+/// counts are read where that limit is set: other processes may share them.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Reading {
-    /// CPU time for each unit of time: 1.5 is one and a half CPUs.
+    /// CPU time per unit of time: 1.5 is one and a half CPUs.
     pub cpu_quota: Option<f64>,
     /// What the quota has done so far.
     pub throttling: Option<Throttling>,
     /// Memory in use, with the page cache.
     pub memory_bytes: Option<u64>,
-    /// Memory at which the kernel ends processes.
+    /// Memory at which the kernel kills processes.
     pub memory_bytes_max: Option<u64>,
 }
 
@@ -59,7 +59,7 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Looks where this process stands, below `root` (`/` but in tests).
+    /// Finds this process's groups below `root` (`/` except in tests).
     pub fn find(root: &Path) -> Self {
         let text = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
         let (groups, mounts) = (text("proc/self/cgroup"), text("proc/self/mountinfo"));
@@ -79,7 +79,7 @@ impl Cgroup {
         }
     }
 
-    /// Reads what is allowed and counted now.
+    /// Reads the present limits and counts.
     pub fn read(&self) -> Reading {
         let mut reading = Reading::default();
         if let Some(cpu) = &self.cpu {
@@ -95,7 +95,7 @@ impl Cgroup {
         reading
     }
 
-    /// Reads how many processes and threads there may be (`pids.max`), and how many there are.
+    /// Reads how many processes and threads are allowed (`pids.max`), and how many there are.
     pub fn pids(&self) -> Option<Pids> {
         let pids = self.pids.as_ref()?;
         let (directory, max) = pids.tightest(|_, directory| number(directory, "pids.max"));
@@ -105,7 +105,7 @@ impl Cgroup {
         })
     }
 
-    /// Reads, unless it did so less than a second ago.
+    /// Reads, unless the last reading was less than a second ago.
     pub fn due(&mut self, now: Instant) -> Option<Reading> {
         let recent = |at: Instant| now.saturating_duration_since(at) < READING_INTERVAL;
         if self.read_at.is_some_and(recent) {
@@ -132,7 +132,7 @@ struct Controller {
 }
 
 impl Controller {
-    /// The lowest limit and where it stands; the process's own directory where there is none.
+    /// The lowest limit and where it is set; the process's own directory if there is none.
     fn tightest<T: PartialOrd>(
         &self,
         limit: impl Fn(&Self, &Path) -> Option<T>,
@@ -179,8 +179,8 @@ impl Controller {
     }
 }
 
-/// Reads a file that holds one number, or a word where there is no limit; both versions have
-/// `pids.max` so.
+/// Reads a file that contains one number, or a word if there is no limit; `pids.max` is like that
+/// in both versions.
 fn number(directory: &Path, name: &str) -> Option<u64> {
     text(directory, name)?.trim().parse().ok()
 }
@@ -190,7 +190,7 @@ fn text(directory: &Path, name: &str) -> Option<String> {
 }
 
 /// Finds the directories of the controller `name` from `/proc/self/cgroup` and
-/// `/proc/self/mountinfo`: in its hierarchy of version 1 where it has one, otherwise in version 2.
+/// `/proc/self/mountinfo`: in its hierarchy of version 1 if it has one, otherwise in version 2.
 fn place(groups: &str, mounts: &str, name: &str) -> Option<Controller> {
     let find = |version| {
         let group = group(groups, version, name)?;
@@ -220,8 +220,8 @@ fn group<'a>(groups: &'a str, version: Version, name: &str) -> Option<&'a Path> 
     })
 }
 
-/// The root within its file system and the mount point of a line of mountinfo, where it is the
-/// hierarchy that is looked for (proc_pid_mountinfo(5)).
+/// The root within its file system and the mount point of a line of mountinfo, if it is the
+/// hierarchy in question (proc_pid_mountinfo(5)).
 fn mount(line: &str, version: Version, name: &str) -> Option<(String, String)> {
     let (place, kind) = line.split_once(" - ")?;
     let mut place = place.split(' ').skip(3);
@@ -237,7 +237,7 @@ fn mount(line: &str, version: Version, name: &str) -> Option<(String, String)> {
     fits.then(|| (unescape(root), unescape(point)))
 }
 
-/// Undoes mountinfo's octal escapes of blanks, tabs, line ends and backslashes.
+/// Decodes mountinfo's octal escapes of blanks, tabs, line ends and backslashes.
 fn unescape(text: &str) -> String {
     let escapes = [
         ("\\040", " "),
@@ -249,13 +249,13 @@ fn unescape(text: &str) -> String {
     escapes.into_iter().fold(text.to_owned(), unescape)
 }
 
-/// The directories from `group` up to the mount point, where the mount shows the group at all.
+/// The directories from `group` up to the mount point, if the mount shows the group at all.
 ///
-/// A container may see its own group as the root (both are `/`), have it mounted under its full name
-/// (both are that name), or see the whole tree.
+/// A container may see its own group as the root (both are `/`), have it mounted under its full
+/// name (both are that name), or see the whole tree.
 fn ascent(group: &Path, root: &Path, point: &Path) -> Option<Vec<PathBuf>> {
     let below = group.strip_prefix(root).ok()?;
-    // The way to a group outside the namespace goes up, and is not to be seen from here.
+    // The path of a group outside the namespace goes up and is not visible from here.
     if below.components().any(|part| part == Component::ParentDir) {
         return None;
     }
@@ -275,7 +275,7 @@ fn cfs_quota(quota_us: &str, period_us: &str) -> Option<f64> {
 }
 
 fn quota(quota_us: &str, period_us: &str) -> Option<f64> {
-    // `max` and -1 are no unsigned numbers. u32 holds more than the kernel's longest period, 1 s.
+    // `max` and -1 are not unsigned numbers. The kernel's longest period, 1 s, fits a u32.
     let (quota_us, period_us): (u64, u32) = (quota_us.parse().ok()?, period_us.parse().ok()?);
     (quota_us > 0 && period_us > 0).then(|| quota_us as f64 / f64::from(period_us))
 }
@@ -306,7 +306,7 @@ mod tests {
     use super::*;
     use crate::platform::clock;
 
-    /// A file tree of a test's own, gone with it.
+    /// A test's own file tree, removed with it.
     struct CgroupTree(PathBuf);
 
     impl CgroupTree {

@@ -1,10 +1,9 @@
-//! One small HTTP/1.1 client over a blocking socket, for probes, the watchdog and the drill.
+//! A small HTTP/1.1 client over a blocking socket, for probes, the watchdog and the drill.
 //!
-//! A [`ClientRequest`] is rendered once and may be sent often; a [`ClientConnection`], over TCP or a Unix domain
-//! socket, carries one exchange at a time and is reused while both sides keep it alive; a [`Client`]
-//! opens connections as needed. It runs on whichever thread calls it and blocks that thread, never
-//! past the deadline it was given. It resolves no name, follows no redirect, speaks no TLS, sends no
-//! chunked body and reads none, and holds at most [`RESPONSE_BYTES_MAX`] of an answer.
+//! A [`ClientRequest`] is rendered once and may be sent often. A [`ClientConnection`], over TCP or
+//! a Unix socket, carries one exchange at a time and is reused while both sides keep it alive. A
+//! [`Client`] opens connections as needed. It blocks the calling thread until a deadline at most. It
+//! resolves no names, follows no redirects, speaks no TLS, sends and reads no chunked bodies.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -17,7 +16,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::platform::address::Address;
 use crate::platform::clock;
 
-/// The most of one answer, head and body together, that is kept: 16 MiB and room for a head.
+/// Maximum size of one answer, head and body together: 16 MiB and room for a head.
 pub const RESPONSE_BYTES_MAX: usize = (16 << 20) + HEAD_BYTES_MAX;
 
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -26,13 +25,13 @@ const FIELDS_MAX: usize = 100;
 /// Why there is no answer; its text is one line for a person.
 #[derive(Debug)]
 pub enum ClientError {
-    /// No connection was to be had (refused, unreachable, no ports left).
+    /// The connection could not be made (refused, unreachable, no ports left).
     Connect(io::Error),
     /// The deadline passed while connecting, sending or receiving.
     Timeout(&'static str),
-    /// The other side closed or reset the connection before a whole answer.
+    /// The other side closed or reset the connection before the answer was complete.
     Closed(io::Error),
-    /// The answer is not HTTP/1.1 as this client reads it, or the request was never sendable.
+    /// The answer is not HTTP/1.1 as this client reads it, or the request cannot be sent.
     Protocol(String),
 }
 
@@ -49,7 +48,7 @@ impl ClientError {
 
     fn from_io(error: io::Error, doing: &'static str) -> Self {
         match error.kind() {
-            // A socket's own time limit shows as WouldBlock on Linux.
+            // A socket's own timeout appears as WouldBlock on Linux.
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::Timeout(doing),
             _ => ClientError::Closed(error),
         }
@@ -60,7 +59,7 @@ impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ClientError::Connect(error) => write!(f, "cannot connect: {error}"),
-            ClientError::Timeout(doing) => write!(f, "the time was over while {doing}"),
+            ClientError::Timeout(doing) => write!(f, "timed out while {doing}"),
             ClientError::Closed(error) => {
                 write!(f, "the connection ended before a whole answer: {error}")
             }
@@ -75,16 +74,16 @@ impl std::error::Error for ClientError {}
 #[derive(Debug, Clone)]
 pub struct ClientRequest {
     wire: Vec<u8>,
-    /// HEAD is answered with the length of a body that does not come (RFC 9110 section 9.3.2).
+    /// HEAD is answered with the length of a body that is not sent (RFC 9110 section 9.3.2).
     bodiless_answer: bool,
 }
 
 impl ClientRequest {
-    /// Renders a request; `Host` is added, and `Content-Length` where there is a body or POST.
+    /// Renders a request; adds `Host`, and `Content-Length` for a body or POST.
     ///
     /// # Errors
-    /// `Protocol` where method, path or a field holds what would end its line, so that a caller's
-    /// text cannot become a second request.
+    /// `Protocol` if method, path or a field contains a line end, so that a caller's text cannot
+    /// become a second request.
     pub fn new(
         method: &str,
         path: &str,
@@ -127,7 +126,7 @@ impl ClientRequest {
 /// An answer, borrowed from its connection's buffer.
 #[derive(Debug, Clone, Copy)]
 pub struct Response<'a> {
-    /// Status code, 200 to 999; interim answers (1xx) are read over.
+    /// 200 to 999; interim answers (1xx) are skipped.
     pub status: u16,
     head: &'a [u8],
     /// The body, whole.
@@ -135,7 +134,7 @@ pub struct Response<'a> {
 }
 
 impl<'a> Response<'a> {
-    /// Returns the first value of a field, whatever the case of its name.
+    /// Returns the first value of a field, ignoring the case of its name.
     pub fn field(&self, name: &str) -> Option<&'a str> {
         let head = std::str::from_utf8(self.head).ok()?;
         head.lines().skip(1).find_map(|line| {
@@ -150,9 +149,9 @@ impl<'a> Response<'a> {
 pub struct ClientConnection {
     socket: Socket,
     buffer: Vec<u8>,
-    /// The most of one answer, head and body together, that is kept.
+    /// Maximum size of one answer, head and body together.
     answer_bytes_max: usize,
-    /// The socket's time limit as last set; setting it costs a system call.
+    /// The socket's timeout as last set; setting it costs a system call.
     limit: Duration,
     reusable: bool,
 }
@@ -175,8 +174,8 @@ impl ClientConnection {
         Self::open_from(None, address, deadline)
     }
 
-    /// As [`open`](Self::open), from an address of this machine's own, where one is named and
-    /// `address` is not a path.
+    /// As [`open`](Self::open), from one of this machine's own addresses if given and `address` is
+    /// not a path.
     fn open_from(
         source: Option<IpAddr>,
         address: &Address,
@@ -195,18 +194,19 @@ impl ClientConnection {
         })
     }
 
-    /// Holds at most so many bytes of an answer, head and body together; a longer one is `Protocol`.
+    /// Limits an answer, head and body together, to so many bytes; a longer one is `Protocol`.
     pub fn with_answer_bytes_max(mut self, bytes: usize) -> Self {
         self.answer_bytes_max = bytes;
         self
     }
 
-    /// Whether another exchange may follow: the last one was whole and neither side said `close`.
+    /// Whether another exchange may follow: the last one was complete and neither side said
+    /// `close`.
     pub fn is_reusable(&self) -> bool {
         self.reusable
     }
 
-    /// Sends `request` and reads its answer; after an error the connection is of no more use.
+    /// Sends `request` and reads its answer; after an error the connection is useless.
     ///
     /// `deadline` holds to about a millisecond.
     ///
@@ -229,7 +229,7 @@ impl ClientConnection {
                 })
             }
             Err(error) => {
-                // The server is told at once that nobody waits any more.
+                // Tells the server at once that nobody waits any longer.
                 let _ = self.socket.shutdown(Shutdown::Both);
                 Err(error)
             }
@@ -250,7 +250,8 @@ impl ClientConnection {
         if let Err(error @ ClientError::Timeout(_)) = sent {
             return Err(error);
         }
-        // A server may refuse and close before it has read all: its answer is worth more than EPIPE.
+        // A server may refuse and close before it has read everything: its answer is worth more
+        // than EPIPE.
         let mut head = self
             .read_head(deadline)
             .map_err(|error| match (&sent, error) {
@@ -272,7 +273,7 @@ impl ClientConnection {
                 while self.buffer.len() < head.bytes + body_bytes {
                     self.read_more(deadline)?;
                 }
-                // Bytes nobody asked for: whatever they are, no later request may get them.
+                // Unexpected bytes: no later request may get them.
                 head.keep_alive &= self.buffer.len() == head.bytes + body_bytes;
                 self.buffer.truncate(head.bytes + body_bytes);
             }
@@ -284,7 +285,7 @@ impl ClientConnection {
         Ok(head)
     }
 
-    /// Reads until the head of a final answer is whole; it then stands first in the buffer.
+    /// Reads until the head of a final answer is complete; it is then first in the buffer.
     fn read_head(&mut self, deadline: Instant) -> Result<ResponseHead, ClientError> {
         loop {
             if let Some(head) = parse_head(&self.buffer)? {
@@ -331,8 +332,8 @@ impl ClientConnection {
         }
     }
 
-    /// Sets the socket's time limit to what is left, in whole milliseconds rounded up, so that
-    /// most exchanges on a connection find it set already.
+    /// Sets the socket's timeout to the remaining time, in whole milliseconds rounded up, so that
+    /// most exchanges on a connection find it already set.
     fn arm(&mut self, deadline: Instant, doing: &'static str) -> Result<(), ClientError> {
         let limit = whole_millis(time_remaining(deadline, doing)?);
         if limit != self.limit {
@@ -345,7 +346,7 @@ impl ClientConnection {
     }
 }
 
-/// An address and the connection to it that was last of use.
+/// An address and its last usable connection.
 #[derive(Debug)]
 pub struct Client {
     address: Address,
@@ -354,7 +355,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Makes a client; nothing is connected yet.
+    /// Makes a client; does not connect yet.
     pub fn new(address: impl Into<Address>) -> Self {
         Client {
             address: address.into(),
@@ -364,7 +365,7 @@ impl Client {
     }
 
     /// Connects from `source`, one of this machine's own addresses, so that a server can tell
-    /// several clients of one machine apart; all of 127.0.0.0/8 are a machine's own on Linux.
+    /// several clients of one machine apart. On Linux all of 127.0.0.0/8 are a machine's own.
     pub fn from_source(mut self, source: Option<IpAddr>) -> Self {
         self.source = source;
         self
@@ -373,8 +374,8 @@ impl Client {
     /// Sends `request` on the kept connection or a new one; connecting counts towards `deadline`.
     ///
     /// # Errors
-    /// As [`ClientConnection::open`] and [`ClientConnection::exchange`]. Nothing is sent twice: a kept
-    /// connection that the server closed meanwhile is `Closed`.
+    /// As [`ClientConnection::open`] and [`ClientConnection::exchange`]. Nothing is sent twice: a
+    /// kept connection that the server closed meanwhile is `Closed`.
     pub fn send(
         &mut self,
         request: &ClientRequest,
@@ -416,12 +417,12 @@ fn connect_from(source: IpAddr, address: &SocketAddr, remaining: Duration) -> io
     Ok(socket)
 }
 
-/// Connects to a Unix domain socket, waiting for room in its backlog until `deadline`.
+/// Connects to a Unix socket, waiting for room in its backlog until `deadline`.
 fn connect_unix(path: &Path, deadline: Instant) -> Result<Socket, ClientError> {
     let address = SockAddr::unix(path).map_err(ClientError::Connect)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(ClientError::Connect)?;
     loop {
-        // A non-blocking connect fails at once where the backlog is full, and nothing tells when
+        // A non-blocking connect fails at once if the backlog is full, and nothing reports when
         // there is room; a blocking one waits for as long as a write may take (SO_SNDTIMEO).
         let limit = whole_millis(time_remaining(deadline, "connecting")?);
         let set = socket.set_write_timeout(Some(limit));
@@ -438,7 +439,7 @@ fn connect_unix(path: &Path, deadline: Instant) -> Result<Socket, ClientError> {
     }
 }
 
-/// Rounds up to whole milliseconds: a limit of zero would be none.
+/// Rounds up to whole milliseconds, because zero would mean no timeout.
 fn whole_millis(remaining: Duration) -> Duration {
     let millis = u64::try_from(remaining.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
     Duration::from_millis(millis)
@@ -453,7 +454,7 @@ fn time_remaining(deadline: Instant, doing: &'static str) -> Result<Duration, Cl
     }
 }
 
-/// Reads a head if it is whole (RFC 9112 sections 4 and 6.3).
+/// Parses a head if it is complete (RFC 9112 sections 4 and 6.3).
 fn parse_head(bytes: &[u8]) -> Result<Option<ResponseHead>, ClientError> {
     let malformed =
         |why: String| ClientError::Protocol(format!("the answer is not HTTP/1.1: {why}"));

@@ -2,9 +2,9 @@
 //! [`ProcessClock`] for verdicts.
 //!
 //! The process clock counts only time in which the process ran. A stopped process (SIGSTOP, a
-//! frozen cgroup, a suspended machine) wakes up with its main-thread tick overdue; as long as the
-//! tick is overdue the clock stands still, and the tick then takes what was lost off every age.
-//! Without this, every prediction in progress would look stuck at the moment of waking.
+//! frozen cgroup, a suspended machine) wakes up with its main-thread tick overdue. While the tick
+//! is overdue the clock stands still, and the tick then subtracts the lost time from every age.
+//! Without this, every running prediction would look stuck after waking up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +24,7 @@ impl Stamp {
     /// What has not happened yet.
     pub const NEVER: Stamp = Stamp(0);
 
-    /// Returns how long ago `earlier` was, or zero where it lies ahead.
+    /// Returns how long ago `earlier` was, or zero if it is in the future.
     pub fn since(self, earlier: Stamp) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -49,12 +49,12 @@ impl Source {
 
 /// A clock that stands still while the process does.
 ///
-/// Invariant: `ticked` is written after `lost`, and read before it. Whoever sees a tick sees what
-/// that tick took off; whoever does not computes the same loss from the overdue tick.
+/// Invariant: `ticked` is written after `lost`, and read before it. A reader that sees a tick sees
+/// what that tick subtracted; one that does not computes the same loss from the overdue tick.
 #[derive(Debug)]
 pub struct ProcessClock {
     source: Source,
-    /// The longest a tick may take to come, in nanoseconds.
+    /// Maximum time until the next tick, in nanoseconds.
     tick: u64,
     /// How late a tick may be before its lateness counts as time the process did not run.
     tolerance: u64,
@@ -100,7 +100,7 @@ impl ProcessClock {
         Stamp(now.max(1))
     }
 
-    /// Notes that the process runs; the main thread calls it at every turn.
+    /// Records that the process runs; the main thread calls it at every turn.
     pub fn tick(&self) {
         let process = self
             .source

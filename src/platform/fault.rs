@@ -1,12 +1,12 @@
-//! Where faults enter: a hook that every thread calls once a turn of its loop, outside every guard
-//! against panics. The served binary's does nothing; tests hang or end a thread with theirs.
+//! Fault injection: a hook that every thread calls once per turn of its loop, outside every guard
+//! against panics. In the released binary it does nothing; tests make it hang or end a thread.
 
-/// What a thread is there for; each names itself so (`ps -L`, `top -H`).
+/// The purpose of a thread, which is also its name (`ps -L`, `top -H`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Holds one connection at a time and does all reading and writing of its socket.
+    /// Serves one connection at a time and does all reading and writing of its socket.
     Connection,
-    /// Makes room for new connections where every connection thread is taken.
+    /// Makes room for new connections while every connection thread is taken.
     Reserve,
     /// Offers jobs to the lanes.
     Acceptor,

@@ -1,11 +1,11 @@
-//! Panics, made into text: nobody's panic ends a thread that can go on.
+//! Turns panics into text, so that no panic ends a thread that can go on.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Calls `body` and turns a panic into its message.
 ///
-/// A panic's payload may panic in its own turn when it is dropped; that is caught too.
+/// A panic's payload may itself panic when dropped; that is caught too.
 pub fn catch<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
         let message = panic_message(payload.as_ref());

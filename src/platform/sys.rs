@@ -1,10 +1,11 @@
-//! What the operating system is asked for beyond std: named threads, who gets the CPU, descriptor
-//! limits, and waiting for a socket with a time limit.
+//! System calls beyond std: named threads, CPU scheduling, file descriptor limits, and waiting for
+//! a socket with a time limit.
 //!
-//! A leaf. The only file with `unsafe`, for the calls that no safe crate covers (`sched_setattr(2)`,
-//! `ioctl(SIOCOUTQ)`, `setsockopt(TCP_DEFER_ACCEPT)`, `getsockopt(SO_NETNS_COOKIE)`, `mallopt(3)`, `malloc_trim(3)`,
-//! `alarm(2)` and signal handlers) and for descriptors that are inherited by number. Everything about scheduling is a wish: where the kernel
-//! or a seccomp filter refuses, that is logged once at debug and the server goes on.
+//! A leaf. The only file with `unsafe`, for calls that no safe crate covers (`sched_setattr(2)`,
+//! `ioctl(SIOCOUTQ)`, `setsockopt(TCP_DEFER_ACCEPT)`, `getsockopt(SO_NETNS_COOKIE)`, `mallopt(3)`,
+//! `malloc_trim(3)`, `alarm(2)` and signal handlers) and for descriptors inherited by number.
+//! Scheduling requests may be refused by the kernel or a seccomp filter; that is logged once at
+//! debug and the server goes on.
 
 mod peer;
 mod stat;
@@ -26,10 +27,11 @@ pub use self::peer::{PeerState, departs_within, has_ended, has_input, has_waitin
 pub use self::stat::{clock_ticks_per_second, thread_state};
 pub use self::stop::{ENDED_AT_ONCE, StopSignals};
 
-/// Starts a named thread; the name shows in `ps -L` and `top -H` (15 bytes at most).
+/// Starts a named thread; `ps -L` and `top -H` show the name (at most 15 bytes).
 ///
 /// # Errors
-/// Where the system has no thread to give (EAGAIN, ENOMEM).
+///
+/// The system refuses a thread (EAGAIN, ENOMEM).
 #[allow(clippy::disallowed_methods)] // the one place the ban leaves open
 pub fn spawn(
     name: &str,
@@ -54,8 +56,7 @@ pub fn thread_id() -> u32 {
     0
 }
 
-/// Where this is process 1, as in a container: takes leave of processes that ended and whose parents
-/// ended before them, which are its children then (wait(2)).
+/// If this is process 1, as in a container: reaps orphaned processes that have ended (wait(2)).
 pub fn reap_orphans() {
     use rustix::process::{WaitOptions, wait};
     if std::process::id() == 1 {
@@ -63,14 +64,15 @@ pub fn reap_orphans() {
     }
 }
 
-/// Sleeps, for pacing and for backing off after a refused system call; never to wait for an event.
+/// Sleeps, for rate limits and for backing off after a refused system call; never to wait for an
+/// event.
 pub fn sleep(duration: Duration) {
     if !duration.is_zero() {
         thread::sleep(duration);
     }
 }
 
-/// Raises the soft limit on open descriptors to the hard one and returns the limit in force.
+/// Raises the soft limit on file descriptors to the hard one and returns the limit in force.
 pub fn raise_descriptor_limit() -> Option<u64> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -85,19 +87,18 @@ pub fn raise_descriptor_limit() -> Option<u64> {
     }
 }
 
-/// Has freed memory go back to the system, whatever came before.
+/// Makes freed memory go back to the system.
 ///
-/// glibc learns from large blocks that are freed to keep ever larger ones, up to 64 MiB in each of
-/// its arenas: after a few large bodies the process would stay as large as they were together. With
-/// fixed thresholds, blocks of 128 KiB and more are the system's own again once freed
-/// (mallopt(3)).
+/// glibc learns from large freed blocks to keep ever larger ones, up to 64 MiB in each arena: after
+/// a few large bodies the process would stay as large as they were together. With fixed thresholds,
+/// blocks of 128 KiB and more are returned when freed (mallopt(3)).
 pub fn return_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     malloc::fix_thresholds();
 }
 
-/// Gives memory back to the system that has been freed in small pieces, as a model's nodes are; takes
-/// as long as there is memory, so whoever serves does not call it (malloc_trim(3)).
+/// Returns memory freed in small pieces, such as a model's nodes, to the system. It takes time in
+/// proportion to the memory, so threads that serve do not call it (malloc_trim(3)).
 pub fn trim_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     malloc::trim();
@@ -124,12 +125,12 @@ mod malloc {
     }
 }
 
-/// The soft limit on processes and threads of this process's user, `ulimit -u` (RLIMIT_NPROC).
+/// The soft limit on processes and threads of this user, `ulimit -u` (RLIMIT_NPROC).
 pub fn thread_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nproc).current
 }
 
-/// The soft limit on open descriptors now; another process may change it (prlimit(2)).
+/// The present soft limit on file descriptors; another process may change it (prlimit(2)).
 pub fn descriptor_limit() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     limit.map_or(usize::MAX, |limit| {
@@ -137,14 +138,14 @@ pub fn descriptor_limit() -> usize {
     })
 }
 
-/// The slice of the EEVDF scheduler a thread asks for (Linux 6.12 and later).
+/// The slice of the EEVDF scheduler that a thread asks for (Linux 6.12 and later).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slice {
-    /// 0.1 ms: an early deadline, so that waking up displaces whoever computes.
+    /// 0.1 ms: an early deadline, so that waking up preempts computing threads.
     Short,
     /// What every thread gets.
     Default,
-    /// 100 ms: a late deadline, so that whoever wakes up goes first.
+    /// 100 ms: a late deadline, so that threads that wake up go first.
     Long,
 }
 
@@ -164,7 +165,7 @@ pub fn kernel_has_slices() -> bool {
             .unwrap_or(false)
 }
 
-/// Asks for a slice for the calling thread; the threads it starts inherit it.
+/// Asks for a slice for the calling thread; threads that it starts inherit it.
 pub fn set_slice(slice: Slice) {
     static REFUSED: AtomicBool = AtomicBool::new(false);
     if let Err(error) = sched::set_runtime(slice)
@@ -174,7 +175,7 @@ pub fn set_slice(slice: Slice) {
     }
 }
 
-/// Lowers the calling thread to niceness `nice` (0 to 19); there is no way back without privilege.
+/// Lowers the calling thread to niceness `nice` (0 to 19); raising it again needs privilege.
 pub fn set_nice(nice: i32) {
     static REFUSED: AtomicBool = AtomicBool::new(false);
     #[cfg(target_os = "linux")] // elsewhere niceness belongs to the process, not the thread
@@ -209,7 +210,7 @@ mod sched {
     pub(super) fn set_runtime(slice: Slice) -> io::Result<()> {
         let attr = SchedAttr {
             size: size_of::<SchedAttr>() as u32,
-            // The call sets the niceness too, so the present one is handed back.
+            // The call also sets the niceness, so the present one is passed.
             nice: rustix::process::getpriority_process(None)?,
             runtime: match slice {
                 Slice::Short => 100_000,
@@ -238,7 +239,7 @@ mod sched {
     }
 }
 
-/// What a wait for descriptors ended with.
+/// The result of waiting for descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PollResult {
     /// The descriptor at this place is readable or closed.
@@ -250,7 +251,8 @@ pub enum PollResult {
 /// Waits until one of `fds` (at most two) is readable or closed; the first in the list wins.
 ///
 /// # Errors
-/// Where `poll(2)` fails for want of memory.
+///
+/// `poll(2)` fails for lack of memory.
 pub fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::Result<PollResult> {
     let mut set = match *fds {
         [] => return Ok(PollResult::TimedOut),
@@ -274,12 +276,13 @@ pub fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::R
     }
 }
 
-/// Takes over a descriptor that whoever started this process has passed to it by number, and has it
-/// closed in programs that this one starts.
+/// Takes over a descriptor that the parent process passed by number, and closes it in child
+/// processes.
 ///
 /// # Errors
-/// Where the environment announces none of that number to this process (`LISTEN_PID`, `LISTEN_FDS`; see
-/// sd_listen_fds(3)), where it is not open, or was taken before.
+///
+/// The environment announces no such number to this process (`LISTEN_PID`, `LISTEN_FDS`; see
+/// sd_listen_fds(3)), it is not open, or it was taken before.
 pub fn take_descriptor(number: i32) -> io::Result<OwnedFd> {
     use rustix::io::{FdFlags, fcntl_setfd};
     let descriptor = descriptor::take(number)?;
@@ -287,8 +290,8 @@ pub fn take_descriptor(number: i32) -> io::Result<OwnedFd> {
     Ok(descriptor)
 }
 
-/// Has `action` run when `signal` comes, on whichever thread that is. It is for this module's parts
-/// alone: an action may do nothing but what a signal handler may (signal-safety(7)).
+/// Runs `action` when `signal` arrives, on any thread. For this module's parts only: an action may
+/// do only what a signal handler may (signal-safety(7)).
 #[allow(unsafe_code)] // the safe actions of signal-hook look at no clock
 fn on_signal(signal: i32, action: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
     // SAFETY: the actions that this module passes read a clock, use atomics, set an alarm and end the
@@ -296,7 +299,7 @@ fn on_signal(signal: i32, action: impl Fn() + Send + Sync + 'static) -> io::Resu
     unsafe { signal_hook::low_level::register(signal, action) }.map(|_| ())
 }
 
-/// Has SIGALRM come in a second; a signal handler may call it (alarm(2)).
+/// Schedules SIGALRM in a second; a signal handler may call it (alarm(2)).
 #[allow(unsafe_code)] // no safe crate offers it
 fn alarm_in_a_second() {
     #[cfg(target_os = "linux")]
@@ -313,7 +316,7 @@ mod descriptor {
 
     use super::io;
 
-    /// The first that is passed (SD_LISTEN_FDS_START); those below are stdin, stdout and stderr.
+    /// The first descriptor passed (SD_LISTEN_FDS_START); those below are stdin, stdout and stderr.
     const FIRST: i32 = 3;
 
     static TAKEN: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
@@ -348,8 +351,8 @@ mod descriptor {
     }
 }
 
-/// Returns what tells a socket's network namespace from others (SO_NETNS_COOKIE, Linux 5.14);
-/// `None` where the system has no such thing.
+/// Returns what distinguishes a socket's network namespace from others (SO_NETNS_COOKIE, Linux
+/// 5.14); `None` if the system has no such thing.
 pub fn network_namespace(socket: impl AsFd) -> Option<u64> {
     #[cfg(target_os = "linux")]
     return netns::cookie(socket.as_fd());
@@ -383,8 +386,8 @@ mod netns {
     }
 }
 
-/// Has a TCP listener's connections accepted only once they have brought something, or a second has
-/// passed; or takes that back. Where the system knows no such thing, nothing changes.
+/// Makes a TCP listener accept connections only once they have sent something, or a second has
+/// passed; or reverts that. On a system without this option, nothing changes.
 pub fn defer_accept(listener: impl AsFd, defer: bool) {
     #[cfg(target_os = "linux")]
     defer::set(listener.as_fd(), defer);
@@ -413,19 +416,20 @@ mod defer {
     }
 }
 
-/// Takes off a socket what has arrived, up to some KiB, and drops it; never waits.
+/// Reads up to some KiB of what has arrived on a socket, and discards it; never waits.
 pub fn discard_now(socket: impl AsFd) {
-    // An error is the client's leaving, and then there is nothing to take.
+    // An error means that the client has left, and then there is nothing to read.
     let _ = rustix::net::recv(socket, &mut [0; 4096], RecvFlags::DONTWAIT);
 }
 
 /// Sends as much of `slices` as a socket takes now; never waits.
 ///
 /// # Errors
-/// `WouldBlock` where it takes nothing now; the socket's own.
+///
+/// `WouldBlock` if it takes nothing now; the socket's own.
 pub fn send_now(socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let mut control = SendAncillaryBuffer::default();
-    // Rust ignores SIGPIPE: a peer that has gone is an error here and no signal.
+    // Rust ignores SIGPIPE: a peer that has gone is an error here and not a signal.
     Ok(rustix::net::sendmsg(
         socket,
         slices,
@@ -434,21 +438,23 @@ pub fn send_now(socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> 
     )?)
 }
 
-/// Waits until a socket takes more, has failed or was shut down; says whether so within `patience`.
+/// Waits until a socket takes more, has failed or was shut down; returns whether it did within
+/// `patience`.
 ///
 /// # Errors
-/// Where `poll(2)` fails for want of memory.
+///
+/// `poll(2)` fails for lack of memory.
 pub fn wait_writable(socket: impl AsFd, patience: Duration) -> io::Result<bool> {
     let mut set = [PollFd::new(&socket, PollFlags::OUT)];
     match rustix::event::poll(&mut set, Some(&timespec(patience))) {
         Ok(ready) => Ok(ready > 0),
-        // Sooner than asked for; the caller looks at the clock.
+        // Sooner than asked for; the caller checks the clock.
         Err(Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Bytes that were sent and that the peer has not taken yet, where the system can tell (Linux).
+/// Bytes sent that the peer has not received yet, if the system can tell (Linux).
 pub fn unsent_bytes(socket: impl AsFd) -> Option<u64> {
     #[cfg(target_os = "linux")]
     return outq::bytes(socket.as_fd());

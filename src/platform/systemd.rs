@@ -1,9 +1,9 @@
-//! What a service manager says to a service and is told by it: the notify socket, the watchdog's
-//! interval, activated sockets, and whether stderr is the journal (sd_notify(3),
-//! sd_watchdog_enabled(3), sd_listen_fds(3), systemd.exec(5)).
+//! Messages from and to a service manager: the notify socket, the watchdog's interval, activated
+//! sockets, and whether stderr is the journal (sd_notify(3), sd_watchdog_enabled(3),
+//! sd_listen_fds(3), systemd.exec(5)).
 //!
-//! A leaf. Datagrams are sent without waiting and whatever comes of them ends nothing: a server
-//! without a service manager, or with one that does not listen, serves all the same.
+//! A leaf. Datagrams are sent without waiting, and failures are ignored: a server without a service
+//! manager, or with one that does not listen, serves all the same.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -18,18 +18,18 @@ use crate::platform::sys;
 /// The first descriptor that is passed (SD_LISTEN_FDS_START).
 const FIRST_DESCRIPTOR: i32 = 3;
 
-/// More sockets than any server has listeners; as many may be looked at before one is refused.
+/// More sockets than any server has listeners; as many may be checked before one is refused.
 const SOCKETS_MAX: i32 = 64;
 
-/// The most bytes of a status, which `systemctl status` shows on one line.
+/// Maximum length of a status, which `systemctl status` shows on one line, in bytes.
 const STATUS_BYTES_MAX: usize = 500;
 
-/// The service manager, as far as the environment tells of one.
+/// The service manager, as far as the environment describes one.
 #[derive(Debug, Default)]
 pub struct ServiceManager {
-    /// Who is told what becomes of the service.
+    /// Who receives messages about the service.
     pub notifier: Notifier,
-    /// The watchdog's interval: without a sign of life for as long, the service is ended.
+    /// The watchdog's interval: without a keep-alive for this long, the service is ended.
     pub watchdog: Option<Duration>,
     /// Listening sockets that it has opened, in its order.
     pub sockets: Vec<ActivatedSocket>,
@@ -42,16 +42,17 @@ pub struct ServiceManager {
 pub struct ActivatedSocket {
     /// `FileDescriptorName=`, where there is one.
     pub name: Option<String>,
-    /// The socket; it is closed in programs that this one starts.
+    /// The socket; it is closed in child processes.
     pub descriptor: OwnedFd,
 }
 
 impl ServiceManager {
-    /// Reads the environment of the process; called once, since it takes the sockets over.
+    /// Reads the environment of the process; called once, because it takes over the sockets.
     ///
     /// # Errors
-    /// Where sockets are announced that are not to be had: what was announced, and what would be
-    /// right. Everything else that is wrong counts as absent.
+    ///
+    /// Sockets are announced that cannot be used: what was announced, and what would be right.
+    /// Everything else that is wrong counts as absent.
     pub fn from_environment() -> Result<Self, String> {
         let variable = |name: &str| std::env::var_os(name);
         let own_pid = std::process::id();
@@ -70,7 +71,7 @@ fn number<T: std::str::FromStr>(variable: Variable<'_>, name: &str) -> Option<T>
     variable(name)?.to_str()?.parse().ok()
 }
 
-/// Returns the watchdog's interval, unless it is another process's or is none.
+/// Returns the watchdog's interval, unless it is meant for another process.
 fn watchdog_interval(variable: Variable<'_>, own_pid: u32) -> Option<Duration> {
     let micros: u64 = number(variable, "WATCHDOG_USEC")?;
     let ours = match variable("WATCHDOG_PID") {
@@ -85,7 +86,7 @@ fn announced(variable: Variable<'_>, own_pid: u32) -> Result<Vec<Option<String>>
     let Some(count) = variable("LISTEN_FDS") else {
         return Ok(Vec::new());
     };
-    // Inherited through somebody else, they are somebody else's.
+    // If another process passed the variables on, the sockets are not for this one.
     if number(variable, "LISTEN_PID") != Some(own_pid) {
         return Ok(Vec::new());
     }
@@ -101,7 +102,7 @@ fn announced(variable: Variable<'_>, own_pid: u32) -> Result<Vec<Option<String>>
     let mut names = names.split(':');
     let named = |_| {
         let name = names.next().unwrap_or_default();
-        // What sd_listen_fds_with_names(3) calls a socket without a name.
+        // The name that sd_listen_fds_with_names(3) gives to a socket without one.
         (!matches!(name, "" | "unknown")).then(|| name.to_owned())
     };
     Ok((0..count).map(named).collect())
@@ -111,7 +112,7 @@ fn take_sockets(names: &[Option<String>]) -> Result<Vec<ActivatedSocket>, String
     let mut sockets = Vec::with_capacity(names.len());
     for (number, name) in (FIRST_DESCRIPTOR..).zip(names) {
         let descriptor = sys::take_descriptor(number).map_err(|error| {
-            format!("LISTEN_FDS announces descriptor {number}, but it is not to be had: {error}")
+            format!("LISTEN_FDS announces descriptor {number}, but it cannot be used: {error}")
         })?;
         sockets.push(ActivatedSocket {
             name: name.clone(),
@@ -126,8 +127,8 @@ pub fn stderr_is_journal() -> bool {
     std::env::var_os("JOURNAL_STREAM").is_some_and(|stream| is_stderr(&stream))
 }
 
-/// Whether stderr is the stream that `JOURNAL_STREAM` names, `DEVICE:INODE` in decimal: the variable
-/// stays when a shell sends stderr elsewhere.
+/// Whether stderr is the stream that `JOURNAL_STREAM` names, `DEVICE:INODE` in decimal: the
+/// variable stays when a shell redirects stderr.
 fn is_stderr(stream: &OsStr) -> bool {
     let Ok(stat) = rustix::fs::fstat(io::stderr()) else {
         return false;
@@ -135,7 +136,7 @@ fn is_stderr(stream: &OsStr) -> bool {
     stream == OsStr::new(&format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
-/// Tells the service manager what becomes of the service; never waits.
+/// Sends messages to the service manager; never waits.
 #[derive(Debug, Clone, Default)]
 pub struct Notifier(Option<Arc<Channel>>);
 
@@ -151,8 +152,8 @@ impl Notifier {
         Self::new(std::env::var_os("NOTIFY_SOCKET").as_deref())
     }
 
-    /// Takes what `NOTIFY_SOCKET` says: a path, or `@` and an abstract name. Anything else, and a
-    /// socket that is not to be had, mean that nobody is told.
+    /// Takes the value of `NOTIFY_SOCKET`: a path, or `@` and an abstract name. With anything else,
+    /// and with a socket that cannot be used, messages go nowhere.
     fn new(address: Option<&OsStr>) -> Self {
         let channel = address.and_then(|address| {
             let address = notify_address(address).ok()?;
@@ -168,7 +169,7 @@ impl Notifier {
         self.0.is_some()
     }
 
-    /// Sends assignments, one a line, in one datagram.
+    /// Sends assignments, one per line, in one datagram.
     pub fn notify(&self, assignments: &str) {
         if let Some(channel) = &self.0
             && let Err(error) = channel
@@ -192,7 +193,7 @@ fn notify_address(address: &OsStr) -> io::Result<SocketAddr> {
     SocketAddr::from_pathname(address)
 }
 
-/// Makes the assignment `STATUS=` of a text, on one line and cut short where it is long.
+/// Makes the assignment `STATUS=` of a text, on one line and truncated.
 pub fn status(text: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     let fits = |(at, c): &(usize, char)| at + c.len_utf8() <= STATUS_BYTES_MAX;
@@ -201,8 +202,8 @@ pub fn status(text: &str) -> String {
     format!("STATUS={line}")
 }
 
-/// What stands in front of a line of that level where stderr is the journal: syslog's number
-/// (sd-daemon(3), RFC 5424 section 6.2.1).
+/// The prefix of a line of that level if stderr is the journal: syslog's number (sd-daemon(3), RFC
+/// 5424 section 6.2.1).
 pub fn journal_prefix(level: log::Level) -> &'static str {
     match level {
         log::Level::Error => "<3>",
@@ -308,7 +309,7 @@ mod tests {
             );
         }
         assert!(!Notifier::new(None).is_connected());
-        // Nobody listens there, which is nobody's business but the service manager's.
+        // Nobody listens there, which only concerns the service manager.
         let notifier = Notifier::new(Some(OsStr::new("/nowhere/notify")));
         assert!(notifier.is_connected());
         notifier.notify("READY=1");

@@ -1,7 +1,7 @@
-//! How requests are read and answers are written: routes, and one dialect for each protocol and body
+//! How requests are read and answers are written: routes, and one dialect per protocol and body
 //! format. Nothing here knows a socket.
 //!
-//! To add a dialect, write a file of its own with an implementation of [`Dialect`], and add a line to
+//! To add a dialect, write a file with an implementation of [`Dialect`] and add a line to
 //! `DIALECTS`.
 
 pub mod instances;
@@ -17,21 +17,24 @@ use crate::models::{Output, PredictError, Rows, Signature};
 use self::instances::csv::Csv;
 use self::instances::json::Json;
 
-/// Every dialect. On a path that several share, a request that names none gets the first.
+/// All dialects. On a path that several share, a request that names none gets the first.
 static DIALECTS: [&dyn Dialect; 2] = [&Json, &Csv];
 
 /// A protocol's reader and writer of predictions.
 pub trait Dialect: fmt::Debug + Sync {
-    /// The path that it is spoken on, on the main listener.
+    /// Its path on the main listener.
     fn path(&self) -> &'static str;
 
-    /// The media type by which it is told from others on its path, in Content-Type and Accept.
+    /// The media type that tells it from others on its path, in Content-Type and Accept.
     fn media_type(&self) -> &'static str;
 
-    /// Decodes a body into rows that the signature allows; their memory is charged before it is taken.
+    /// Decodes a body into rows that the signature allows; their memory is charged before it is
+    /// taken.
     ///
     /// # Errors
-    /// What is wrong with the body and where, 413 for more than `rows_max` rows, and the budget's own.
+    ///
+    /// What is wrong with the body and where, 413 for more than `rows_max` rows, and the budget's
+    /// own.
     fn decode(
         &self,
         head: &BodyHead,
@@ -43,26 +46,27 @@ pub trait Dialect: fmt::Debug + Sync {
     /// Encodes an answer; its memory is charged before it is taken.
     ///
     /// # Errors
+    ///
     /// An answer that the dialect cannot express, and the budget's own.
     fn encode(&self, answer: &Predicted<'_>, charge: &mut Charge) -> Result<Payload, EncodeError>;
 
-    /// Shapes an error: its media type and content. The status code is decided by the error's own code.
+    /// Shapes an error: its media type and content. The error's `code` decides the status code.
     fn error(&self, error: &RequestError, request_id: &str) -> (&'static str, Vec<u8>) {
         ("application/json", error.to_json(request_id))
     }
 }
 
-/// What a dialect knows of the head of a request with a body.
+/// What a dialect sees of the head of a request with a body.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BodyHead {
     /// The Content-Type field.
     pub content_type: Option<String>,
 }
 
-/// How one request is read, and its answer written.
+/// How one request is read and its answer written.
 #[derive(Debug, Clone)]
 pub struct Spoken {
-    /// What its head says of its body.
+    /// What its head says about its body.
     pub head: BodyHead,
     /// What reads the body.
     pub body: &'static dyn Dialect,
@@ -70,14 +74,14 @@ pub struct Spoken {
     pub answer: &'static dyn Dialect,
 }
 
-/// What a model answered, to be written.
+/// A model's answer, to be encoded.
 #[derive(Debug, Clone, Copy)]
 pub struct Predicted<'a> {
     /// The model's name.
     pub name: &'a str,
     /// What it gives.
     pub signature: &'a Signature,
-    /// What it gave; checked against the signature.
+    /// The output; checked against the signature.
     pub output: &'a Output,
     /// Number of rows.
     pub rows: usize,
@@ -86,7 +90,7 @@ pub struct Predicted<'a> {
 /// Why there is no answer to encode.
 #[derive(Debug)]
 pub enum EncodeError {
-    /// The output holds what the dialect cannot say.
+    /// The output contains something that the dialect cannot express.
     Output(PredictError),
     /// The memory budget has no room for the answer.
     Budget(RequestError),
@@ -98,8 +102,8 @@ impl From<PredictError> for EncodeError {
     }
 }
 
-/// The dialects of a request for a prediction: the body's by its Content-Type, the answer's by what
-/// Accept names. `None` where the path has none.
+/// The dialects of a prediction request: the body's by its Content-Type, the answer's by Accept.
+/// `None` if the path has none.
 pub fn spoken(path: &str, head: BodyHead, accept: Option<&str>) -> Option<Spoken> {
     let content_type = head.content_type.as_deref();
     let on_path = || DIALECTS.into_iter().filter(|own| own.path() == path);
@@ -116,23 +120,23 @@ pub fn spoken(path: &str, head: BodyHead, accept: Option<&str>) -> Option<Spoken
     Some(Spoken { head, body, answer })
 }
 
-/// The dialect that errors on this path are shaped by; `None` where no predictions are asked for there.
+/// The dialect that shapes errors on this path; `None` if it has no predictions.
 pub fn first_on(path: &str) -> Option<&'static dyn Dialect> {
     DIALECTS.into_iter().find(|own| own.path() == path)
 }
 
-/// Content for a client that is no error of ours to report.
+/// Content for a client, other than an error of ours.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Payload {
-    /// Status code: a failing probe's answer is content too.
+    /// Status code: a failing probe's answer has content too.
     pub status: u16,
     /// Media type.
     pub content_type: &'static str,
     /// Content.
     pub body: Cow<'static, [u8]>,
-    /// Whole seconds after which to ask again.
+    /// Whole seconds after which to retry.
     pub retry_after: Option<u32>,
-    /// Fields of its own: names, and values without control characters.
+    /// Its own fields: names, and values without control characters.
     pub fields: Vec<(&'static str, String)>,
 }
 

@@ -1,6 +1,6 @@
 //! Routing: method and path → what is wanted. Pure.
 //!
-//! Paths compare exactly, the query cut off, nothing decoded. This file alone says what a probe is.
+//! Paths compare exactly, without the query, undecoded. Only this file says what a probe is.
 
 use tiny_http::Method;
 
@@ -15,7 +15,7 @@ pub enum Route {
     Predict,
     /// The server's state.
     Probe(Probe),
-    /// The page of what there is.
+    /// The page that lists the endpoints.
     Page,
     /// The metrics.
     Metrics,
@@ -26,13 +26,13 @@ pub enum Route {
 pub struct Probe {
     /// Which question.
     pub kind: ProbeKind,
-    /// Whether each check is to be listed.
+    /// Whether to list each check.
     pub verbose: bool,
-    /// The one check that is asked for; `None` asks for all.
+    /// The only check to run; `None` runs all.
     pub only: Option<&'static str>,
     /// Checks that are left out.
     pub excluded: Vec<&'static str>,
-    /// Names that were to be left out and are no check; the first few, each cut short.
+    /// Excluded names that are no checks; the first few, truncated.
     pub unknown: Vec<String>,
 }
 
@@ -49,7 +49,7 @@ impl Probe {
     }
 }
 
-/// Which listener a request came in by.
+/// The listener that a request came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenerKind {
     /// The one that serves everything.
@@ -58,14 +58,15 @@ pub enum ListenerKind {
     Probe,
 }
 
-/// The paths, for whoever missed them.
+/// The list of paths, for a 404.
 const PATHS: &str = "POST /predict, GET /livez, GET /readyz, GET /startupz, GET /healthz, GET /statusz, GET /metrics, GET /";
 
-/// Tells what `method` on `path` wants on this listener. `main` is named where a request belongs
-/// there, and the `probe` listener, if there is one, where one belongs to that: metrics are nothing
-/// for the port that is open to everybody.
+/// Decides what `method` on `path` asks for on this listener. `main` and `probe` are the listeners'
+/// addresses, for a request that belongs on the other one: metrics are not served on the port that
+/// is open to everybody.
 ///
 /// # Errors
+///
 /// 404 with the list of paths, 405 with `Allow`.
 pub fn route(
     method: &Method,
@@ -88,7 +89,7 @@ pub fn route(
         _ => {
             return Err(RequestError::new(
                 Code::NotFound,
-                format!("nothing is here; there is {PATHS}"),
+                format!("no resource has this path; there are {PATHS}"),
             ));
         }
     };
@@ -129,18 +130,18 @@ fn metrics_elsewhere(probe: &Address) -> RequestError {
     RequestError::new(Code::NotFound, text)
 }
 
-/// Where a listener is, for a client of the other.
+/// The address of a listener, for a client of the other.
 fn place(address: &Address, listener: &str) -> String {
     match address {
         Address::Tcp(address) => format!("port {}", address.port()),
-        // Its path is nobody's business who may be on another machine.
+        // A path on this machine is not for clients that may be on another.
         Address::Unix(_) => format!("the {listener} listener's socket"),
     }
 }
 
 const METRICS: &str = "/metrics";
 
-/// The probes; below each but the last stand its checks.
+/// The probes; their checks are below each but the last.
 const PROBES: [(&str, ProbeKind); 5] = [
     ("/livez", ProbeKind::Liveness),
     ("/readyz", ProbeKind::Readiness),
@@ -149,11 +150,11 @@ const PROBES: [(&str, ProbeKind); 5] = [
     ("/statusz", ProbeKind::Status),
 ];
 
-/// Names that were to be excluded and are no check are told to the client: so many, so long each.
+/// How many excluded names that are no checks the client is told, and how long each may be.
 const UNKNOWN_MAX: usize = 8;
 const UNKNOWN_CHARS_MAX: usize = 64;
 
-/// Cuts a path into a probe's and, below it, the name of a check.
+/// Splits a path into a probe and, below it, the name of a check.
 fn split_probe(path: &str) -> Option<(ProbeKind, Option<&str>)> {
     PROBES.iter().find_map(|(own, kind)| {
         let rest = path.strip_prefix(own)?;
@@ -169,8 +170,8 @@ fn is_probe(path: &str) -> bool {
     split_probe(path).is_some()
 }
 
-/// Reads what is asked of a probe, in the manner of kube-apiserver: `/livez/NAME`, `?verbose`,
-/// `?exclude=NAME` any number of times.
+/// Parses what is asked of a probe, like kube-apiserver: `/livez/NAME`, `?verbose`, `?exclude=NAME`
+/// repeatable.
 fn read_probe(path: &str, query: Option<&str>) -> Result<Probe, RequestError> {
     let (kind, name) = split_probe(path).unwrap_or((ProbeKind::Status, None));
     let mut probe = Probe::new(kind);
@@ -211,20 +212,20 @@ fn no_such_check(checks: &[Check]) -> RequestError {
     RequestError::new(Code::NotFound, text)
 }
 
-/// Whether a Content-Type field names this media type, parameters aside.
+/// Whether a Content-Type field names this media type, ignoring parameters.
 pub fn is_media_type(content_type: &str, media_type: &str) -> bool {
     essence(content_type).eq_ignore_ascii_case(media_type)
 }
 
-/// Whether a body of this content type is form data, which is what curl's `-d` calls everything.
+/// Whether a content type is form data, which curl's `-d` declares for everything.
 pub fn is_form(content_type: Option<&str>) -> bool {
     content_type.is_some_and(|value| is_media_type(value, "application/x-www-form-urlencoded"))
 }
 
 const CSV: &str = "text/csv";
 
-/// The weight that an Accept field gives a media type by its name (RFC 9110 section 12.4.2); 0 where
-/// it does not name it: ranges as in `*/*` are what clients send that do not care.
+/// The weight of a media type that an Accept field names (RFC 9110 section 12.4.2); 0 if it does
+/// not name it. Ranges such as `*/*` do not count, because clients without a preference send them.
 pub(super) fn quality(accept: Option<&str>, media_type: &str) -> f64 {
     let ranges = accept.unwrap_or_default().split(',');
     let named = ranges.filter(|range| essence(range).eq_ignore_ascii_case(media_type));
@@ -236,9 +237,10 @@ pub(super) fn quality(accept: Option<&str>, media_type: &str) -> f64 {
     named.map(weight).fold(0.0, f64::max)
 }
 
-/// Checks that a body may be JSON or CSV, going by its content type and coding.
+/// Checks that a body may be JSON or CSV, by its content type and coding.
 ///
 /// # Errors
+///
 /// 415 with what would be right.
 pub fn check_media_type(
     content_type: Option<&str>,

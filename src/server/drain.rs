@@ -1,4 +1,4 @@
-//! The end of a running server, on the main thread: the timelines of `lifecycle`, followed.
+//! The end of a running server, on the main thread, along the timelines of `lifecycle`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,15 +12,15 @@ use crate::lifecycle::{self, GRACE_IF_ASKED, LAST_ANSWERS};
 use crate::platform::clock;
 use crate::vitals::ServerPhase;
 
-/// How often the main thread looks around while the server ends.
+/// How often the main thread looks while the server ends.
 pub(super) const DRAIN_TICK: Duration = Duration::from_millis(20);
 
-/// How long a kept connection may stay idle once a successor is to have the next ones: a client that
-/// is at it has its last answer with `Connection: close` by then.
+/// How long a persistent connection may stay idle once a successor is to have the next ones: an
+/// active client has got its last answer with `Connection: close` by then.
 const LAST_REQUESTS: Duration = Duration::from_secs(1);
 
 impl Server {
-    /// Ends the server as its listeners and its life so far ask for.
+    /// Ends the server, depending on its listeners and its life so far.
     pub(super) fn drain(&mut self) -> ServerEnd {
         if let Some(end) = self.ends_at_once() {
             return end;
@@ -43,7 +43,7 @@ impl Server {
         ServerEnd::Stopped
     }
 
-    /// Drains behind listeners that end with the process.
+    /// Drains with listeners that end with the process.
     fn drain_own(&mut self) -> ServerEnd {
         let began = clock::instant();
         let vitals = Arc::clone(&self.context.vitals);
@@ -55,7 +55,7 @@ impl Server {
         } else {
             Duration::ZERO
         };
-        // Who has never been ready has no clients that would have to see it.
+        // A server that was never ready has no clients that need to see it drain.
         let grace = if served {
             config.drain_grace.unwrap_or(default_grace)
         } else {
@@ -68,8 +68,8 @@ impl Server {
             format_duration(timeout),
         );
         loop {
-            // From the moment the grace is over new predictions are refused, so that what is left
-            // can only become less: the phase moves first, then the work is counted.
+            // Once the grace period is over, new predictions are refused, so the rest can only
+            // become less: the phase changes first, then the work is counted.
             let since = clock::instant().saturating_duration_since(began);
             vitals.advance(if since < grace {
                 ServerPhase::Draining
@@ -93,7 +93,8 @@ impl Server {
         }
     }
 
-    /// Leaves an inherited main listener to a successor: nothing more is accepted, what was is served.
+    /// Leaves an inherited main listener to a successor: accepts nothing more, and serves what was
+    /// accepted.
     fn hand_over(&mut self) -> ServerEnd {
         let began = clock::instant();
         let vitals = Arc::clone(&self.context.vitals);
@@ -122,7 +123,7 @@ impl Server {
         }
     }
 
-    /// Accepts nothing more that a successor could answer: probes were answered to the last.
+    /// Accepts nothing that a successor could answer; probes were answered until now.
     fn release_inherited_listeners(&mut self) {
         let deadline = clock::instant() + LAST_ANSWERS;
         let listeners = self.listeners.iter();
@@ -143,8 +144,8 @@ impl Server {
         }
     }
 
-    /// Waits a little, and asks the service manager for time where there is progress; says how the
-    /// server is to end without more ado, if it is.
+    /// Waits a little, and asks the service manager for time if there is progress. Returns how the
+    /// server must end at once, if it must.
     fn drain_tick(&mut self, in_grace: bool) -> Option<ServerEnd> {
         self.wait(DRAIN_TICK);
         self.tick();

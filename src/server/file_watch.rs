@@ -1,8 +1,8 @@
-//! `--watch`: asks for a reload when the model's file is replaced.
+//! `--watch`: requests a reload when the model's file is replaced.
 //!
-//! Runs on a thread of its own, as a file system that hangs must not hold the main thread's tick. It
-//! looks once a second: that works on every file system, through the symbolic links of a Kubernetes
-//! volume too, where events of the kernel do not.
+//! Runs on its own thread, because a hanging file system must not hold up the main thread's tick.
+//! It looks once a second: unlike events of the kernel, that works on every file system, and
+//! through the symbolic links of a Kubernetes volume.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -17,7 +17,7 @@ use crate::platform::sys;
 /// From look to look.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What tells one state of a file from another.
+/// What distinguishes two states of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
@@ -28,7 +28,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Returns that of the file at `path`; `None` where there is none.
+    /// Returns the state of the file at `path`; `None` if there is none.
     pub(super) fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         Some(Identity {
@@ -41,8 +41,8 @@ impl Identity {
     }
 }
 
-/// Decides when a file that changes is to be loaded: once it is another and has come to rest, which
-/// one that is still being written has not.
+/// Decides when a changed file is to be loaded: once it differs and has stopped changing, so not
+/// while it is being written.
 #[derive(Debug)]
 struct Changes {
     loaded: Option<Identity>,
@@ -61,7 +61,7 @@ impl Changes {
     }
 }
 
-/// Looks at the file, which was `loaded` when the server started; does not return.
+/// Watches the file, which was `loaded` when the server started; does not return.
 pub(super) fn run(path: &Path, loaded: Option<Identity>, reload: &Arc<AtomicBool>, waker: &Waker) {
     let mut changes = Changes {
         loaded,

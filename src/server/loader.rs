@@ -1,7 +1,7 @@
-//! Loads the model, and loads it anew when that is asked for, on a thread of its own each time.
+//! Loads the model, and again on request, each time on a new thread.
 //!
-//! The main thread starts it and sees how it ended. A model is put in its place only once it is
-//! loaded, checked and tried; the one before it serves until then, and for good where that fails.
+//! The main thread starts it and sees its result. A model is served only once it is loaded, checked
+//! and tried. The one before it serves until then, and longer if that fails.
 
 use std::fs;
 use std::io;
@@ -22,12 +22,12 @@ use crate::serving::canary;
 use crate::serving::context::Context;
 use crate::vitals::{ServerPhase, TrialVerdict};
 
-/// Models are trees, and what reads them recurses.
+/// Models are trees, and their readers recurse.
 pub(crate) const STACK_BYTES: usize = 8 * 1024 * 1024;
 
 type LoadResult = Result<Arc<Loaded>, LoadError>;
 
-/// What has become of the loading since the last look.
+/// The result of loading since the last look.
 pub(super) enum LoaderEvent {
     /// The first model is served.
     Loaded(Arc<Loaded>),
@@ -37,7 +37,7 @@ pub(super) enum LoaderEvent {
     Reloading,
     /// Another model is served.
     Reloaded(Arc<Loaded>),
-    /// The old model goes on, and why.
+    /// The old model keeps serving, and why.
     NotReloaded(LoadError),
 }
 
@@ -54,12 +54,12 @@ pub(super) struct Loader {
 struct Running {
     loaded: Receiver<LoadResult>,
     thread_id: Arc<AtomicU32>,
-    /// How much it had done when it was last looked at.
+    /// Its progress at the last look.
     done: Option<Done>,
     _thread: JoinHandle<()>,
 }
 
-/// What a thread has done: CPU time in clock ticks, and bytes it has read.
+/// A thread's progress: CPU time in clock ticks, and bytes read.
 pub(crate) type Done = (u64, u64);
 
 impl std::fmt::Debug for Loader {
@@ -74,7 +74,8 @@ impl Loader {
     /// Begins to load the first model.
     ///
     /// # Errors
-    /// Where the system has no thread to give.
+    ///
+    /// The system refuses a thread.
     pub(super) fn start(context: Arc<Context>, source: Arc<dyn ModelSource>) -> io::Result<Self> {
         let mut loader = Loader {
             deployment: Arc::clone(context.registry.default_deployment()),
@@ -87,12 +88,12 @@ impl Loader {
         Ok(loader)
     }
 
-    /// Asks for a reload; one that is under way may have read the file already, so another follows.
+    /// Requests a reload. One in progress may have read the file already, so another follows.
     pub(super) fn reload(&mut self) {
         self.wanted = true;
     }
 
-    /// Looks what has become of it.
+    /// Looks for the result.
     pub(super) fn event(&mut self) -> Option<LoaderEvent> {
         if let Some(running) = &self.running {
             let loaded = match running.loaded.try_recv() {
@@ -118,7 +119,7 @@ impl Loader {
         Some(LoaderEvent::Reloading)
     }
 
-    /// Whether whoever loads has computed or read anything since the last look.
+    /// Whether the loading thread has computed or read anything since the last look.
     pub(super) fn progresses(&mut self) -> bool {
         let Some(running) = &mut self.running else {
             return false;
@@ -153,7 +154,7 @@ impl Loader {
             own_id.store(sys::thread_id(), Ordering::Release);
             let _as_it_comes = Priority::new(context.config.yielding, CpuUse::Computing);
             let loaded = load(&context, &deployment, source.as_ref());
-            // The main thread alone receives, and has room for one.
+            // Only the main thread receives, and there is room for one.
             let _ = sender.try_send(loaded);
             context.waker.wake();
         })?;
@@ -167,11 +168,11 @@ impl Loader {
     }
 }
 
-/// Loads a model, tries it, and only then puts it in its place.
+/// Loads a model, tries it, and only then serves it.
 ///
-/// The first one is put there whatever its trial says: `/readyz` tells. A later one that fails its
-/// trial would be worse than the one that serves, and one with another signature would answer what was
-/// meant for that one.
+/// The first model is served whatever its trial says; `/readyz` tells. A later one that fails its
+/// trial would be worse than the present one, and one with another signature would answer requests
+/// meant for the present one.
 fn load(context: &Context, deployment: &Deployment, source: &dyn ModelSource) -> LoadResult {
     let file = context.config.model.as_deref();
     let loaded = panic::catch(|| source.load(file))
@@ -198,26 +199,26 @@ fn load(context: &Context, deployment: &Deployment, source: &dyn ModelSource) ->
     let verdict = canary::try_model(&loaded);
     let took = clock.now().since(began);
     if let (false, TrialVerdict::Failed(reason)) = (is_first, &verdict) {
-        return Err(LoadError(format!("{} fails its trial: {reason}", place())));
+        return Err(LoadError(format!("{} failed its trial: {reason}", place())));
     }
     vitals.service_times.record_trial(took);
     if let Some(change) = &change {
-        log::warn!("another signature is served from now on: {change}");
+        log::warn!("from now on the signature is another one: {change}");
     }
     vitals.reloads.note_signature(change.map(Arc::from));
-    // This thread alone puts a model there.
+    // Only this thread puts a model there.
     let version = deployment.slot.put(Arc::clone(&loaded));
     vitals.loaded.store(true, Ordering::Release);
     let now = clock.now();
     vitals.trials.end(version, verdict, now);
     vitals.reloads.loaded_at.store(now);
     context.vitals.advance(ServerPhase::Serving);
-    // What was read on the way, and the model before, unless a prediction still holds it.
+    // Memory used while reading, and the model before, unless a prediction still uses it.
     sys::trim_memory();
     Ok(loaded)
 }
 
-/// Reads what a thread has done so far (proc(5)); `None` where that is not to be had.
+/// Reads a thread's progress so far (proc(5)); `None` if it is unavailable.
 pub(crate) fn work_of(thread_id: u32) -> Option<Done> {
     let (_, ticks) = sys::thread_state(thread_id)?;
     let io = fs::read_to_string(format!("/proc/self/task/{thread_id}/io")).unwrap_or_default();

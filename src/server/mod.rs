@@ -1,4 +1,4 @@
-//! The server put together: listeners, lanes and threads from one place, which owns every handle.
+//! The whole server: listeners, lanes and threads, all owned by one place.
 //!
 //! The main thread runs [`Server::run`]: it ticks, supervises, and ends the server when told to. It
 //! never joins a thread that may hang; returning ends them all.
@@ -48,7 +48,7 @@ use self::drain::DRAIN_TICK;
 use self::loader::{Loader, LoaderEvent};
 use self::sockets::Sockets;
 
-/// What helps where the system has too few threads for a server.
+/// The remedy if the system has too few threads for a server.
 const FEWER_THREADS: &str = "start fewer with --predict-workers and --max-probe-connections";
 
 /// How a server ended.
@@ -56,7 +56,7 @@ const FEWER_THREADS: &str = "start fewer with --predict-workers and --max-probe-
 pub enum ServerEnd {
     /// It was told to end, and has drained.
     Stopped,
-    /// It was told to abort, and has made its report.
+    /// It was told to abort, and has written its report.
     Aborted,
     /// A signal of this number ended it at once.
     Interrupted(i32),
@@ -73,20 +73,21 @@ pub struct Server {
     http: Arc<HttpContext>,
     client_log: ClientLog,
     cgroup: Cgroup,
-    /// Predictions that nobody took up are refused from here at the end.
+    /// Predictions that nobody took are refused from here at the end.
     queued: Intake<Job>,
     loader: Loader,
     notifications: Notifications,
-    /// Dropping them takes Unix sockets' files away.
+    /// Dropping them removes the files of Unix sockets.
     files: Vec<SocketFile>,
 }
 
 impl Server {
-    /// Opens the listeners, or takes those that `manager` has opened, and starts every thread; the
+    /// Opens the listeners, or takes those that `manager` has opened, and starts every thread. The
     /// model is loaded last, on its own thread.
     ///
     /// # Errors
-    /// Where an address is not to be had, or the system has no threads or descriptors to give.
+    ///
+    /// An address cannot be opened, or the system refuses threads or file descriptors.
     pub fn start(
         config: Config,
         cgroup: Cgroup,
@@ -156,7 +157,8 @@ impl Server {
     /// Runs until a signal ends the server, or its model cannot be loaded.
     ///
     /// # Errors
-    /// Where the first model cannot be loaded.
+    ///
+    /// The first model cannot be loaded.
     pub fn run(mut self) -> Result<ServerEnd, StartError> {
         let addresses: Vec<String> = self
             .listeners
@@ -200,7 +202,7 @@ impl Server {
         }
     }
 
-    /// How the server is to end without more ado, if it is.
+    /// How the server must end at once, if it must.
     fn ends_at_once(&self) -> Option<ServerEnd> {
         if let Some(signal) = self.signals.stop().ended_by() {
             return Some(ServerEnd::Interrupted(signal));
@@ -208,13 +210,13 @@ impl Server {
         self.signals.aborted().then_some(ServerEnd::Aborted)
     }
 
-    /// Reports what is known, since the process ends as it is.
+    /// Reports what is known, because the process ends as it is.
     fn abort(&mut self) -> ServerEnd {
         self.watch.report_abort();
         ServerEnd::Aborted
     }
 
-    /// Says what has become of the loading of a model.
+    /// Reports the result of loading a model.
     fn tell(&mut self, event: LoaderEvent, url: &str, probes: &str) -> Result<(), StartError> {
         match event {
             LoaderEvent::Loaded(model) => {
@@ -232,20 +234,20 @@ impl Server {
                 self.notifications.ready();
             }
             LoaderEvent::NotReloaded(error) => {
-                log::error!("not reloaded, the model before goes on: {error}");
+                log::error!("not reloaded, the old model keeps serving: {error}");
                 self.notifications.ready();
             }
         }
         Ok(())
     }
 
-    /// Waits until something is up, at most for `limit`.
+    /// Waits for an event, at most for `limit`.
     fn wait(&self, limit: Duration) {
         let deadline = clock::instant() + limit;
         if sys::wait_readable(&[self.signals.wake().as_fd()], Some(deadline)).is_err() {
             sys::sleep(DRAIN_TICK);
         }
-        // Non-blocking: takes what was written to wake this thread.
+        // Non-blocking: reads what was written to wake this thread.
         let _ = self.signals.wake().read(&mut [0; 64]);
     }
 
@@ -260,7 +262,7 @@ impl Server {
         sys::reap_orphans();
         for (signal, times) in self.signals.stop().take_repeated() {
             if times > 0 {
-                log::warn!("{signal} came again: the server drains already, and goes on with it");
+                log::warn!("{signal} came again; the server is already draining and continues");
             }
         }
         if let Some(reading) = self.cgroup.due(clock::instant()) {
@@ -353,7 +355,7 @@ fn start_listeners(
         let listener = Arc::new(listener);
         let reserved = Arc::clone(&listener);
         supervisor.start(name.to_owned(), move || reserved.evict_one())?;
-        // Whoever holds an inherited main listener keeps its connections until they can be served.
+        // The holder of an inherited main listener keeps its connections until they can be served.
         if kind == ListenerKind::Probe || !listener.is_inherited() {
             listener.start()?;
         }
@@ -382,7 +384,7 @@ fn failed(what: &str, error: &io::Error) -> StartError {
     StartError::system(format!("cannot {what}: {error}"), error)
 }
 
-/// Why there is no model to serve: a file that is not to be had is the system's word.
+/// Why there is no model to serve: a missing file is a system error.
 fn not_loaded(config: &Config, error: &LoadError) -> StartError {
     let file = config.model.as_deref().map(std::fs::metadata);
     match file {
@@ -395,7 +397,7 @@ fn not_loaded(config: &Config, error: &LoadError) -> StartError {
 fn self_probe(listeners: &[Arc<Listener>]) -> SelfProbe {
     match listeners.get(1) {
         None => {
-            log::info!("the watchdog has no probe listener to ask: it goes by /livez alone");
+            log::info!("the watchdog has no probe listener to ask, so it relies on /livez alone");
             SelfProbe::Nothing
         }
         Some(listener) if sockets::is_within_reach(listener.address(), listener.socket()) => {
@@ -403,7 +405,7 @@ fn self_probe(listeners: &[Arc<Listener>]) -> SelfProbe {
         }
         Some(listener) => {
             log::info!(
-                "the watchdog cannot connect to {} from here: it looks whether connections there are accepted",
+                "the watchdog cannot connect to {} from here, so it checks whether connections there are accepted",
                 listener.address()
             );
             SelfProbe::Look(Arc::clone(listener))
@@ -411,7 +413,7 @@ fn self_probe(listeners: &[Arc<Listener>]) -> SelfProbe {
     }
 }
 
-/// Has the model's file watched, where that is asked for.
+/// Starts watching the model's file, if asked to.
 fn watch_model(
     context: &Arc<Context>,
     signals: &Signals,

@@ -1,5 +1,5 @@
 //! The listening sockets, before anything accepts from them: inherited from a service manager, or
-//! opened at the addresses of the options.
+//! opened at the configured addresses.
 
 use std::io;
 
@@ -28,7 +28,9 @@ impl Sockets {
     /// Takes what a service manager has opened, and opens the rest.
     ///
     /// # Errors
-    /// Where an address is not to be had, or what was inherited is no listening socket of ours.
+    ///
+    /// An address cannot be opened, or an inherited descriptor is not a listening socket of the
+    /// right kind.
     pub(super) fn open(
         config: &Config,
         inherited: Vec<ActivatedSocket>,
@@ -47,7 +49,7 @@ impl Sockets {
             (None, ProbeListen::At(address)) => Some(address.clone()),
             (None, ProbeListen::Beside) => Some(beside(config, &main)?),
         };
-        // Without the one that was asked for, somebody else's might answer this server's probes.
+        // Without the requested one, another process's listener might answer this server's probes.
         let probe = match probe_address {
             Some(address) => Some(open(ListenerKind::Probe, &address)?),
             None => probe,
@@ -55,15 +57,15 @@ impl Sockets {
         Ok(Sockets { main, probe })
     }
 
-    /// Takes what is to be removed at the end.
+    /// Takes the files to remove at the end.
     pub(super) fn take_files(&mut self) -> Vec<SocketFile> {
         let probe = self.probe.as_mut().and_then(|probe| probe.file.take());
         self.main.file.take().into_iter().chain(probe).collect()
     }
 }
 
-/// Gives each inherited socket its place, main and probe: by name, and those without one of the two
-/// names in their order.
+/// Assigns the inherited sockets to main and probe: by name, and those without one of the two names
+/// in order.
 fn assign(inherited: Vec<ActivatedSocket>) -> Result<[Option<ListeningSocket>; 2], StartError> {
     let mut places = [None, None];
     let (named, others): (Vec<_>, Vec<_>) = inherited.into_iter().partition(|socket| {
@@ -107,9 +109,9 @@ fn adopt(inherited: ActivatedSocket, name: &str) -> Result<ListeningSocket, Star
     })
 }
 
-/// Where the probe listener belongs that nobody named.
+/// The probe listener's address if none was given.
 fn beside(config: &Config, main: &ListeningSocket) -> Result<Address, StartError> {
-    // As it was asked for: beside port 0 stands another free one.
+    // As requested: next to port 0 is another free port.
     let address = if main.inherited {
         // Whoever opened the main one could have opened this one; elsewhere nobody would find it.
         let tcp = main.address.port().is_some();
@@ -174,14 +176,14 @@ fn cannot_listen(
     StartError::system(text, error)
 }
 
-/// Whether this process can connect to a listening socket: a TCP one that was inherited may be in
+/// Whether this process can connect to a listening socket: an inherited TCP socket may be in
 /// another network namespace, or of a family that a seccomp filter denies.
 pub(super) fn is_within_reach(address: &Address, socket: &Socket) -> bool {
     match address {
         Address::Tcp(at) => {
             let own = Socket::new(Domain::for_address(*at), Type::STREAM, None);
             let same = |own: Socket| {
-                // A kernel before 5.14 does not tell.
+                // A kernel before 5.14 does not say.
                 match (sys::network_namespace(&own), sys::network_namespace(socket)) {
                     (Some(own), Some(its)) => own == its,
                     _ => true,

@@ -1,7 +1,7 @@
-//! The acceptor: one thread that receives every job, body in hand, and offers it to its lane.
+//! The acceptor: one thread that receives every job with its body and offers it to its lane.
 //!
-//! It does no I/O, parses nothing, computes nothing and never blocks but on its own empty intake: a
-//! full lane hands the job back, and the refusal travels to the connection, which writes it.
+//! It does no I/O, parses nothing, computes nothing and blocks only on its own empty intake. A full
+//! lane hands the job back, and the connection writes the refusal.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,7 @@ use crate::vitals::Vitals;
 /// The two lanes, as the acceptor sees them.
 #[derive(Debug, Clone)]
 pub struct Lanes {
-    /// For predictions, and for everything with `--shared-lane`.
+    /// The lane for predictions, and for everything with `--shared-lane`.
     pub predict: Lane<Job>,
     /// For probes.
     pub probe: Lane<Job>,
@@ -44,7 +44,7 @@ pub fn run(context: &Context, intake: &Receiver<Job>, lanes: &Lanes) {
     drop(running);
 }
 
-/// Marks the acceptor as running for as long as it lives, however it ends.
+/// Marks the acceptor as running for as long as this lives, however the thread ends.
 struct RunningAcceptor<'a>(&'a Vitals);
 
 impl<'a> RunningAcceptor<'a> {
@@ -81,8 +81,8 @@ fn dispatch(context: &Context, job: Job, lanes: &Lanes) {
     };
     if let Err(Full(job)) = lane.offer(job) {
         if kind == LaneKind::Probe {
-            // Nobody has answered for long. Its connection sees that the job is gone, and answers by
-            // itself: probe workers that hang must not make a service fail that works.
+            // No probe worker has answered for long. The connection sees that the job is gone and
+            // answers by itself, so hanging probe workers do not fail a working service.
             return drop(job);
         }
         let refusal = admission::queue_full(kind.vitals(&context.vitals));
@@ -90,11 +90,11 @@ fn dispatch(context: &Context, job: Job, lanes: &Lanes) {
     }
 }
 
-/// Room for every job that can be on its way to the acceptor: a connection has one at a time, and
-/// waits until it is received even where its client has left.
+/// Room for every job that can be on its way to the acceptor: a connection has one at a time and
+/// waits until it is received, even if its client has left.
 ///
-/// Connections that gave up on a hanging acceptor can leave more behind; then their successors are
-/// refused on the spot.
+/// Connections that gave up on a hanging acceptor can leave more jobs behind; their successors are
+/// then refused at once.
 pub fn intake_capacity(context: &Arc<Context>) -> usize {
     let limits = &context.config.limits;
     limits.max_connections + limits.max_probe_connections

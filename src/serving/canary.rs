@@ -1,8 +1,8 @@
-//! The canary: it tries the model on its trial row, on a thread of its own, one trial at a time.
+//! The canary: tries the model on its trial row, on its own thread, one trial at a time.
 //!
-//! It goes through the same code as a prediction and yields the CPU like one, but never counts as
-//! one. Failures of real predictions never decide a verdict: they ask for a trial, so that no client
-//! can turn one. Probes read the last verdict; a trial that hangs holds nobody.
+//! A trial uses the same code as a prediction and yields the CPU like one, but never counts as one.
+//! Failed predictions never decide a verdict; they request a trial, so no client can change a
+//! verdict. Probes read the last verdict; a trial that hangs blocks nobody.
 
 use std::time::Duration;
 
@@ -16,23 +16,24 @@ use crate::platform::panic;
 use crate::serving::context::Context;
 use crate::vitals::{DeploymentVitals, TrialVerdict};
 
-/// So many failures in a row ask for a trial at once.
+/// This many failures in a row request a trial at once.
 const FAILURES: u32 = 3;
 
-/// A time with nothing but failures asks for a trial, however few they are.
+/// This long with nothing but failures requests a trial, however few they are.
 const FAILING_FOR: Duration = Duration::from_secs(1);
 
-/// The least time from one trial to the next, whoever asks; with a shorter `--canary-interval`, that.
+/// Minimum time between trials; `--canary-interval`, if that is shorter.
 const REST: Duration = Duration::from_secs(1);
 
-/// Tries the model every `--canary-interval`, unless a recent real success
-/// stands for the trial; and sooner where real predictions fail, or one had no finite answer. `wanted` wakes it up to look again.
+/// Tries the model every `--canary-interval`, unless a recent real success makes the trial
+/// unnecessary, and sooner if real predictions fail or one had no finite answer. `wanted` wakes it
+/// to look again.
 pub fn run(context: &Context, wanted: &Receiver<()>) {
     let mut priority = Priority::new(context.config.yielding, CpuUse::Computing);
     let interval = context.config.canary_interval;
     let vitals = &context.vitals;
     for deployment in context.registry.all() {
-        // The trial of a thread before this one has ended with it.
+        // An earlier canary thread's trial ended with that thread.
         deployment.vitals.trials.give_up();
     }
     loop {
@@ -53,7 +54,7 @@ pub fn run(context: &Context, wanted: &Receiver<()>) {
         if !wait.is_zero() {
             match wanted.recv_timeout(wait) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => continue,
-                // The context holds the other end as long as this thread does.
+                // The context holds the other end for as long as this thread runs.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -77,11 +78,11 @@ struct TrialTimes {
     ended_at: Stamp,
     passed: bool,
     succeeded_at: Stamp,
-    /// When a prediction last had no answer through what its client sent, or the model.
+    /// When a prediction last had no finite answer, because of its input or of the model.
     doubted_at: Stamp,
-    /// Failures in a row, the first and the last.
+    /// The first and the last of the failures in a row.
     failures: Option<(u32, Stamp, Stamp)>,
-    /// When failing trials come to be fatal, and that one more must have failed by then.
+    /// When failing trials make `/livez` fail, which needs one more failure by then.
     fatal: Option<(Stamp, Duration)>,
 }
 
@@ -105,7 +106,7 @@ impl TrialTimes {
         }
     }
 
-    /// Returns how long the next trial is off.
+    /// Returns how far off the next trial is.
     fn wait(&self, interval: Duration) -> Duration {
         let remaining = |from: Stamp, delay: Duration| delay.saturating_sub(self.now.since(from));
         let last_evidence = if self.passed {
@@ -115,7 +116,7 @@ impl TrialTimes {
         };
         let routine = remaining(last_evidence, interval);
         let asked = match self.failures {
-            // Those before the last trial have had theirs.
+            // Failures before the last trial have had theirs.
             Some((_, _, last)) if last < self.began_at => None,
             Some((count, ..)) if count >= FAILURES => Some(Duration::ZERO),
             Some((_, first, _)) => Some(remaining(first, FAILING_FOR)),
@@ -124,7 +125,7 @@ impl TrialTimes {
         let doubted = (self.doubted_at > self.began_at).then_some(Duration::ZERO);
         let asked = doubted.or(asked);
         let due = asked.map_or(routine, |asked| asked.min(routine));
-        // A verdict of life and death is made on the evidence of that moment.
+        // A verdict that restarts the server needs evidence from that moment.
         let due = self
             .fatal
             .map_or(due, |(from, limit)| due.min(remaining(from, limit)));

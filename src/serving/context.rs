@@ -1,7 +1,7 @@
-//! What all threads share: the options, the vitals, and the model once it is there.
+//! What all threads share: the options, the vitals, and the model once it is loaded.
 //!
-//! Read-only but for atomics and the model, which is swapped at once: no thread can make another wait
-//! here.
+//! Read-only but for atomics and the model, which is swapped at once: no thread can make another
+//! wait here.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use crate::platform::clock::ProcessClock;
 use crate::platform::fault::Faults;
 use crate::vitals::Vitals;
 
-/// Room in the probe lane beyond one job for each connection: probes that their clients left behind.
+/// Room in the probe lane beyond one job per connection, for probes that their clients abandoned.
 const PROBE_QUEUE_SPARE: usize = 16;
 
 /// What all threads share.
@@ -27,22 +27,22 @@ pub struct Context {
     pub config: Config,
     /// Time stamps and counters.
     pub vitals: Arc<Vitals>,
-    /// The memory that clients can make the server hold.
+    /// The memory budget of all clients.
     pub budget: Arc<Budget>,
     /// The served models.
     pub registry: Registry,
     /// Why predictions fail.
     pub failure_log: FailureLog,
-    /// Wakes the canary up: a trial may be due sooner than it knows.
+    /// Wakes the canary: a trial may be due sooner than planned.
     pub trial_wanted: Sender<()>,
-    /// Wakes the main thread up: a verdict may have changed.
+    /// Wakes the main thread: a verdict may have changed.
     pub waker: Waker,
     /// Injected faults; none in the released binary.
     pub faults: Arc<dyn Faults>,
 }
 
 impl Context {
-    /// Makes what all threads share, and what wakes the canary.
+    /// Makes the shared context, and the receiver that wakes the canary.
     pub fn new(config: Config, faults: Arc<dyn Faults>, waker: Waker) -> (Arc<Self>, Receiver<()>) {
         let limits = &config.limits;
         let probe_queue = limits.max_connections + limits.max_probe_connections + PROBE_QUEUE_SPARE;
@@ -70,36 +70,35 @@ impl Context {
         (context, wanted)
     }
 
-    /// Reads all that verdicts are made from, as it is now.
+    /// Reads everything that verdicts are made from.
     pub fn snapshot(&self) -> Snapshot {
         let deployments = self.registry.all();
         let deployments = deployments.iter().map(|one| &one.vitals);
         Snapshot::of(&self.vitals, deployments, Limits::from(&self.config))
     }
 
-    /// Whether any deployment has a model that was tried.
+    /// Whether any deployment has a model that passed its trial.
     pub fn has_loaded(&self) -> bool {
         let deployments = self.registry.all();
         let loaded = |one: &Arc<Deployment>| one.vitals.loaded.load(Ordering::Acquire);
         deployments.iter().any(loaded)
     }
 
-    /// Notes that a prediction worker's thread has ended: any deployment's prediction may have been the
-    /// reason.
+    /// Records that a prediction worker's thread has ended. Any deployment's prediction may have
+    /// been the reason.
     pub fn worker_ended(&self) {
         for deployment in self.registry.all() {
             self.prediction_failed(&deployment);
         }
     }
 
-    /// Notes that a prediction has failed through no fault of its client's, and has the canary look
-    /// whether a trial is due.
+    /// Records a failed prediction that was not its client's fault, and wakes the canary.
     pub fn prediction_failed(&self, deployment: &Deployment) {
         deployment.vitals.failed(self.vitals.clock.now());
         self.wake_canary();
     }
 
-    /// Has the canary look at a model, which may be why a client has no answer, or may not.
+    /// Wakes the canary for a model that may, or may not, be the reason why a client has no answer.
     pub fn doubt_model(&self, deployment: &Deployment) {
         let now = self.vitals.clock.now();
         deployment.vitals.trials.doubted_at.advance(now);
@@ -107,7 +106,7 @@ impl Context {
     }
 
     fn wake_canary(&self) {
-        // A full channel has woken it already.
+        // A full channel means that it is awake already.
         let _ = self.trial_wanted.try_send(());
     }
 }

@@ -1,11 +1,11 @@
-//! The page at `/`: what there is, with curl lines that work when pasted. Pure.
+//! The page at `/`: the endpoints, with curl lines that work when pasted. Pure.
 
 use crate::models::Loaded;
 use crate::platform::address::Address;
 use crate::serving::context::Context;
 
 /// Renders the page for a client that reached the server at `address`; metrics are on the `probe`
-/// listener where there is one.
+/// listener if there is one.
 pub(crate) fn render(context: &Context, address: &Address, probe: Option<&Address>) -> String {
     let target = address.reachable().curl_target();
     let metrics = probe.unwrap_or(address).reachable().curl_target();
@@ -35,7 +35,7 @@ pub(crate) fn render(context: &Context, address: &Address, probe: Option<&Addres
     )
 }
 
-/// A command that gets a prediction from the model's first golden row, for a shell on this machine.
+/// A shell command that predicts the model's first golden row.
 pub(crate) fn curl(address: &Address, loaded: &Loaded) -> String {
     let example = loaded.golden.first().map_or(&[][..], |golden| &golden.row);
     let row: Vec<String> = example.iter().map(f64::to_string).collect();

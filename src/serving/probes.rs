@@ -1,8 +1,8 @@
-//! Answers to probes: `/livez`, `/readyz`, `/startupz`, one check of them, `/statusz`.
+//! Answers to probes: `/livez`, `/readyz`, `/startupz`, one of their checks, `/statusz`.
 //!
 //! Runs on probe workers, which read stamps and atomics and wait for nothing, and on a connection's
-//! thread where no probe worker gives an answer. The forms are kube-apiserver's: plain `ok`, and with
-//! `?verbose` one line a check.
+//! thread if no probe worker answers. The formats are kube-apiserver's: plain `ok`, and with
+//! `?verbose` one line per check.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -24,13 +24,13 @@ use crate::vitals::{LaneVitals, PredictionOutcome, TrialVerdict};
 
 const OK: u16 = 200;
 
-/// Names of features and of classes that `/statusz` lists, from the first.
+/// How many names of features and classes `/statusz` lists.
 const NAMES_SHOWN: usize = 20;
 
-/// The most bytes of one reason: kubelet reads 10 KB of an answer, all checks together.
+/// Maximum length of one reason, in bytes: kubelet reads 10 KB of an answer, all checks together.
 const REASON_BYTES_MAX: usize = 800;
 
-/// Answers a probe from what is known at this moment.
+/// Answers a probe from the present state.
 pub fn answer(context: &Context, probe: &Probe) -> Payload {
     let snapshot = context.snapshot();
     match probe.kind {
@@ -43,7 +43,7 @@ pub fn answer(context: &Context, probe: &Probe) -> Payload {
     }
 }
 
-/// Makes the checks that are asked for, and says what they found.
+/// Runs the checks asked for and formats their results.
 fn verdict(snapshot: &Snapshot, probe: &Probe) -> Payload {
     let explained = probe.verbose || probe.only.is_some();
     let mut lines = String::new();
@@ -113,7 +113,7 @@ fn respond(probe: &Probe, failure: Option<&FailedCheck>, lines: &str) -> Payload
     }
 }
 
-/// Makes one line of a reason, whatever a model's panic put into it, and cuts it short.
+/// Makes a reason one line, whatever a model's panic put into it, and truncates it.
 fn one_line(reason: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     let fits = |(at, c): &(usize, char)| at + c.len_utf8() <= REASON_BYTES_MAX;
@@ -147,7 +147,7 @@ fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
     let model = deployment.slot.get().map(|version| {
         let signature = version.model().signature();
         let labels = signature.output.labels();
-        // A model may have names by the thousand, and this is answered between probes.
+        // A model may have thousands of names, and this is answered between probes.
         let classes: Vec<&String> = labels.iter().take(NAMES_SHOWN).collect();
         let features: Vec<&str> = signature.names().take(NAMES_SHOWN).collect();
         json!({
@@ -270,7 +270,7 @@ fn lane_json(lane: &LaneVitals, now: Stamp) -> serde_json::Value {
     })
 }
 
-/// What is not limited or not known is null.
+/// Limits and readings that do not exist are null.
 fn cgroup_json(reading: &Reading) -> serde_json::Value {
     let throttling = reading.throttling;
     json!({

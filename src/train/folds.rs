@@ -3,10 +3,11 @@
 use crate::models::estimator::Targets;
 use crate::train::TrainError;
 
-/// Assigns each row to one of `folds` folds, at random by `seed`; of each class every fold gets the
-/// same number of rows, or one more.
+/// Assigns each row to one of `folds` folds, at random by `seed`; every fold gets the same number
+/// of rows of each class, or one more.
 ///
 /// # Errors
+///
 /// Fewer than two folds or more than rows, a class with a single row.
 pub fn assign(targets: &Targets, folds: usize, seed: u64) -> Result<Vec<usize>, TrainError> {
     let (classes, count) = match targets {

@@ -1,4 +1,4 @@
-//! From a table to a model file: what is read, how well it can be learned, and what is written.
+//! From a table to a model file: reading, scoring, writing.
 //!
 //! Offline: nothing here runs in a server.
 
@@ -27,8 +27,7 @@ use self::score::Scores;
 /// Address space for the stack of a thread that trains.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
 
-/// Why there is nothing to train on, or nothing comes of it: one line, with its place in the table where
-/// it has one.
+/// Why nothing can be trained: one line, with its place in the table if it has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrainError(pub String);
 
@@ -78,11 +77,11 @@ pub struct TrainingData {
     pub features: Vec<String>,
     /// Rows.
     pub rows: Rows,
-    /// What is to be predicted for each row.
+    /// The target of each row.
     pub targets: Targets,
     /// Class labels in the order of their indices; empty for regression.
     pub classes: Vec<String>,
-    /// What an operator should know, one line each.
+    /// Warnings for the operator, one line each.
     pub notes: Vec<String>,
 }
 
@@ -90,7 +89,8 @@ impl TrainingData {
     /// Reads a whole table: the column `target`, and `features` or else every other column.
     ///
     /// # Errors
-    /// A column that is not there, a cell that is no number, no rows, a single class.
+    ///
+    /// A missing column, a cell that is not a number, no rows, a single class.
     pub fn read(
         mut table: TableReader<'_>,
         target: &str,
@@ -122,7 +122,7 @@ impl TrainingData {
         }
         let mut notes = Vec::new();
         if !ignored.is_empty() {
-            notes.push(format!("columns that are not used: {}", ignored.join(", ")));
+            notes.push(format!("unused columns: {}", ignored.join(", ")));
         }
         let (targets, classes) = match task {
             EstimatorKind::Regression => (Targets::Numbers(numbers), Vec::new()),
@@ -171,7 +171,7 @@ impl TrainingData {
         ranges
     }
 
-    /// Says what a model was trained on, and how well such models do.
+    /// Describes what a model was trained on, and how well such models do.
     pub fn document(&self, folds: usize, validation: Option<&Validation>) -> TrainingDocument {
         let mut class_counts = vec![0; self.classes.len()];
         if let Targets::Classes { indices, .. } = &self.targets {
@@ -239,7 +239,7 @@ fn read_rows(
     Ok((values, labels, numbers))
 }
 
-/// Makes classes of labels: in the order of their numbers where all are numbers, otherwise sorted.
+/// Turns labels into classes: in numeric order if all are numbers, otherwise sorted.
 fn classify(labels: &[String]) -> Result<(Targets, Vec<String>), TrainError> {
     let mut classes: Vec<String> = labels.to_vec();
     classes.sort();
@@ -285,7 +285,7 @@ pub struct Recipe {
     pub algorithm: &'static Algorithm,
     /// Its parameters, as typed.
     pub parameters: Vec<(String, String)>,
-    /// What chance there is comes from this.
+    /// The source of everything random.
     pub seed: u64,
 }
 
@@ -293,6 +293,7 @@ impl Recipe {
     /// Trains on some rows.
     ///
     /// # Errors
+    ///
     /// As [`Algorithm::fit`].
     pub fn fit(&self, rows: &Rows, targets: &Targets) -> Result<Fitted, TrainError> {
         let fitted = self
@@ -309,10 +310,11 @@ pub struct Validation {
     pub scores: Scores,
     /// Its standard deviation.
     pub spread: Scores,
-    /// The mean of each score of who always says the most frequent class, or the mean.
+    /// The mean of each score of a baseline that always answers the most frequent class, or the
+    /// mean.
     pub baseline: Scores,
-    /// For each feature, by how much the first score falls when its held-out values are shuffled: the
-    /// mean over the folds. `None` where that would have taken long.
+    /// For each feature, by how much the first score falls when its held-out values are shuffled:
+    /// the mean over the folds. `None` if that would have taken too long.
     pub importances: Option<Vec<f64>>,
 }
 
@@ -323,13 +325,14 @@ struct Fold {
     importances: Option<Vec<f64>>,
 }
 
-/// The most predictions that are made for importances, in all folds together.
+/// Maximum number of predictions for importances, in all folds together.
 const IMPORTANCE_PREDICTIONS_MAX: usize = 200_000;
 
-/// Scores a recipe on `folds` folds, each predicted by a model that has not seen it, on all cores;
-/// `progress` is called as each fold is done.
+/// Scores a recipe on `folds` folds, each predicted by a model trained without it, on all cores;
+/// `progress` is called after each fold.
 ///
 /// # Errors
+///
 /// Too few rows for so many folds, and the first fold that cannot be trained on.
 pub fn cross_validate(
     data: &Arc<TrainingData>,
@@ -351,7 +354,7 @@ pub fn cross_validate(
                     return;
                 }
                 let scored = panic::catch(|| score_fold(&data, &recipe, &assigned, fold));
-                // The channel has room for every fold; nobody listens any more after an error.
+                // The channel has room for every fold; after an error nobody listens.
                 let _ = sender.try_send(scored.unwrap_or_else(|panic| Err(TrainError(panic))));
             }
         });
@@ -388,7 +391,7 @@ pub fn cross_validate(
     })
 }
 
-/// Trains on all folds but one, and scores on that one; also what the baseline scores there.
+/// Trains on all folds but one and scores on that one, with the baseline's scores.
 fn score_fold(
     data: &TrainingData,
     recipe: &Recipe,
@@ -418,8 +421,8 @@ fn score_fold(
     })
 }
 
-/// Predicts for held-out rows. One that the model refuses, for a category that the other folds have
-/// not, is answered with a class that there is not: a prediction that is refused is not right.
+/// Predicts held-out rows. A row that the model refuses, for a category that the other folds do not
+/// have, gets a class that does not exist: a refused prediction is not right.
 fn predict_what_fits(fitted: &Fitted, rows: &Rows, classes: usize) -> Result<Output, TrainError> {
     let predict = |rows: &Rows| {
         let predicted = fitted.estimator.predict(rows);
@@ -468,7 +471,7 @@ fn importances(
     falls.collect()
 }
 
-/// The answer that a trial must give, from the model's own; `None` where that is none.
+/// The answer that a trial must give, from the model's own; `None` if there is none.
 pub fn expected(output: &Output, classes: &[String]) -> Option<ExpectedDocument> {
     match output {
         Output::Numbers(numbers) => numbers

@@ -8,10 +8,10 @@ use crate::models::estimator::Targets;
 /// Scores by name: `accuracy` and `macro_f1` of a classifier, `r2` and `rmse` of a regressor.
 pub type Scores = BTreeMap<String, f64>;
 
-/// Scores predictions for rows of which the truth is known; of the other kind of answer, nothing.
+/// Scores predictions against the truth; nothing for the other kind of answer.
 ///
-/// Macro-F1 is the mean of the classes' F1 over those that are there or were predicted. R2 is 1 less
-/// the squared errors' share of the variance; where the truth does not vary it is 0, or 1 without any
+/// Macro-F1 is the mean of the classes' F1 over those that occur or were predicted. R2 is 1 minus
+/// the squared errors' share of the variance; if the truth does not vary it is 0, or 1 without any
 /// error.
 pub fn score(truth: &Targets, predicted: &Output) -> Scores {
     match (truth, predicted) {
@@ -26,7 +26,7 @@ pub fn score(truth: &Targets, predicted: &Output) -> Scores {
     }
 }
 
-/// What is said by who knows the targets' most frequent class, or their mean, and nothing else.
+/// The answer of a baseline that knows only the targets' most frequent class, or their mean.
 pub fn baseline(targets: &Targets, rows: usize) -> Output {
     match targets {
         Targets::Classes { indices, classes } => {
@@ -35,7 +35,7 @@ pub fn baseline(targets: &Targets, rows: usize) -> Output {
                 counts[*index as usize] += 1;
             }
             let most = counts.iter().max().copied().unwrap_or(0);
-            // Of equally frequent ones the first.
+            // The first of equally frequent ones.
             let class = counts.iter().position(|count| *count == most).unwrap_or(0);
             Output::Classes {
                 indices: vec![class as u32; rows],
@@ -56,7 +56,7 @@ pub fn mean(all: &[Scores]) -> Scores {
     })
 }
 
-/// The standard deviation of each score over all there are (not an estimate for more).
+/// The population standard deviation of each score.
 pub fn spread(all: &[Scores]) -> Scores {
     by_name(all, |values| {
         let mean = values.iter().sum::<f64>() / values.len() as f64;

@@ -1,7 +1,7 @@
 //! Tables: CSV with a header, read row by row, its columns found by name.
 //!
-//! The `csv` crate reads quotes, CRLF and a byte order mark. What it cannot know is checked here:
-//! every error is one line with file, line, column and the remedy.
+//! The `csv` crate handles quotes, CRLF and a byte order mark. The rest is checked here: every
+//! error is one line with file, line, column and the remedy.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -11,16 +11,16 @@ use std::path::Path;
 
 use csv::StringRecord;
 
-/// Characters of a cell that an error repeats.
+/// How many characters of a cell an error quotes.
 const ECHO_MAX: usize = 40;
 
 /// Names that an error lists.
 const NAMES_SHOWN: usize = 20;
 
-/// The most columns of a table: each name is kept, and a client's header may be nothing but commas.
+/// Maximum number of columns: each name is kept, and a client's header may be nothing but commas.
 const COLUMNS_MAX: usize = 20_000;
 
-/// What is wrong with a table: one line with its file, and line and column where it has them.
+/// What is wrong with a table: one line with its file, and line and column if it has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableError(pub String);
 
@@ -53,7 +53,7 @@ impl std::fmt::Debug for TableReader<'_> {
 pub struct Column {
     /// Its name in the header.
     pub name: String,
-    /// Its place in a row, from 0.
+    /// Its index in a row, from 0.
     pub index: usize,
 }
 
@@ -61,6 +61,7 @@ impl TableReader<'static> {
     /// Opens the file at `path`, or standard input for `-`, and reads its header.
     ///
     /// # Errors
+    ///
     /// A file that cannot be read, a header that is missing.
     pub fn open(path: &Path, delimiter: u8) -> Result<Self, TableError> {
         if path == Path::new("-") {
@@ -77,12 +78,13 @@ impl<'a> TableReader<'a> {
     /// Reads the header of a table that errors call `name`.
     ///
     /// # Errors
+    ///
     /// As [`TableReader::open`].
     pub fn new(name: &str, source: Box<dyn Read + 'a>, delimiter: u8) -> Result<Self, TableError> {
         let reader = csv::ReaderBuilder::new()
             .delimiter(delimiter)
             .flexible(true)
-            // With CRLF for an end the reader counts one line too few; so the CR is taken off here.
+            // With CRLF as line end the reader counts one line too few, so the CR is removed here.
             .terminator(csv::Terminator::Any(b'\n'))
             .from_reader(source);
         let mut table = TableReader {
@@ -115,7 +117,8 @@ impl<'a> TableReader<'a> {
     /// Finds columns by their names, in any order.
     ///
     /// # Errors
-    /// A column that is missing, or stands there twice.
+    ///
+    /// A column that is missing or occurs twice.
     pub fn find<N: AsRef<str>>(&self, names: &[N]) -> Result<Vec<Column>, TableError> {
         let mut places: HashMap<&str, (usize, Option<usize>)> = HashMap::new();
         for (index, name) in self.header.iter().enumerate() {
@@ -139,7 +142,7 @@ impl<'a> TableReader<'a> {
                 index,
             }),
             Some((first, Some(second))) => Err(TableError(format!(
-                "{}, line 1: the column {name:?} stands there twice, as columns {} and {}; rename or remove one",
+                "{}, line 1: the column {name:?} occurs twice, as columns {} and {}; rename or remove one",
                 self.name,
                 first + 1,
                 second + 1
@@ -165,7 +168,8 @@ impl<'a> TableReader<'a> {
     /// Reads the next row into `record`; `false` at the end of the table.
     ///
     /// # Errors
-    /// A row of another length than the header, what is no UTF-8, and the source's own.
+    ///
+    /// A row of another length than the header, invalid UTF-8, and the source's own.
     pub fn next(&mut self, record: &mut StringRecord) -> Result<bool, TableError> {
         let more = loop {
             let more = self.reader.read_record(record);
@@ -190,7 +194,8 @@ impl<'a> TableReader<'a> {
     /// Reads a cell as a finite number.
     ///
     /// # Errors
-    /// What else it is, with its place.
+    ///
+    /// What it is instead, with its place.
     pub fn number(&self, record: &StringRecord, column: &Column) -> Result<f64, TableError> {
         let text = record.get(column.index).unwrap_or_default().trim();
         match text.parse::<f64>() {
@@ -215,7 +220,8 @@ impl<'a> TableReader<'a> {
     /// Reads a cell as text.
     ///
     /// # Errors
-    /// Where it is empty.
+    ///
+    /// It is empty.
     pub fn text<'r>(
         &self,
         record: &'r StringRecord,
@@ -231,7 +237,7 @@ impl<'a> TableReader<'a> {
         Ok(text)
     }
 
-    /// Where a cell stands, for an error.
+    /// The place of a cell, for an error.
     pub fn cell(&self, record: &StringRecord, column: &Column) -> String {
         format!("{}, column {:?}: the cell", self.place(record), column.name)
     }
@@ -255,7 +261,7 @@ impl<'a> TableReader<'a> {
     }
 }
 
-/// Takes the CR of a CRLF off a row's last cell.
+/// Removes the CR of a CRLF from a row's last cell.
 fn strip_return(record: &mut StringRecord) {
     let Some(last) = record.len().checked_sub(1) else {
         return;
@@ -268,7 +274,7 @@ fn strip_return(record: &mut StringRecord) {
     record.push_field(&stripped);
 }
 
-/// Lists names for an error, the first of many.
+/// Lists the first names for an error.
 fn listed(names: &[String]) -> String {
     let shown: Vec<&str> = names.iter().take(NAMES_SHOWN).map(String::as_str).collect();
     match names.len().saturating_sub(NAMES_SHOWN) {
@@ -277,14 +283,14 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-/// Repeats a cell, short and escaped.
+/// Quotes a cell, truncated and escaped.
 pub fn echo(text: &str) -> String {
     let short: String = text.chars().take(ECHO_MAX).collect();
     let more = if short.len() < text.len() { "…" } else { "" };
     format!("{short:?}{more}")
 }
 
-/// Repeats a number as it stands there, of whatever many digits.
+/// Quotes a number as written, however many digits it has.
 fn short(number: &str) -> String {
     let short: String = number.chars().take(ECHO_MAX).collect();
     let more = if short.len() < number.len() {
@@ -337,7 +343,7 @@ mod tests {
         let wrong = [
             ("", "t.csv has no header"),
             ("a,c\n1,2\n", "t.csv, line 1: there is no column \"b\"; there are a, c"),
-            ("a,b,a\n1,2,3\n", "t.csv, line 1: the column \"a\" stands there twice, as columns 1 and 3"),
+            ("a,b,a\n1,2,3\n", "t.csv, line 1: the column \"a\" occurs twice, as columns 1 and 3"),
             ("a,b\n1,2\n1\n", "t.csv, line 3: the row has 1 cells, but the header has 2"),
             ("a,b\n1,2,3\n", "t.csv, line 2: the row has 3 cells"),
             ("a,b\r\n1,2\r\n\r\n1,\r\n", "t.csv, line 4, column \"b\": the cell is empty"),

@@ -75,7 +75,7 @@ fn a_model_beats_the_baseline_on_what_can_be_learned() {
 fn a_row_of_a_class_that_was_not_trained_on_counts_as_wrong() {
     let mut text = "x,y\n".to_owned();
     for row in 0..40 {
-        // The category 9 is in one row alone, and with it in one fold.
+        // The category 9 is in one row alone, and so in one fold.
         let category = if row == 7 { 9 } else { row % 2 };
         text.push_str(&format!("{category},{}\n", ["a", "b"][row % 2]));
     }

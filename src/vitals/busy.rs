@@ -1,4 +1,4 @@
-//! For how long the workers of a lane have been on jobs, all together.
+//! How long the workers of a lane have been on jobs, in total.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,26 +6,26 @@ use std::time::Duration;
 use super::WorkerVitals;
 use crate::platform::clock::Stamp;
 
-/// The time that workers have spent on jobs: a utilization is its growth over time and workers.
+/// Time that workers have spent on jobs. Utilization is its growth divided by time and workers.
 #[derive(Debug, Default)]
 pub struct BusyTime {
-    /// On jobs that have ended, in nanoseconds.
+    /// On finished jobs, in nanoseconds.
     ended: AtomicU64,
-    /// The most that was ever told: a counter must not fall.
+    /// The highest value ever reported: a counter must not decrease.
     reported: AtomicU64,
 }
 
 impl BusyTime {
-    /// Adds a job that has ended, after its worker has said that it is idle.
+    /// Adds a finished job, after its worker has become idle.
     pub fn add(&self, time: Duration) {
         self.ended.fetch_add(nanos(time), Ordering::AcqRel);
     }
 
-    /// The time until `now`, with that of jobs which are being worked on: one that takes a minute is
-    /// no news of a minute at its end. Those that workers are stuck on count too.
+    /// The time until `now`, including current jobs, so that a job of a minute does not appear all
+    /// at once at its end. Jobs that workers are stuck on count too.
     pub fn total(&self, workers: &[WorkerVitals], now: Stamp) -> Duration {
-        // What has ended is read first. A job that ends meanwhile is then missing, and never counted
-        // twice, and what was told before makes up for it.
+        // Finished jobs are read first. A job that finishes meanwhile is then missing, never
+        // counted twice, and the last reported value covers the gap.
         let ended = self.ended.load(Ordering::Acquire);
         let present = workers.iter().map(|worker| worker.busy_since.load());
         let present = present.filter(|since| *since != Stamp::NEVER);
@@ -54,7 +54,7 @@ mod tests {
         assert_eq!(total(15), 5);
         workers[1].busy_since.store(Stamp(20));
         assert_eq!(total(30), 30);
-        // Between saying that it is idle and adding its time.
+        // Between becoming idle and adding its time.
         workers[0].busy_since.store(Stamp::NEVER);
         assert_eq!(total(31), 30);
         busy.add(Duration::from_nanos(21));

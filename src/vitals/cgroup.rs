@@ -1,4 +1,4 @@
-//! What the control groups allow and count, as the main thread last read it.
+//! Limits and counts of the control groups, as the main thread last read them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::platform::cgroup::{Reading, Throttling};
 struct Optional(AtomicU64);
 
 impl Optional {
-    /// No count of bytes, periods or nanoseconds, and no quota either: these bits are not a number.
+    /// These bits are NaN, so they are no count of bytes, periods or nanoseconds, and no quota.
     const NONE: u64 = u64::MAX;
 
     fn store(&self, value: Option<u64>) {
@@ -28,7 +28,7 @@ impl Default for Optional {
     }
 }
 
-/// The last reading; one that is being replaced may be seen in part.
+/// The last reading; a concurrent reader may see a replacement in part.
 #[derive(Debug, Default)]
 pub struct CgroupVitals {
     /// As `f64::to_bits` has it.
@@ -53,7 +53,7 @@ impl CgroupVitals {
         self.memory_bytes_max.store(reading.memory_bytes_max);
     }
 
-    /// Returns the last one; nothing is there before the first.
+    /// Returns the last reading; everything is absent before the first.
     pub fn load(&self) -> Reading {
         let periods = self.throttled_periods.load();
         let nanos = self.throttled_nanos.load();

@@ -1,82 +1,81 @@
-//! What is counted for the whole process, and what clients did. How predictions end is counted by
-//! their deployments.
+//! Counts for the whole process, and of client behaviour. Deployments count how predictions end.
 
 use std::net::IpAddr;
 
 use super::{Counter, Reasons};
 
-/// What is counted for the whole process.
+/// The counts of the whole process.
 #[derive(Debug, Default)]
 pub struct Counts {
     /// Connections accepted.
     pub connections: Counter,
-    /// What clients did that cost them their connection or their answer.
+    /// Client behaviour that cost clients their connection or answer.
     pub clients: ClientCounts,
-    /// Predictions for which the model panicked.
+    /// Predictions during which the model panicked.
     pub panicked: Counter,
     /// Predictions answered 500 because the thread that worked on them ended.
     pub lost: Counter,
     /// Probes answered.
     pub probes: Counter,
-    /// Threads that ended by a panic and were replaced.
+    /// Threads that ended with a panic and were replaced.
     pub threads_replaced: Counter,
 }
 
-/// What clients did that cost them their connection or their answer, by reason.
+/// Client behaviour that cost clients their connection or answer, by reason.
 #[derive(Debug, Default)]
 pub struct ClientCounts {
-    /// Connections closed in favour of new ones.
+    /// Connections closed for new ones.
     pub evicted: Counter,
-    /// Connections refused because every other was owed an answer.
+    /// Connections refused because every other one was owed an answer.
     pub refused: Counter,
     /// Connections refused over `--max-connections-per-address`.
     pub per_address: Counter,
-    /// Requests that were not sound HTTP, answered 400, 417, 501 or 505.
+    /// Requests that were not valid HTTP, answered 400, 417, 501 or 505.
     pub malformed: Counter,
     /// What was wrong with those.
     pub malformed_reasons: Reasons,
     /// Request heads over a limit, answered 431.
     pub head_too_large: Counter,
-    /// Request heads that did not arrive in time, answered 408.
+    /// Request heads that timed out, answered 408.
     pub head_timeout: Counter,
-    /// Request bodies that did not arrive in time, answered 408.
+    /// Request bodies that timed out, answered 408.
     pub body_timeout: Counter,
     /// Bodies, batches or answers over a limit, answered 413.
     pub content_too_large: Counter,
-    /// Answers that were not taken in time.
+    /// Answers whose clients took too long to read them.
     pub write_timeout: Counter,
-    /// Clients that left before they had their prediction.
+    /// Clients that left before their prediction was answered.
     pub abandoned: Counter,
     /// Requests refused because the memory budget was spent, answered 503.
     pub over_budget: Counter,
 }
 
 impl ClientCounts {
-    /// Counts a request that was not sound HTTP.
+    /// Counts a request that was not valid HTTP.
     pub fn not_sound(&self, reason: &str, client: Option<IpAddr>) {
         self.malformed.increment();
         self.malformed_reasons.note(reason, client);
     }
 
-    /// Every reason: its name, what happened in words, and its count.
+    /// All reasons: name, description, and count.
     pub fn by_reason(&self) -> [(&'static str, &'static str, &Counter); 11] {
         [
             (
                 "evicted",
-                "connections were closed in favour of new ones (--max-connections)",
+                "connections were closed for new ones (--max-connections)",
                 &self.evicted,
             ),
             (
                 "refused",
-                "connections were refused, as every other was owed an answer (--max-connections)",
+                "connections were refused because every other was owed an answer (--max-connections)",
                 &self.refused,
             ),
             (
                 "per_address",
-                "connections were refused to addresses that had enough (--max-connections-per-address)",
+                "connections were refused to addresses that had the maximum (--max-connections-per-address)",
                 &self.per_address,
             ),
-            ("malformed", "requests were not sound HTTP", &self.malformed),
+            ("malformed", "requests were not valid HTTP", &self.malformed),
             (
                 "head_too_large",
                 "request heads were too large (--max-head, --max-fields)",
@@ -84,12 +83,12 @@ impl ClientCounts {
             ),
             (
                 "head_timeout",
-                "request heads did not arrive in time (--head-timeout)",
+                "request heads timed out (--head-timeout)",
                 &self.head_timeout,
             ),
             (
                 "body_timeout",
-                "request bodies did not arrive in time (--body-timeout, --min-body-rate)",
+                "request bodies timed out (--body-timeout, --min-body-rate)",
                 &self.body_timeout,
             ),
             (
@@ -99,17 +98,17 @@ impl ClientCounts {
             ),
             (
                 "write_timeout",
-                "answers were not taken in time (--write-timeout)",
+                "answers were not read in time (--write-timeout)",
                 &self.write_timeout,
             ),
             (
                 "abandoned",
-                "clients left before they had their prediction",
+                "clients left before their prediction was answered",
                 &self.abandoned,
             ),
             (
                 "over_budget",
-                "requests were refused for want of memory (--max-buffered)",
+                "requests were refused for lack of memory (--max-buffered)",
                 &self.over_budget,
             ),
         ]

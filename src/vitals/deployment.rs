@@ -1,4 +1,4 @@
-//! What is known of one deployment: its trials, its reloads, how its predictions end, how long they take.
+//! What is known of one deployment: trials, reloads, outcomes and durations of its predictions.
 
 use std::sync::atomic::AtomicBool;
 
@@ -8,28 +8,28 @@ use crate::platform::clock::Stamp;
 /// The stamps and counters of one deployment.
 #[derive(Debug, Default)]
 pub struct DeploymentVitals {
-    /// Whether a model is loaded and was tried.
+    /// Whether a model has been loaded and tried.
     pub loaded: AtomicBool,
-    /// Trials of the model, and the failures that ask for them.
+    /// Trials of the model, and failures that request them.
     pub trials: Trials,
     /// Reloads of the model.
     pub reloads: Reloads,
     /// When a real prediction last succeeded.
     pub succeeded_at: AtomicStamp,
-    /// How long its predictions take, by the size of their bodies.
+    /// How long its predictions take, by the sizes of their bodies.
     pub service_times: ServiceTimes,
     /// How its predictions ended, and how long they took.
     pub outcomes: OutcomeCounts,
 }
 
 impl DeploymentVitals {
-    /// Notes that a prediction has succeeded.
+    /// Records a successful prediction.
     pub fn succeeded(&self, now: Stamp) {
         self.succeeded_at.advance(now);
         self.trials.failures.end();
     }
 
-    /// Notes that a prediction has failed through no fault of its client's.
+    /// Records a failed prediction that was not its client's fault.
     pub fn failed(&self, now: Stamp) {
         self.trials.failures.add(now);
     }

@@ -1,14 +1,14 @@
-//! How long something took, counted in buckets, as Prometheus wants it.
+//! Durations, counted in buckets for Prometheus.
 //!
-//! Lock-free: whoever measures adds to three atomics and waits for nobody. The count is the sum of the
-//! buckets, so that the last cumulative one and the count never differ; the sum of times may run ahead
-//! of it, or lag behind, by what is being added at the moment.
+//! Lock-free: recording adds to three atomics. The count is the sum of the buckets, so the last
+//! cumulative bucket and the count never differ. The sum of durations may be off by what is being
+//! recorded at the moment.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The buckets' upper bounds, inclusive: nanoseconds, and seconds as they are written. As text, since
-/// both formats then have the same series, and OpenMetrics prescribes the form.
+/// The buckets' inclusive upper bounds: nanoseconds, and seconds as text. Text, because both
+/// formats must have the same series and OpenMetrics prescribes its form.
 pub const BOUNDS: [(u64, &str); 19] = [
     (50_000, "5e-05"),
     (100_000, "0.0001"),
@@ -31,7 +31,7 @@ pub const BOUNDS: [(u64, &str); 19] = [
     (60_000_000_000, "60.0"),
 ];
 
-/// The buckets, and one for what is over every bound.
+/// The buckets, and one for durations above every bound.
 const BUCKETS: usize = BOUNDS.len() + 1;
 
 /// Times, by how long they were.
@@ -39,7 +39,7 @@ const BUCKETS: usize = BOUNDS.len() + 1;
 pub struct Histogram {
     /// How many fell into each bucket and no lower one.
     buckets: [AtomicU64; BUCKETS],
-    /// All times together, in nanoseconds: 584 years of them.
+    /// The sum of durations in nanoseconds: room for 584 years.
     sum: AtomicU64,
 }
 
@@ -63,7 +63,7 @@ impl Histogram {
         self.sum.fetch_add(nanos, Ordering::Relaxed);
     }
 
-    /// Counts the time since `began`, once what is returned is dropped.
+    /// Records the time since `began` when the returned value is dropped.
     pub fn timer(&self, began: Instant) -> Timer<'_> {
         Timer {
             histogram: self,
@@ -167,7 +167,7 @@ mod tests {
         let mut nanos = 1u64;
         let mut sum = 0;
         for _ in 0..10_000 {
-            // Knuth's generator, cut to 0 to 137 s.
+            // Knuth's generator, reduced to 0 to 137 s.
             nanos = nanos
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1);

@@ -9,24 +9,24 @@ use super::work::AdmittedWork;
 use super::{AtomicStamp, BusyTime, Counter};
 use crate::platform::clock::Stamp;
 
-/// What a worker is on, for whoever has to find out why it does not come to an end.
+/// What a worker is on, for the stall report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CurrentRequest {
-    /// The request's name in answers and logs.
+    /// The request's id in answers and logs.
     pub request_id: Arc<str>,
     /// Instances, once they are decoded.
     pub rows: Option<usize>,
 }
 
-/// Whose a worker's place in the lane is.
+/// Who a worker's place in the lane belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum SlotState {
     /// Its own.
     Own = 0,
-    /// A substitute's: it retires when its job comes to an end.
+    /// A substitute: it retires when its job ends.
     Substituted = 1,
-    /// A substitute's, and it knows: it takes up no new job.
+    /// A substitute that is retiring: it takes no new job.
     Retiring = 2,
 }
 
@@ -35,13 +35,13 @@ enum SlotState {
 pub struct WorkerVitals {
     /// Whether a thread runs here.
     pub alive: AtomicBool,
-    /// When the last thread that ran here ended.
+    /// When the last thread in this slot ended.
     pub ended_at: AtomicStamp,
-    /// Since when the thread has been on its present job; never if it is idle.
+    /// Since when the thread has been on its present job; never if idle.
     pub busy_since: AtomicStamp,
-    /// What it may be expected to take from then on, in nanoseconds.
+    /// The estimated duration of that job, in nanoseconds.
     expected: AtomicU64,
-    /// How far another thread has taken its place, see [`SlotState`].
+    /// Whether a substitute has taken its place, see [`SlotState`].
     place: AtomicU8,
     /// The thread's id in the kernel (gettid(2)).
     pub thread_id: AtomicU32,
@@ -49,18 +49,18 @@ pub struct WorkerVitals {
 }
 
 impl WorkerVitals {
-    /// Notes that the thread is on a job from `now` on, and what that may be expected to take.
+    /// Records that the thread is on a job from `now` on, with the estimate of its duration.
     pub fn begin(&self, now: Stamp, expected: Duration) {
         let nanos = u64::try_from(expected.as_nanos()).unwrap_or(u64::MAX);
         self.expected.store(nanos, Ordering::Relaxed);
         self.busy_since.store(now);
     }
 
-    /// For how long it may still be expected to be on its present job; `None` where nobody is to wait
-    /// for it: no thread is there, or another has its place.
+    /// How much longer it will probably be on its present job; `None` if nobody should wait for it,
+    /// because no thread is there or a substitute has its place.
     ///
-    /// A job that takes longer than was expected is taken to be about to end, until it has been going
-    /// on for `overdue`: then as much again is the better guess.
+    /// A job that exceeds its estimate is assumed to end at once, until it has run for `overdue`;
+    /// after that, as much time again is the better guess.
     pub fn residual(&self, now: Stamp, overdue: Duration) -> Option<Duration> {
         if !self.alive.load(Ordering::Acquire) || self.is_substituted() {
             return None;
@@ -87,12 +87,12 @@ impl WorkerVitals {
         self.place.load(Ordering::Acquire) != SlotState::Own as u8
     }
 
-    /// Gives its place to a substitute that is about to be started, if it is still on the job it has
-    /// been on since `since`; says whether that is so.
+    /// Gives its place to a substitute that is about to be started, if it is still on the job it
+    /// has been on since `since`; returns whether it did.
     ///
-    /// The worker clears its stamp before it looks whether it retires, and the stamp is read here after
-    /// the place was given away, all in one order: so a worker that comes to an end meanwhile either
-    /// retires or keeps its place.
+    /// The worker clears its stamp before it checks whether to retire, and the stamp is read here
+    /// after the place was given away, all sequentially consistent. So a worker that finishes
+    /// meanwhile either retires or keeps its place.
     pub fn substitute(&self, since: Stamp) -> bool {
         self.place
             .store(SlotState::Substituted as u8, Ordering::SeqCst);
@@ -100,18 +100,18 @@ impl WorkerVitals {
         self.busy_since.load() == since || !self.take_back()
     }
 
-    /// Takes its place back for it; `false` where it is too late for that, as it retires.
+    /// Takes its place back; `false` if it is too late because the worker retires.
     pub fn take_back(&self) -> bool {
         self.moves(SlotState::Substituted, SlotState::Own)
     }
 
-    /// Whether the thread, which has come to the end of a job, is to take up no other.
+    /// Whether the thread, having finished a job, must take no other.
     pub fn retires(&self) -> bool {
         fence(Ordering::SeqCst);
         self.is_substituted() && self.moves(SlotState::Substituted, SlotState::Retiring)
     }
 
-    /// Frees the slot of a thread that has ended; says whether it had been substituted.
+    /// Frees the slot of a thread that has ended; returns whether it had been substituted.
     pub fn vacate(&self) -> bool {
         self.place.swap(SlotState::Own as u8, Ordering::AcqRel) != SlotState::Own as u8
     }
@@ -123,12 +123,12 @@ impl WorkerVitals {
             .is_ok()
     }
 
-    /// Notes what the thread is on.
+    /// Records what the thread is on.
     pub fn set_task(&self, task: Option<CurrentRequest>) {
         *self.task.lock().unwrap_or_else(PoisonError::into_inner) = task;
     }
 
-    /// Notes how many instances it has decoded.
+    /// Records how many instances it has decoded.
     pub fn set_rows(&self, rows: usize) {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(task) = task.as_mut() {
@@ -138,13 +138,13 @@ impl WorkerVitals {
 
     /// What the thread is on.
     pub fn task(&self) -> Option<CurrentRequest> {
-        // A poisoned lock holds a whole task all the same: it is replaced in one assignment.
+        // A poisoned lock still holds a complete task, because it is replaced in one assignment.
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         task.clone()
     }
 }
 
-/// Expected work for each worker from which a lane is backed up.
+/// Expected work per worker above which a lane counts as backed up.
 const BACKED_UP: Duration = Duration::from_millis(3);
 
 /// One lane: its queue and its workers.
@@ -152,39 +152,39 @@ const BACKED_UP: Duration = Duration::from_millis(3);
 pub struct LaneVitals {
     /// The most jobs that may wait.
     pub queue_capacity: usize,
-    /// Jobs that wait now.
+    /// Waiting jobs.
     pub queue_length: AtomicUsize,
-    /// When the queue last went from empty to not empty.
+    /// When the queue last became non-empty.
     pub filled_at: AtomicStamp,
-    /// When a worker last took a job up.
+    /// When a worker last took a job.
     pub taken_at: AtomicStamp,
-    /// When a worker last finished a job, whatever became of its answer.
+    /// When a worker last finished a job, whatever happened to its answer.
     pub completed_at: AtomicStamp,
-    /// The latest beginning of a prediction that the model has finished, whatever came of it.
+    /// The latest start of a prediction that the model has finished, whatever the result.
     pub finished_from: AtomicStamp,
-    /// Jobs that workers took up and finished.
+    /// Jobs that workers took and finished.
     pub completed: Counter,
-    /// The time that workers have spent on jobs.
+    /// Time that workers have spent on jobs.
     pub busy_time: BusyTime,
-    /// Workers that the lane is to have.
+    /// Number of workers that the lane should have.
     pub workers_wanted: usize,
-    /// The workers' slots, by index: those of the workers wanted, then those of substitutes.
+    /// The workers' slots by index: first the lane's own workers, then substitutes.
     pub workers: Box<[WorkerVitals]>,
-    /// When each job that waits has come, by its number.
+    /// When each waiting job arrived, by its number.
     arrivals: Box<[AtomicStamp]>,
-    /// Jobs that were ever queued and taken up; a job's number is how many came before it.
+    /// Jobs ever queued, and ever taken; a job's number is how many came before it.
     queued: AtomicU64,
     taken: AtomicU64,
     /// Moving average of the service time in nanoseconds; 0 before the first completion.
     service_nanos: AtomicU64,
-    /// What has been admitted and is not done.
+    /// Admitted and unfinished work.
     pub work: AdmittedWork,
     /// Measured over expected waiting times.
     pub wait_ratio: AtomicEstimate,
 }
 
 impl LaneVitals {
-    /// Makes a lane of `workers`, with slots for as many `substitutes` as there may be.
+    /// Makes a lane of `workers`, with slots for up to `substitutes`.
     pub(super) fn new(queue_capacity: usize, workers: usize, substitutes: usize) -> Self {
         let stamps = |count: usize| (0..count).map(|_| AtomicStamp::default()).collect();
         let slots = workers + substitutes;
@@ -199,7 +199,7 @@ impl LaneVitals {
             busy_time: BusyTime::default(),
             workers_wanted: workers,
             workers: (0..slots).map(|_| WorkerVitals::default()).collect(),
-            // One more than can wait: a job that is refused takes nobody's place.
+            // One more than may wait, so that a refused job takes nobody's place.
             arrivals: stamps(queue_capacity + 1),
             queued: AtomicU64::new(0),
             taken: AtomicU64::new(0),
@@ -209,7 +209,7 @@ impl LaneVitals {
         }
     }
 
-    /// Counts a job that is about to be queued; one thread alone queues.
+    /// Counts a job that is about to be queued; only one thread queues.
     pub fn count_queued(&self, now: Stamp) {
         if self.queue_length.load(Ordering::Acquire) == 0 {
             self.filled_at.store(now);
@@ -221,21 +221,21 @@ impl LaneVitals {
         self.queue_length.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Takes a count back: the queue was full.
+    /// Takes the count back, because the queue was full.
     pub fn count_refused(&self) {
         self.queued.fetch_sub(1, Ordering::AcqRel);
         self.queue_length.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Counts a job that was taken up.
+    /// Counts a job that was taken.
     pub fn count_taken(&self, now: Stamp) {
         self.taken_at.advance(now);
         self.taken.fetch_add(1, Ordering::AcqRel);
         self.queue_length.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// When the oldest job that waits has come; `None` where none waits. While jobs move, it may be
-    /// that of a job that has just been taken up.
+    /// When the oldest waiting job arrived; `None` if none waits. While jobs move, it may be one
+    /// that was just taken.
     pub fn oldest_arrival(&self) -> Option<Stamp> {
         let taken = self.taken.load(Ordering::Acquire);
         if self.queued.load(Ordering::Acquire) <= taken {
@@ -250,7 +250,7 @@ impl LaneVitals {
         (number % self.arrivals.len() as u64) as usize
     }
 
-    /// Number of workers on a job now.
+    /// Number of workers that are on a job.
     pub fn busy(&self) -> usize {
         let busy = |worker: &&WorkerVitals| {
             worker.busy_since.load() != Stamp::NEVER && !worker.is_substituted()
@@ -266,27 +266,27 @@ impl LaneVitals {
         self.workers.iter().filter(remaining).count()
     }
 
-    /// Whether a job waits or is in service, or is on its way: where connections leave the acceptor no
-    /// time, that is where predictions wait.
+    /// Whether a job waits, runs, or is on its way: if connections keep the acceptor from running,
+    /// predictions wait there.
     pub fn is_occupied(&self) -> bool {
         self.queue_length.load(Ordering::Relaxed) > 0 || self.work.admitted() > 0 || self.busy() > 0
     }
 
-    /// Whether so much is expected to wait that a thread which yields the CPU may lose a whole slice of
-    /// it (some 3 ms on Linux) to predictions.
+    /// Whether so much work waits that a thread which yields the CPU may lose a whole slice (about
+    /// 3 ms on Linux) to predictions.
     pub fn is_backed_up(&self) -> bool {
         let workers = u32::try_from(self.workers_wanted).unwrap_or(u32::MAX);
         self.work.waiting() >= BACKED_UP.saturating_mul(workers)
     }
 
-    /// Mean service time, following changes over about eight jobs; zero before the first.
+    /// Mean service time over about the last eight jobs; zero before the first.
     pub fn service_time(&self) -> Duration {
         Duration::from_nanos(self.service_nanos.load(Ordering::Relaxed))
     }
 
-    /// Takes a service time into the mean.
+    /// Adds a service time to the mean.
     ///
-    /// Two workers that finish at once may lose one sample; a mean can bear that.
+    /// Two workers that finish at once may lose a sample, which a mean tolerates.
     pub fn record_service_time(&self, sample: Duration) {
         let sample = u64::try_from(sample.as_nanos()).unwrap_or(u64::MAX).max(1);
         let mean = self.service_nanos.load(Ordering::Relaxed);
@@ -343,7 +343,7 @@ mod tests {
         assert!(slot.is_substituted() && slot.retires());
         assert!(!slot.take_back(), "it retires");
         assert!(slot.vacate() && !slot.is_substituted());
-        // It came to its end before the place was given away, and did not see that.
+        // It finished before its place was given away and did not see that.
         slot.busy_since.store(Stamp::NEVER);
         assert!(!slot.retires());
         assert!(!slot.substitute(Stamp(5)), "it moves");

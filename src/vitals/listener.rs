@@ -9,13 +9,13 @@ use super::{AtomicStamp, Histogram, RateLimitWaits, Streak};
 pub struct ListenerVitals {
     /// Open connections.
     pub open_connections: AtomicUsize,
-    /// When it last took a connection.
+    /// When it last accepted a connection.
     pub accepted_at: AtomicStamp,
-    /// Connections that the system refused (descriptors, memory).
+    /// Connections that the system refused (file descriptors, memory).
     pub accept_failures: Streak,
-    /// Waits of cheap responses for the rate limit.
+    /// Cheap answers that the rate limit delayed.
     pub paced: RateLimitWaits,
-    /// From a probe's head being read to its answer being written, or its client being lost. `/statusz`
-    /// gives no verdict and is not in here.
+    /// From a probe's head read to its answer written, or its client lost. `/statusz` gives no
+    /// verdict and is not included.
     pub probe_latency: Histogram,
 }

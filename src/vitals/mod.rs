@@ -1,8 +1,8 @@
 //! Every time stamp and counter of the process, as atomics.
 //!
-//! A leaf: whoever owns a fact writes it here, and probes, metrics, `/statusz` and admission read
-//! it. It is the only thing that the two lanes share. Nothing here judges (that is `health`) and no
-//! lock is held here across anything but a copy.
+//! A leaf: the owner of a fact writes it here, and probes, metrics, `/statusz` and admission read
+//! it. The two lanes share nothing else. Nothing is judged here (that is `health`), and locks are
+//! held only to copy.
 
 mod busy;
 mod cgroup;
@@ -40,7 +40,7 @@ pub use self::service::{AtomicEstimate, Estimate, ServiceTime, ServiceTimes};
 pub use self::trials::{Failures, TrialVerdict, Trials};
 pub use self::work::{AdmittedWork, Announced, Cost, RemainingWork, Reservation};
 
-/// Where the process stands in its life.
+/// The phase of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum ServerPhase {
@@ -48,16 +48,16 @@ pub enum ServerPhase {
     Starting = 0,
     /// Predictions are served.
     Serving = 1,
-    /// Told to end: `/readyz` says so, everything else goes on for the grace period.
+    /// Told to end: `/readyz` fails, everything else continues for the grace period.
     Draining = 2,
-    /// New predictions are refused, admitted ones are finished.
+    /// New predictions are refused, admitted ones finish.
     Finishing = 3,
     /// What is left is refused.
     Stopped = 4,
 }
 
 impl ServerPhase {
-    /// Its name, as `/statusz` and the metrics have it.
+    /// Its name in `/statusz` and the metrics.
     pub fn name(self) -> &'static str {
         match self {
             ServerPhase::Starting => "starting",
@@ -84,16 +84,16 @@ impl AtomicStamp {
         self.0.store(stamp.0, Ordering::Release);
     }
 
-    /// Writes it, unless it stands at a later point already.
+    /// Sets it, unless it is at a later point already.
     pub fn advance(&self, stamp: Stamp) {
         self.0.fetch_max(stamp.0, Ordering::AcqRel);
     }
 }
 
-/// Failures with no success between them: since when, and until when.
+/// Failures without a success between them: the first and the last.
 ///
-/// Two failures that are the first at once may write the beginning twice, which moves it by as much
-/// as lies between them.
+/// Two concurrent first failures may both set the beginning, which moves it by the time between
+/// them.
 #[derive(Debug, Default)]
 pub struct Streak {
     since: AtomicStamp,
@@ -109,7 +109,7 @@ impl Streak {
         }
     }
 
-    /// Notes a success, which ends the failures; a read where there are none.
+    /// Records a success, which ends the failures; only a read if there are none.
     pub fn succeed(&self) {
         if self.since.load() != Stamp::NEVER {
             self.since.store(Stamp::NEVER);
@@ -130,15 +130,15 @@ pub struct AcceptorVitals {
     pub alive: AtomicBool,
     /// When the last one ended.
     pub ended_at: AtomicStamp,
-    /// Since when it has had its present job in hand; never if it is idle.
+    /// Since when it has been on its present job; never if idle.
     pub busy_since: AtomicStamp,
-    /// Jobs that were lost in its hands.
+    /// Jobs lost while it had them.
     pub losses: Streak,
     /// The thread's id in the kernel (gettid(2)).
     pub thread_id: AtomicU32,
 }
 
-/// Something counted from 0 since the process started.
+/// A count since the process started.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -159,7 +159,7 @@ impl Counter {
     }
 }
 
-/// Counts an answer that a client is owed, until it is given or cannot be.
+/// Counts an answer owed to a client, until it is given or cannot be.
 #[derive(Debug)]
 pub struct Owed<'a>(&'a AtomicUsize);
 
@@ -177,10 +177,10 @@ impl Drop for Owed<'_> {
     }
 }
 
-/// All there is to know about the process at a glance.
+/// All facts about the process.
 #[derive(Debug)]
 pub struct Vitals {
-    /// The clock all stamps here are read from.
+    /// The clock that all stamps here are read from.
     pub clock: ProcessClock,
     /// When the process started.
     pub started_at: Stamp,
@@ -194,17 +194,17 @@ pub struct Vitals {
     pub refusals: Refusals,
     /// Every answer, by status code and `code`.
     pub responses: Responses,
-    /// What probes were told, and how long they took.
+    /// What probes were answered, and how long they took.
     pub probes: ProbeVitals,
-    /// What the control groups allow and count.
+    /// Limits and counts of the control groups.
     pub cgroup: CgroupVitals,
     /// The acceptor thread.
     pub acceptor: AcceptorVitals,
-    /// Whether anybody asked `/readyz` since the start.
+    /// Whether anybody has requested `/readyz` since the start.
     pub readyz_seen: AtomicBool,
     /// The main and the probe listener.
     pub listeners: [ListenerVitals; 2],
-    /// Answers of any kind that are being waited for or written.
+    /// Answers of any kind being waited for or written.
     pub answers_owed: AtomicUsize,
     /// Answers to predictions that were sent to the lane and are not written yet.
     pub predictions_owed: AtomicUsize,
@@ -213,7 +213,7 @@ pub struct Vitals {
 
 impl Vitals {
     /// Makes the vitals of a process with these two lanes, (queue capacity, workers) each. The
-    /// prediction lane may have as many substitutes as it has workers.
+    /// prediction lane may have as many substitutes as workers.
     pub fn new(clock: ProcessClock, predict: (usize, usize), probe: (usize, usize)) -> Self {
         Vitals {
             started_at: clock.now(),
@@ -234,7 +234,7 @@ impl Vitals {
         }
     }
 
-    /// Where the process stands in its life.
+    /// Returns the phase of the process.
     pub fn phase(&self) -> ServerPhase {
         match self.phase.load(Ordering::Acquire) {
             0 => ServerPhase::Starting,
@@ -245,7 +245,7 @@ impl Vitals {
         }
     }
 
-    /// Moves on to `phase`; there is no way back, so a model that loads late does not undo a drain.
+    /// Advances to `phase`. There is no way back, so a model that loads late does not undo a drain.
     pub fn advance(&self, phase: ServerPhase) {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
     }

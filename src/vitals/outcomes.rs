@@ -1,7 +1,7 @@
-//! How predictions ended, and how long they took, by how they ended.
+//! How predictions ended, and how long they took, by outcome.
 //!
-//! Written by connection threads, once for each prediction. Times are kept apart by outcome, since a
-//! refusal takes microseconds: counted together, the more a server refused, the faster it would look.
+//! Written by connection threads, once per prediction. Durations are kept apart by outcome, because
+//! a refusal takes microseconds: together, a server would look faster the more it refused.
 
 use std::time::{Duration, Instant};
 
@@ -15,20 +15,20 @@ pub enum PredictionOutcome {
     Ok,
     /// The request was wrong: 4xx.
     Rejected,
-    /// The model, or the server, failed: 500.
+    /// The model or the server failed: 500.
     Failed,
     /// It was not admitted.
     Refused,
-    /// It waited for too long and was not computed.
+    /// It waited too long and was not computed.
     Expired,
-    /// It was admitted and not done in time: 504.
+    /// It was admitted and missed its deadline: 504.
     DeadlineExceeded,
-    /// Its client left before it had an answer.
+    /// Its client left before the answer.
     Abandoned,
 }
 
 impl PredictionOutcome {
-    /// All there are, in the order of their declaration.
+    /// All outcomes, in declaration order.
     pub const ALL: [PredictionOutcome; 7] = [
         PredictionOutcome::Ok,
         PredictionOutcome::Rejected,
@@ -39,7 +39,7 @@ impl PredictionOutcome {
         PredictionOutcome::Abandoned,
     ];
 
-    /// How a prediction ends that is answered with this error.
+    /// The outcome of a prediction that is answered with this error.
     pub fn of(code: Code) -> Self {
         match code {
             Code::Expired => PredictionOutcome::Expired,
@@ -50,7 +50,7 @@ impl PredictionOutcome {
         }
     }
 
-    /// Its name, as labels have it.
+    /// Its name in labels.
     pub fn name(self) -> &'static str {
         match self {
             PredictionOutcome::Ok => "ok",
@@ -63,12 +63,12 @@ impl PredictionOutcome {
         }
     }
 
-    /// Whether a worker has taken it up, so that it is known how long it waited.
+    /// Whether a worker has taken it, so that its waiting time is known.
     pub fn was_taken_up(self) -> bool {
         self.was_answered() || self == PredictionOutcome::Expired
     }
 
-    /// Whether a worker has computed it, so that it is known how long that took.
+    /// Whether a worker has computed it, so that its service time is known.
     pub fn was_answered(self) -> bool {
         matches!(
             self,
@@ -77,7 +77,7 @@ impl PredictionOutcome {
     }
 }
 
-/// Predictions that ended, and their times, by outcome.
+/// Ended predictions, with their durations, by outcome.
 #[derive(Debug, Default)]
 pub struct OutcomeCounts {
     waiting: [Histogram; PredictionOutcome::ALL.len()],
@@ -86,10 +86,10 @@ pub struct OutcomeCounts {
 }
 
 impl OutcomeCounts {
-    /// Notes the end of one that a worker, or the lane, has replied to; `error` is its answer where it
-    /// is one, and the service time is zero where no worker got to compute it.
+    /// Records the end of a prediction with a reply from a worker or the lane. `error` is set if
+    /// that was an error; the service time is zero if no worker computed it.
     ///
-    /// The whole is measured anew: one that is computed in slices waits between them too.
+    /// The sojourn time is measured by itself, because sliced predictions also wait between slices.
     pub fn replied(
         &self,
         error: Option<Code>,
@@ -107,7 +107,7 @@ impl OutcomeCounts {
         self.ended(outcome, arrived);
     }
 
-    /// Notes the end of one that came without a reply.
+    /// Records the end of a prediction without a reply.
     pub fn ended(&self, outcome: PredictionOutcome, began: Instant) {
         self.sojourn[outcome as usize].observe(began.elapsed());
     }
@@ -122,18 +122,18 @@ impl OutcomeCounts {
         &self.service[outcome as usize]
     }
 
-    /// Times from arrival to the end: one for each prediction.
+    /// Times from arrival to the end, once per prediction.
     pub fn sojourn(&self, outcome: PredictionOutcome) -> &Histogram {
         &self.sojourn[outcome as usize]
     }
 }
 
-/// What was refused, by the `code` its client got.
+/// Refusals, by the `code` that the client got.
 #[derive(Debug, Default)]
 pub struct Refusals([Counter; Refusals::CODES.len()]);
 
 impl Refusals {
-    /// The codes of refusals: a new one is a line here.
+    /// The codes of refusals; a new one is a line here.
     pub const CODES: [Code; 7] = [
         Code::Overloaded,
         Code::QueueFull,

@@ -1,6 +1,6 @@
-//! Probes: how many there were, and what they were told.
+//! Probes: how many, and their answers.
 //!
-//! Written by connection threads, which see the whole of a probe's way.
+//! Written by connection threads, which see a probe from beginning to end.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::Counter;
 /// The probes, in the order of `ProbeKind`.
 const PROBES: [&str; 4] = ["livez", "readyz", "startupz", "statusz"];
 
-/// The status codes that a probe is answered with; 429 and 504 are for `/statusz` and a lost acceptor.
+/// The status codes of answers to probes; 429 and 504 are for `/statusz` and a lost acceptor.
 const STATUSES: [u16; 5] = [200, 429, 500, 503, 504];
 
 /// Probes that were answered.
@@ -19,7 +19,7 @@ pub struct ProbeVitals {
 }
 
 impl ProbeVitals {
-    /// Counts an answer to a probe, by its place among the questions.
+    /// Counts an answer to the probe of this index.
     pub fn count(&self, probe: usize, status: u16) {
         let place = STATUSES.iter().position(|known| *known == status);
         if let Some(counter) = self.answers.get(probe).zip(place) {
@@ -27,7 +27,7 @@ impl ProbeVitals {
         }
     }
 
-    /// Every probe and status code, and how many such answers there were.
+    /// All probes and status codes, with their counts.
     pub fn answers(&self) -> impl Iterator<Item = (&'static str, u16, u64)> {
         let by_probe = PROBES.into_iter().zip(&self.answers);
         by_probe.flat_map(|(probe, counts)| {
@@ -37,12 +37,12 @@ impl ProbeVitals {
     }
 }
 
-/// Waits for the pace of what costs no prediction.
+/// Answers delayed by the rate limit.
 #[derive(Debug, Default)]
 pub struct RateLimitWaits {
     /// How many there were.
     pub count: Counter,
-    /// How long they were together, in nanoseconds.
+    /// The sum of delays, in nanoseconds.
     pub nanos: Counter,
 }
 

@@ -1,30 +1,30 @@
-//! Why requests were not sound HTTP: the commonest reasons, in bounded memory.
+//! The most common reasons why requests were not valid HTTP, in bounded memory.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-/// Reasons that are counted at a time.
+/// Number of reasons counted at a time.
 const REASONS_MAX: usize = 8;
 
-/// The most bytes of a reason that are kept.
+/// Maximum length of a stored reason, in bytes.
 const REASON_BYTES_MAX: usize = 200;
 
-/// A reason, and how often it was given.
+/// A reason and its count.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Reason {
     /// The text that clients got.
     pub text: String,
     /// How often, at the most.
     pub count: u64,
-    /// The last client that got it; `None` over a Unix socket.
+    /// The last client with this reason; `None` over a Unix socket.
     pub client: Option<IpAddr>,
 }
 
-/// The commonest reasons since they were last told.
+/// The most common reasons since they were last logged.
 ///
-/// The space-saving algorithm (Metwally and others, 2005): a reason that has no place takes that of the
-/// rarest, with its count. So one that is commoner than an eighth of all has a place, whatever else an
-/// attacker comes up with. Whoever finds another thread here counts nothing, and waits for nobody.
+/// The space-saving algorithm (Metwally and others, 2005): a new reason takes the place of the
+/// rarest, with its count. So a reason above an eighth of all has a place, whatever else an
+/// attacker invents. A thread that finds another one here counts nothing, and does not wait.
 #[derive(Debug, Default)]
 pub struct Reasons(Mutex<Kept>);
 
@@ -35,7 +35,7 @@ struct Kept {
 }
 
 impl Reasons {
-    /// Counts a reason that `client` was given.
+    /// Counts a reason that `client` caused.
     pub fn note(&self, text: &str, client: Option<IpAddr>) {
         let Ok(mut kept) = self.0.try_lock() else {
             return;
@@ -48,7 +48,7 @@ impl Reasons {
                 if reasons.len() < REASONS_MAX {
                     reasons.push(Reason::default());
                 }
-                // Rarest first: a new one counts 0 so far.
+                // Rarest first; a new one counts 0 so far.
                 let rarest = reasons
                     .iter()
                     .enumerate()
@@ -63,7 +63,7 @@ impl Reasons {
         reasons[place].client = client;
     }
 
-    /// Returns the commonest reason since the last call, and begins anew.
+    /// Returns the most common reason since the last call, and starts again.
     pub fn take(&self) -> Option<Reason> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let commonest = commonest(&kept.reasons);
@@ -74,8 +74,8 @@ impl Reasons {
         commonest
     }
 
-    /// Returns the commonest reason of late: since the last [`take`](Self::take), or before it. `None`
-    /// where there is none, or another thread counts one just now.
+    /// Returns the most common recent reason: since the last [`take`](Self::take), or before it.
+    /// `None` if there is none, or if another thread is counting.
     pub fn latest(&self) -> Option<Reason> {
         let kept = self.0.try_lock().ok()?;
         commonest(&kept.reasons).or_else(|| kept.last_reported.clone())

@@ -1,11 +1,11 @@
-//! Every answer, by status code and, where it has one, `code`.
+//! Every answer, by status code and, if it has one, `code`.
 //!
-//! Written by connection threads, once for each answer: one atomic, whatever was asked.
+//! Written by connection threads, once per answer: one atomic.
 
 use super::Counter;
 use crate::error::{Code, OverloadStatus};
 
-/// Status codes of answers without a `code`, which are there from the start.
+/// Status codes of answers without a `code`; present from the start.
 const STATUSES: [u16; 3] = [200, 500, 503];
 
 /// Status codes have three digits (RFC 9110 section 15), from here.
@@ -29,7 +29,7 @@ impl Default for Responses {
 }
 
 impl Responses {
-    /// Counts an answer with this status code, and this `code` if it has one, which decides the other.
+    /// Counts an answer with this status code, or with this `code`, which implies the status code.
     pub fn count(&self, status: u16, code: Option<Code>) {
         let counter = match code {
             Some(code) => &self.errors[code as usize],
@@ -41,7 +41,7 @@ impl Responses {
         counter.increment();
     }
 
-    /// Every status code and `code` that there is, and how many such answers there were.
+    /// All status codes and `code`s, with their counts.
     pub fn by_code(
         &self,
         overload: OverloadStatus,

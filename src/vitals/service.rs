@@ -1,13 +1,13 @@
-//! How long predictions take: a moving mean and deviation for each class of body sizes.
+//! How long predictions take: a moving mean and deviation per class of body size.
 //!
-//! Workers write after each prediction, admission reads before each. Lock-free: mean and deviation of
-//! a class stand in one word. Sizes are classes of powers of two, so that one large batch says nothing
-//! about single rows; a new model's first prediction of a class replaces what the one before it took.
+//! Workers write after each prediction, admission reads before each. Lock-free: mean and deviation
+//! of a class share one word. Classes are powers of two, so that a large batch does not affect
+//! single rows. A new model's first prediction of a class replaces its predecessor's.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Bodies of up to this many bytes share the first class; each further class holds twice the size.
+/// Bodies up to this many bytes share the first class; each further class is twice as large.
 const FIRST_CLASS_BYTES: u64 = 128;
 
 /// Enough for bodies of 64 GiB.
@@ -17,7 +17,7 @@ const CLASSES: usize = 30;
 const MEAN_GAIN: f32 = 1.0 / 8.0;
 const DEVIATION_GAIN: f32 = 1.0 / 4.0;
 
-/// A moving mean, and the moving mean of how far samples lie from it.
+/// A moving mean, and the moving mean of the samples' deviation from it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
     /// The mean.
@@ -28,7 +28,7 @@ pub struct Estimate {
 
 /// An [`Estimate`] that several threads read and write; none before the first sample.
 ///
-/// Two threads that write at once may lose one sample; a mean can bear that.
+/// Two concurrent writers may lose a sample, which a mean tolerates.
 #[derive(Debug)]
 pub struct AtomicEstimate(AtomicU64);
 
@@ -38,7 +38,7 @@ impl Default for AtomicEstimate {
     }
 }
 
-/// Not a number, twice: no estimate looks like that.
+/// NaN twice, which no estimate is.
 const UNKNOWN: u64 = u64::MAX;
 
 impl AtomicEstimate {
@@ -58,7 +58,8 @@ impl AtomicEstimate {
         self.0.store(word, Ordering::Relaxed);
     }
 
-    /// Takes a sample in, with these gains; the first one is the mean, and half of it the deviation.
+    /// Adds a sample with these gains. The first one becomes the mean, and half of it the
+    /// deviation.
     pub fn record(&self, sample: f32, mean_gain: f32, deviation_gain: f32) {
         let next = match self.load() {
             None => Estimate {
@@ -74,7 +75,7 @@ impl AtomicEstimate {
     }
 }
 
-/// What a prediction may be expected to take.
+/// Estimates of the duration of predictions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ServiceTime {
     /// The mean.
@@ -83,15 +84,15 @@ pub struct ServiceTime {
     pub deviation: Duration,
 }
 
-/// Service times by size of the body.
+/// Service times by the size of the body.
 #[derive(Debug, Default)]
 pub struct ServiceTimes {
     classes: [SizeClassTimes; CLASSES],
-    /// What the model's trial took: all there is to go by before the first prediction.
+    /// The duration of the model's trial: the only estimate before the first prediction.
     trial_nanos: AtomicU64,
     /// Time for one row, in nanoseconds.
     row: AtomicEstimate,
-    /// What the longest of the last batches took.
+    /// The duration of the longest of the last batches.
     large_nanos: AtomicU64,
 }
 
@@ -103,7 +104,7 @@ struct SizeClassTimes {
 }
 
 impl ServiceTimes {
-    /// Takes in how long a prediction from a body of `bytes` took the model of `version`.
+    /// Adds the duration of a prediction from a body of `bytes` with the model of `version`.
     pub fn record(&self, bytes: usize, sample: Duration, version: u64) {
         let class = &self.classes[class(bytes)];
         if class.version.swap(version, Ordering::Relaxed) != version {
@@ -114,44 +115,44 @@ impl ServiceTimes {
             .record(sample.as_nanos() as f32, MEAN_GAIN, DEVIATION_GAIN);
     }
 
-    /// Takes in how long a model's trial took.
+    /// Adds the duration of a model's trial.
     pub fn record_trial(&self, sample: Duration) {
         let nanos = u64::try_from(sample.as_nanos()).unwrap_or(u64::MAX);
         self.trial_nanos.store(nanos, Ordering::Relaxed);
     }
 
-    /// Takes in how long the model took for some rows.
+    /// Adds the duration of some rows.
     pub fn record_rows(&self, rows: usize, sample: Duration) {
         let row = sample.as_nanos() as f32 / rows.max(1) as f32;
         self.row.record(row, MEAN_GAIN, DEVIATION_GAIN);
     }
 
-    /// Takes in how long a batch took that was computed in slices.
+    /// Adds the duration of a batch that was computed in slices.
     pub fn record_large(&self, sample: Duration) {
         let sample = u64::try_from(sample.as_nanos()).unwrap_or(u64::MAX);
         let longest = self.large_nanos.load(Ordering::Relaxed);
-        // Where they have become shorter, it is half of that after some ninety.
+        // If they become shorter, it halves after about ninety batches.
         let next = sample.max(longest - longest / 128);
         self.large_nanos.store(next, Ordering::Relaxed);
     }
 
-    /// What the longest of the last batches took; zero before the first.
+    /// The duration of the longest of the last batches; zero before the first.
     pub fn longest_large(&self) -> Duration {
         Duration::from_nanos(self.large_nanos.load(Ordering::Relaxed))
     }
 
-    /// How many rows the model computes in `time`; `None` before its first.
+    /// How many rows the model computes in `time`; `None` before its first prediction.
     pub fn rows_within(&self, time: Duration) -> Option<usize> {
         let row = self.row.load()?.mean.max(1.0);
-        // Saturating by the language's rules for casts.
+        // Casts saturate.
         Some((time.as_nanos() as f32 / row) as usize)
     }
 
-    /// What a prediction from a body of `bytes` may be expected to take.
+    /// Estimates the duration of a prediction from a body of `bytes`.
     ///
-    /// Of a class that has not been seen it is what the next smaller one takes, which is too little
-    /// rather than too much: what is admitted corrects it, what is refused cannot. From a larger one it
-    /// is reckoned in proportion.
+    /// A class without samples gets the estimate of the next smaller one. That is too low rather
+    /// than too high, because admitted predictions correct an estimate and refused ones cannot.
+    /// From a larger class it is scaled in proportion.
     pub fn expected(&self, bytes: usize) -> ServiceTime {
         let own = class(bytes);
         let known = |class: usize| self.classes[class].nanos.load();
@@ -177,14 +178,14 @@ impl ServiceTimes {
         }
     }
 
-    /// What so many rows may be expected to take; `None` before a batch of several was computed.
+    /// Estimates the duration of so many rows; `None` before a batch of several was computed.
     pub fn of_rows(&self, rows: usize) -> Option<Duration> {
         let row = self.row.load()?.mean;
         Some(nanos(row * rows as f32))
     }
 }
 
-/// Saturates, by the language's rules for casts.
+/// Casts saturate.
 fn nanos(value: f32) -> Duration {
     Duration::from_nanos(value as u64)
 }

@@ -1,4 +1,4 @@
-//! Trials of the model: when they were, what they said, and the failures that ask for one.
+//! Trials of the model: when they ran, their results, and the failures that request one.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{AtomicStamp, Streak};
 use crate::platform::clock::Stamp;
 
-/// What the last trial of the model said.
+/// The result of the model's last trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrialVerdict {
     /// No trial has ended yet.
@@ -28,7 +28,7 @@ impl TrialVerdict {
     }
 }
 
-/// Real predictions that failed with none between them that succeeded.
+/// Failed predictions without a success between them.
 #[derive(Debug, Default)]
 pub struct Failures {
     count: AtomicU32,
@@ -64,21 +64,21 @@ impl Failures {
 /// The trials of the served model.
 #[derive(Debug)]
 pub struct Trials {
-    /// Since when the present trial has been under way; never where none is.
+    /// Since when the present trial has been running; never if none is.
     pub running_since: AtomicStamp,
     /// When the last trial began.
     pub began_at: AtomicStamp,
     /// When the last trial ended.
     pub ended_at: AtomicStamp,
-    /// Real predictions that failed since the last that succeeded.
+    /// Failed predictions since the last success.
     pub failures: Failures,
-    /// When a prediction last had no answer though the model did not fail.
+    /// When a prediction last had no finite answer although the model did not fail.
     pub doubted_at: AtomicStamp,
-    /// Trials that failed since the last that passed.
+    /// Failed trials since the last that passed.
     failing: Streak,
-    /// Whether this model has ever passed one.
+    /// Whether this model has ever passed a trial.
     passed: AtomicBool,
-    /// The last verdict, and the version of the model it is about.
+    /// The last verdict, and the model version that it is about.
     verdict: Mutex<(u64, TrialVerdict)>,
 }
 
@@ -104,15 +104,16 @@ impl Trials {
         self.running_since.store(now);
     }
 
-    /// Notes what a trial of that version of the model said; nothing where another is served by now.
+    /// Records the result of a trial of this model version, unless another version is served by
+    /// now.
     pub fn end(&self, version: u64, verdict: TrialVerdict, now: Stamp) {
-        // A poisoned lock holds a whole verdict all the same: it is replaced in one assignment.
+        // A poisoned lock still holds a complete verdict, because it is replaced in one assignment.
         let mut last = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
         if version < last.0 {
             return;
         }
         if version > last.0 {
-            // What failed or hung before was another model.
+            // Earlier failures and hangs were another model's.
             self.failing.succeed();
             self.failures.end();
             self.passed.store(false, Ordering::Release);
@@ -130,7 +131,7 @@ impl Trials {
         self.running_since.store(Stamp::NEVER);
     }
 
-    /// Notes that the thread which was at a trial has ended without a verdict.
+    /// Records that the canary's thread ended during a trial.
     pub fn give_up(&self) {
         self.running_since.store(Stamp::NEVER);
     }
@@ -141,8 +142,8 @@ impl Trials {
         last.1.clone()
     }
 
-    /// When a model that had passed one failed the first and the last one after it; `None` where the
-    /// last one passed, or none ever did.
+    /// The first and the last failed trial of a model that had passed one; `None` if the last one
+    /// passed, or none ever did.
     pub fn failed_since_passed(&self) -> Option<(Stamp, Stamp)> {
         let span = self.failing.span()?;
         self.passed.load(Ordering::Acquire).then_some(span)

@@ -1,8 +1,8 @@
-//! The work that a lane has admitted: how much of it waits, by what it may be expected to take.
+//! The work that a lane has admitted and that waits, as estimated durations.
 //!
-//! Connection threads add to it when they admit, workers take from it when they begin, and whoever
-//! gives a job up takes its part back. Each part is a [`Reservation`], so that what was added is taken away
-//! exactly once, whatever becomes of the job.
+//! Connection threads add to it on admission, workers subtract from it when they start a job, and
+//! giving up a job subtracts its part. Each part is a [`Reservation`], so that it is subtracted
+//! exactly once, whatever happens to the job.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -11,57 +11,57 @@ use std::time::Duration;
 use super::Vitals;
 use crate::platform::clock::Stamp;
 
-/// What the prediction lane has admitted and not done.
+/// The unfinished work that the prediction lane has admitted.
 #[derive(Debug, Default)]
 pub struct AdmittedWork {
-    /// Jobs admitted and not taken up, on their way to the queue or in it.
+    /// Admitted jobs that no worker has taken, in the queue or on their way to it.
     admitted: AtomicUsize,
-    /// What they may be expected to take, in nanoseconds.
+    /// Their estimated durations, in nanoseconds.
     waiting: AtomicU64,
-    /// What they may be expected to take at their first turn, in nanoseconds.
+    /// The estimated durations of their first turns, in nanoseconds.
     first_slices: AtomicU64,
-    /// What is left of jobs that have begun, beyond their present turns, in nanoseconds.
+    /// The remaining work of executions beyond their present turns, in nanoseconds.
     suspended: AtomicU64,
-    /// What jobs may be expected to take whose bodies are being read.
+    /// The estimated durations of jobs whose bodies are being read.
     coming: [Coming; 4],
 }
 
-/// Work whose bodies began to come in one [`PERIOD`]: the period's number in the upper bits, and the
-/// sum in microseconds in the lower ones.
+/// Work whose bodies began to arrive in one [`PERIOD`]: the period's number in the upper bits, and
+/// the sum in microseconds in the lower bits.
 type Coming = AtomicU64;
 
-/// A body that has not come within one or two of these is no longer waited for: a client that is slow
-/// would keep others out.
+/// A body that has not arrived within one or two of these no longer counts: a slow client would
+/// keep others out.
 const PERIOD: u64 = 500_000_000;
 const SUM_BITS: u32 = 40;
 const SUM_MAX: u64 = (1 << SUM_BITS) - 1;
 
-/// What a job may be expected to take.
+/// The estimated duration of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cost {
     /// In all.
     pub whole: Duration,
-    /// At its first turn: the whole, unless it is computed in slices.
+    /// Of its first turn: the whole, unless it is computed in slices.
     pub slice: Duration,
 }
 
 impl AdmittedWork {
-    /// Jobs admitted and not taken up.
+    /// Admitted jobs that no worker has taken.
     pub fn admitted(&self) -> usize {
         self.admitted.load(Ordering::Acquire)
     }
 
-    /// What they may be expected to take.
+    /// Their estimated duration.
     pub fn waiting(&self) -> Duration {
         Duration::from_nanos(self.waiting.load(Ordering::Acquire))
     }
 
-    /// What they may be expected to take at their first turn.
+    /// The estimated duration of their first turns.
     pub fn first_slices(&self) -> Duration {
         Duration::from_nanos(self.first_slices.load(Ordering::Acquire))
     }
 
-    /// What those may be expected to take whose bodies have begun to come of late.
+    /// The estimated duration of jobs whose bodies have recently begun to arrive.
     pub fn coming(&self, now: Stamp) -> Duration {
         let period = now.0 / PERIOD;
         let sums = self.coming.iter().map(|coming| {
@@ -72,7 +72,7 @@ impl AdmittedWork {
         Duration::from_micros(sums.sum())
     }
 
-    /// What is left of those that have begun and wait for another turn.
+    /// The remaining work of suspended executions.
     pub fn suspended(&self) -> Duration {
         Duration::from_nanos(self.suspended.load(Ordering::Acquire))
     }
@@ -88,7 +88,7 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Reserves a place and adds a job's work; `None` where `places` are taken.
+    /// Reserves a place and adds a job's work; `None` if `places` are taken.
     pub fn new(vitals: &Arc<Vitals>, cost: Cost, places: usize) -> Option<Self> {
         let work = &vitals.predict.work;
         let next = |admitted: usize| (admitted < places).then_some(admitted + 1);
@@ -106,12 +106,12 @@ impl Reservation {
         })
     }
 
-    /// What the job may be expected to take.
+    /// The estimated duration of the job.
     pub fn cost(&self) -> Cost {
         self.cost
     }
 
-    /// Nobody will work on it, though it may stand in the queue for a while.
+    /// Nobody will work on it, although it may stay in the queue for a while.
     pub fn give_up(&self) {
         if self.has_work.swap(false, Ordering::AcqRel) {
             let work = &self.vitals.predict.work;
@@ -147,7 +147,7 @@ pub struct Announced {
 }
 
 impl Announced {
-    /// Adds what the job may be expected to take.
+    /// Adds the estimated duration of the job.
     pub fn new(vitals: &Arc<Vitals>, cost: Cost, now: Stamp) -> Self {
         let announced = Announced {
             vitals: Arc::clone(vitals),
@@ -158,7 +158,7 @@ impl Announced {
         announced
     }
 
-    /// Changes the sum of its period; `None` is what another period has left.
+    /// Changes the sum of its period; `None` is what another period left.
     fn update(&self, next: impl Fn(Option<u64>) -> Option<u64>) {
         let place = (self.period % 4) as usize;
         let change = |word: u64| {
@@ -166,7 +166,7 @@ impl Announced {
             next(own).map(|sum| self.period << SUM_BITS | sum.min(SUM_MAX))
         };
         let coming = &self.vitals.predict.work.coming[place];
-        // Where it is left as it is, another period has the place.
+        // If it is unchanged, another period has the place.
         let _ = coming.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
     }
 }
@@ -177,7 +177,7 @@ impl Drop for Announced {
     }
 }
 
-/// What is left of a job that has begun, beyond the turn that it may have just now.
+/// The remaining work of an execution beyond its present turn.
 #[derive(Debug)]
 pub struct RemainingWork {
     vitals: Arc<Vitals>,
@@ -185,7 +185,7 @@ pub struct RemainingWork {
 }
 
 impl RemainingWork {
-    /// Adds what is left, until this is dropped.
+    /// Adds the remaining work until this is dropped.
     pub fn new(vitals: &Arc<Vitals>, remaining: Duration) -> Self {
         let nanos = nanos(remaining);
         vitals
@@ -199,7 +199,7 @@ impl RemainingWork {
         }
     }
 
-    /// It has a turn of that length now.
+    /// It now has a turn of that length.
     pub fn take(&mut self, slice: Duration) {
         let less = nanos(slice).min(self.nanos);
         self.nanos -= less;
@@ -215,7 +215,7 @@ impl Drop for RemainingWork {
     }
 }
 
-/// An hour at most, so that the sum of a million of them fits.
+/// At most an hour, so that a million of them can be summed.
 fn nanos(duration: Duration) -> u64 {
     const HOUR: u64 = 3_600_000_000_000;
     u64::try_from(duration.as_nanos()).map_or(HOUR, |nanos| nanos.min(HOUR))

@@ -66,10 +66,44 @@ fn version_names_the_commit_and_help_names_the_limits_with_their_units() {
         "[default: 16MiB]",
         "[default: 256MiB, at most a quarter of the memory limit]",
         "LANEKEEPER_MAX_WAIT",
-        "--shared-lane",
     ] {
         assert!(help.contains(option), "{option} in {help}");
     }
+    assert!(!help.contains("--shared-lane"), "{help}");
+    let short = String::from_utf8(run(&["serve", "-h"]).stdout).unwrap();
+    assert!(
+        short.contains("--max-wait") && !short.contains("--pace-"),
+        "{short}"
+    );
+    assert!(short.lines().count() < 60, "{short}");
+}
+
+#[test]
+fn help_lists_the_topics_and_shows_each() {
+    let told = |args: &[&str]| String::from_utf8(run(args).stdout).unwrap();
+    let list = told(&["help"]);
+    assert!(list.contains("Usage: lanekeeper"), "{list}");
+    for topic in lanekeeper::guide::TOPICS {
+        assert!(list.contains(&format!("\n  {} ", topic.name)), "{list}");
+        let page = told(&["help", topic.name]);
+        assert!(
+            page.starts_with("# ") && page.starts_with(topic.text),
+            "{page}"
+        );
+        let readme = include_str!("../../README.md");
+        let link = format!("[{0}](src/guide/{0}.md)", topic.name);
+        assert!(readme.contains(&link), "{link}");
+    }
+    assert!(told(&["help", "serve"]).contains("--max-wait"));
+    // A topic and a command: the topic, and where the options are.
+    assert!(told(&["help", "drill"]).ends_with("`lanekeeper drill --help` lists the options.\n"));
+    let output = run(&["help", "nonsense"]);
+    assert_eq!(output.status.code(), Some(2));
+    let line = one_line(&output);
+    assert!(
+        line.contains("nonsense") && line.contains("overload"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -105,7 +139,9 @@ fn print_everything(stdout: impl Fn() -> Stdio) -> Vec<(String, Output)> {
         "--help",
         "--version",
         "serve --help",
+        "help",
         "help probe",
+        "help overload",
         "manifest kubernetes",
         "manifest systemd",
         "inspect",
@@ -222,7 +258,7 @@ fn an_unavailable_probe_port_is_exit_code_1_with_both_remedies() {
     let folder = std::env::temp_dir().join(format!("lanekeeper-beside-{}", std::process::id()));
     std::fs::create_dir_all(folder.join("a.probe")).unwrap();
     let beside_folder = format!("unix:{}/a", folder.display());
-    check_no_probe_listener(&["--listen", &beside_folder], "a file that is no socket");
+    check_no_probe_listener(&["--listen", &beside_folder], "a file that is not a socket");
     assert!(!folder.join("a").exists(), "the main socket's file is gone");
     std::fs::remove_dir_all(folder).unwrap();
     // What the second remedy says.
@@ -238,7 +274,7 @@ fn a_model_that_cannot_be_served_is_one_line_and_exit_code_1() {
     for (name, contents, expected) in [
         ("empty.json", "", "it is empty"),
         ("other.json", "{}", "not a lanekeeper model file"),
-        ("cut.json", &default[..1000], "cut short"),
+        ("cut.json", &default[..1000], "truncated"),
         (
             "altered.json",
             &default.replace("setosa", "sitosa"),

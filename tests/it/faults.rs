@@ -144,7 +144,7 @@ fn an_acceptor_that_has_been_stuck_for_the_limit_fails_livez() {
     assert_eq!(told.status, 500);
     assert!(
         told.body
-            .contains("[-]acceptor failed: the acceptor has had one job in hand"),
+            .contains("[-]acceptor failed: the acceptor has been on one job"),
         "{}",
         told.body
     );

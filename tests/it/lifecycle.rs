@@ -331,7 +331,7 @@ fn at_the_cap_idle_connections_are_evicted_and_busy_ones_are_not() {
     eventually("the log tells of it", || {
         server
             .logged()
-            .contains("connections were closed in favour of new ones")
+            .contains("connections were closed for new ones")
     });
     for answered in 1..=4 {
         server.tell("release");

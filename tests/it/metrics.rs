@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::support::{Connection, Response, Server, action, eventually, exchange, instance};
 use crate::train::Folder;
 
-mod readme;
+mod guide;
 
 const OPEN_METRICS: &str = "application/openmetrics-text";
 

@@ -1,5 +1,6 @@
 //! What is predicted offline, and in CSV, is what the server says in JSON: bit for bit.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -259,10 +260,7 @@ fn a_reader_that_leaves_ends_it_quietly_and_standard_input_is_a_table_too() {
     drop(input);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
-    assert_eq!(
-        stderr(&output),
-        "lanekeeper: columns that are not used: species\n"
-    );
+    assert_eq!(stderr(&output), "lanekeeper: unused columns: species\n");
     let output = Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
         .args(["predict", "--data", "-", "--json"])
         .stdin(fs::File::open(IRIS).unwrap())
@@ -271,23 +269,33 @@ fn a_reader_that_leaves_ends_it_quietly_and_standard_input_is_a_table_too() {
     assert_eq!(stdout(&output).lines().count(), 150);
 }
 
-/// The commands of README, by what they do.
-fn readme_commands() -> Vec<Vec<String>> {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let commands = readme
-        .lines()
-        .filter_map(|line| line.strip_prefix("cargo run --release -- "));
+/// A file of this repository.
+fn text(path: &str) -> String {
+    fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// The commands of README and the guide, each once.
+fn shown_commands() -> Vec<Vec<String>> {
+    let pages = ["README.md", "src/guide/models.md", "src/guide/drill.md"].map(text);
+    let mut commands: Vec<&str> = pages
+        .iter()
+        .flat_map(|page| page.lines())
+        .filter_map(|line| line.strip_prefix("cargo run --release -- "))
+        .collect();
+    let mut seen = HashSet::new();
+    commands.retain(|command| seen.insert(*command));
     commands
+        .into_iter()
         .map(|line| line.split(' ').map(str::to_owned).collect())
         .collect()
 }
 
 #[test]
-fn the_commands_of_readme_work_as_they_stand_there() {
-    let folder = Folder::new("readme");
+fn shown_commands_work_as_they_are_pasted() {
+    let folder = Folder::new("shown");
     let mut served = None;
     let mut seen = Vec::new();
-    for command in readme_commands() {
+    for command in shown_commands() {
         // As pasted at the root of a checkout, but for where the model goes.
         let args: Vec<String> = command
             .iter()
@@ -298,7 +306,7 @@ fn the_commands_of_readme_work_as_they_stand_there() {
             .collect();
         let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
         if command[0] == "drill" {
-            // As it stands there it takes a minute and a half.
+            // As shown it takes a minute and a half.
             args.extend(["--loads", "0.5", "--seconds", "1"]);
         }
         seen.push(command[0].clone());
@@ -329,8 +337,8 @@ fn the_commands_of_readme_work_as_they_stand_there() {
 }
 
 #[test]
-fn readme_tells_of_every_algorithm_what_the_code_says() {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+fn the_guide_lists_every_algorithm_as_it_is() {
+    let guide = text("src/guide/models.md");
     for algorithm in &ALGORITHMS {
         let parameters: Vec<String> = algorithm
             .parameters()
@@ -348,7 +356,10 @@ fn readme_tells_of_every_algorithm_what_the_code_says() {
             parameters.join(", "),
             algorithm.features
         );
-        assert!(readme.contains(&row), "README.md has no row\n{row}");
+        assert!(
+            guide.contains(&row),
+            "src/guide/models.md has no row\n{row}"
+        );
     }
 }
 
@@ -367,8 +378,8 @@ fn what_cannot_be_predicted_or_inspected_is_one_line_and_exit_code_1() {
     #[rustfmt::skip]
     let table: &[(&[&str], &str)] = &[
         (&["inspect", "--model", "/nowhere.json"], "cannot use the model file /nowhere.json"),
-        (&["inspect", "--model", &broken], "broken.json: it is cut short"),
-        (&["predict", "--model", &broken, "--data", IRIS], "broken.json: it is cut short"),
+        (&["inspect", "--model", &broken], "broken.json: it is truncated"),
+        (&["predict", "--model", &broken, "--data", IRIS], "broken.json: it is truncated"),
         (&["predict", "--data", "/nowhere.csv"], "cannot read /nowhere.csv"),
         (&["predict", "--data", &column], "column.csv, line 1: there is no column \"petal_width\""),
         (&["predict", "--data", &cell], "cell.csv, line 2, column \"petal_width\": the cell is \"x\""),

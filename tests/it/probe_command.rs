@@ -280,7 +280,7 @@ fn a_stranger_beside_the_main_port_does_not_pass_for_the_server() {
     let _server = listening(&at(7000), &at(7001)).unwrap();
     ask(7000).assert_passed();
     // Of servers that are stopped, the places of their probe listeners are another's …
-    fails(6999, "somebody who is no probe listener of lanekeeper");
+    fails(6999, "a program that is not lanekeeper's probe listener");
     // … whose main or probe listener is there, or somebody else altogether.
     let other = Server::real(&["--probe-listen", &at(7101)]);
     let who = format!(
@@ -289,7 +289,7 @@ fn a_stranger_beside_the_main_port_does_not_pass_for_the_server() {
     );
     fails(7100, &who);
     answering(TcpListener::bind(at(7201)).unwrap());
-    fails(7200, "somebody who is no probe listener of lanekeeper");
+    fails(7200, "a program that is not lanekeeper's probe listener");
 }
 
 #[test]
@@ -455,7 +455,7 @@ fn assert_times_out(address: &str, doing: &str) {
     assert!(took >= Duration::from_millis(200), "{took:?}: {verdict:?}");
     assert!(took < SOON, "{took:?}: {verdict:?}");
     verdict.assert_failed(1, "cannot probe /livez at ");
-    let expected = format!("the time was over while {doing}");
+    let expected = format!("timed out while {doing}");
     assert!(verdict.2.contains(&expected), "{verdict:?}");
 }
 

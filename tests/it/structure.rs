@@ -29,7 +29,7 @@ fn module(path: &Path) -> String {
 }
 
 /// The rooms of the house, in the order of a request.
-const ROOMS: [&str; 17] = [
+const ROOMS: [&str; 18] = [
     "commands",
     "server",
     "http",
@@ -41,6 +41,7 @@ const ROOMS: [&str; 17] = [
     "train",
     "drill",
     "models",
+    "guide",
     "logging",
     "lifecycle",
     "config",

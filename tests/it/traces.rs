@@ -285,12 +285,12 @@ fn what_is_no_sound_http_is_told_with_the_commonest_reason_and_a_client() {
         .to_owned();
     let told = |logged: &str| {
         let mut lines = logged.lines().map(str::to_owned);
-        lines.find(|line| line.contains("not sound HTTP"))
+        lines.find(|line| line.contains("not valid HTTP"))
     };
     eventually("it is told", || told(&server.logged()).is_some());
     let line = told(&server.logged()).unwrap();
     let expected = format!(
-        "[WARN] main: clients: 1 requests were not sound HTTP, most often: {reason} (1, the last from 127.0.0.1) [malformed]"
+        "[WARN] main: clients: 1 requests were not valid HTTP, most often: {reason} (1, the last from 127.0.0.1) [malformed]"
     );
     assert!(line.ends_with(&expected), "{line}");
     let status = server.status();

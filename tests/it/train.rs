@@ -140,7 +140,7 @@ fn the_same_seed_gives_the_same_model_and_standard_input_is_a_table_too() {
         ];
         let trained = train(algorithm, IRIS, "petal_width", &out, &more);
         assert_eq!(trained.status.code(), Some(0), "{}", stderr(&trained));
-        assert!(stderr(&trained).contains("columns that are not used: sepal_width, species"));
+        assert!(stderr(&trained).contains("unused columns: sepal_width, species"));
         let file: serde_json::Value = serde_json::from_slice(&fs::read(out).unwrap()).unwrap();
         file["estimator"].clone()
     };
@@ -193,7 +193,7 @@ fn a_training_error_is_one_line_with_its_place_and_writes_nothing() {
         (forest, &text_cell, "species", &[], 1, "text.csv, line 3, column \"sepal_width\": the cell is \"wide\", but must be a number"),
         (forest, &infinite, "species", &[], 1, "inf.csv, line 3, column \"sepal_width\": the cell is inf, but must be a finite number"),
         (forest, &ragged, "species", &[], 1, "ragged.csv, line 3: the row has 4 cells, but the header has 5"),
-        (forest, &doubled, "species", &[], 1, "doubled.csv, line 1: the column \"sepal_length\" stands there twice"),
+        (forest, &doubled, "species", &[], 1, "doubled.csv, line 1: the column \"sepal_length\" occurs twice"),
         (forest, &headless, "species", &[], 1, "headless.csv has no header"),
         (linear, &rowless, "y", &[], 1, "the table has no rows"),
         (forest, &one_class, "y", &[], 1, "one class, \"a\", in every row"),

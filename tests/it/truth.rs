@@ -55,13 +55,13 @@ fn no_two_rows_have_the_same_name() {
 }
 
 #[test]
-fn readme_has_the_table_of_states_that_the_matrix_proves() {
+fn the_guide_has_the_table_of_states_that_the_matrix_proves() {
     let table = states::markdown(&rows());
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = fs::read_to_string(path).unwrap();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/probes.md");
+    let guide = fs::read_to_string(path).unwrap();
     assert!(
-        readme.contains(&table),
-        "README.md must have this table under \"What each state means\":\n\n{table}"
+        guide.contains(&table),
+        "src/guide/probes.md must have this table under \"In each state\":\n\n{table}"
     );
 }
 

@@ -1,4 +1,4 @@
-//! Who used how much CPU during a phase: generator, server, everybody else.
+//! CPU use during a phase: generator, server, everything else.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ struct Used {
 }
 
 impl Meter {
-    /// Begins to measure, with the server's process where that is known.
+    /// Begins to measure, with the server's process if it is known.
     pub(super) fn begin(server: Option<u32>) -> Self {
         Meter {
             server,

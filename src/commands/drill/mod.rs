@@ -1,8 +1,8 @@
-//! `lanekeeper drill`: holds the product's claim against a user's own model, body and machine.
+//! `lanekeeper drill`: tests the product's promises with a user's own model, body and machine.
 //!
-//! The main thread shows progress and obeys signals; a thread of its own drills, starts the servers
-//! and ends them, and one more for each connection of a load. A drill is load, so it only ever asks
-//! loopback addresses, and every phase of it is bounded in time and number.
+//! The main thread shows progress and handles signals. Another thread drills, starts the servers
+//! and ends them, and each connection of a load has its own thread. A drill is load, so it only
+//! ever uses loopback addresses, and every phase is bounded in time and number.
 
 mod advice;
 mod child;
@@ -43,22 +43,23 @@ use crate::server::loader;
 
 pub use self::child::end_with_drill;
 
-/// Between two looks at the progress.
+/// Interval at which progress is checked.
 const TICK: Duration = Duration::from_millis(200);
 
 /// How long a server may take to end when the drill is interrupted.
 const END_PATIENCE: Duration = Duration::from_millis(700);
 
-/// Drills, and says what was found.
+/// Drills, and prints the findings.
 ///
 /// # Errors
-/// `Usage` for wrong options and for a body that the server refuses; `NotPassed` where a probe that
-/// counts has failed; `Failed` where there was no drill.
+///
+/// `Usage` for wrong options and for a body that the server refuses; `NotPassed` if a probe that
+/// counts has failed; `Failed` if the drill was not possible.
 pub fn run(args: DrillArgs, source: Arc<dyn ModelSource>) -> Result<(), StartError> {
     let resources = Resources::here(&Cgroup::find(Path::new("/")).read());
     let config = Arc::new(args.validate(resources)?);
     if let Some(path) = &config.html {
-        // Before minutes of load, rather than after them.
+        // Before minutes of load, not after them.
         let opened = File::options().create(true).append(true).open(path);
         opened.map_err(|error| cannot_write(path, &error))?;
     }
@@ -74,7 +75,7 @@ pub fn run(args: DrillArgs, source: Arc<dyn ModelSource>) -> Result<(), StartErr
     let printed = output::print(&text);
     match findings.passed() {
         true => printed,
-        // Either way the exit code is 1, and this is what was asked.
+        // The exit code is 1 in both cases, and this is the output that was asked for.
         false => Err(StartError::NotPassed(findings.verdict())),
     }
 }
@@ -83,8 +84,8 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> StartError {
     StartError::Failed(format!("cannot write {}: {error}", path.display()))
 }
 
-/// Drills on a thread of its own, until it is done or a signal comes; then this process ends as by
-/// that signal, and its server before it.
+/// Drills on another thread, until it is done or a signal arrives; then this process ends with that
+/// signal, and its server before it.
 fn interruptible(
     config: &Arc<DrillConfig>,
     source: Arc<dyn ModelSource>,
@@ -106,7 +107,8 @@ fn interruptible(
         server_process: Arc::clone(&server_process),
         progress: Arc::clone(&progress),
     };
-    // The model may be loaded there, and the kernel ends a server with the thread that started it.
+    // The model may be loaded there, and the kernel ends a server together with the thread that
+    // started it.
     sys::spawn("drill", loader::STACK_BYTES, move || {
         let drilled = panic::catch(|| drill.run());
         drill.server_process.close(END_PATIENCE);
@@ -123,7 +125,7 @@ fn interruptible(
             bar.finish_and_clear();
             server_process.close(END_PATIENCE);
             let _ = writeln!(stderr(), "lanekeeper: the drill was interrupted");
-            // Whoever started this sees which signal ended it. The other threads end with it.
+            // The parent sees which signal ended it. The other threads end with it.
             let _ = signal_hook::low_level::emulate_default_handler(signal as i32);
         }
         progress.show(&bar);
@@ -136,7 +138,7 @@ fn interruptible(
     }
 }
 
-/// Has signals note their number and wake the main thread up.
+/// Installs handlers that record the signal and wake the main thread.
 fn catch_signals(
     signalled: &Arc<AtomicUsize>,
     wake: &UnixStream,
@@ -152,7 +154,7 @@ fn catch_signals(
     Ok(())
 }
 
-/// What the thread that drills works with.
+/// What the drilling thread works with.
 struct Drill {
     config: Arc<DrillConfig>,
     source: Arc<dyn ModelSource>,
@@ -208,7 +210,7 @@ impl Drill {
         Ok(findings)
     }
 
-    /// Makes the plan and says how long it takes.
+    /// Makes the plan and announces its duration.
     fn plan(&self, alone: &Tally, runs: usize) -> Plan {
         let config = &self.config;
         let service_time = alone.latencies.quantile(0.5).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! How far a drill is: written by the thread that drills, shown by the main thread.
+//! Progress of a drill: written by the drilling thread, shown by the main thread.
 
 use std::io::{IsTerminal as _, Write as _, stderr};
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +15,7 @@ pub(super) struct Progress(Mutex<ProgressState>);
 #[derive(Debug, Default)]
 struct ProgressState {
     label: String,
-    /// To be written above the bar.
+    /// A line to print above the bar.
     line: Option<String>,
     /// Length of the whole, once it is known.
     total: Duration,
@@ -35,14 +35,14 @@ impl ProgressState {
 }
 
 impl Progress {
-    /// Says how long all of it takes, and a line about it for whoever waits.
+    /// Sets the total duration, and prints a line about it.
     pub(super) fn plan(&self, total: Duration, line: String) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.total = total;
         state.line = Some(line);
     }
 
-    /// Begins something of this length; what was before is done.
+    /// Begins a step of this length; the previous one is done.
     pub(super) fn begin(&self, label: String, length: Duration) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, length)) = state.current.take() {
@@ -56,7 +56,8 @@ impl Progress {
     pub(super) fn show(&self, bar: &ProgressBar) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = state.line.take() {
-            // A stderr that is closed is no reason to stop. A bar would draw over what it does not know.
+            // A closed stderr must not stop the drill. A bar would overwrite a line that it does
+            // not know.
             bar.suspend(|| {
                 let _ = writeln!(stderr(), "{line}");
             });

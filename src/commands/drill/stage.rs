@@ -1,4 +1,4 @@
-//! One server's turn: idle, its capacity, and each load, with probes beside all of them.
+//! One server's turn: idle, its capacity, and each load, with probes all the time.
 
 use std::io;
 use std::thread;
@@ -14,32 +14,32 @@ use crate::platform::client::Client;
 use crate::platform::clock;
 use crate::platform::sys;
 
-/// Probes in a phase, so that its p99 is no guess, as far as the interval's bounds allow.
+/// Number of probes in a phase, so that its p99 is not a guess, within the bounds of the interval.
 const PROBES_WANTED: u32 = 1_100;
 
-/// Between two probes of a listener. The longer is for long phases; the shorter costs few per cent of a
-/// core.
+/// Interval of the probes to a listener. The longer one is for long phases; the shorter one costs a
+/// few per cent of a core.
 const INTERVAL_BOUNDS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
 
 /// The share of the machine that the generator may take, as the server needs the rest.
 const GENERATOR_SHARE: f64 = 0.5;
 
-/// The share of the machine from which on the generator is told as a part of what was measured.
+/// The share of the machine from which on the report mentions the generator.
 const GENERATOR_NOTED: f64 = 0.15;
 
-/// The share of the machine from which on other processes are told of.
+/// The share of the machine from which on the report mentions other processes.
 const OTHERS_NOTED: f64 = 0.1;
 
-/// The least CPU time that a request costs its client, in seconds; measured figures below are noise.
+/// Minimum CPU time of a request at its client, in seconds; lower measurements are noise.
 const REQUEST_COST_MIN: f64 = 5e-6;
 
-/// An arrival later than this share of a client's patience is not offered any more.
+/// An arrival later than this share of a client's patience is not offered.
 const LATENESS_SHARE: u32 = 10;
 
-/// Predictions that may be asked for until the server answers one again after a load.
+/// How many predictions may be tried until the server answers one again after a load.
 const SETTLING_TRIES: u32 = 20;
 
-/// The most predictions of those made one at a time, and how long they may take together.
+/// Maximum number of single predictions, and their total time.
 const ALONE: (usize, Duration) = (200, Duration::from_secs(1));
 
 /// How long everything takes.
@@ -62,7 +62,7 @@ impl Plan {
     ) -> Self {
         let seconds = Duration::from_secs;
         let patience = (service_time * 10).clamp(seconds(5), seconds(30));
-        // Windows that were asked for as short as that are for a first look.
+        // Windows this short are for a first look.
         let capacity_least = if window < seconds(4) {
             window
         } else {
@@ -147,10 +147,11 @@ pub(super) fn alone(target: &Target) -> Tally {
 }
 
 impl Stage<'_> {
-    /// Holds the whole turn.
+    /// Runs the whole turn.
     ///
     /// # Errors
-    /// Where the server has gone or answers no prediction any more, or the system has no threads.
+    ///
+    /// The server has gone or no longer answers predictions, or the system refuses threads.
     pub(super) fn run(&self) -> Result<StageResult, String> {
         let mut stage_result = StageResult::default();
         let idle = self.phase("idle", None, self.plan.idle(), 0, || Ok(Tally::default()))?;
@@ -173,7 +174,7 @@ impl Stage<'_> {
             let meant = load * stage_result.capacity;
             let offered = meant.min(ceiling);
             let short = offered < meant * OFFERED_ENOUGH;
-            // Nothing new would come of the same load again.
+            // Repeating the same load would show nothing new.
             if short && offered <= last * 1.05 {
                 stage_result.notes.push(format!(
                     "{}, {load}x: left out; all that the clients have CPU for was offered before",
@@ -215,7 +216,7 @@ impl Stage<'_> {
         })
     }
 
-    /// The most requests a second that the generator can send within its share of the machine.
+    /// Maximum requests per second that the generator can send within its share of the machine.
     fn ceiling(&self, stage_result: &StageResult, at_rest: Cores, measured: Cores) -> f64 {
         let used = measured.generator.unwrap_or(0.0) - at_rest.generator.unwrap_or(0.0);
         let cost = (used / stage_result.capacity).max(REQUEST_COST_MIN);
@@ -232,7 +233,7 @@ impl Stage<'_> {
         }
     }
 
-    /// Tells of other processes that took a part of the machine.
+    /// Reports other processes that used a part of the machine.
     fn note_others(&self, stage_result: &mut StageResult) {
         let others = stage_result
             .phases
@@ -268,7 +269,7 @@ impl Stage<'_> {
                 open.run_sparing(timeout / LATENESS_SHARE)
             });
             match kept {
-                // Without a thread for each connection, with half as many.
+                // If there is no thread for each connection, with half as many.
                 Err(error) if error.starts_with(NO_THREADS) && open.connections > 16 => {
                     open.connections /= 2;
                     notes.push(format!(
@@ -308,7 +309,7 @@ impl Stage<'_> {
             if matches!(answer, Ok(200)) {
                 return Ok(());
             }
-            // A refusal comes at once; what is queued takes its time.
+            // A refusal comes at once; queued predictions take their time.
             sys::sleep(self.target.timeout / SETTLING_TRIES);
         }
         Err(format!(
@@ -317,7 +318,7 @@ impl Stage<'_> {
         ))
     }
 
-    /// Runs `load` with a prober at each listener beside it.
+    /// Runs `load` with a prober at each listener.
     fn phase(
         &self,
         name: &str,
@@ -364,14 +365,14 @@ impl Stage<'_> {
     }
 }
 
-/// How the error of a system without threads begins.
+/// The beginning of the error of a system that refuses threads.
 const NO_THREADS: &str = "cannot start a thread";
 
 fn no_threads(error: io::Error) -> String {
     format!("{NO_THREADS}: {error}")
 }
 
-/// The most connections of a load: what the server takes, what this process may open, and what the
+/// Maximum connections of a load: what the server accepts, what this process may open, and what the
 /// generator has threads for.
 pub(super) fn connections_max(server_takes: usize) -> usize {
     /// For probes, the other listeners' connections, and files.

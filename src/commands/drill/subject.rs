@@ -1,4 +1,4 @@
-//! Who is drilled, and with what: a request body that the server takes, and where it answers.
+//! What is drilled: a server, and a request body that it accepts.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,10 +15,10 @@ use crate::platform::client::{Client, ClientRequest};
 use crate::platform::clock;
 use crate::platform::sys;
 
-/// The most of a request body; a server's own limit is less, unless it was raised.
+/// Maximum size of a request body; a server's own limit is lower, unless it was raised.
 const BODY_BYTES_MAX: u64 = 64 << 20;
 
-/// Time for a model to be loaded and tried, as a manifest allows it.
+/// Time to load and try a model, as in a manifest.
 const LOADING: Duration = Duration::from_secs(300);
 
 /// For one prediction on an idle server.
@@ -27,24 +27,24 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at a server that is not ready yet.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The most of a server's error that is told.
+/// How much of a server's error is shown.
 const TEXT_CHARS_MAX: usize = 600;
 
-/// A request body, and what it is a body for.
+/// A request body, and what it is for.
 #[derive(Debug, Clone)]
 pub(super) struct DrillBody {
     pub(super) bytes: Vec<u8>,
     pub(super) content_type: &'static str,
     /// Where it comes from, for a person.
     pub(super) description: String,
-    /// The model's name; a server that runs already tells it later.
+    /// The model's name; a server that already runs tells it later.
     pub(super) model: String,
     /// What kind of model it is.
     pub(super) about: String,
 }
 
 impl DrillBody {
-    /// Reads the body that was given, or makes one of the row that the model is tried on.
+    /// Reads the given body, or makes one of the model's example row.
     pub(super) fn find(config: &DrillConfig, source: &dyn ModelSource) -> Result<Self, StartError> {
         let own = matches!(config.drilled, Drilled::Own(_));
         let model = match own || config.body.is_none() {
@@ -117,7 +117,7 @@ fn read(path: &Path) -> Result<(Vec<u8>, &'static str, String), StartError> {
 
 /// A server that is ready and takes the body.
 pub(super) struct Subject {
-    /// What is predicted, with the patience of a first try.
+    /// The prediction request, with the patience of a first try.
     pub(super) target: Target,
     /// What is probed, by listener.
     pub(super) probes: Vec<(&'static str, Target)>,
@@ -130,7 +130,7 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    /// Starts a server, or finds the one that runs, and sends it the body once.
+    /// Starts a server, or finds the running one, and sends it the body once.
     pub(super) fn start(
         config: &DrillConfig,
         server_process: &ServerProcess,
@@ -184,7 +184,7 @@ impl Subject {
         })
     }
 
-    /// Takes over the name of the model that a server serves, where only the server knows it.
+    /// Takes the name of the served model if only the server knows it.
     pub(super) fn learn(&self, body: &mut DrillBody) {
         let Some(status) = self.status.as_ref().filter(|_| self.started.is_none()) else {
             return;
@@ -236,7 +236,7 @@ fn wait_until_ready(started: &Started, server_process: &ServerProcess) -> Result
     }
 }
 
-/// Sends the body once; a drill of refusals would tell nothing.
+/// Sends the body once; a drill of refusals would show nothing.
 fn check(target: &Target) -> Result<(), StartError> {
     let deadline = clock::instant() + target.timeout;
     let mut client = Client::new(target.address);
@@ -257,7 +257,7 @@ fn check(target: &Target) -> Result<(), StartError> {
     }
 }
 
-/// What a server says of a failure: the `error` of its JSON, or the first line of whatever it is.
+/// A server's description of a failure: the `error` of its JSON, or the first line of the body.
 fn error_of(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(64 << 10)]);
     let json: Option<Value> = serde_json::from_str(&text).ok();
@@ -265,7 +265,7 @@ fn error_of(body: &[u8]) -> String {
     clean(error.unwrap_or_else(|| text.lines().next().unwrap_or_default()))
 }
 
-/// Takes out what would move a terminal's cursor or make lines of its own.
+/// Removes characters that would move a terminal's cursor or start lines.
 fn clean(text: &str) -> String {
     let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     text.chars().take(TEXT_CHARS_MAX).map(shown).collect()

@@ -1,7 +1,7 @@
-//! `lanekeeper manifest kubernetes`: a Deployment, and what belongs to it.
+//! `lanekeeper manifest kubernetes`: a Deployment and the objects around it.
 //!
 //! The shapes are those of Kubernetes' API reference (apps/v1, v1, policy/v1, autoscaling/v2); the
-//! numbers are [`PodNumbers`], each with its arithmetic behind or above it.
+//! numbers are [`PodNumbers`], each with its arithmetic next to it.
 
 use humantime::format_duration;
 
@@ -16,7 +16,7 @@ use crate::config::{KubernetesArgs, StallPolicy};
 use crate::error::StartError;
 use crate::lifecycle::LAST_ANSWERS;
 
-/// Who the server is in its container: nobody that an image or a node knows.
+/// The user id in the container; no image or node uses it.
 const USER: u32 = 65_532;
 
 /// The Service's port.
@@ -25,10 +25,10 @@ const SERVICE_PORT: u16 = 80;
 /// The CPU utilization, in percent of what is requested, that the autoscaler aims at.
 const UTILIZATION: u64 = 70;
 
-/// The autoscaler's most pods for each of its least.
+/// The autoscaler's maximum number of pods, as a multiple of its minimum.
 const REPLICAS_FACTOR: i32 = 4;
 
-/// Ports below this one want a privilege, where the system is not told otherwise.
+/// Ports below this one need a privilege, unless the system is configured otherwise.
 const PRIVILEGED_PORTS: u16 = 1024;
 
 /// What the manifests are made of.
@@ -40,9 +40,10 @@ struct Manifest {
     numbers: PodNumbers,
 }
 
-/// Writes the manifests that fit these options.
+/// Writes the manifests for these options.
 ///
 /// # Errors
+///
 /// What `serve` would refuse, and options that a pod cannot have.
 pub(super) fn manifests(args: KubernetesArgs) -> Result<String, StartError> {
     let server = PodServer::new(args.serve)?;
@@ -164,7 +165,7 @@ impl Manifest {
         self.object("apps/v1", "Deployment", spec)
     }
 
-    /// What Prometheus' discovery of pods goes by, in its usual configuration.
+    /// The annotations that Prometheus' pod discovery uses in its usual configuration.
     fn annotations(&self) -> Node {
         let (port, why) = match self.server.probe_port {
             Some(port) => (port, "--probe-listen, where the metrics are"),
@@ -290,7 +291,7 @@ impl Manifest {
         list([main].into_iter().chain(probe))
     }
 
-    /// A probe, with the whys of its three numbers.
+    /// A probe, with the reasons for its three numbers.
     fn probe(&self, path: &str, numbers: &ProbeNumbers, whys: [String; 3]) -> Node {
         let port = match self.server.probe_port {
             Some(_) => text("probes"),
@@ -482,7 +483,7 @@ impl Manifest {
     }
 }
 
-/// Why a probe has the time it has.
+/// The reason for a probe's timeout.
 fn timeout_why(numbers: &ProbeNumbers) -> String {
     if numbers.timeout < numbers.period {
         return "answers take milliseconds; what takes this long is the node".to_owned();

@@ -1,7 +1,7 @@
-//! `lanekeeper manifest`: prints what runs a server with these options elsewhere.
+//! `lanekeeper manifest`: prints configuration that runs a server with these options elsewhere.
 //!
-//! It starts nothing and asks nobody: what it prints follows from the options, and from the size of
-//! the model file where that can be read here.
+//! It starts nothing and contacts nobody: the output follows from the options, and from the size of
+//! the model file if that can be read here.
 
 pub mod numbers;
 
@@ -17,7 +17,8 @@ use crate::error::StartError;
 /// Prints a manifest.
 ///
 /// # Errors
-/// Wrong options, or such as cannot be kept where the server is to run.
+///
+/// Wrong options, or options that the target cannot have.
 pub fn run(args: ManifestArgs) -> Result<(), StartError> {
     super::warn_of_unknown_variables();
     let text = match args.target {

@@ -1,6 +1,6 @@
 //! The numbers of a pod, as functions of the server's options; pure.
 //!
-//! Whoever plays kubelet in a test plays it with these.
+//! The test that simulates kubelet uses them too.
 
 use std::time::Duration;
 
@@ -10,51 +10,50 @@ use crate::http::reader::NARROW_BYTES;
 use crate::http::socket::KERNEL_BUFFER_BYTES;
 use crate::lifecycle::{GRACE_IF_ASKED, LAST_ANSWERS};
 
-/// Liveness is asked for this many times within `--stall-timeout`, within the bounds of a period.
+/// How many liveness probes fall into `--stall-timeout`, within the bounds of the period.
 pub const LIVENESS_SHARE: u32 = 12;
 
-/// The longest period of the liveness probe, in seconds.
+/// Maximum period of the liveness probe, in seconds.
 pub const LIVENESS_PERIOD_MAX: u64 = 10;
 
-/// The longest time that a probe may take, in seconds: it says something of the node, not of the
-/// model.
+/// Maximum timeout of a probe, in seconds: it depends on the node, not on the model.
 pub const TIMEOUT_MAX: u64 = 5;
 
-/// Time for a model file to be there, to be read and to be checked. A file of 1 GiB, the largest,
-/// takes about 5 s from a disk that is there.
+/// Time for a model file to be mounted, read and checked. A file of 1 GiB, the largest, takes about
+/// 5 s from a ready disk.
 pub const LOADING: Duration = Duration::from_secs(300);
 
 /// Time between the last answer and SIGKILL that belongs to the node, not to the server.
 pub const TERMINATION_MARGIN: Duration = Duration::from_secs(4);
 
-/// Thousandths of a core for what is not a prediction: probes, sockets, refusals.
+/// Thousandths of a core for everything but predictions: probes, sockets, refusals.
 pub const PROBES_MILLICORES: u64 = 100;
 
-/// What the server holds without a model and clients. 28 MiB were measured at rest after the largest
-/// attacks (see "Measured" in README); the rest is for the kernel's own share of some 1,000 threads.
+/// Memory without a model and clients. 28 MiB were measured at rest after the largest attacks (see
+/// the guide, "measured"); the rest is for the kernel's own share of about 1,000 threads.
 pub const BASE_BYTES: u64 = 64 << 20;
 
-/// Bytes for each byte of a model file while it loads or serves. Measured: forests and trees take
-/// 3.4 while they load (the text is held beside the model) and 1 after that, KNN with a cover tree,
+/// Bytes per byte of a model file while it loads or serves. Measured: forests and trees take 3.4
+/// while they load (the text is held beside the model) and 1 after that; KNN with a cover tree,
 /// whose files are small, 8 and 3.5.
 pub const MODEL_FACTOR: u64 = 4;
 
-/// Models at a time: the one that serves, and its successor while it loads.
+/// Number of models at a time: the served one, and its successor while it loads.
 pub const MODELS: u64 = 2;
 
-/// A model file's size where it cannot be read where the manifest is printed.
+/// Assumed size of a model file that cannot be read here.
 pub const MODEL_FILE_ASSUMED: u64 = 16 << 20;
 
 /// What the kernel may hold for a connection: as much again for each buffer, in each direction.
 pub const KERNEL_BYTES: u64 = 4 * KERNEL_BUFFER_BYTES as u64;
 
-/// Everything a connection can hold beside its share of `--max-buffered`.
+/// The memory of a connection besides its share of `--max-buffered`.
 pub const CONNECTION_BYTES: u64 = STACK_BYTES as u64 + NARROW_BYTES as u64 + KERNEL_BYTES;
 
 /// How kubelet asks one probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProbeNumbers {
-    /// Between two questions; whole seconds, at least 1.
+    /// The period; whole seconds, at least 1.
     pub period: Duration,
     /// For the answer; whole seconds, at least 1, at most the period.
     pub timeout: Duration,
@@ -71,7 +70,7 @@ impl ProbeNumbers {
         }
     }
 
-    /// The longest time from a verdict's change to what follows from it, where the server answers.
+    /// Maximum time from a verdict's change to its consequence, if the server answers.
     pub fn noticed_within(&self) -> Duration {
         self.period.saturating_mul(self.failure_threshold)
     }
@@ -103,8 +102,7 @@ pub struct PodNumbers {
 }
 
 impl PodNumbers {
-    /// Returns the numbers of a pod that runs a server with these options and a model file of this
-    /// size.
+    /// Returns the numbers of a pod for a server with these options and a model file of this size.
     pub fn new(config: &Config, model_file_bytes: u64) -> Self {
         let share = config.stall_timeout / LIVENESS_SHARE;
         let liveness_period = (share.as_secs_f64().round() as u64).clamp(1, LIVENESS_PERIOD_MAX);
@@ -135,8 +133,8 @@ impl PodNumbers {
         }
     }
 
-    /// The longest time from when every worker took up the prediction that it is stuck on to when
-    /// kubelet tells the container to end. Its end then takes as long as draining may.
+    /// Maximum time from when every worker took the prediction that it is stuck on to when kubelet
+    /// ends the container, which then takes as long as draining may.
     pub fn restarted_within(&self, config: &Config) -> Duration {
         let noticed = config.stall_timeout.saturating_add(config.tick());
         noticed.saturating_add(self.liveness.noticed_within())

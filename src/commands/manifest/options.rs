@@ -1,6 +1,7 @@
-//! The options of `serve` as a container gets them: those given, and those that a pod needs.
+//! The options of `serve` in a container: those given, and those that a pod needs.
 //!
-//! What a pod cannot have is a usage error here rather than a pod that never becomes ready.
+//! An option that a pod cannot have is a usage error here, rather than a pod that never becomes
+//! ready.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
@@ -12,7 +13,7 @@ use crate::lifecycle::GRACE_IF_ASKED;
 use crate::models::embedded;
 use crate::platform::address::Address;
 
-/// Where the model volume is mounted if the model's path names no directory that a pod could have.
+/// Where the model volume is mounted if the model's path has no directory that a pod could have.
 const MODEL_DIRECTORY: &str = "/models";
 
 /// Why a pod does not listen on loopback.
@@ -29,13 +30,13 @@ pub(super) struct PodServer {
     pub(super) port: u16,
     /// The probe listener's; without one, probes go to the main port.
     pub(super) probe_port: Option<u16>,
-    /// Where the model file's volume is mounted; the embedded model has none.
+    /// Where the model file's volume is mounted; the embedded model needs none.
     pub(super) model_directory: Option<String>,
     /// The model file's size in bytes.
     pub(super) model_bytes: u64,
     /// What is known of that size.
     pub(super) model_source: ModelBytesSource,
-    /// The file that gets the stall report, where one was named that a pod can have.
+    /// The file that gets the stall report, if one was given that a pod can have.
     pub(super) termination_log: Option<String>,
 }
 
@@ -50,7 +51,7 @@ pub(super) enum ModelBytesSource {
     Assumed,
 }
 
-/// An argument of the container, and why it has it.
+/// An argument of the container, and the reason for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PodArgument {
     /// One word, as Kubernetes reads it.
@@ -63,9 +64,10 @@ impl PodServer {
     /// Checks the options as `serve` does, and turns them into those of a container.
     ///
     /// # Errors
+    ///
     /// What `serve` would refuse, and addresses that a pod cannot have.
     pub(super) fn new(serve: GivenServeArgs) -> Result<Self, StartError> {
-        // Not those of this machine: they are no pod's.
+        // Not this machine's resources, which are not the pod's.
         let config = serve.args.validate(Resources::UNKNOWN)?;
         let named = |option| config.variables.name(option);
         let listen = InPod::new(named("--listen"), &config.listen)?;
@@ -102,7 +104,7 @@ impl PodServer {
             workers_argument(&config, &serve.given),
             grace_argument(&config, &serve.given),
         ];
-        // One that was given comes with the rest, as it was typed.
+        // A given one comes with the rest, as typed.
         if given(&serve.given, "max-buffered").is_none() {
             args.push(buffered_argument(&config));
         }
@@ -122,7 +124,7 @@ impl PodServer {
         })
     }
 
-    /// The ports below 1024, which want a privilege that the container does not have.
+    /// The lowest port; those below 1024 need a privilege that the container does not have.
     pub(super) fn lowest_port(&self) -> u16 {
         self.port.min(self.probe_port.unwrap_or(u16::MAX))
     }
@@ -143,7 +145,7 @@ impl PodArgument {
     }
 }
 
-/// An option as one word; Kubernetes makes one dollar of two, and variables' values of `$(NAME)`.
+/// An option as one word; Kubernetes turns `$$` into `$`, and `$(NAME)` into a variable's value.
 fn argument(name: &str, value: Option<&str>) -> String {
     match value {
         Some(value) => format!("--{name}={}", value.replace('$', "$$")),
@@ -151,7 +153,7 @@ fn argument(name: &str, value: Option<&str>) -> String {
     }
 }
 
-/// Where an option that was given comes from.
+/// Where a given option comes from.
 fn origin(option: &GivenOption) -> String {
     match &option.variable {
         Some(variable) => format!("as given by {variable}"),
@@ -171,7 +173,7 @@ fn usage<T>(text: String) -> Result<T, StartError> {
 #[derive(Debug)]
 struct InPod {
     address: SocketAddr,
-    /// The loopback address in whose place it stands.
+    /// The loopback address that it replaces.
     instead_of: Option<SocketAddr>,
 }
 
@@ -256,13 +258,13 @@ fn grace_argument(config: &Config, all: &[GivenOption]) -> PodArgument {
     PodArgument::new("drain-grace", &grace.replace(' ', ""), why)
 }
 
-/// The memory limit is made for it, and the server would choose less by that limit.
+/// The memory limit is computed from it, and the server would choose less under that limit.
 fn buffered_argument(config: &Config) -> PodArgument {
     let why = "the default where memory is not short: the memory limit has room for it";
     PodArgument::new("max-buffered", &config.sizing.max_buffered_typed(), why)
 }
 
-/// Every option that was given and has no argument yet.
+/// Every given option that has no argument yet.
 fn the_rest(pinned: &[PodArgument], all: &[GivenOption]) -> Result<Vec<PodArgument>, StartError> {
     let rest = all
         .iter()
@@ -292,7 +294,7 @@ struct ModelInPod {
     why: String,
 }
 
-/// Says where a pod finds the model file: at its path, where a volume can be mounted for that.
+/// Where a pod finds the model file: at its path, if a volume can be mounted there.
 fn model_in_pod(option: &str, path: &Path) -> Result<ModelInPod, StartError> {
     let Some(text) = path.to_str() else {
         return usage(format!(
@@ -305,7 +307,7 @@ fn model_in_pod(option: &str, path: &Path) -> Result<ModelInPod, StartError> {
     let plain = path
         .components()
         .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-    // A volume cannot be mounted over the image's root, and not at a path with a colon.
+    // A volume cannot be mounted over the image's root, or at a path with a colon.
     let directory = path
         .parent()
         .filter(|parent| plain && path.is_absolute() && *parent != Path::new("/"))
@@ -325,7 +327,7 @@ fn model_in_pod(option: &str, path: &Path) -> Result<ModelInPod, StartError> {
     })
 }
 
-/// The size of the model's file, as far as it can be known here.
+/// The size of the model's file, if it can be known here.
 fn model_bytes(path: Option<&Path>) -> Result<(u64, ModelBytesSource), StartError> {
     let Some(path) = path else {
         return Ok((embedded::JSON.len() as u64, ModelBytesSource::Embedded));

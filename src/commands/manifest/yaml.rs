@@ -1,7 +1,7 @@
-//! A YAML document as a tree in which every number says why it is what it is.
+//! A YAML document as a tree in which every number has its reason.
 //!
-//! `serde-saphyr` writes it, each comment behind its value; here a comment that makes its line too
-//! long is moved above it.
+//! `serde-saphyr` writes it with each comment after its value; a comment that makes its line too
+//! long is moved above it here.
 
 use std::fmt::Write as _;
 
@@ -10,10 +10,10 @@ use serde_saphyr::{Commented, ser_options};
 
 use crate::error::StartError;
 
-/// The longest line that a comment may make, and the width of those above.
+/// Maximum length of a line with its comment, and the width of comments above.
 const WIDTH_MAX: usize = 100;
 
-/// Begins every comment of ours: in a value it would be escaped, so what follows it is a comment.
+/// Begins each of our comments: it would be escaped in a value, so what follows it is a comment.
 const MARK: char = '\u{1}';
 
 /// A part of a document.
@@ -23,7 +23,7 @@ pub(super) enum Node {
     Map(Vec<(&'static str, Node)>),
     /// Items.
     List(Vec<Node>),
-    /// A value, and what there is to say about it.
+    /// A value, and its comment.
     Scalar(Scalar, Option<String>),
 }
 
@@ -66,7 +66,7 @@ pub(super) fn number(number: impl TryInto<i64>, why: impl Into<String>) -> Node 
 }
 
 impl Node {
-    /// Says something about a value; maps and lists have no comments.
+    /// Comments a value; maps and lists have no comments.
     pub(super) fn because(self, why: impl Into<String>) -> Self {
         match self {
             Node::Scalar(scalar, _) => Node::Scalar(scalar, Some(why.into())),
@@ -102,16 +102,17 @@ impl Serialize for Node {
     }
 }
 
-/// Writes documents, each below what is said of it.
+/// Writes documents, each below its comment.
 ///
 /// # Errors
-/// Where the YAML writer refuses, which it does for no document of ours.
+///
+/// The YAML writer refuses, which it does for none of our documents.
 pub(super) fn stream<'a>(
     documents: impl IntoIterator<Item = (&'a str, Node)>,
 ) -> Result<String, StartError> {
     let mut stream = String::new();
     for (about, document) in documents {
-        // No block scalars: a line of the text below is then one value.
+        // No block scalars, so that each line of the text below is one value.
         let options = ser_options! { prefer_block_scalars: false, compact_list_indent: false };
         let written = serde_saphyr::to_string_with_options(&document, options)
             .map_err(|error| StartError::Failed(format!("cannot write YAML: {error}")))?;
@@ -124,7 +125,7 @@ pub(super) fn stream<'a>(
     Ok(stream)
 }
 
-/// Adds a line, with its comment where it fits.
+/// Adds a line, with its comment if it fits.
 fn push_line(stream: &mut String, line: &str) {
     let mark = format!(" # {MARK}");
     let (value, why) = match line.split_once(&mark) {

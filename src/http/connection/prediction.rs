@@ -37,7 +37,8 @@ impl Connection<'_> {
                 return self.answer_refused(asked, &error, arrived);
             }
         };
-        // Counted before the phase is read: a drain that sees no answer owed has refused this one.
+        // Counted before the phase is read: if a drain sees no answer owed, this request sees the
+        // drain.
         let _owed = Owed::new(&http.context.vitals.predictions_owed);
         if http.context.vitals.phase() >= ServerPhase::Finishing {
             return self.answer_refused(asked, &admission::draining(), arrived);
@@ -82,7 +83,7 @@ impl Connection<'_> {
                 (self.shaped(asked, &error), Some(error))
             }
         };
-        // What the lane refused was never in its queue.
+        // A job that the lane refused was never in its queue.
         let was_queued =
             code.is_none_or(|code| PredictionOutcome::of(code) != PredictionOutcome::Refused);
         let prediction = Prediction {
@@ -99,7 +100,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Answers a prediction that no worker has seen, or not finished in time.
+    /// Answers a prediction that no worker saw, or that did not finish in time.
     fn answer_refused(
         &mut self,
         asked: &RequestInProgress,
@@ -120,7 +121,7 @@ impl Connection<'_> {
         self.answer_cheap(asked, answer, false)
     }
 
-    /// An error in the shape of the dialect that is spoken on the path.
+    /// An error in the shape of the path's dialect.
     fn shaped(&self, asked: &RequestInProgress, error: &RequestError) -> Answer {
         let Some(dialect) = protocol::first_on(&asked.head.path) else {
             return self.error(error, &asked.request_id);
@@ -129,7 +130,7 @@ impl Connection<'_> {
         Answer::shaped(error, dialect.error(error, &asked.request_id), overload)
     }
 
-    /// Whose model is asked: the path names none.
+    /// The deployment asked for: the path names none.
     fn deployment(&self) -> &Arc<Deployment> {
         self.listener.http.context.registry.default_deployment()
     }
@@ -168,9 +169,9 @@ impl Connection<'_> {
         }
     }
 
-    /// Refuses what the lane, or the memory budget, would refuse before its body is read; otherwise
-    /// reads it. A body that lies there whole is admitted at once; one that is still to come has no
-    /// place until it is there, so that nobody can hold one by being slow.
+    /// Refuses what the lane or the memory budget would refuse, before the body is read; otherwise
+    /// reads it. A body that is already here is admitted at once. One that is still coming gets no
+    /// place until it is here, so that a slow client cannot hold a place.
     fn admit_and_read(
         &mut self,
         asked: &mut RequestInProgress,
@@ -196,7 +197,7 @@ impl Connection<'_> {
         };
         let mut ask = self.ask(head, deployment, arrived);
         let max_body = context.config.limits.max_body;
-        // What could never be held is refused for good, whatever others hold just now.
+        // A request that could never be held is refused for good, whatever others hold now.
         if let Some(size) = ask.bytes.filter(|size| *size <= max_body) {
             let alone = context.budget.check_alone(size);
             alone?;
@@ -227,7 +228,7 @@ impl Connection<'_> {
                 ask.now = clock::instant();
                 ask.bytes = Some(body.bytes.len());
                 if head.timeout.is_none() {
-                    // The server's own limit begins when the request is there.
+                    // The server's own time limit starts when the request is complete.
                     ask.deadline = ask.now + context.config.request_timeout;
                 }
                 let admitted = http.admission.admit(&context.vitals, &ask);
@@ -237,7 +238,7 @@ impl Connection<'_> {
         Ok((body, admitted))
     }
 
-    /// What admission has to know of a prediction before its body is read.
+    /// What admission needs to know of a prediction before its body is read.
     fn ask<'d>(&self, head: &RequestHead, deployment: &'d Deployment, arrived: Instant) -> Ask<'d> {
         let http = &self.listener.http;
         let config = &http.context.config;

@@ -1,14 +1,14 @@
-//! Clients that connect and leave at once: when there are so many that accepting is put off. Pure.
+//! Deferred accepting while many clients connect and leave at once. Pure.
 
 use std::time::{Duration, Instant};
 
 /// Clients that connected and left before they were accepted.
 ///
-/// Each costs the kernel alone some 5 µs of a core, at a rate that one client can make 45,000 a
-/// second. Where they are that many, connections are accepted only once they have brought something:
-/// a client that resets its connection is then nobody's business but the kernel's, and a probe, which
-/// brings its request along, is none the later. Not always, as a client that connects and waits would
-/// be unseen, and held against no limit, for a second.
+/// Each costs the kernel alone about 5 µs of a core, and one client can make 45,000 a second. If
+/// there are that many, connections are accepted only once they have sent something. The kernel
+/// then handles clients that reset their connections, and a probe, which sends its request at once,
+/// is not delayed. This is not done always, because a client that connects and waits would be
+/// invisible, and count towards no limit, for a second.
 #[derive(Debug, Default)]
 pub(super) struct EarlyDepartures {
     count: u32,
@@ -17,13 +17,13 @@ pub(super) struct EarlyDepartures {
 }
 
 impl EarlyDepartures {
-    /// So many within a second are many.
+    /// So many within a second are too many.
     const MANY: u32 = 2000;
 
-    /// How long accepting is deferred then; if they still come, it will be again.
+    /// How long accepting is deferred; then again if they still come.
     const DEFERRED: Duration = Duration::from_secs(10);
 
-    /// Counts `more`, and says whether there have just become many.
+    /// Counts `more`, and returns whether there are too many from now on.
     pub(super) fn are_many(&mut self, more: u32, now: Instant) -> bool {
         let second = Duration::from_secs(1);
         if self

@@ -1,8 +1,9 @@
-//! How a full listener makes room: on the reserved thread, which closes the connection that can best
-//! be spared in favour of each new one, and refuses where there is none.
+//! How a full listener makes room. The reserved thread closes the least important connection for
+//! each new one, and refuses the new one if all are important.
 //!
-//! Full is a listener whose connection threads are all taken, be it at its cap, for want of threads,
-//! or of descriptors, of which the main listener leaves some to the probe listener.
+//! A listener is full if all its connection threads are taken, because of its limit, a lack of
+//! threads, or a lack of file descriptors, of which the main listener leaves some to the probe
+//! listener.
 
 use std::io;
 use std::net::IpAddr;
@@ -20,15 +21,15 @@ use crate::platform::fault::Role;
 use crate::platform::sys::{self, PollResult};
 use crate::protocol::routes::ListenerKind;
 
-/// How long a new connection waits at the cap for another to become idle or to end.
+/// How long a new connection waits at the limit for another to become idle or to end.
 const EVICTION_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Descriptors opened after the listeners, or for a moment: pipes, model files, connections on
-/// their way in or out.
+/// File descriptors opened later or briefly: pipes, model files, connections being accepted or
+/// closed.
 const SPARE_DESCRIPTORS: usize = 16;
 
-/// How many connections are closed at a time: one, and more while they are wanted in a row, so that
-/// a burst of new ones is not let in one by one.
+/// How many connections are closed at a time: one, and more in a streak of requests, so that a
+/// burst of new ones is not let in one by one.
 #[derive(Debug, Default)]
 struct EvictionBurst {
     size: usize,
@@ -36,10 +37,10 @@ struct EvictionBurst {
 }
 
 impl EvictionBurst {
-    /// As many threads as may wait for connections; more would end.
+    /// As many threads as may wait for connections; further ones would end.
     const SIZE_MAX: usize = super::SPARE_MAX;
 
-    /// What counts as in a row.
+    /// Time within which requests count as a streak.
     const GAP: Duration = Duration::from_millis(5);
 
     fn size(&mut self, now: Instant) -> usize {
@@ -57,9 +58,8 @@ impl EvictionBurst {
 }
 
 impl Listener {
-    /// What the reserved thread does: while every connection thread is taken,
-    /// it closes the connection that can best be spared in favour of each new one, and refuses where
-    /// there is none.
+    /// The body of the reserved thread: while every connection thread is taken, it closes the least
+    /// important connection for each new one, and refuses the new one if all are important.
     pub fn evict_one(self: &Arc<Self>) {
         *self.reserved() = Some(thread::current());
         let context = &self.shared.http.context;
@@ -70,7 +70,8 @@ impl Listener {
         loop {
             context.faults.inject(Role::Reserve);
             if !self.accepting.load(Ordering::Acquire) {
-                // Not yet, and it will be looked to; or not any more, and it ends with the process.
+                // Not started yet, and the start will look again; or stopped, and this thread ends
+                // with the process.
                 thread::park();
                 continue;
             }
@@ -78,7 +79,7 @@ impl Listener {
                 trying_since = None;
                 self.shared.crowded.store(false, Ordering::Release);
                 if self.waiting.load(Ordering::Acquire) == 0 {
-                    // Two that took connections at once may each have relied on the other.
+                    // Two threads that accepted at the same time may each have relied on the other.
                     self.replenish_or_starve(self.spare.0);
                     if self.is_full() {
                         continue;
@@ -109,8 +110,8 @@ impl Listener {
                         }
                         wait = self.shared.slot(&self.shared.pace.evictions);
                     }
-                    // Its thread wakes up and takes the connection that waits; if nobody is left to
-                    // wait for the next then, it says so.
+                    // The closed connection's thread wakes up and accepts the new one. If nobody is
+                    // then left to wait for the next, it says so.
                     thread::park_timeout(BACK_OFF);
                     sys::sleep(wait);
                     continue;
@@ -119,7 +120,7 @@ impl Listener {
                     let now = clock::instant();
                     let since = *trying_since.get_or_insert(now);
                     if now.saturating_duration_since(since) < EVICTION_PATIENCE {
-                        // Where all are busy with requests, they take turns.
+                        // If all are busy with requests, they take turns.
                         self.shared.crowded.store(true, Ordering::Release);
                         thread::park_timeout(EVICTION_PATIENCE / 20);
                         continue;
@@ -134,17 +135,19 @@ impl Listener {
         }
     }
 
-    /// Whether one more connection of the main listener leaves descriptors to the probe listener.
+    /// Whether one more connection of the main listener leaves enough file descriptors to the probe
+    /// listener.
     ///
-    /// Where it does not, a connection has to go for it, and where none can be spared now, one soon.
-    /// The limit is read each time: an operator may lower it (prlimit(1)).
+    /// If not, a connection has to go for it, now or soon. The limit is read each time, because an
+    /// operator may lower it (prlimit(1)).
     pub(super) fn spares_descriptors(&self) -> bool {
         if self.shared.kind == ListenerKind::Probe {
             return true;
         }
         let limit = sys::descriptor_limit();
         let limits = &self.shared.http.context.config.limits;
-        // The kernel gives the lowest free number: what was open before this socket is below it.
+        // The kernel gives out the lowest free number: everything opened before this socket is
+        // below it.
         let others = usize::try_from(self.socket.as_raw_fd()).unwrap_or(0) + SPARE_DESCRIPTORS;
         let reserve = limits.max_probe_connections.min(limit / 4) + others;
         let waiting = self.waiting.load(Ordering::Acquire);
@@ -153,7 +156,7 @@ impl Listener {
             return true;
         }
         let error = io::Error::other(format!(
-            "of {limit} descriptors all but a reserve are in use"
+            "of {limit} file descriptors all but a reserve are in use"
         ));
         self.complain("keep every connection", &error);
         let deadline = clock::instant() + EVICTION_PATIENCE;
@@ -166,8 +169,8 @@ impl Listener {
         }
     }
 
-    /// Whether a client may have one more connection; where it has as many as one may, one of its
-    /// own that can be spared is closed.
+    /// Whether a client may have one more connection. If it has as many as allowed, one of its own
+    /// idle ones is closed.
     pub(super) fn has_capacity_for(&self, peer: Option<IpAddr>) -> bool {
         let limits = &self.shared.http.context.config.limits;
         let (Some(max), Some(peer), ListenerKind::Main) =
@@ -194,7 +197,7 @@ impl Listener {
         eviction
     }
 
-    /// Whether nobody waits for a connection, and nobody can be started to.
+    /// Whether nobody waits for a connection and nobody can be started to.
     pub(super) fn is_full(&self) -> bool {
         self.waiting.load(Ordering::Acquire) == 0
             && (self.threads.load(Ordering::Acquire) >= self.cap

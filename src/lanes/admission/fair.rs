@@ -1,9 +1,10 @@
 //! Fair shares of a contended lane: how far each client is ahead of its share.
 //!
-//! Pure but for atomics. Each client has a virtual clock (as in weighted fair queueing): admitted work
-//! moves it on by the time that work takes at the client's share, one of as many parts of the lane as
-//! clients are active. Whoever's clock is too far ahead has had more than its share. Memory is fixed:
-//! clients are known by a hash, and one that has been away for a while loses its slot to another.
+//! Pure but for atomics. Each client has a virtual clock (as in weighted fair queueing). Admitted
+//! work advances it by the time that the work takes at the client's share, which is the lane
+//! divided by the number of active clients. A client whose clock is too far ahead has had more than
+//! its share. Memory is fixed: clients are identified by a hash, and one that has been away for a
+//! while loses its slot.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,30 +12,30 @@ use std::time::Duration;
 
 use crate::platform::clock::Stamp;
 
-/// Clients that are told apart at a time.
+/// Number of clients that can be told apart at a time.
 const SLOTS: usize = 1024;
 
-/// Slots in which a client may be found.
+/// Number of slots that are searched for a client.
 const REACH: usize = 8;
 
-/// For how long a client counts as active after its last request.
+/// How long a client counts as active after its last request.
 const ACTIVE: u64 = 10_000_000_000;
 
-/// The number of active clients is counted anew after this long.
+/// How often the number of active clients is counted.
 const RECOUNT: u64 = 100_000_000;
 
-/// Jobs that a client may be ahead of its share, so that nobody has to be evenly spaced.
+/// How many jobs a client may be ahead of its share, so that arrivals need not be evenly spaced.
 const AHEAD: u64 = 10;
 
-/// The part of its share that moves a client's clock on: who keeps to its share is not held up because
-/// of its own unevenness, and who does not gets little more than the others.
+/// The part of its share that advances a client's clock: a client that keeps to its share is not
+/// delayed by its own unevenness, and one that does not gains little.
 const USED: f64 = 0.95;
 
-/// A client, by a hash of what it is known by.
+/// A client, identified by a hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientKey(u64);
 
-/// The clients of late, and how far each is ahead.
+/// Recent clients, and how far each is ahead.
 #[derive(Debug)]
 pub(super) struct Shares {
     hasher: RandomState,
@@ -45,9 +46,9 @@ pub(super) struct Shares {
 
 #[derive(Debug, Default)]
 struct ShareSlot {
-    /// Whose slot it is; 0 is nobody's.
+    /// The client in this slot; 0 is none.
     client: AtomicU64,
-    /// When it last asked, in process time.
+    /// When it last sent a request, in process time.
     asked_at: AtomicU64,
     /// Its virtual clock, in process time.
     clock: AtomicU64,
@@ -63,13 +64,13 @@ impl Shares {
         }
     }
 
-    /// Whom a client is known as.
+    /// The hash that identifies a client.
     pub(super) fn client(&self, known_by: impl Hash) -> ClientKey {
         ClientKey(self.hasher.hash_one(known_by).max(1))
     }
 
-    /// Whether a client has had more than its share already, so that a job of so much work would have
-    /// to wait for the others'.
+    /// Whether a client has already had more than its share, so that a job of so much work must
+    /// wait for others.
     pub(super) fn is_ahead(
         &self,
         client: ClientKey,
@@ -82,11 +83,11 @@ impl Shares {
         clock > now.0.saturating_add(AHEAD * step)
     }
 
-    /// Moves a client's clock on by a job that is admitted.
+    /// Advances a client's clock by an admitted job.
     pub(super) fn charge(&self, client: ClientKey, now: Stamp, work: Duration, lane: usize) {
         let step = self.step(now, work, lane);
-        // Nobody is held up for longer than for twice what it may be ahead, however much it got while
-        // nobody else wanted it.
+        // Nobody waits longer than twice the permitted lead, however much it got while others
+        // wanted nothing.
         let most = now.0.saturating_add(2 * AHEAD * step);
         let next = |clock: u64| Some((clock.max(now.0) + step).min(most));
         let clock = &self.slot(client, now.0).clock;
@@ -94,22 +95,22 @@ impl Shares {
         let _ = clock.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
-    /// Notes that a client asks, whatever becomes of it.
+    /// Records a request of a client, whatever happens to it.
     pub(super) fn note(&self, client: ClientKey, now: Stamp) {
         let slot = self.slot(client, now.0);
         slot.asked_at.store(now.0, Ordering::Relaxed);
     }
 
-    /// For how long a job of so much work takes up a client's share of a lane of so many workers, in
+    /// How long a job of so much work takes at a client's share of a lane with so many workers, in
     /// nanoseconds.
     fn step(&self, now: Stamp, work: Duration, lane: usize) -> u64 {
         let clients = self.active(now.0).max(1);
         let nanos = work.as_nanos() as f64 * clients as f64 / lane.max(1) as f64;
-        // Saturating by the language's rules for casts; an hour is more than any clock is moved.
+        // Casts saturate; no clock is moved by more than an hour.
         ((nanos * USED) as u64).min(3_600_000_000_000)
     }
 
-    /// Number of active clients, by a count that is not much older than [`RECOUNT`].
+    /// Number of active clients, counted at most about [`RECOUNT`] ago.
     fn active(&self, now: u64) -> u64 {
         let counted_at = self.counted_at.load(Ordering::Relaxed);
         let due = counted_at == 0 || now.saturating_sub(counted_at) >= RECOUNT;
@@ -125,8 +126,8 @@ impl Shares {
         self.active.load(Ordering::Relaxed)
     }
 
-    /// The client's slot, or one that it may have. Where all in reach are others' who are active, it
-    /// shares the first.
+    /// The client's slot, or one that it may take. If all slots in reach belong to active clients,
+    /// it shares the first.
     fn slot(&self, client: ClientKey, now: u64) -> &ShareSlot {
         let from = (client.0 % SLOTS as u64) as usize;
         let reach = || (0..REACH).map(move |step| &self.slots[(from + step) % SLOTS]);
@@ -188,7 +189,7 @@ mod tests {
             ahead |= shares.is_ahead(greedy, now, WORK, 1);
         }
         assert!(ahead);
-        // The one debt that is left is bounded.
+        // The remaining debt is bounded.
         assert!(!shares.is_ahead(greedy, at(23_000), WORK, 1));
     }
 

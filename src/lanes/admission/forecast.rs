@@ -1,40 +1,40 @@
-//! How long a prediction that arrives now would wait, from what is ahead of it.
+//! How long a prediction that arrives now would wait, given the work ahead of it.
 //!
 //! Pure: it reads the lane's atomics and a point in time. With c workers and general service times
-//! this is the waiting time of an M/G/c queue seen by one arrival (Little's law gives its mean); here
-//! it is not a mean over all arrivals but reckoned from the work that is there.
+//! this is the waiting time of an M/G/c queue as one arrival sees it, computed from the work that
+//! is actually there rather than as a mean.
 
 use std::time::Duration;
 
 use crate::platform::clock::Stamp;
 use crate::vitals::{Cost, Estimate, LaneVitals, ServiceTimes};
 
-/// The least expected wait that a measured one is compared with: below it both are noise.
+/// Minimum expected wait that a measured one is compared with: below it both are noise.
 const RATIO_FLOOR: Duration = Duration::from_millis(1);
 
-/// The most that one measured wait may be of what was expected, or the other way about.
+/// Maximum ratio of a measured wait to the expected one, and the reverse, that counts.
 const RATIO_MAX: f32 = 4.0;
 const RATIO_GAIN: f32 = 1.0 / 16.0;
 
-/// Mean deviations to stay clear of where an answer that is late is lost work, as for a
-/// retransmission timeout (RFC 6298 section 2).
+/// Mean deviations to add where a late answer is lost work, as for a retransmission timeout (RFC
+/// 6298 section 2).
 pub(super) const SERVICE_DEVIATIONS: f32 = 4.0;
 const WAIT_DEVIATIONS: f32 = 3.0;
 
-/// What is kept clear at least, as a part of the forecast: what connections take before and after a
-/// wait is not in it, however well the last ones turned out.
+/// Minimum headroom, as a part of the forecast: time that connections take before and after the
+/// wait is not in it, however accurate the last forecasts were.
 const WAIT_MARGIN: f32 = 0.1;
 
-/// The longest turn of a job that is computed in slices.
+/// Maximum turn of a job that is computed in slices.
 pub const QUANTUM: Duration = Duration::from_millis(5);
 
-/// The least rows of a slice, and of the first one while it is not known what a row takes: a few rows
-/// are not worth coming back for.
+/// Minimum rows of a slice, and of the first one while the time per row is unknown: fewer rows are
+/// not worth another turn.
 pub const SLICE_ROWS_MIN: usize = 16;
 
-/// What a job that is `expected` to take so long costs at its first slice, by what rows have taken.
+/// The cost of the first slice of a job that is `expected` to take so long, judged by earlier rows.
 pub(super) fn cost(service_times: &ServiceTimes, expected: Duration) -> Cost {
-    // Before any batch was seen, everything is of a few rows and done in one turn.
+    // Before any batch was seen, every job counts as few rows in one turn.
     let least = service_times.of_rows(SLICE_ROWS_MIN);
     let slice = least.map_or(Duration::MAX, |least| least.max(QUANTUM));
     Cost {
@@ -43,12 +43,12 @@ pub(super) fn cost(service_times: &ServiceTimes, expected: Duration) -> Cost {
     }
 }
 
-/// Says for how long a job of this `cost` would wait for a worker if it arrived now, with so much work
-/// `coming` before it; zero where a worker is idle and nothing is ahead.
+/// Estimates how long a job of this `cost` would wait for a worker if it arrived now, with so much
+/// work `coming` before it; zero if a worker is idle and nothing is ahead.
 ///
-/// A job that is done in one turn waits for the first turns of those ahead, and for as much of what
-/// is computed in slices beside them (deficit round robin gives both the same). A longer one shares
-/// with everything ahead, so it is done when all of that is.
+/// A job that is done in one turn waits for the first turns of the jobs ahead, and for as much time
+/// of suspended executions (deficit round robin gives both the same). A longer job shares with
+/// everything ahead, so it is done when all of that is done.
 pub(super) fn wait(
     lane: &LaneVitals,
     now: Stamp,
@@ -69,8 +69,7 @@ pub(super) fn wait(
         let slots = lane.workers.iter();
         slots.filter_map(move |slot| slot.residual(now, overdue))
     };
-    // Work is not as divisible as what follows takes it to be: each that is ahead has a worker, and
-    // one is left.
+    // Work is not infinitely divisible: if each job ahead has a worker, one worker is left.
     let idle = residuals().filter(Duration::is_zero).count();
     if coming.is_zero() && idle > work.admitted() {
         return Duration::ZERO;
@@ -78,14 +77,14 @@ pub(super) fn wait(
     taken_up_after(ahead.saturating_add(coming), residuals)
 }
 
-/// When the last of the work `ahead` has been taken up by servers that get free after `residuals`:
-/// the least t at which the servers have had, between them, that much time.
+/// When the work `ahead` has been taken by servers that become free after `residuals`: the smallest
+/// t at which the servers have had that much time between them.
 fn taken_up_after<I>(ahead: Duration, residuals: impl Fn() -> I) -> Duration
 where
     I: Iterator<Item = Duration>,
 {
-    // Newton's method on a convex function of t, from above: each round leaves those out that get
-    // free too late to help. Two or three are the rule; more than eight would change little.
+    // Newton's method on a convex function of t, from above: each round excludes servers that
+    // become free too late. Two or three rounds are usual; more than eight would change little.
     let mut horizon = Duration::MAX;
     for _ in 0..8 {
         let (mut count, mut sum, mut least) = (0_u32, ahead, Duration::MAX);
@@ -97,7 +96,7 @@ where
             }
         }
         if count == 0 {
-            // Nobody is there at all, or all at the same moment.
+            // There is no server, or all become free at once.
             return if least == Duration::MAX { ahead } else { least };
         }
         let next = sum / count;
@@ -109,7 +108,7 @@ where
     horizon
 }
 
-/// Takes in what a job has really waited, where `expected` was forecast at its arrival.
+/// Learns from a measured wait whose forecast at arrival was `expected`.
 pub(super) fn learn(lane: &LaneVitals, expected: Duration, measured: Duration) {
     let ratio = (measured + RATIO_FLOOR).as_secs_f32() / (expected + RATIO_FLOOR).as_secs_f32();
     let sample = ratio.clamp(1.0 / RATIO_MAX, RATIO_MAX);
@@ -119,16 +118,16 @@ pub(super) fn learn(lane: &LaneVitals, expected: Duration, measured: Duration) {
     lane.wait_ratio.record(sample, RATIO_GAIN, RATIO_GAIN);
 }
 
-/// A forecast, corrected by how the last ones have turned out.
+/// A forecast, corrected by the accuracy of the last ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WaitForecast {
-    /// By what is ahead alone; zero where a worker is idle.
+    /// From the work ahead alone; zero if a worker is idle.
     pub(super) expected: Duration,
-    /// What it will be, as likely as not.
+    /// The median estimate.
     pub(super) usual: Duration,
-    /// The same, with what connections take before and after it.
+    /// The same, with the time that connections take before and after it.
     pub(super) with_margin: Duration,
-    /// What hardly any will be longer than.
+    /// An estimate that hardly any wait exceeds.
     pub(super) safe: Duration,
 }
 
@@ -143,7 +142,7 @@ pub(super) fn corrected(lane: &LaneVitals, expected: Duration) -> WaitForecast {
     }
 }
 
-/// Before anything is known, forecasts are right.
+/// Before anything is known, forecasts count as accurate.
 const NEUTRAL: Estimate = Estimate {
     mean: 1.0,
     deviation: 0.0,

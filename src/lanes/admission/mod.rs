@@ -1,10 +1,10 @@
-//! Admission: which predictions are refused on arrival, when to come back, and the pace of what
-//! costs no prediction.
+//! Admission: which predictions are refused on arrival, when to retry, and the rate limits of cheap
+//! answers.
 //!
-//! Pure but for atomics. Connection threads ask before they read a body where that says enough, and
-//! otherwise before the job is sent on its way, so that what is refused is refused before it is worked
-//! on. What decides is not how many wait but for how long one more would: a queue in which everybody
-//! waits for longer than anybody wants an answer keeps the workers busy for nothing.
+//! Pure but for atomics. Connection threads ask before they read a body, if that says enough, and
+//! otherwise before they send the job, so that refused work costs nothing. The criterion is the
+//! expected wait and not the queue's length: in a queue where everybody waits longer than anybody
+//! wants an answer, the workers are busy in vain.
 
 mod fair;
 mod forecast;
@@ -30,27 +30,27 @@ pub use self::forecast::{QUANTUM, SLICE_ROWS_MIN};
 use self::forecast::{SERVICE_DEVIATIONS, WaitForecast, corrected};
 pub use self::pace::{PIECE_BYTES, Pace, Pacer};
 
-/// Longest `Retry-After` that is ever given, in seconds.
+/// Maximum `Retry-After`, in seconds.
 const RETRY_AFTER_MAX: f64 = 30.0;
 
-/// With `--max-wait auto`: service times that a prediction is admitted to wait for. So many keep a
-/// worker busy through a lull (an M/M/1/10 queue that is offered all it can do loses a tenth, one that
-/// is offered twice that idles for 1 in 2,000), and more would only make every answer later.
+/// With `--max-wait auto`: how many service times a prediction may wait. This many keep a worker
+/// busy through a lull (an M/M/1/10 queue at full load loses a tenth; at twice the load it idles
+/// for 1 in 2,000). More would only make every answer later.
 const SERVICE_TIMES: u32 = 10;
 
-/// With `--max-wait auto`: the least and the most of it, where predictions are not longer still.
+/// With `--max-wait auto`: its minimum and maximum, unless predictions take even longer.
 const WAIT_MIN: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// What it may take to hand a prediction to an idle worker, whatever the limit: with none at all, no
+/// What handing a prediction to an idle worker may take, whatever the limit: with zero, no
 /// prediction would ever be computed.
 const HAND_OVER: Duration = Duration::from_millis(10);
 
-/// The part of the longest wait from which the lane counts as contended: who has had more than its
-/// share finds the rest kept for others.
+/// The part of the maximum wait above which the lane counts as contended: a client that has had its
+/// share is then refused.
 const CONTENDED: u32 = 8;
 
-/// What is admitted, by the options.
+/// The admission policy, from the options.
 #[derive(Debug)]
 pub struct Admission {
     max_wait: MaxWait,
@@ -59,16 +59,16 @@ pub struct Admission {
     refusals: AtomicU64,
 }
 
-/// What a prediction was admitted with.
+/// What an admitted prediction carries.
 #[derive(Debug)]
 pub struct Admitted {
-    /// Its part of the lane's work.
+    /// Its reservation of the lane's work.
     pub reservation: Reservation,
-    /// As late as an answer is of use.
+    /// The latest time at which an answer is useful.
     pub deadline: Instant,
-    /// Who has waited longer than this is not computed.
+    /// If it waits longer than this it is not computed.
     pub wait_max: Duration,
-    /// How long it was expected to wait.
+    /// The estimate of its wait.
     pub expected_wait: Duration,
 }
 
@@ -77,17 +77,17 @@ pub struct Admitted {
 pub struct Ask<'a> {
     /// What is known of its deployment.
     pub deployment: &'a DeploymentVitals,
-    /// Bytes of its body, where they are known.
+    /// The size of its body in bytes, if known.
     pub bytes: Option<usize>,
-    /// Now, and when its client will stop waiting.
+    /// Now, and when its client stops waiting.
     pub now: Instant,
-    /// As late as an answer is of use.
+    /// The latest time at which an answer is useful.
     pub deadline: Instant,
     /// Who asks, where that matters.
     pub client: Option<ClientKey>,
 }
 
-/// What there is to say of one prediction.
+/// The estimates for one prediction.
 struct Judgement {
     service: ServiceTime,
     wait: WaitForecast,
@@ -108,20 +108,21 @@ impl Admission {
         }
     }
 
-    /// Whom a client is known as, where shares are kept.
+    /// The client's hash, if shares are kept.
     pub fn client(&self, known_by: impl Hash) -> Option<ClientKey> {
         self.shares.as_ref().map(|shares| shares.client(known_by))
     }
 
-    /// Says whether a prediction would be admitted now, before its body is read. It is announced with
-    /// that, for as long as what is returned is kept.
+    /// Says whether a prediction would be admitted now, before its body is read. Its work counts as
+    /// coming for as long as the returned value is kept.
     ///
     /// # Errors
-    /// The refusal it would get: the server is draining or its model loading; the queue has no place;
-    /// its deadline has passed, or is sooner than it could be done (504); it would wait for longer than it may, or its client has had its
-    /// share of a contended lane.
+    ///
+    /// The refusal it would get: the server drains or loads its model; the queue is full; its
+    /// deadline has passed or is too short for the prediction alone (504); it would wait too long;
+    /// or its client has had its share of a contended lane.
     pub fn check(&self, vitals: &Arc<Vitals>, ask: &Ask<'_>) -> Result<Announced, RequestError> {
-        // Those whose bodies are coming have been told the same, and will be there first.
+        // Requests whose bodies are arriving have been told the same and will be there first.
         let now = vitals.clock.now();
         let coming = vitals.predict.work.coming(now);
         let judgement = self.judge(vitals, ask, coming)?;
@@ -129,9 +130,10 @@ impl Admission {
         Ok(Announced::new(vitals, cost, now))
     }
 
-    /// Admits a prediction whose body is there.
+    /// Admits a prediction whose body has arrived.
     ///
     /// # Errors
+    ///
     /// As [`check`](Self::check).
     pub fn admit(&self, vitals: &Arc<Vitals>, ask: &Ask<'_>) -> Result<Admitted, RequestError> {
         let judgement = self.judge(vitals, ask, Duration::ZERO)?;
@@ -189,13 +191,13 @@ impl Admission {
             service,
             wait: corrected(lane, expected),
         };
-        // Those on their way to the queue have a place too; probes that share the lane take one.
+        // Jobs on their way to the queue have a place too, and so do probes in a shared lane.
         let waiting = lane.queue_length.load(Ordering::Acquire);
         if waiting.max(lane.work.admitted()) >= lane.queue_capacity {
             return Err(self.queue_full(lane, judgement.wait.usual));
         }
-        // Whatever is expected, an idle worker costs nothing to try; and an estimate that is wrong is
-        // corrected by what is admitted, never by what is refused.
+        // Whatever the estimate, trying an idle worker costs nothing. Wrong estimates are corrected
+        // by what is admitted, never by what is refused.
         if !expected.is_zero() {
             self.check_limits(lane, service_times, &judgement, time_remaining)?;
             self.check_share(vitals, ask, &judgement, cost.whole)?;
@@ -203,7 +205,7 @@ impl Admission {
         Ok(judgement)
     }
 
-    /// Refuses what would wait for longer than it may, or too long for its deadline.
+    /// Refuses a prediction that would wait longer than allowed, or too long for its deadline.
     fn check_limits(
         &self,
         lane: &LaneVitals,
@@ -216,8 +218,8 @@ impl Admission {
         let by_deadline = time_remaining.saturating_sub(needed);
         let limit = self.wait_max(lane, service_times, judgement.service);
         let wait = judgement.wait;
-        // A limit that was set is held by the look at dequeue too, which comes after a wait for nothing;
-        // where service times vary, to stay as clear of the other would leave workers idle.
+        // A fixed limit is also checked at dequeue, after a wait in vain. If service times vary,
+        // keeping the same headroom from it would leave workers idle.
         let against_limit = match self.max_wait {
             MaxWait::Fixed(_) => wait.safe,
             MaxWait::Auto | MaxWait::Unlimited => wait.with_margin,
@@ -226,19 +228,19 @@ impl Admission {
             return Ok(());
         }
         if mean > time_remaining {
-            // Whoever came back with it would be no better off, however idle the server.
+            // A retry would not help, however idle the server.
             return Err(too_short(mean, time_remaining));
         }
         let text = if wait.safe > by_deadline {
             format!(
-                "the prediction would wait up to {} and take {}, too long for its deadline in {}; send the request again later",
+                "the prediction would wait up to {} and take {}, too long for its deadline in {}; retry later",
                 format_duration(whole_millis(wait.safe)),
                 format_duration(whole_millis(needed)),
                 format_duration(whole_millis(time_remaining)),
             )
         } else {
             format!(
-                "the prediction would wait up to {}, longer than --max-wait ({}, now {}); send the request again later",
+                "the prediction would wait up to {}, longer than --max-wait ({}, now {}); retry later",
                 format_duration(whole_millis(against_limit)),
                 self.max_wait,
                 format_duration(whole_millis(limit)),
@@ -247,7 +249,7 @@ impl Admission {
         Err(self.overloaded(text, wait.usual))
     }
 
-    /// Refuses who has had more than its share, where others may want the rest.
+    /// Refuses a client that has had more than its share while others may want the rest.
     fn check_share(
         &self,
         vitals: &Vitals,
@@ -269,11 +271,11 @@ impl Admission {
         if !contended || !shares.is_ahead(client, now, work, lane.workers_wanted) {
             return Ok(());
         }
-        let text = "this client has had its share of the predictions (--fair-by), and others want theirs; send the request again later";
+        let text = "this client has had its share of predictions (--fair-by) while others wait; retry later";
         Err(self.overloaded(text.to_owned(), judgement.wait.usual))
     }
 
-    /// The longest wait that is admitted, but for the deadline.
+    /// The maximum wait, not counting the deadline.
     fn wait_max(
         &self,
         lane: &LaneVitals,
@@ -284,9 +286,9 @@ impl Admission {
             MaxWait::Fixed(limit) => limit,
             MaxWait::Unlimited => Duration::MAX,
             MaxWait::Auto => {
-                // By the lane's mean too, so that a short prediction may wait behind the usual ones; and
-                // all that are computed in slices wait in one line, where the largest would else shut
-                // the others out: it may wait for longest, and would keep the line that long.
+                // The lane's mean counts too, so that a short prediction may wait behind usual
+                // ones. All jobs computed in slices wait in one line; the largest may wait longest
+                // and would shut the others out.
                 let mut usual = service.mean.max(lane.service_time());
                 let cost = forecast::cost(service_times, service.mean);
                 if cost.whole > cost.slice {
@@ -298,9 +300,9 @@ impl Admission {
         }
     }
 
-    /// The longest time after which a prediction that was admitted is still computed: twice what it was
-    /// admitted to wait, where nobody has set a limit, so that a machine that stops for a moment, or one
-    /// long prediction, does not cost every answer.
+    /// The time after which an admitted prediction is no longer computed: twice the wait it was
+    /// admitted to, unless a limit is set, so that a short stop of the machine, or one long
+    /// prediction, does not cost every answer.
     fn last_word(
         &self,
         lane: &LaneVitals,
@@ -314,7 +316,7 @@ impl Admission {
         }
     }
 
-    /// From when on a prediction that takes longer than was expected counts as no end in sight.
+    /// When a prediction that takes longer than expected counts as having no end in sight.
     fn overdue(
         &self,
         lane: &LaneVitals,
@@ -327,14 +329,14 @@ impl Admission {
         }
     }
 
-    /// When to come back: as long from now as what waits will take, up to twice that, so that those
-    /// who were refused together do not come back together.
+    /// When to retry: after the time that the waiting work takes, up to twice that, so that clients
+    /// refused together do not return together.
     fn retry_after(&self, wait: Duration) -> u32 {
         let count = self.refusals.fetch_add(1, Ordering::Relaxed);
         retry_after_seconds(wait, fraction(count))
     }
 
-    /// The refusal of a full queue, where one more would wait for so long.
+    /// The refusal of a full queue, in which one more would wait so long.
     fn queue_full(&self, lane: &LaneVitals, wait: Duration) -> RequestError {
         queue_full(lane).retry_after(self.retry_after(wait))
     }
@@ -344,7 +346,7 @@ impl Admission {
     }
 }
 
-/// What becomes of a prediction that a worker takes up.
+/// What happens to a prediction that a worker takes.
 #[derive(Debug)]
 pub enum AtDequeue {
     /// It is computed.
@@ -353,10 +355,10 @@ pub enum AtDequeue {
     Refuse(RequestError),
 }
 
-/// Decides whether a prediction that has waited for so long is still worth computing.
+/// Decides whether a prediction that has waited so long is still worth computing.
 ///
-/// Takes in, too, how long it has waited: where the machine is slow rather than the queue long, the
-/// next forecasts are corrected by that.
+/// Also learns from the wait: if the machine is slow rather than the queue long, the next forecasts
+/// are corrected.
 pub fn at_dequeue(
     lane: &LaneVitals,
     admitted: &Admitted,
@@ -380,28 +382,28 @@ pub fn at_dequeue(
     }
 }
 
-/// Says when to come back from a queue that is what it is, for those who never asked to be admitted:
-/// Little's law read backwards, waiting time = work that waits / workers.
+/// Computes when to retry from the queue's length alone, for jobs that never asked for admission:
+/// Little's law, waiting time = waiting work / workers.
 pub fn retry_after(lane: &LaneVitals) -> u32 {
     let wait = lane.work.waiting() / u32::try_from(lane.workers_wanted.max(1)).unwrap_or(u32::MAX);
     retry_after_seconds(wait, 0.0)
 }
 
-/// Whole seconds, 1 to 30: `wait`, at least one, and a `part` of it (0 to 1) on top.
+/// Whole seconds, 1 to 30: `wait`, at least one, plus a `part` of it (0 to 1).
 fn retry_after_seconds(wait: Duration, part: f64) -> u32 {
     let seconds = wait.as_secs_f64().max(1.0) * (1.0 + part);
-    // Saturating by the language's rules for casts; the clamp bounds it.
+    // Casts saturate; the clamp bounds it.
     seconds.clamp(1.0, RETRY_AFTER_MAX).round() as u32
 }
 
-/// A number from 0 to 1 for each count, spread evenly whatever the counts: the fractional parts of
-/// multiples of the golden ratio (Weyl's equidistribution).
+/// A number from 0 to 1 for each count, evenly spread: the fractional parts of multiples of the
+/// golden ratio (Weyl's equidistribution).
 fn fraction(count: u64) -> f64 {
     const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
     count.wrapping_mul(GOLDEN) as f64 / u64::MAX as f64
 }
 
-/// In milliseconds, rounded up: nobody is told that something takes no time at all.
+/// In milliseconds, rounded up, so that nothing appears to take no time.
 fn whole_millis(duration: Duration) -> Duration {
     let millis = duration.as_micros().div_ceil(1000);
     Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
@@ -409,11 +411,7 @@ fn whole_millis(duration: Duration) -> Duration {
 
 /// The refusal of a server that is shutting down.
 pub fn draining() -> RequestError {
-    RequestError::new(
-        Code::Draining,
-        "the server is shutting down; send the request again",
-    )
-    .retry_after(1)
+    RequestError::new(Code::Draining, "the server is shutting down; retry").retry_after(1)
 }
 
 /// The refusal of a server whose model is not loaded and tried yet.
@@ -424,19 +422,19 @@ pub fn loading() -> RequestError {
 /// The refusal of a full lane.
 pub fn queue_full(lane: &LaneVitals) -> RequestError {
     let text = format!(
-        "the prediction queue is full ({} waiting); send the request again later",
+        "the prediction queue is full ({} waiting); retry later",
         lane.queue_capacity
     );
     RequestError::new(Code::QueueFull, text).retry_after(retry_after(lane))
 }
 
-/// The answer to a prediction whose deadline passed before a worker had it.
+/// The answer to a prediction whose deadline passed before a worker took it.
 fn too_late() -> RequestError {
     let text = "the deadline has passed (X-Request-Timeout, or --request-timeout), and nothing was computed";
     RequestError::new(Code::DeadlineExceeded, text)
 }
 
-/// The answer to a prediction that takes longer than its client has, without any wait.
+/// The answer to a prediction that alone takes longer than its client waits.
 fn too_short(needed: Duration, time_remaining: Duration) -> RequestError {
     let text = format!(
         "the prediction takes about {}, longer than its deadline in {} (X-Request-Timeout, or --request-timeout), and was not computed; give it more time, or send fewer instances",
@@ -451,12 +449,12 @@ fn expired(lane: &LaneVitals, waited: Duration, wait_max: Duration) -> RequestEr
     let waited_for = format_duration(whole_millis(waited));
     let text = if waited > wait_max {
         format!(
-            "the prediction waited {waited_for} in the queue, longer than it may ({}, --max-wait), and was not computed",
+            "the prediction waited {waited_for} in the queue, longer than allowed ({}, --max-wait), and was not computed",
             format_duration(wait_max),
         )
     } else {
         format!(
-            "the prediction waited {waited_for} in the queue, could not be done by its deadline any more, and was not computed"
+            "the prediction waited {waited_for} in the queue, could no longer finish by its deadline, and was not computed"
         )
     };
     RequestError::new(Code::Expired, text).retry_after(retry_after(lane))

@@ -1,43 +1,43 @@
-//! The pace of what costs no prediction: token buckets that answers, bodies and evictions draw on.
+//! Rate limits while predictions run: token buckets for cheap answers, bodies and evictions.
 //!
-//! Pure but for atomics; connection threads reserve a slot and wait for it themselves.
+//! Pure but for atomics. Connection threads reserve a slot and wait for it themselves.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A token bucket that hands out slots at a fixed rate, with a small burst.
 ///
-/// The generic cell rate algorithm in one atomic: it holds the time at which the bucket would be
-/// full again (ITU-T I.371, "theoretical arrival time"). Nobody waits longer than `wait_max` and
-/// what is left of a tick then, and slots beyond that are given out without being counted: a flood
-/// leaves no debt behind that those who come later would have to wait off.
+/// The generic cell rate algorithm in one atomic, which holds the time at which the bucket is full
+/// again (ITU-T I.371, "theoretical arrival time"). No wait exceeds `wait_max` and the rest of a
+/// tick. Slots beyond that are given out without being counted, so that a flood leaves no debt for
+/// later clients.
 #[derive(Debug)]
 pub struct Pacer {
-    /// Nanoseconds between slots; 0 is no pacing.
+    /// Nanoseconds between slots; 0 is no limit.
     interval: u64,
-    /// How far ahead of its time a slot may be taken, in nanoseconds.
+    /// How early a slot may be taken, in nanoseconds.
     tolerance: u64,
-    /// The longest wait for a slot, in nanoseconds.
+    /// Maximum wait for a slot, in nanoseconds.
     wait_max: u64,
-    /// Waits end at multiples of so many nanoseconds, so that several end at once.
+    /// Waits end at multiples of this many nanoseconds, so that several end together.
     tick: u64,
     full_at: AtomicU64,
 }
 
 impl Pacer {
-    /// Slots that may be taken at once after a quiet moment.
+    /// Number of slots that may be taken at once after a quiet moment.
     const BURST: u64 = 8;
 
-    /// The longest wait for a slot, where no other is set.
+    /// Default of the maximum wait for a slot.
     const WAIT_MAX: Duration = Duration::from_secs(1);
 
-    /// Makes a bucket of `rate` slots a second; 0 means that nobody ever waits.
+    /// Makes a bucket of `rate` slots per second; 0 means that there is no wait.
     pub fn new(rate: u32) -> Self {
         Self::with(rate, Self::BURST, Self::WAIT_MAX)
     }
 
-    /// Makes a bucket of `rate` slots a second that holds `burst` of them, and for which nobody
-    /// waits longer than `wait_max`.
+    /// Makes a bucket of `rate` slots per second and bursts of `burst`, with waits of at most
+    /// `wait_max`.
     pub fn with(rate: u32, burst: u64, wait_max: Duration) -> Self {
         let interval = 1_000_000_000u64.checked_div(u64::from(rate)).unwrap_or(0);
         Pacer {
@@ -49,10 +49,11 @@ impl Pacer {
         }
     }
 
-    /// Has all waits end at ticks of the clock that are so far apart.
+    /// Aligns the ends of all waits to ticks of this length.
     ///
-    /// Whoever waits alone displaces a prediction, and is a timer's interrupt: both cost as much as the
-    /// answer. (Measured on one core at 2,000 refusals a second: 45 µs each, and 34 with a tick.)
+    /// Waking up for each one alone displaces a prediction and takes a timer interrupt, which
+    /// together cost as much as the answer. (Measured on one core at 2,000 refusals a second: 45 µs
+    /// each, and 34 with ticks.)
     fn in_ticks(self, tick: Duration) -> Self {
         let tick = u64::try_from(tick.as_nanos()).unwrap_or(1).max(1);
         Pacer { tick, ..self }
@@ -60,7 +61,7 @@ impl Pacer {
 
     /// Takes the next slot and returns how long after `now` (nanoseconds on any one clock) it is.
     ///
-    /// Lock-free; the caller waits, or not.
+    /// Lock-free; waiting is up to the caller.
     pub fn reserve(&self, now: u64) -> Duration {
         if self.interval == 0 {
             return Duration::ZERO;
@@ -80,7 +81,7 @@ impl Pacer {
         Duration::from_nanos((now + wait).next_multiple_of(self.tick) - now)
     }
 
-    /// Gives slots back that were taken for nothing.
+    /// Returns unused slots.
     pub fn give_back(&self, slots: u32) {
         let back = self.interval * u64::from(slots);
         let earlier = |full_at: u64| Some(full_at.saturating_sub(back));
@@ -91,47 +92,48 @@ impl Pacer {
     }
 }
 
-/// The pace of one listener's answers that cost no prediction (probes, refusals, errors), and of
-/// what it does for clients before it is known whether they get one.
+/// The rate limits of one listener's cheap answers (probes, refusals, errors) and of bodies that
+/// may come to nothing.
 ///
-/// Receive livelock (Mogul and Ramakrishnan, 1997): what costs no prediction, sent fast enough,
-/// would take the whole machine, since it stands ahead of predictions. Drawn on only while a
-/// prediction waits or runs, so that an idle server is not slowed.
+/// Cheap requests are handled ahead of predictions; sent fast enough, they would take the whole
+/// machine (receive livelock; Mogul and Ramakrishnan, 1997). The limits apply only while a
+/// prediction waits or runs, so an idle server is not slowed.
 #[derive(Debug)]
 pub struct Pace {
-    /// First answers of their connections, to probes: a kubelet's, which opens one for each probe.
+    /// Answers to a probe that is the first request of its connection: kubelet opens one for each
+    /// probe.
     pub first_probe: Pacer,
-    /// Other first answers of their connections.
+    /// Other first answers of a connection.
     pub first_other: Pacer,
     /// Every later answer on a connection.
     pub later: Pacer,
-    /// Pieces of [`PIECE_BYTES`] that are read and may come to nothing.
+    /// Pieces of [`PIECE_BYTES`] read of bodies that may come to nothing.
     pub pieces: Pacer,
-    /// The same of what is read of refused requests, only so that their clients see the answer: it
-    /// must not hold up what is admitted.
+    /// The same for refused requests, which are read only so that their clients see the answer;
+    /// they must not delay admitted ones.
     pub discards: Pacer,
     /// Connections closed in favour of new ones.
     pub evictions: Pacer,
 }
 
-/// How far apart the moments are at which answers other than first ones to probes are let go.
+/// The interval at which delayed answers are released, except first ones to probes.
 const TICK: Duration = Duration::from_millis(4);
 
-/// What is drawn on the pace at once for what is read.
+/// The amount charged at once for reading.
 pub const PIECE_BYTES: usize = 64 << 10;
 
-/// Connections a second that are closed in favour of new ones. Each costs some 30 µs, and at this
-/// rate a full backlog of the listening socket is worked off in about a second. A burst of two
-/// backlogs is: while the backlog overflows, everybody's connections are lost.
+/// Connections per second that are closed for new ones. Each costs about 30 µs. At this rate a full
+/// backlog of the listening socket is handled in about a second. The burst is two backlogs, because
+/// while the backlog overflows all clients lose connections.
 const EVICTIONS: u32 = 4000;
 const EVICTIONS_BURST: u64 = 8192;
 
-/// For how long bodies are read at full speed after a quiet moment, as a share of a second.
+/// How long bodies are read at full speed after a quiet moment, as a share of a second.
 const PIECES_BURST: u64 = 4;
 
 impl Pace {
-    /// Makes the buckets from two rates in answers a second and one in bytes; 0 means no pacing. No
-    /// probe on a fresh connection waits longer than `probe_wait_max`.
+    /// Makes the buckets from two rates in answers per second and one in bytes; 0 means no limit.
+    /// No probe on a fresh connection waits longer than `probe_wait_max`.
     pub fn new(first: u32, later: u32, bytes: usize, probe_wait_max: Duration) -> Self {
         let pieces = u32::try_from(bytes.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX);
         let burst = u64::from(pieces) / PIECES_BURST;
@@ -146,8 +148,8 @@ impl Pace {
     }
 }
 
-/// Answers of a fifth of a second. When overload begins, a crowd is refused at once, and each of them
-/// waits for less than 50 ms; the burst takes some 7 ms of a core at 750 a second.
+/// A burst of a fifth of a second. When overload begins, many clients are refused at once, each
+/// within 50 ms; the burst takes about 7 ms of a core at 750 a second.
 fn burst_of(rate: u32) -> u64 {
     u64::from(rate / 5).max(Pacer::BURST)
 }

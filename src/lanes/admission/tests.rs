@@ -3,8 +3,8 @@ use crate::platform::clock::{self, ProcessClock};
 
 const MILLI: Duration = Duration::from_millis(1);
 
-/// A lane of two workers on jobs that take so long, of which the first so many are busy, and the
-/// deployment that they are of.
+/// A lane of two workers on jobs of this length, of which the first so many are busy, and its
+/// deployment.
 fn lane(service: Duration, busy: usize) -> (Arc<Vitals>, DeploymentVitals) {
     let clock = ProcessClock::new(Duration::from_secs(1));
     let vitals = Arc::new(Vitals::new(clock, (256, 2), (8, 2)));
@@ -41,7 +41,7 @@ fn admission(max_wait: MaxWait) -> Admission {
     Admission::with(max_wait, None)
 }
 
-/// Admits until it is refused, at most a thousand times.
+/// Admits until a refusal, at most a thousand times.
 fn fill(
     admission: &Admission,
     (vitals, deployment): (&Arc<Vitals>, &DeploymentVitals),
@@ -98,7 +98,7 @@ fn the_queue_is_as_long_as_the_wait_that_is_allowed() {
             all_admitted.len()
         );
         assert_eq!(code, why, "{name}");
-        // What is given up makes room for another.
+        // A reservation that is given up makes room for another.
         all_admitted
             .iter()
             .for_each(|admitted| admitted.reservation.give_up());
@@ -204,7 +204,7 @@ fn a_deadline_that_no_server_could_meet_gets_no_retry_after() {
         assert_eq!(refusal.code, Code::DeadlineExceeded, "{max_wait}");
         assert_eq!(refusal.retry_after, None, "{max_wait}");
         assert!(refusal.text.contains("about 900ms"), "{}", refusal.text);
-        // One that an idle server would hold is told to come back.
+        // A request that an idle server could hold is told to retry.
         let refusal = admission
             .check(&vitals, &ask(&deployment, MILLI * 950))
             .unwrap_err();

@@ -1,4 +1,4 @@
-//! What models of every kind say of rows that they cannot reckon with.
+//! How models of every kind treat rows that they cannot compute.
 
 use super::*;
 use crate::models::estimator::{
@@ -36,7 +36,7 @@ fn served(algorithm: &Algorithm) -> EstimatorModel {
     let values: Vec<f64> = (0..180).map(|_| next()).collect();
     let rows = Rows::new(values, 3).unwrap();
     let score = |row: &[f64]| row[0] * 2.0 + row[1] - row[2];
-    // Apart, so that coefficients are large.
+    // Far apart, so that coefficients are large.
     let class = |row: &[f64]| u32::from(score(row) > 2.0) + u32::from(score(row) > 6.0);
     let classes = 3 * usize::from(algorithm.task == EstimatorKind::Classification);
     let targets = match algorithm.task {
@@ -67,7 +67,7 @@ fn served(algorithm: &Algorithm) -> EstimatorModel {
     }
 }
 
-/// Says which row is refused; panics where the model fails, or gives what is no finite number.
+/// Returns which row is refused; panics if the model fails or its answer is not finite.
 fn refused(model: &EstimatorModel, values: Vec<f64>) -> Option<RowFault> {
     let name = model.name;
     let rows = Rows::new(values, 3).unwrap();
@@ -120,7 +120,7 @@ fn extreme_input_is_the_clients_fault_with_every_estimator() {
             never_refused.push(name);
         }
     }
-    // These compare with thresholds, whatever the size.
+    // These compare with thresholds, so any size is fine.
     let expected = [
         "bernoulli-naive-bayes",
         "decision-tree-classifier",
@@ -133,7 +133,7 @@ fn extreme_input_is_the_clients_fault_with_every_estimator() {
     assert_eq!(never_refused, expected);
 }
 
-/// Answers with what the first feature says.
+/// Answers with the value of the first feature.
 struct FirstFeatureModel(EstimatorModel);
 
 impl Model for FirstFeatureModel {
@@ -172,13 +172,13 @@ fn a_model_that_fails_on_ordinary_rows_is_to_blame_whatever_else_there_is() {
         says(&[far.map(|value| value * 1e-60), [7.0, 0.0, 0.0]]),
         failed
     );
-    // Whoever writes the answer tells of the first, which is the model's.
+    // The encoder reports the first one, which is the model's fault.
     assert_eq!(says(&[[8.0, 0.0, 0.0], far]), Ok(()));
     let Err(ComputeError::Input(fault)) = says(&[[0.0; 3], far]) else {
         panic!("it has a finite answer");
     };
     assert_eq!((fault.row, fault.feature), (1, 1));
     let rows = Rows::new([[0.0; 3], far].concat(), 3).unwrap();
-    let text = "the feature \"b\" must be closer to 0, as the model's answer to it is no finite number, but is -1e150";
+    let text = "the feature \"b\" must be closer to 0, as the model's answer to it is not finite, but is -1e150";
     assert_eq!(fault_text(&model.0.signature, &rows, &fault), text);
 }

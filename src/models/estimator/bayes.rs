@@ -14,15 +14,15 @@ use super::{
 };
 use crate::models::{ModelError, Output, PredictError, RowFault, Rows};
 
-/// What the features of these may be, in words.
+/// What the features must be, in words.
 pub(super) const BERNOULLI_FEATURES: &str =
     "numbers, made 0 and 1 by binarize; with binarize=none, 0 or 1";
 pub(super) const CATEGORICAL_FEATURES: &str =
     "whole numbers from 0 to the largest seen in training";
 pub(super) const MULTINOMIAL_FEATURES: &str = "whole numbers from 0";
 
-/// The largest whole number that is taken, and that a category may have: smartcore makes a table as
-/// long as the largest category.
+/// The largest whole number, and category, that is accepted: smartcore makes a table as long as the
+/// largest category.
 const WHOLE_MAX: f64 = u32::MAX as f64;
 const CATEGORY_MAX: f64 = 65_535.0;
 
@@ -32,7 +32,7 @@ type SmartCategorical = CategoricalNB<u32, WholeMatrix, Vec<u32>>;
 type SmartGaussian = GaussianNB<f64, u32, Matrix, Vec<u32>>;
 type SmartMultinomial = MultinomialNB<u32, u32, WholeMatrix, Vec<u32>>;
 
-/// Finds the first value that is not whole, or not 0 to what `largest` says for its feature.
+/// Finds the first value that is not whole, or not between 0 and `largest` for its feature.
 fn check_whole(rows: &Rows, largest: impl Fn(usize) -> f64) -> Result<(), RowFault> {
     for (row, values) in rows.iter().enumerate() {
         for (feature, value) in values.iter().enumerate() {
@@ -50,7 +50,7 @@ fn check_whole(rows: &Rows, largest: impl Fn(usize) -> f64) -> Result<(), RowFau
 }
 
 fn whole_matrix(rows: &Rows) -> Result<WholeMatrix, PredictError> {
-    // `check_whole` has seen that each value is a u32; a cast saturates in any case.
+    // `check_whole` has seen that each value is a u32; a cast would saturate otherwise.
     let values = rows.values().iter().map(|value| *value as u32).collect();
     DenseMatrix::new(rows.len(), rows.width(), values, false).map_err(failed)
 }
@@ -71,7 +71,7 @@ impl Training<'_> {
     }
 }
 
-/// What all of smartcore's serialised distributions have.
+/// The common part of smartcore's serialized distributions.
 #[derive(Deserialize)]
 struct ClassesMirror {
     class_labels: Vec<u32>,
@@ -117,7 +117,7 @@ fn check_table(
     })
 }
 
-/// A serialised classifier, whichever it is.
+/// A serialized classifier of any kind.
 #[derive(Deserialize)]
 struct BayesMirror<D> {
     inner: Inner<D>,
@@ -139,7 +139,7 @@ pub struct Gaussian {
 }
 
 impl Gaussian {
-    /// Whether the first class has a probability that a number can say, by smartcore's own arithmetic.
+    /// Whether the first class has a finite probability, by smartcore's own arithmetic.
     fn may_be_first(&self, row: &[f64]) -> bool {
         let features = row.iter().zip(&self.first_normals);
         let likelihood = |(value, (mean, variance)): (&f64, &(f64, f64))| {
@@ -155,7 +155,8 @@ impl Gaussian {
 impl Predictor for Gaussian {
     fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
         let indices = self.smartcore.predict(&matrix(rows)?).map_err(failed)?;
-        // Where no class has a probability, smartcore says the first, unless that is so of every row.
+        // If no class has a probability, smartcore answers the first, unless that is so for every
+        // row.
         let fallen_back = rows
             .iter()
             .zip(&indices)
@@ -219,7 +220,7 @@ pub(super) mod gaussian {
         }
         Ok(Estimator::GaussianNaiveBayes(Gaussian {
             smartcore: Box::new(parse(serialised)?),
-            // There are two classes at least, of `features` numbers each.
+            // There are at least two classes, of `features` numbers each.
             first_prior: tables.classes.class_priors[0],
             first_normals: tables.theta[0]
                 .iter()
@@ -231,7 +232,7 @@ pub(super) mod gaussian {
     }
 }
 
-/// Features that are there or not.
+/// Features that are present or not.
 #[derive(Debug)]
 pub struct Bernoulli {
     smartcore: Box<SmartBernoulli>,
@@ -402,7 +403,7 @@ impl Predictor for Categorical {
         )
     }
 
-    /// smartcore takes an unknown category for no evidence at all, which is no honest answer.
+    /// smartcore ignores an unknown category, which would not be an honest answer.
     fn check(&self, rows: &Rows) -> Result<(), RowFault> {
         check_whole(rows, |feature| self.categories[feature] as f64 - 1.0)
     }

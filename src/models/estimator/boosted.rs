@@ -1,4 +1,4 @@
-//! Boosted trees: each corrects those before.
+//! Boosted trees: each corrects the ones before.
 
 use serde::Deserialize;
 use smartcore::xgboost::{XGRegressor, XGRegressorParameters};
@@ -10,8 +10,8 @@ use super::{
 };
 use crate::models::{ModelError, Output, PredictError, Rows};
 
-/// The deepest boosted tree: its nodes stand within each other in a file, which is read to a depth of
-/// 127 and no deeper.
+/// The deepest boosted tree: its nodes are nested in a file, and the reader stops at a depth of
+/// 127.
 const DEPTH_MAX: u16 = 100;
 
 type Smartcore = XGRegressor<f64, f64, Matrix, Vec<f64>>;
@@ -80,7 +80,7 @@ pub(super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, Mod
     }))
 }
 
-/// What of smartcore's serialised boosted trees must hold.
+/// What must hold of smartcore's serialized boosted trees.
 #[derive(Deserialize)]
 struct BoostedMirror {
     regressors: Vec<BoostedNode>,
@@ -103,7 +103,7 @@ struct BoostedNode {
 }
 
 impl BoostedNode {
-    /// Recurses as deep as the file that was read, which is 127 at most.
+    /// Recurses as deep as the file that was read, at most 127.
     fn check(&self, features: usize, depth: usize, size: &mut Size) -> Result<(), ModelError> {
         size.nodes += 1;
         size.depth = size.depth.max(depth);

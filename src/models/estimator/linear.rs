@@ -22,7 +22,7 @@ type SmartLasso = Lasso<f64, f64, Matrix, Vec<f64>>;
 type SmartElasticNet = ElasticNet<f64, f64, Matrix, Vec<f64>>;
 type SmartLogistic = LogisticRegression<f64, u32, Matrix, Vec<u32>>;
 
-/// What of smartcore's serialised matrix must hold.
+/// What must hold of smartcore's serialized matrix.
 #[derive(Debug, Clone, Deserialize)]
 struct MatrixMirror {
     ncols: usize,
@@ -53,7 +53,7 @@ impl MatrixMirror {
     }
 }
 
-/// A serialised linear model, whichever it is; its intercept is a number, or a matrix of one.
+/// A serialized linear model of any kind; its intercept is a number, or a matrix of one.
 #[derive(Deserialize)]
 struct LinearMirror {
     coefficients: MatrixMirror,
@@ -190,8 +190,8 @@ pub struct Logistic {
 }
 
 impl Logistic {
-    /// Returns for each row the probability of each class, row-major, from the same products by
-    /// which smartcore decides.
+    /// Returns for each row the probability of each class, row-major, from the same products that
+    /// smartcore decides by.
     fn probabilities(&self, x: &Matrix) -> Vec<f64> {
         let scores = x.ab(false, &self.coefficients, true);
         let mut probabilities = Vec::with_capacity(x.shape().0 * self.classes);
@@ -206,7 +206,7 @@ impl Logistic {
             let of_row: Vec<f64> = of_row
                 .map(|(class, intercept)| scores.get((row, class)) + intercept)
                 .collect();
-            // Less the largest, so that no exponential is infinite.
+            // Minus the largest, so that no exponential is infinite.
             let largest = of_row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let powers: Vec<f64> = of_row.iter().map(|score| (score - largest).exp()).collect();
             let sum: f64 = powers.iter().sum();
@@ -233,7 +233,7 @@ impl Predictor for Logistic {
 pub(super) mod logistic_regression {
     use super::*;
 
-    /// What of smartcore's serialised logistic regression must hold.
+    /// What must hold of smartcore's serialized logistic regression.
     #[derive(Deserialize)]
     struct LogisticMirror {
         coefficients: MatrixMirror,

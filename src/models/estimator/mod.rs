@@ -1,9 +1,9 @@
-//! The estimators that can be trained and served, one variant each behind one enum, and the table of
-//! algorithms: the place to add the next.
+//! The estimators that can be trained and served, one variant each in one enum, and the table of
+//! algorithms.
 //!
-//! Each is an estimator of smartcore, which trains it and predicts with it. smartcore indexes by what
-//! a file says, so a hostile file would panic or loop for ever: what of a serialised form must hold
-//! beyond what serde checks is checked before smartcore sees it.
+//! Each is an estimator of smartcore, which trains it and predicts with it. smartcore trusts the
+//! indices in a file, so a hostile file could panic or loop for ever. Whatever serde does not check
+//! is checked here before smartcore sees it.
 
 mod bayes;
 mod boosted;
@@ -54,7 +54,7 @@ pub enum Targets {
     Classes {
         /// For each row, of which class it is.
         indices: Vec<u32>,
-        /// How many classes there are; each has a row.
+        /// The number of classes; each has at least one row.
         classes: usize,
     },
     /// For each row its number.
@@ -64,15 +64,15 @@ pub enum Targets {
 /// An estimator that was trained, and can be stored.
 #[derive(Debug)]
 pub struct Fitted {
-    /// What predicts, as it was read back.
+    /// The part that predicts, as read back from a file.
     pub estimator: Estimator,
     /// Its serialised form.
     pub serialised: Box<RawValue>,
-    /// All of its parameters, as they were used.
+    /// All of its parameters, as used.
     pub parameters: Values,
 }
 
-/// What an estimator is read for: numbers of features and of classes (0 for a regressor).
+/// What an estimator is read for: the numbers of features and of classes (0 for a regressor).
 #[derive(Debug, Clone, Copy)]
 struct Dimensions {
     features: usize,
@@ -91,7 +91,7 @@ type Known = fn(&[(String, String)]) -> Result<Vec<Parameter>, ModelError>;
 type Fit = fn(Training<'_>) -> Result<(String, Values), ModelError>;
 type Read = fn(&str, Dimensions) -> Result<Estimator, ModelError>;
 
-/// One algorithm: what it is called, what it does, and how.
+/// One algorithm: its name, what it does, and how.
 #[derive(Debug)]
 pub struct Algorithm {
     /// Its name in kebab-case, on the command line and in model files.
@@ -146,7 +146,7 @@ pub const ALGORITHMS: [Algorithm; 17] = [
     algorithm!("xgb-regressor", Regression, None, NUMBERS, boosted),
 ];
 
-/// Algorithms that people look for, and why they are not here.
+/// Algorithms that people look for, and why they are not supported.
 const UNSUPPORTED: [(&str, &str); 3] = [
     (
         "svc",
@@ -165,7 +165,8 @@ const UNSUPPORTED: [(&str, &str); 3] = [
 /// Finds an algorithm by its name.
 ///
 /// # Errors
-/// Which there are, or why it is left out, in one line.
+///
+/// The list of algorithms, or why this one is not supported, in one line.
 pub fn find(name: &str) -> Result<&'static Algorithm, ModelError> {
     static TABLE: [Algorithm; 17] = ALGORITHMS;
     if let Some(found) = TABLE.iter().find(|algorithm| algorithm.name == name) {
@@ -187,32 +188,34 @@ pub fn find(name: &str) -> Result<&'static Algorithm, ModelError> {
     )))
 }
 
-/// The most rows for which a fresh estimator is asked, to see that it can predict at all.
+/// Maximum number of rows that a new estimator is tried on, to see that it can predict.
 const TRIED_ROWS_MAX: usize = 100;
 
 impl Algorithm {
     /// Its parameters, by smartcore's names.
     pub fn parameters(&self) -> Vec<Parameter> {
-        // Without any that were typed there is nothing to refuse.
+        // Without typed parameters there is nothing to refuse.
         (self.known)(&[]).unwrap_or_default()
     }
 
-    /// Checks names and values of parameters as they are typed.
+    /// Checks names and values of parameters as typed.
     ///
     /// # Errors
-    /// An unknown name or a bad value: one line that lists what there is.
+    ///
+    /// An unknown name or a bad value: one line that lists the valid ones.
     pub fn check_parameters(&self, typed: &[(String, String)]) -> Result<(), ModelError> {
         (self.known)(typed)
             .map(|_| ())
             .map_err(|error| ModelError(format!("{}: {error}", self.name)))
     }
 
-    /// Trains on `rows` with parameters as they are typed; `seed` stands for a parameter of that name
-    /// where there is one that was not typed.
+    /// Trains on `rows` with parameters as typed; `seed` is used for a parameter of that name
+    /// unless one was typed.
     ///
     /// # Errors
-    /// An unknown parameter or a bad value, targets of the other task, and whatever smartcore cannot
-    /// train on, in one line. A panic of smartcore's is an error too.
+    ///
+    /// An unknown parameter or a bad value, targets of the other task, and whatever smartcore
+    /// cannot train on, in one line. A panic of smartcore's is an error too.
     pub fn fit(
         &self,
         rows: &Rows,
@@ -268,10 +271,11 @@ impl Algorithm {
         })
     }
 
-    /// Reads an estimator of this algorithm from its serialised form.
+    /// Reads an estimator of this algorithm from its serialized form.
     ///
     /// # Errors
-    /// What is wrong with it, whatever it is that was read.
+    ///
+    /// What is wrong with it.
     pub fn read(
         &self,
         serialised: &str,
@@ -322,7 +326,8 @@ pub enum Estimator {
     LogisticRegression(linear::Logistic),
     /// `multinomial-naive-bayes`.
     MultinomialNaiveBayes(bayes::Multinomial),
-    /// `random-forest-classifier`: labels are smartcore's, probabilities vote shares over its trees.
+    /// `random-forest-classifier`: labels are smartcore's, probabilities are vote shares of its
+    /// trees.
     RandomForestClassifier(trees::Forest),
     /// `random-forest-regressor`.
     RandomForestRegressor(trees::RegressionForest),
@@ -333,10 +338,11 @@ pub enum Estimator {
 }
 
 impl Estimator {
-    /// Reads the estimator called `algorithm` (kebab-case) from its serialised form.
+    /// Reads the estimator called `algorithm` (kebab-case) from its serialized form.
     ///
     /// # Errors
-    /// What is wrong with it, whatever it is that was read.
+    ///
+    /// What is wrong with it.
     pub fn read(
         algorithm: &str,
         serialised: &str,
@@ -379,12 +385,13 @@ impl Estimator {
     /// Checks what the estimator needs of its rows beyond finite numbers.
     ///
     /// # Errors
+    ///
     /// The first value that does not fit, and what would.
     pub fn check(&self, rows: &Rows) -> Result<(), RowFault> {
         self.predictor().check(rows)
     }
 
-    /// What it consists of, by name: trees, nodes, neighbours, coefficients, …
+    /// Its parts by name: trees, nodes, neighbours, coefficients, …
     pub fn shape(&self) -> Values {
         self.predictor().shape()
     }
@@ -423,7 +430,7 @@ impl Training<'_> {
         matrix(self.rows).map_err(ModelError::of)
     }
 
-    /// Class indices; the caller has seen that there are some.
+    /// Class indices; the caller has checked that there are some.
     fn classes(&self) -> Vec<u32> {
         match self.targets {
             Targets::Classes { indices, .. } => indices.clone(),
@@ -431,7 +438,7 @@ impl Training<'_> {
         }
     }
 
-    /// Numbers; the caller has seen that there are some.
+    /// Numbers; the caller has checked that there are some.
     fn numbers(&self) -> Vec<f64> {
         match self.targets {
             Targets::Numbers(numbers) => numbers.clone(),
@@ -439,7 +446,7 @@ impl Training<'_> {
         }
     }
 
-    /// Trains with `defaults` as changed by what was typed, and stores what came of it.
+    /// Trains with `defaults` as changed by the typed parameters, and stores the result.
     fn fit<P, M>(
         &self,
         defaults: &P,

@@ -1,8 +1,7 @@
 //! Nearest neighbours.
 //!
-//! Stored as the training data and the parameters, and built anew when read: smartcore's own form
-//! holds a tree of indices, of a depth that no reader of JSON allows for, and what is built from
-//! checked data is sound.
+//! Stored as the training data and the parameters, and rebuilt when read. smartcore's own form
+//! holds a tree of indices too deep for a JSON reader, and rebuilding from checked data is sound.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -25,7 +24,7 @@ use crate::platform::sys;
 type SmartClassifier = KNNClassifier<f64, u32, Matrix, Vec<u32>, Distance>;
 type SmartRegressor = KNNRegressor<f64, f64, Matrix, Vec<f64>, Distance>;
 
-/// What is near, of smartcore's distances.
+/// The distances of smartcore's that are supported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 enum Distance {
     /// The root of the sum of squares.
@@ -44,7 +43,7 @@ impl SmartDistance<Vec<f64>> for Distance {
     }
 }
 
-/// smartcore's parameters of both, less what is a type there.
+/// smartcore's parameters of both, without those that are types there.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Chosen {
     algorithm: KNNAlgorithmName,
@@ -64,7 +63,7 @@ impl Default for Chosen {
     }
 }
 
-/// A model as it is stored: the data, row after row, and what was chosen.
+/// A model as stored: the data, row by row, and the parameters.
 #[derive(Serialize, Deserialize)]
 struct Stored<T> {
     #[serde(rename = "parameters")]
@@ -107,8 +106,8 @@ impl<T> Stored<T> {
     }
 }
 
-/// Whether no two rows are further apart than a number can say, by the largest distance there can be:
-/// that between the opposite corners of a box around all of them.
+/// Whether the distance of any two rows is finite, judged by the opposite corners of a box around
+/// all rows.
 fn distances_are_finite(rows: &Rows) -> bool {
     let extent = |feature: usize| {
         let column = || rows.iter().map(move |row| row[feature]);
@@ -118,11 +117,11 @@ fn distances_are_finite(rows: &Rows) -> bool {
     squares.sum::<f64>().is_finite()
 }
 
-/// Address space for the stack on which a tree is built: it is as deep as distances differ in
-/// magnitude, some 5,500 levels at most, and smartcore recurses.
+/// Address space for the stack on which a tree is built. The tree is as deep as distances differ in
+/// magnitude, about 5,500 levels at most, and smartcore recurses.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
-/// Has smartcore build what it searches in, on a stack that is deep enough.
+/// Lets smartcore build its search structure, on a stack that is deep enough.
 fn build<T: Send + 'static>(
     train: impl FnOnce() -> Result<T, Failed> + Send + 'static,
 ) -> Result<T, ModelError> {
@@ -162,7 +161,7 @@ fn shape(rows: &Rows, k: usize) -> Values {
         .into()
 }
 
-/// The box around all rows: what is too far from it for a finite distance has no neighbours.
+/// The box around all rows: a row too far from it for a finite distance has no neighbours.
 struct Surroundings {
     distance: Distance,
     /// The least and the largest value of each feature.
@@ -182,7 +181,7 @@ impl Surroundings {
         }
     }
 
-    /// Finds the first row whose distance to some other could be infinite.
+    /// Finds the first row whose distance to another could be infinite.
     fn check(&self, rows: &Rows) -> Result<(), RowFault> {
         for (row, values) in rows.iter().enumerate() {
             let part = |(value, (least, most)): (&f64, &(f64, f64))| {
@@ -224,7 +223,7 @@ impl std::fmt::Debug for Classifier {
 
 impl Predictor for Classifier {
     fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
-        // smartcore's labels are those of the largest share, the first of equal ones.
+        // smartcore answers the label with the largest share, the first of equal ones.
         let shares = self
             .smartcore
             .predict_proba(&matrix(rows)?)
@@ -300,7 +299,7 @@ pub(super) mod classifier {
     ) -> Result<Estimator, ModelError> {
         let stored: Stored<u32> = parse(serialised)?;
         let (rows, chosen, targets) = stored.check(shape.features)?;
-        // smartcore knows classes by their rows: one without any would shift those after it.
+        // smartcore numbers classes by their rows: one without any would shift the others.
         let mut seen = vec![false; shape.classes];
         for class in &targets {
             match seen.get_mut(*class as usize) {

@@ -1,7 +1,7 @@
 //! Parameters by smartcore's own names and spellings.
 //!
-//! smartcore's parameter structures are read through serde: what may be typed is what their
-//! serialised forms hold, so that a parameter of a later smartcore is known here without a line.
+//! smartcore's parameter structures are read through serde: whatever their serialized forms hold
+//! may be typed, so a parameter of a later smartcore needs no line here.
 
 use std::collections::BTreeMap;
 
@@ -22,15 +22,16 @@ pub struct Parameter {
     pub values: String,
 }
 
-/// Parameters by name, as they are used and stored.
+/// Parameters by name, as used and stored.
 pub type Values = BTreeMap<String, Value>;
 
-/// Something that cannot be a name of a variant, to learn from serde which there are.
+/// A text that cannot be a variant's name, to learn the valid names from serde.
 const NO_VARIANT: &str = "\u{0}";
 
-/// Lists the parameters of `P` with what may be typed for each, if all of `typed` may.
+/// Lists the parameters of `P` with the values that each accepts, if all of `typed` are valid.
 ///
 /// # Errors
+///
 /// As [`apply`].
 pub(super) fn known<P: Serialize + DeserializeOwned>(
     defaults: &P,
@@ -50,10 +51,11 @@ fn list<P: Serialize + DeserializeOwned>(defaults: &P) -> Vec<Parameter> {
     defaults.iter().map(describe).collect()
 }
 
-/// Changes `defaults` by what was typed.
+/// Changes `defaults` by the typed parameters.
 ///
 /// # Errors
-/// An unknown name or a bad value: one line that lists what there is.
+///
+/// An unknown name or a bad value: one line that lists the valid ones.
 pub(super) fn apply<P: Serialize + DeserializeOwned>(
     defaults: &P,
     typed: &[(String, String)],
@@ -100,7 +102,7 @@ fn parse<P: DeserializeOwned>(values: &Map<String, Value>) -> serde_json::Result
     serde_json::from_value(Value::Object(values.clone()))
 }
 
-/// Reads what was typed: a number, `true`, a list as in JSON, `none`, or else a name.
+/// Parses what was typed: a number, `true`, a list as in JSON, `none`, or else a name.
 fn read(text: &str) -> Value {
     if text == "none" {
         return Value::Null;
@@ -119,7 +121,7 @@ fn typed(value: &Value) -> String {
     }
 }
 
-/// Says what may be typed, by trying.
+/// Finds out by trying what may be typed.
 fn possible<P: DeserializeOwned>(
     defaults: &Map<String, Value>,
     name: &str,
@@ -151,7 +153,7 @@ fn possible<P: DeserializeOwned>(
     }
 }
 
-/// Takes the names of variants out of serde's message, where they stand between backticks.
+/// Extracts the names of variants from serde's message, where they stand between backticks.
 fn variants(message: &str) -> Vec<&str> {
     let quoted = message.split('`').skip(1).step_by(2);
     quoted.filter(|name| *name != NO_VARIANT).collect()

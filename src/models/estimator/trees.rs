@@ -24,7 +24,7 @@ use super::{
 };
 use crate::models::{ModelError, Output, PredictError, Rows};
 
-/// The most trees of a forest, and nodes of a tree, that are read.
+/// Maximum numbers of trees in a forest and of nodes in a tree.
 pub(super) const TREES_MAX: usize = 100_000;
 const NODES_MAX: usize = 10_000_000;
 
@@ -75,7 +75,7 @@ impl Size {
     }
 }
 
-/// Counts the splits on the longest way; children lie after their parents.
+/// Counts the splits on the longest path; children come after their parents.
 fn depth<T>(nodes: &[TreeNode<T>]) -> usize {
     let mut depths = vec![0usize; nodes.len()];
     for (index, node) in nodes.iter().enumerate() {
@@ -282,13 +282,13 @@ regressor!(
     |mirror: TreeMirror| vec![mirror.tree_regressor]
 );
 
-/// What of smartcore's serialised regression tree must hold.
+/// What must hold of smartcore's serialized regression tree.
 #[derive(Deserialize)]
 struct TreeMirror {
     tree_regressor: RegressorTree,
 }
 
-/// What of smartcore's serialised forest classifier must hold.
+/// What must hold of smartcore's serialized forest classifier.
 #[derive(Deserialize)]
 struct ClassifierMirror {
     trees: Vec<ClassifierTree>,
@@ -302,7 +302,7 @@ struct ClassifierTree {
     num_classes: usize,
 }
 
-/// What of smartcore's serialised forest regressor must hold.
+/// What must hold of smartcore's serialized forest regressor.
 #[derive(Deserialize)]
 struct RegressorMirror {
     forest_regressor: ForestMirror,
@@ -482,7 +482,7 @@ impl Votes {
     }
 }
 
-/// Walks one tree. It ends because children lie after their parents, as `check_node` saw to.
+/// Walks one tree. It ends because children come after their parents, as `check_node` has checked.
 fn vote(tree: &[FlatNode], row: &[f64]) -> usize {
     let mut index = 0;
     loop {

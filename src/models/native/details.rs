@@ -1,4 +1,4 @@
-//! What `lanekeeper inspect` tells of a file of our own format.
+//! The output of `lanekeeper inspect` for a file of our own format.
 
 use bytesize::ByteSize;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{Document, EstimatorModel, ExpectedDocument};
 use crate::models::format::Details;
 
-/// Features, classes and numbers of a list that are shown to a person.
+/// How many features, classes and numbers of a list a person is shown.
 const SHOWN: usize = 50;
 
 pub(super) fn of(document: &Document, model: &EstimatorModel) -> Details {
@@ -108,7 +108,7 @@ fn lines(document: &Document, model: &EstimatorModel) -> Vec<(&'static str, Stri
     lines
 }
 
-/// Names and values in one line, long lists cut short.
+/// Names and values in one line, long lists truncated.
 fn pairs(values: &std::collections::BTreeMap<String, serde_json::Value>) -> String {
     let pair = |(name, value): (&String, &serde_json::Value)| match value {
         serde_json::Value::Array(items) if items.len() > SHOWN => {

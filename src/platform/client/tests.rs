@@ -1,4 +1,4 @@
-//! What the client promises, tried against servers of a few lines on loopback.
+//! The client's promises, tried against minimal servers on loopback.
 
 use std::net::TcpListener;
 

@@ -1,4 +1,4 @@
-//! How the other end of a socket stands, looked at without reading from it.
+//! The state of the other end of a socket, without reading from it.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use super::timespec;
 pub enum PeerState {
     /// It may still send.
     Open,
-    /// It has shut down its sending half, or closed a TCP connection: the two look the same.
+    /// It has shut down its sending side, or closed a TCP connection: the two look the same.
     Finished,
-    /// It has reset the connection or closed both halves, or somebody here has shut them down.
+    /// It has reset the connection or closed both sides, or this process has shut them down.
     Departed,
 }
 
-/// Waits for `patience`, or until the peer of a socket is no longer open; says how it stands.
+/// Waits for `patience`, or until the peer of a socket is no longer open; returns its state.
 ///
-/// Only Linux tells of a peer that has finished.
+/// Only Linux reports a peer that has finished.
 pub fn peer(socket: impl AsFd, patience: Duration) -> PeerState {
     #[cfg(target_os = "linux")]
     let finished = PollFlags::RDHUP;
@@ -38,8 +38,8 @@ pub fn peer(socket: impl AsFd, patience: Duration) -> PeerState {
     }
 }
 
-/// Waits for `patience`, or until the peer of a socket is [`PeerState::Departed`]; says which. What has arrived
-/// before a half-close can still be read.
+/// Waits for `patience`, or until the peer of a socket is [`PeerState::Departed`]; returns which.
+/// Data sent before a half-close can still be read.
 pub fn departs_within(socket: impl AsFd, patience: Duration) -> bool {
     let seen = poll_one(socket, PollFlags::empty(), patience);
     seen.intersects(PollFlags::HUP | PollFlags::ERR)
@@ -56,8 +56,8 @@ pub fn has_input(socket: impl AsFd) -> bool {
     looked.is_ok_and(|(_, count)| count > 0)
 }
 
-/// Waits for `patience`, or until one of `flags`, an error or a hang-up shows on a descriptor; returns
-/// what shows.
+/// Waits for `patience`, or until one of `flags`, an error or a hang-up appears on a descriptor;
+/// returns what appeared.
 fn poll_one(descriptor: impl AsFd, flags: PollFlags, patience: Duration) -> PollFlags {
     let mut set = [PollFd::new(&descriptor, flags)];
     match rustix::event::poll(&mut set, Some(&timespec(patience))) {
@@ -66,7 +66,7 @@ fn poll_one(descriptor: impl AsFd, flags: PollFlags, patience: Duration) -> Poll
     }
 }
 
-/// Looks, without waiting, whether a socket has come to its end with nothing left to read.
+/// Looks, without waiting, whether a socket is at its end with nothing left to read.
 pub fn has_ended(socket: impl AsFd) -> bool {
     match rustix::net::recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
         Ok((_, count)) => count == 0,

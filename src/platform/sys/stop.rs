@@ -1,7 +1,7 @@
 //! The signals that stop a server, from the first to the one that ends it at once.
 //!
-//! The rules run in signal handlers, on whichever thread a signal comes, and touch nothing but atomics;
-//! they are pure but for the time, which is passed.
+//! The rules run in signal handlers, on whichever thread a signal arrives, and touch only atomics;
+//! they are pure but for the time, which is passed in.
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGALRM, SIGINT, SIGQUIT, SIGTERM};
 use super::{alarm_in_a_second, on_signal};
 use crate::platform::clock;
 
-/// A SIGINT this long after the first signal is another one; wrappers double a single Ctrl-C.
+/// A SIGINT this long after the first signal is a new one; wrappers double a single Ctrl-C.
 const ANOTHER_AFTER: Duration = Duration::from_millis(500);
 
 /// The exit code of a process that a signal has ended at once, whichever it was.
@@ -30,24 +30,25 @@ enum Effect {
     EndsAtOnce,
 }
 
-/// Which stop signals came, and what follows from them.
+/// Which stop signals arrived, and what follows.
 #[derive(Debug)]
 pub struct StopSignals {
     began: Instant,
-    /// When the first came, in nanoseconds since `began` and one more; 0: none came.
+    /// When the first arrived, in nanoseconds since `began`, plus one; 0: none.
     first_at: AtomicU64,
     /// Those that changed nothing, SIGTERM and SIGINT.
     repeated: [AtomicU32; 2],
-    /// The one that ends the process at once; 0: none did.
+    /// The one that ends the process at once; 0: none.
     ended_by: AtomicI32,
 }
 
 impl StopSignals {
-    /// Installs handlers for SIGTERM, SIGINT and SIGQUIT. One that ends the process leaves that to
-    /// the main thread; where it takes more than a second, the process ends without it.
+    /// Installs handlers for SIGTERM, SIGINT and SIGQUIT. The main thread ends the process when one
+    /// asks for it; if that takes more than a second, the process ends without it.
     ///
     /// # Errors
-    /// Where the system refuses a handler.
+    ///
+    /// The system refuses a handler.
     pub fn install() -> io::Result<Arc<Self>> {
         let signals = Arc::new(Self::new());
         let alarmed = Arc::clone(&signals);
@@ -77,7 +78,7 @@ impl StopSignals {
         }
     }
 
-    /// Notes a signal that came `at` after the handlers were installed.
+    /// Records a signal that arrived `at` after the handlers were installed.
     fn note(&self, signal: i32, at: Duration) -> Effect {
         let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX - 1) + 1;
         let first = self

@@ -1,17 +1,17 @@
-//! What is wrong with a body that is no JSON, in words that a person can act on.
+//! What is wrong with a body that is not JSON, in words that a person can act on.
 //!
-//! The parser says where it stopped. What stands there, and which feature it was to be, says more: not
-//! a few clients send NaN, and numbers that no double can hold.
+//! The parser says where it stopped. What stands there, and which feature it was for, says more:
+//! quite a few clients send NaN, or numbers that no double can hold.
 
 use crate::error::{Code, RequestError};
 
-/// Characters of a number that are repeated.
+/// How many characters of a number are quoted.
 const SHOWN_MAX: usize = 40;
 
 /// What Windows puts before a text in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Takes a byte order mark off a body.
+/// Removes a byte order mark from a body.
 pub fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)
 }
@@ -20,12 +20,12 @@ pub fn without_mark(body: &[u8]) -> &[u8] {
 pub(super) fn emptiness(body: &[u8]) -> Option<&'static str> {
     match without_mark(body) {
         [] => Some("the body is empty"),
-        body if body.trim_ascii().is_empty() => Some("the body holds nothing but blanks"),
+        body if body.trim_ascii().is_empty() => Some("the body is blank"),
         _ => None,
     }
 }
 
-/// Tells of a body that the parser took for no JSON; `place` is the feature it was reading, if any.
+/// Explains why the parser rejected a body; `place` is the feature being read, if any.
 pub(super) fn not_json(
     body: &[u8],
     error: &serde_json::Error,
@@ -37,7 +37,7 @@ pub(super) fn not_json(
     let what = place.unwrap_or_else(|| "a value".to_owned());
     if text.starts_with("number out of range") {
         let text = format!(
-            "{what} is {}, out of range, as it is too large for a double: send a finite number (line {line} column {column})",
+            "{what} is {}, too large for a double: send a finite number (line {line} column {column})",
             short(token)
         );
         return RequestError::new(Code::InvalidInput, text);
@@ -48,7 +48,7 @@ pub(super) fn not_json(
         .any(|known| word.eq_ignore_ascii_case(known));
     let text = if is_no_json {
         format!(
-            "the body is not JSON: {what} is {}, which JSON cannot say: send a finite number (line {line} column {column})",
+            "the body is not JSON: {what} is {}, which JSON cannot express: send a finite number (line {line} column {column})",
             short(token)
         )
     } else {
@@ -57,7 +57,7 @@ pub(super) fn not_json(
     RequestError::new(Code::InvalidJson, text)
 }
 
-/// The word or number in which the parser stopped, or behind which.
+/// The word or number in which, or after which, the parser stopped.
 fn token(body: &[u8], line: usize, column: usize) -> &str {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-._".contains(byte);
     let ends = body.iter().enumerate().filter(|(_, byte)| **byte == b'\n');

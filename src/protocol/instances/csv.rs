@@ -1,9 +1,9 @@
-//! CSV → one flat matrix, and a model's output → CSV: the second dialect of `/predict`, and the first
-//! of `lanekeeper predict`.
+//! CSV → one flat matrix, and a model's output → CSV: the second dialect of `/predict`, and the
+//! first of `lanekeeper predict`.
 //!
-//! A body has a header that names the features, in any order and beside any others. An answer has
-//! the column `prediction` and, where there are probabilities, `probability_LABEL` for each class.
-//! Numbers are written as in JSON, so that both dialects re-read as the same bits.
+//! A body has a header with the features' names, in any order and beside any others. An answer has
+//! the column `prediction` and, if there are probabilities, `probability_LABEL` for each class.
+//! Numbers are written as in JSON, so that both dialects read back as the same bits.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -20,10 +20,10 @@ use crate::train::table::{Column, TableError, TableReader};
 /// A line longer than this may be copied while it is read.
 const LONG_LINE_BYTES: usize = 64 << 10;
 
-/// A row of more cells than this counts for the budget.
+/// A row with more cells than this counts towards the budget.
 const MANY_CELLS: usize = 4096;
 
-/// Bytes to know where a cell ends, as they grow by doubling.
+/// Bytes to store where a cell ends, as that list grows by doubling.
 const CELL_BYTES: usize = 2 * size_of::<usize>();
 
 /// A table, answered with a table.
@@ -54,12 +54,13 @@ impl Dialect for Csv {
     }
 }
 
-/// Decodes a CSV body into rows of the signature's width, all of them finite; their memory is charged to
+/// Decodes a CSV body into rows of the signature's width, all finite; their memory is charged to
 /// `charge`.
 ///
 /// # Errors
-/// 400 with line and column for what is no table of these features, 413 for more than `rows_max`
-/// rows, 503 where others hold the memory budget, 413 where it is too small.
+///
+/// 400 with line and column for a table without these features or with bad cells, 413 for more than
+/// `rows_max` rows, 503 while others hold the memory budget, 413 if it is too small.
 fn decode_csv(
     body: &[u8],
     signature: &Signature,
@@ -98,11 +99,12 @@ fn decode_csv(
         .ok_or_else(|| refuse("the body has a header, but no rows".to_owned()))
 }
 
-/// Reads a cell as a value of its feature: an empty one is missing, where the feature may be, and a
+/// Reads a cell as a value of its feature: an empty cell is missing, if the feature may be, and a
 /// category's label becomes its code.
 ///
 /// # Errors
-/// What else it is, with its place.
+///
+/// What it is instead, with its place.
 pub fn read_value(
     table: &TableReader<'_>,
     record: &StringRecord,
@@ -127,14 +129,14 @@ pub fn read_value(
     })
 }
 
-/// What the reader may keep of a body while it reads it: a whole row, where each of its cells ends,
-/// and each cell again. In a body of honest width, that is nothing.
+/// What the reader may copy of a body: a whole row, where each of its cells ends, and each cell
+/// again. In a body of normal width, that is nothing.
 fn copied_bytes(body: &[u8]) -> usize {
     let has_long_line = body
         .chunks_exact(LONG_LINE_BYTES)
         .any(|piece| !piece.contains(&b'\n'));
     let commas = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b',').count();
-    // Between quotes a line's end is part of a cell, so that a row may be the whole body.
+    // Between quotes a line end is part of a cell, so a row may be the whole body.
     let cells = if body.contains(&b'"') {
         commas(body)
     } else {
@@ -176,7 +178,8 @@ pub fn columns(output: &OutputSpec) -> Vec<String> {
 /// The cells of one row of an answer that was checked against its signature.
 ///
 /// # Errors
-/// Where a number is not finite.
+///
+/// A number is not finite.
 pub fn cells<'a>(
     spec: &'a OutputSpec,
     output: &Output,
@@ -213,17 +216,17 @@ pub fn cells<'a>(
 fn finite(number: f64, row: usize) -> Result<String, PredictError> {
     if !number.is_finite() {
         return Err(PredictError(format!(
-            "it gave {number} for row {row}, which is no finite number"
+            "it gave {number} for row {row}, which is not finite"
         )));
     }
     serde_json::to_string(&number).map_err(|error| PredictError(error.to_string()))
 }
 
-/// Encodes an answer as CSV. What it takes is
-/// charged to `charge` before it is taken.
+/// Encodes an answer as CSV. Its memory is charged to `charge` before it is taken.
 ///
 /// # Errors
-/// Where a number is not finite, or the budget is spent.
+///
+/// A number is not finite, or the budget is spent.
 fn encode_csv(answer: &Predicted<'_>, charge: &mut Charge) -> Result<Vec<u8>, EncodeError> {
     let spec = &answer.signature.output;
     let mut charged = Charged {
@@ -251,7 +254,7 @@ fn encode_csv(answer: &Predicted<'_>, charge: &mut Charge) -> Result<Vec<u8>, En
             failure = failure.or_else(|| Some(PredictError(error.to_string())));
         }
     }
-    // The refusal is the reason for whatever the writer said.
+    // The writer failed because of this refusal.
     match (charged.refusal, failure) {
         (Some(refusal), _) => Err(EncodeError::Budget(refusal)),
         (None, Some(failure)) => Err(EncodeError::Output(failure)),
@@ -259,7 +262,7 @@ fn encode_csv(answer: &Predicted<'_>, charge: &mut Charge) -> Result<Vec<u8>, En
     }
 }
 
-/// A buffer that asks the budget before it grows.
+/// A buffer that charges the budget before it grows.
 struct Charged<'a> {
     bytes: Vec<u8>,
     charge: &'a mut Charge,
@@ -330,7 +333,7 @@ mod tests {
         #[rustfmt::skip]
         let wrong = [
             ("", Code::InvalidInput, "the body is empty: the body has no header"),
-            ("\u{feff}\r\n", Code::InvalidInput, "the body holds nothing but blanks"),
+            ("\u{feff}\r\n", Code::InvalidInput, "the body is blank"),
             (",\n", Code::InvalidInput, "the body has no header"),
             ("x,y\n", Code::InvalidInput, "no rows"),
             ("1,2\n3,4\n", Code::InvalidInput, "the body, line 1: there is no column \"x\"; there are 1, 2"),

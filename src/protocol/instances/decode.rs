@@ -1,7 +1,7 @@
 //! `{"instances": [...]}` → one flat matrix, by serde visitors and never through a tree of values.
 //!
-//! Memory is eight bytes for each number that was read, charged to the budget before it is taken.
-//! Every error says which instance and feature.
+//! Memory is eight bytes per number, charged to the budget before it is taken. Every error says
+//! which instance and feature.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Feature, FeatureKind, Rows, ShortNumber, Signature};
 
-/// Feature names that an error lists, and characters of the client's own that it repeats.
+/// How many feature names an error lists, and how many characters of the client's input it quotes.
 const NAMES_SHOWN: usize = 20;
 const OTHERS_SHOWN: usize = 5;
 const ECHO_MAX: usize = 40;
@@ -23,15 +23,17 @@ const ECHO_MAX: usize = 40;
 /// A string or number longer than this may be copied while it is read.
 const LONG_TOKEN_BYTES: usize = 64 << 10;
 
-/// Decodes a request's body into rows of the signature's width, all of them finite; their memory is
-/// charged to `charge`.
+/// Decodes a request's body into rows of the signature's width, all finite; their memory is charged
+/// to `charge`.
 ///
-/// An instance is an array of numbers in the order of the features, or an object by their names, where
-/// other names are left alone, as other columns of a table are.
+/// An instance is an array of numbers in the order of the features, or an object by their names;
+/// other names are ignored, as other columns of a table are.
 ///
 /// # Errors
-/// 400 for what is not JSON (line and column) or not instances of this model (instance, feature),
-/// 413 for more than `rows_max` instances, 503 where others hold the memory budget, 413 where it is too small.
+///
+/// 400 for a body that is not JSON (line and column) or not instances of this model (instance,
+/// feature), 413 for more than `rows_max` instances, 503 while others hold the memory budget, 413
+/// if it is too small.
 pub fn decode(
     body: &[u8],
     signature: &Signature,
@@ -69,10 +71,10 @@ pub fn decode(
         .ok_or_else(|| RequestError::new(Code::Internal, "the decoded rows do not fit the model"))
 }
 
-/// What the parser may copy of a body while it reads it: strings with escapes, and numbers of many
-/// digits. In a large body of honest size and kind, that is nothing.
+/// What the parser may copy of a body: strings with escapes, and numbers with many digits. In a
+/// large body of normal content, that is nothing.
 fn copied_bytes(body: &[u8]) -> usize {
-    // A token of twice the length covers one of these pieces whole, without a comma in it.
+    // A token of twice the length contains one of these pieces whole, without a comma in it.
     let has_long_token = body
         .chunks_exact(LONG_TOKEN_BYTES)
         .any(|piece| !piece.contains(&b','));
@@ -89,7 +91,7 @@ struct Decoding<'a> {
     indices: HashMap<&'a str, usize>,
     rows_max: usize,
     charge: RefCell<&'a mut Charge>,
-    /// Why decoding was given up, where that is not for the parser to say.
+    /// Why decoding stopped, if the parser cannot say it.
     refusal: RefCell<Option<RequestError>>,
     /// The instance and the feature whose number is being read.
     reading: Cell<Option<(usize, usize)>>,
@@ -97,7 +99,7 @@ struct Decoding<'a> {
     others: RefCell<Others>,
 }
 
-/// Names that are no features: the first few, each cut short, and how many there are.
+/// Names that are not features: the first few, truncated, and how many there are.
 #[derive(Default)]
 struct Others {
     shown: Vec<String>,
@@ -142,7 +144,7 @@ impl Decoding<'_> {
         listed(self.signature.names().take(NAMES_SHOWN), self.width())
     }
 
-    /// The names that an instance has; the values of those that it lacks are absent.
+    /// The names that an instance has; the values of missing ones are absent.
     fn found(&self, values: &[f64]) -> String {
         let others = self.others.borrow();
         let features = self.signature.names().zip(values);
@@ -156,7 +158,7 @@ impl Decoding<'_> {
         }
     }
 
-    /// What reads a value, which errors call by instance and feature.
+    /// Reads a value; errors name its instance and feature.
     fn value(&self, row: usize, feature: usize) -> Value<'_> {
         self.reading.set(Some((row, feature)));
         Value {
@@ -185,7 +187,7 @@ impl Decoding<'_> {
     }
 }
 
-/// Lists the first names of so many.
+/// Lists the first names.
 fn listed<'a>(shown: impl Iterator<Item = &'a str>, count: usize) -> String {
     let shown: Vec<&str> = shown.collect();
     match count.saturating_sub(shown.len()) {
@@ -194,14 +196,14 @@ fn listed<'a>(shown: impl Iterator<Item = &'a str>, count: usize) -> String {
     }
 }
 
-/// Repeats a piece of the client's own input, short and escaped.
+/// Quotes a piece of the client's input, truncated and escaped.
 fn echo(text: &str) -> String {
     let short: String = text.chars().take(ECHO_MAX).collect();
     let more = if short.len() < text.len() { "…" } else { "" };
     format!("{short:?}{more}")
 }
 
-/// What is told of a string where something else should be: serde would repeat all of it.
+/// A short description of a string in the wrong place: serde would repeat all of it.
 fn unexpected<E: Error>(text: &str, expected: &impl serde::de::Expected) -> E {
     E::custom(format!(
         "invalid type: string {}, expected {}",
@@ -210,7 +212,7 @@ fn unexpected<E: Error>(text: &str, expected: &impl serde::de::Expected) -> E {
     ))
 }
 
-/// What is told of a number where something else should be: serde would write out 309 digits.
+/// A short description of a number in the wrong place: serde would write out 309 digits.
 fn unexpected_number<E: Error>(number: f64, expected: &impl serde::de::Expected) -> E {
     E::custom(format!(
         "invalid type: number {}, expected {}",
@@ -226,7 +228,7 @@ impl<'de> DeserializeSeed<'de> for InstancesBody<'_> {
     type Value = Vec<f64>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<f64>, D::Error> {
-        // Not `deserialize_map`, whose error repeats all of a string that is no map.
+        // Not `deserialize_map`, whose error repeats all of a string that is not a map.
         deserializer.deserialize_any(self)
     }
 }
@@ -256,9 +258,7 @@ impl<'de> Visitor<'de> for InstancesBody<'_> {
                 )));
             }
             if values.is_some() {
-                return Err(A::Error::custom(
-                    "the field \"instances\" stands there twice",
-                ));
+                return Err(A::Error::custom("the field \"instances\" occurs twice"));
             }
             values = Some(map.next_value_seed(Instances(self.0))?);
         }
@@ -415,15 +415,15 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
     }
 }
 
-/// Stands for a value that an object has not given yet. It is a NaN of its own: a value that a client
-/// calls missing is the usual one.
+/// Marks a value that an object has not given yet. It is a special NaN; a value that a client calls
+/// missing is the usual one.
 const ABSENT: u64 = 0x7ff8_0000_0000_0bad;
 
 fn is_absent(value: f64) -> bool {
     value.to_bits() == ABSENT
 }
 
-/// One value of a feature: a finite number, the label of a category, or null where it may be missing.
+/// One value of a feature: a finite number, a category's label, or null if it may be missing.
 struct Value<'a> {
     row: usize,
     feature: &'a Feature,
@@ -442,7 +442,7 @@ impl Value<'_> {
         matches!(self.feature.kind, FeatureKind::Category { .. })
     }
 
-    /// A number, where the feature is one.
+    /// A number, if the feature is one.
     fn number<E: Error>(&self, value: f64) -> Result<f64, E> {
         if self.is_category() {
             return Err(unexpected_number(value, self));
@@ -604,7 +604,7 @@ mod tests {
                 "the body is empty, but must be JSON with the field \"instances\"",
             ),
             ("\u{feff}", InvalidJson, "the body is empty"),
-            (" \r\n\t", InvalidJson, "the body holds nothing but blanks"),
+            (" \r\n\t", InvalidJson, "the body is blank"),
             (
                 "{\"instances\": [[1,\n2,,]]}",
                 InvalidJson,
@@ -613,27 +613,27 @@ mod tests {
             (
                 r#"{"instances": [[NaN, 1]]}"#,
                 InvalidJson,
-                "the body is not JSON: \"length\" of instances[0] is NaN, which JSON cannot say: send a finite number (line 1 column 17)",
+                "the body is not JSON: \"length\" of instances[0] is NaN, which JSON cannot express: send a finite number (line 1 column 17)",
             ),
             (
                 "{\"instances\": [[1, 2],\n\n [3, -Infinity]]}",
                 InvalidJson,
-                "\"width\" of instances[1] is -Infinity, which JSON cannot say",
+                "\"width\" of instances[1] is -Infinity, which JSON cannot express",
             ),
             (
                 r#"{"instances": [[1, 2], {"width": nan}]}"#,
                 InvalidJson,
-                "\"width\" of instances[1] is nan, which JSON cannot say",
+                "\"width\" of instances[1] is nan, which JSON cannot express",
             ),
             (
                 r#"{"instances": [[1, inf]]}"#,
                 InvalidJson,
-                "\"width\" of instances[0] is inf, which JSON cannot say",
+                "\"width\" of instances[0] is inf, which JSON cannot express",
             ),
             (
                 r#"{"instances": [{"length": 1, "note": NaN}]}"#,
                 InvalidJson,
-                "a value is NaN, which JSON cannot say",
+                "a value is NaN, which JSON cannot express",
             ),
             (
                 r#"{"instances": [[1, None]]}"#,
@@ -643,12 +643,12 @@ mod tests {
             (
                 r#"{"instances": [[1e999, 1]]}"#,
                 InvalidInput,
-                "\"length\" of instances[0] is 1e999, out of range, as it is too large for a double: send a finite number",
+                "\"length\" of instances[0] is 1e999, too large for a double: send a finite number",
             ),
             (
                 r#"{"instances": [{"width": -1e400}]}"#,
                 InvalidInput,
-                "\"width\" of instances[0] is -1e400, out of range, as it is too large for a double",
+                "\"width\" of instances[0] is -1e400, too large for a double",
             ),
             (
                 r#"{"instances": 1e308}"#,

@@ -9,11 +9,12 @@ use crate::protocol::{EncodeError, Predicted};
 /// Bytes of a number with its comma, at most (`-2.2250738585072014e-308`).
 const NUMBER_BYTES: usize = 32;
 
-/// Encodes an output that `predict` has checked; numbers re-read as the same bits. What the answer
-/// takes is charged to `charge` before it is taken.
+/// Encodes an output that `predict` has checked; numbers read back as the same bits. The answer's
+/// memory is charged to `charge` before it is taken.
 ///
 /// # Errors
-/// Where a number is not finite (JSON has no way to say so), or the budget is spent.
+///
+/// A number is not finite (JSON cannot express it), or the budget is spent.
 pub fn encode(answer: &Predicted<'_>, charge: &mut Charge) -> Result<Vec<u8>, EncodeError> {
     let mut json = Buffer {
         bytes: Vec::new(),
@@ -49,8 +50,8 @@ pub fn encode(answer: &Predicted<'_>, charge: &mut Charge) -> Result<Vec<u8>, En
     Ok(json.bytes)
 }
 
-/// An answer as it grows: room for each row is charged before it is written, so that the buffer
-/// never grows unasked.
+/// A growing answer: room for each row is charged before it is written, so the buffer never grows
+/// unasked.
 struct Buffer<'a> {
     bytes: Vec<u8>,
     charge: &'a mut Charge,
@@ -63,7 +64,7 @@ impl Buffer<'_> {
             .map_err(EncodeError::Budget)
     }
 
-    /// Numbers one a row; lists of them where a row has several.
+    /// One number per row, or a list of them if a row has several.
     fn put_numbers(&mut self, numbers: &[f64], width: usize) -> Result<(), EncodeError> {
         for (row, numbers) in numbers.chunks(width.max(1)).enumerate() {
             self.reserve(numbers.len() * NUMBER_BYTES + 2)?;
@@ -125,7 +126,7 @@ impl Buffer<'_> {
 fn put_finite(json: &mut Vec<u8>, number: f64, row: usize) -> Result<(), PredictError> {
     if !number.is_finite() {
         return Err(PredictError(format!(
-            "it gave {number} for row {row}, which is no finite number"
+            "it gave {number} for row {row}, which is not finite"
         )));
     }
     put(json, &number)

@@ -35,9 +35,10 @@ impl Dialect for Json {
     }
 }
 
-/// A body that was called form data and does not even begin like JSON is of the wrong media type.
+/// A body declared as form data that does not even begin like JSON has the wrong media type.
 ///
-/// curl calls everything form data: who pasted a curl line and mistyped the JSON wants to know where.
+/// curl declares everything as form data: a person who pasted a curl line and mistyped the JSON
+/// wants to know where.
 fn blame_form(error: RequestError, head: &BodyHead, body: &[u8]) -> RequestError {
     let body = without_mark(body).trim_ascii_start();
     let looks_like_json = matches!(body.first(), None | Some(b'{' | b'['));

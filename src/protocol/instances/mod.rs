@@ -1,7 +1,7 @@
 //! `/predict` and the commands: from a body to rows, and from an output to an answer; knows models,
 //! not sockets.
 //!
-//! Each dialect has files of its own.
+//! Each dialect has its own files.
 
 mod blame;
 pub mod csv;
@@ -17,8 +17,8 @@ pub use encode::encode;
 use crate::error::{Code, RequestError};
 use crate::models::{Model, RowFault, Rows, Signature, compute};
 
-/// Bytes that a prediction takes beyond its decoded rows: the model's own copy of them, and of its
-/// output an index or a number for each, and the probabilities of all classes.
+/// Bytes that a prediction needs beyond its decoded rows: the model's own copy of them, an index or
+/// a number per row of output, and the probabilities of all classes.
 pub fn working_bytes(signature: &Signature, rows: &Rows) -> usize {
     let output = size_of::<f64>() * signature.output.numbers_per_row();
     size_of_val(rows.values()).saturating_add(rows.len().saturating_mul(output))
@@ -27,7 +27,8 @@ pub fn working_bytes(signature: &Signature, rows: &Rows) -> usize {
 /// Checks what the signature and the model need of their rows.
 ///
 /// # Errors
-/// 400 with the first value that does not fit, where it stands and what would be right.
+///
+/// 400 with the first value that does not fit, its place and what would be right.
 pub fn check(model: &dyn Model, rows: &Rows) -> Result<(), RequestError> {
     let checked = compute::check(model, rows);
     checked.map_err(|fault| unfit(model.signature(), rows, &fault))

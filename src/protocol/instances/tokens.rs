@@ -1,10 +1,10 @@
-//! Pieces of JSON that are read without a copy: names, and values that nobody takes.
+//! Pieces of JSON that are read without a copy: names, and ignored values.
 
 use std::fmt;
 
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// A string, borrowed where it can be.
+/// A string, borrowed if possible.
 pub(super) struct Text<'de>(pub(super) std::borrow::Cow<'de, str>);
 
 impl<'de> serde::Deserialize<'de> for Text<'de> {
@@ -29,8 +29,8 @@ impl<'de> serde::Deserialize<'de> for Text<'de> {
     }
 }
 
-/// A value that no feature takes; read over within the parser's limit on nesting, which
-/// `serde::de::IgnoredAny` evades at the price of memory.
+/// An ignored value; skipped within the parser's limit on nesting, which `serde::de::IgnoredAny`
+/// evades at the price of memory.
 pub(super) struct Surplus;
 
 impl<'de> serde::Deserialize<'de> for Surplus {

@@ -1,9 +1,9 @@
-//! What the main thread does at every tick: it keeps the threads there are to be, and says what has
-//! become of the verdicts.
+//! What the main thread does at every tick: it keeps the threads running and reports changed
+//! verdicts.
 //!
-//! The supervisor is every long-lived thread but the connections', each with the way to start it again. A
-//! thread that ended is joined, reported and replaced. A thread that hangs is left alone: `health`
-//! judges it, nobody joins it at the end, and a prediction worker may get a substitute.
+//! The supervisor holds every long-lived thread except the connections', each with the way to start
+//! it again. A thread that ended is joined, reported and replaced. A thread that hangs is left
+//! alone: `health` judges it, nobody joins it, and a prediction worker may get a substitute.
 
 pub mod notify;
 mod stall_report;
@@ -31,7 +31,7 @@ pub use self::verdict_log::Watch;
 /// Address space for a supervisor thread's stack; models may recurse.
 const STACK_BYTES: usize = 2 * 1024 * 1024;
 
-/// How often it is told that a thread cannot be started.
+/// How often it is logged that a thread cannot be started.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
 type Body = Arc<dyn Fn() + Send + Sync>;
@@ -40,7 +40,7 @@ type Body = Arc<dyn Fn() + Send + Sync>;
 pub struct Supervisor {
     members: Vec<Member>,
     context: Arc<Context>,
-    /// What the prediction worker of a slot runs.
+    /// The body of the prediction worker of a slot.
     predictor: Arc<dyn Fn(usize) + Send + Sync>,
     complained: Option<Instant>,
 }
@@ -50,7 +50,7 @@ struct Member {
     /// A prediction worker's slot.
     slot: Option<usize>,
     body: Body,
-    /// The thread and whether it has come to its end; `None` where it could not be started.
+    /// The thread and whether it has ended; `None` if it could not be started.
     thread: Option<(JoinHandle<()>, Arc<AtomicBool>)>,
 }
 
@@ -63,7 +63,7 @@ impl std::fmt::Debug for Supervisor {
 }
 
 impl Supervisor {
-    /// Makes a supervisor of nobody; `predictor` is what the prediction worker of a slot will run.
+    /// Makes an empty supervisor; `predictor` makes the body of the prediction worker of a slot.
     pub fn new(context: Arc<Context>, predictor: impl Fn(usize) + Send + Sync + 'static) -> Self {
         Supervisor {
             members: Vec::new(),
@@ -73,10 +73,11 @@ impl Supervisor {
         }
     }
 
-    /// Starts a thread that is to run until the process ends.
+    /// Starts a thread that runs until the process ends.
     ///
     /// # Errors
-    /// Where the system has no thread to give.
+    ///
+    /// The system refuses a thread.
     pub fn start(
         &mut self,
         name: String,
@@ -88,7 +89,8 @@ impl Supervisor {
     /// Starts the prediction worker of a slot.
     ///
     /// # Errors
-    /// Where the system has no thread to give.
+    ///
+    /// The system refuses a thread.
     pub fn start_predictor(&mut self, slot: usize) -> io::Result<()> {
         let predictor = Arc::clone(&self.predictor);
         let name = worker::thread_name(LaneKind::Predict, slot);
@@ -107,7 +109,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Replaces threads that have ended, and starts substitutes for those that are stuck.
+    /// Replaces threads that have ended, and starts substitutes for stuck ones.
     pub fn tick(&mut self) {
         let mut refused = None;
         let context = Arc::clone(&self.context);
@@ -117,8 +119,8 @@ impl Supervisor {
                 && context.vitals.predict.workers[slot].vacate()
             {
                 let name = &member.name;
-                log::info!("thread {name} has come to its end ({how}); it had been substituted");
-                // Nobody will follow on this slot, so it is none that is being replaced.
+                log::info!("thread {name} ended ({how}); it had a substitute");
+                // Nobody follows in this slot, so it is not being replaced.
                 context.vitals.predict.workers[slot]
                     .ended_at
                     .store(Stamp::NEVER);
@@ -145,9 +147,10 @@ impl Supervisor {
         }
     }
 
-    /// Starts a substitute for each worker that is stuck, where the model has finished a prediction
-    /// that began after the stuck one: evidence that the lane works for other input. While it
-    /// finishes none, a substitute would hang like the others, and hide from `/livez` that all do.
+    /// Starts a substitute for each stuck worker if the model has finished a prediction that began
+    /// after the stuck one, which is evidence that the lane works for other input. While no
+    /// prediction finishes, a substitute would hang like the others, and would hide from `/livez`
+    /// that all do.
     fn substitute(&mut self) -> io::Result<()> {
         let context = Arc::clone(&self.context);
         let lane = &context.vitals.predict;
@@ -168,12 +171,12 @@ impl Supervisor {
                 continue;
             }
             if let Err(error) = self.start_predictor(free) {
-                // Where it retires already, it is replaced like any other that has ended.
+                // If it is already retiring, it is replaced like any other that has ended.
                 worker.vacate();
                 return Err(error);
             }
             log::warn!(
-                "thread {} has been on its prediction for {}, and others come to an end: {} takes its place",
+                "thread {} has been on its prediction for {}, while others finish; {} takes its place",
                 worker::thread_name(LaneKind::Predict, slot),
                 format_duration(whole_millis(now.since(since))),
                 worker::thread_name(LaneKind::Predict, free),
@@ -182,9 +185,9 @@ impl Supervisor {
         Ok(())
     }
 
-    /// When a worker will become stuck that is to get a substitute, so that it gets it at once.
+    /// When a worker that may get a substitute will become stuck, so that it gets one at once.
     ///
-    /// Those that are stuck already have had their chance, and get the next at a tick.
+    /// Those that are stuck already have had their chance, and get the next one at a tick.
     pub fn next_substitution(&self) -> Option<Duration> {
         if !self.context.config.verdicts.replace_stuck_workers {
             return None;
@@ -221,7 +224,7 @@ impl Member {
         Ok(())
     }
 
-    /// Joins the thread if it has ended; says how it did.
+    /// Joins the thread if it has ended; returns how it ended.
     fn reap(&mut self) -> Option<String> {
         let (handle, _) = self
             .thread
@@ -239,7 +242,7 @@ impl Member {
     }
 }
 
-/// Tells the main thread that a thread is about to end, however it does.
+/// Tells the main thread that a thread is about to end, however it ends.
 struct AtEnd(Arc<AtomicBool>, Waker);
 
 impl Drop for AtEnd {
@@ -249,7 +252,7 @@ impl Drop for AtEnd {
     }
 }
 
-/// A duration as people read it in the log.
+/// A duration in words, for the log.
 fn whole_millis(duration: Duration) -> Duration {
     Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }

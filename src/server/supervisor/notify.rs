@@ -1,5 +1,5 @@
-//! What the service manager is told: readiness, status, reloads, the end, and that what takes long
-//! makes progress.
+//! Messages to the service manager: readiness, status, reloads, the end, and progress of slow
+//! steps.
 //!
 //! Runs on the main thread, which it never holds up.
 
@@ -14,16 +14,17 @@ use crate::platform::systemd::{self, Notifier};
 use crate::serving::context::Context;
 use crate::vitals::ServerPhase;
 
-/// The least time between two of a kind: a status that changes all the time tells nobody more.
+/// Minimum time between two messages of a kind: a status that changes all the time tells nobody
+/// more.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long loading may take on after it was last seen to make progress.
+/// How long loading may take after its last sign of progress.
 pub const LOADING_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the end may take beyond the longest prediction.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 
-/// Tells the service manager what becomes of the server.
+/// Sends the server's state to the service manager.
 #[derive(Debug)]
 pub struct Notifications {
     notifier: Notifier,
@@ -31,15 +32,15 @@ pub struct Notifications {
     reported: String,
     reported_at: Option<Instant>,
     extended_at: Option<Instant>,
-    /// Completions, and when they were counted, for the rate; and the rate since the count before.
+    /// Completions, and when they were counted, for the rate; and the rate before that.
     counted: (u64, Instant),
     rate: f64,
-    /// Completions and answers owed when the drain was last looked at.
+    /// Completions and answers owed at the last look at the drain.
     drained: Option<(u64, usize)>,
 }
 
 impl Notifications {
-    /// Tells `notifier` of a server that starts.
+    /// Tells `notifier` about a server that starts.
     pub fn new(notifier: Notifier, context: Arc<Context>) -> Self {
         Notifications {
             notifier,
@@ -60,7 +61,7 @@ impl Notifications {
 
     /// A reload begins.
     pub fn reloading(&mut self) {
-        // By the clock that the service manager compares with (CLOCK_MONOTONIC), in one datagram.
+        // In the clock that the service manager compares with (CLOCK_MONOTONIC), in one datagram.
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         let seconds = Duration::from_secs(now.tv_sec.unsigned_abs());
         let micros = (seconds + Duration::from_nanos(now.tv_nsec.unsigned_abs())).as_micros();
@@ -79,7 +80,7 @@ impl Notifications {
         self.extend(LOADING_PATIENCE);
     }
 
-    /// Asks for more time while predictions come to an end, or clients have their grace.
+    /// Asks for more time while predictions finish, or during the grace period.
     pub fn progress_of_drain(&mut self, in_grace: bool) {
         let vitals = &self.context.vitals;
         let now = (
@@ -92,7 +93,7 @@ impl Notifications {
         }
     }
 
-    /// Refreshes the status where it has changed, at most once a second.
+    /// Sends a changed status, at most once a second.
     pub fn tick(&mut self) {
         let now = clock::instant();
         if !self.notifier.is_connected() || self.reported_at.is_some_and(|at| now < at + INTERVAL) {
@@ -114,7 +115,7 @@ impl Notifications {
         }
     }
 
-    /// Tells something with the status of this moment.
+    /// Sends a message with the present status.
     fn tell(&mut self, assignments: &str) {
         let now = clock::instant();
         let status = self.status(now);
@@ -185,7 +186,7 @@ impl Notifications {
     }
 }
 
-/// Tells why the process ends with a failure.
+/// Sends why the process ends with a failure.
 pub fn failing(notifier: &Notifier, error: &StartError) {
     let status = systemd::status(&error.to_string());
     notifier.notify(&format!("{status}\nERRNO={}", error.errno()));

@@ -1,8 +1,8 @@
-//! The stall report: where every stuck thread stands at the moment when liveness is lost.
+//! The stall report: where every stuck thread is when liveness is lost.
 //!
-//! It goes to the log at error, and its first lines to the file that kubelet shows as the reason of a
-//! container's end. Gathered and written on a thread of its own: a disk that hangs must not stop the
-//! main thread's tick, by which time is told.
+//! It goes to the log as errors, and its first lines to the file that kubelet shows as the reason
+//! of a container's end. It is gathered and written on its own thread: a disk that hangs must not
+//! stop the main thread's tick, which is the clock.
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
@@ -22,13 +22,14 @@ use crate::platform::sys;
 use crate::serving::context::Context;
 use crate::serving::worker;
 
-/// The most workers that a report tells of.
+/// How many workers a report describes.
 const WORKERS_MAX: usize = 32;
 
-/// What kubelet reads of a termination message (Kubernetes, "Determine the Reason for Pod Failure").
+/// How much kubelet reads of a termination message (Kubernetes, "Determine the Reason for Pod
+/// Failure").
 const MESSAGE_BYTES_MAX: usize = 4096;
 
-/// The most of one line of it.
+/// Maximum length of one line of it.
 const LINE_BYTES_MAX: usize = 1000;
 
 const STACK_BYTES: usize = 256 * 1024;
@@ -37,7 +38,7 @@ const STACK_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Reporter {
     context: Arc<Context>,
-    /// The report under way, or the last one.
+    /// The report in progress, or the last one.
     thread: Option<JoinHandle<()>>,
     written: bool,
 }
@@ -58,12 +59,12 @@ impl Reporter {
         let started = self.run(move |context| make(context, &failure, &snapshot));
         if !started {
             log::error!(
-                "stall report: none, as the last one is still being made or no thread could be started"
+                "no stall report, because the last one is not finished or no thread could be started"
             );
         }
     }
 
-    /// Takes the report back: what ends the process later has another reason.
+    /// Withdraws the report: whatever ends the process later has another reason.
     pub(super) fn withdraw(&mut self) {
         if std::mem::take(&mut self.written) {
             self.run(|context| {
@@ -73,7 +74,7 @@ impl Reporter {
         }
     }
 
-    /// Runs `body` on a thread, unless there is none to be had or the last one has not ended.
+    /// Runs `body` on a thread, unless the system has none or the last one has not ended.
     fn run(&mut self, body: impl FnOnce(&Context) + Send + 'static) -> bool {
         let busy = |thread: &JoinHandle<()>| !thread.is_finished();
         if self.thread.as_ref().is_some_and(busy) {
@@ -99,7 +100,7 @@ pub(super) fn make(context: &Context, failure: &FailedCheck, snapshot: &Snapshot
     }
 }
 
-/// Says what is known of the stall.
+/// Describes the stall.
 fn lines(context: &Context, failure: &FailedCheck, snapshot: &Snapshot) -> Vec<String> {
     let vitals = &context.vitals;
     let age = |stamp: Stamp| format_duration(whole_millis(snapshot.now.since(stamp)));
@@ -147,7 +148,7 @@ fn lines(context: &Context, failure: &FailedCheck, snapshot: &Snapshot) -> Vec<S
     lines.push(match snapshot.acceptor.busy_since {
         _ if snapshot.acceptor.missing_since.is_some() => "the acceptor does not run".to_owned(),
         Some(since) => format!(
-            "the acceptor (thread {thread_id}) has had one job in hand for {}; {}",
+            "the acceptor (thread {thread_id}) has been on one job for {}; {}",
             age(since),
             kernel_state(thread_id)
         ),
@@ -171,12 +172,12 @@ fn lines(context: &Context, failure: &FailedCheck, snapshot: &Snapshot) -> Vec<S
     lines
 }
 
-/// Says what the kernel knows of a thread: whether it runs or in what call it sleeps, and how much it
-/// has computed (proc(5)).
+/// Describes what the kernel knows of a thread: whether it runs or in which call it sleeps, and how
+/// much it has computed (proc(5)).
 fn kernel_state(thread_id: u32) -> String {
     let read = |what: &str| fs::read_to_string(format!("/proc/self/task/{thread_id}/{what}")).ok();
     let Some((state, ticks)) = sys::thread_state(thread_id) else {
-        return "its kernel state is not to be had".to_owned();
+        return "its kernel state is unavailable".to_owned();
     };
     let state = match state {
         'R' => "running",
@@ -222,7 +223,7 @@ fn first_lines(lines: &[String]) -> String {
     message
 }
 
-/// Cuts a line short where it is long, as a model's own words may be.
+/// Truncates a line, because a model's own text may be long.
 fn cut(line: &str) -> &str {
     let mut end = line.len().min(LINE_BYTES_MAX);
     while !line.is_char_boundary(end) {
@@ -231,9 +232,9 @@ fn cut(line: &str) -> &str {
     &line[..end]
 }
 
-/// Replaces what a file holds; it is never made, as only kubelet's own is read.
+/// Replaces a file's content; never creates it, because only kubelet's own is read.
 fn write_message(path: &Path, message: &str) -> io::Result<()> {
-    // A pipe that nobody reads would hold the thread for ever.
+    // A pipe that nobody reads would block the thread for ever.
     if !fs::metadata(path)?.is_file() {
         return Ok(());
     }

@@ -1,5 +1,5 @@
-//! Says what becomes of the verdicts: one log line when one changes, not one for each probe, and a
-//! stall report where liveness is lost.
+//! Logs changes of the verdicts: one line per change, not per probe, and a stall report when
+//! liveness is lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::health::{self, FailedCheck, Meaning, ProbeKind};
 use crate::platform::clock::Stamp;
 use crate::serving::context::Context;
 
-/// The verdicts as they were last told.
+/// The verdicts as last logged.
 #[derive(Debug)]
 pub struct Watch {
     context: Arc<Context>,
@@ -22,14 +22,14 @@ pub struct Watch {
     degraded: bool,
 }
 
-/// A verdict as it was last told: which check failed, and since when.
+/// A verdict as last logged: which check failed, and since when.
 #[derive(Debug)]
 struct ReportedVerdict {
     path: &'static str,
     failing: Option<(&'static str, Stamp)>,
 }
 
-/// What there is to tell of a verdict.
+/// What to log about a verdict.
 #[derive(Debug, PartialEq, Eq)]
 enum VerdictChange {
     Fails,
@@ -87,20 +87,20 @@ impl Watch {
         }
     }
 
-    /// Says what is known before the process ends as by abort(3), which a service manager's watchdog
-    /// has it do.
+    /// Logs what is known before the process ends as by abort(3), which a service manager's
+    /// watchdog requests.
     pub fn report_abort(&self) {
         let snapshot = self.context.snapshot();
         let failure = health::failure(ProbeKind::Liveness, &snapshot).unwrap_or(FailedCheck {
             check: "abort",
             meaning: Meaning::NotAlive,
-            reason: "SIGABRT, as from a watchdog that had no sign of life, though /livez passes"
+            reason: "SIGABRT, as from a watchdog without a keep-alive, although /livez passes"
                 .to_owned(),
         });
         stall_report::make(&self.context, &failure, &snapshot);
     }
 
-    /// Looks at the verdicts and tells what has changed.
+    /// Compares the verdicts and logs what has changed.
     pub fn tick(&mut self) {
         let snapshot = self.context.snapshot();
         let alive = health::failure(ProbeKind::Liveness, &snapshot);
@@ -113,7 +113,7 @@ impl Watch {
             _ => {}
         }
         let ready = health::failure(ProbeKind::Readiness, &snapshot);
-        // Loading and draining have log lines of their own.
+        // Loading and draining have their own log lines.
         if !ready
             .as_ref()
             .is_some_and(|failure| failure.meaning == Meaning::NotNow)

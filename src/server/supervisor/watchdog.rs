@@ -1,9 +1,9 @@
-//! The service manager's watchdog: a sign of life while `/livez` would pass and the probe listener
+//! The service manager's watchdog: a keep-alive while `/livez` would pass and the probe listener
 //! answers, and none otherwise.
 //!
-//! Runs on a thread of its own, `watchdog`, which asks as a client does, through the kernel, so that a
-//! server that has gone deaf is known. It asks the probe listener alone: what clients do to the main
-//! one never ends the service while `/livez` passes.
+//! Runs on its own thread, `watchdog`, which asks as a client does, through the kernel, so that an
+//! unreachable server is noticed. It asks only the probe listener: what clients do to the main one
+//! never ends the service while `/livez` passes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,8 +24,8 @@ use crate::serving::context::Context;
 pub enum SelfProbe {
     /// It connects and asks.
     Ask(Address),
-    /// It cannot connect, as the listener is in another network namespace or has no path: it looks
-    /// whether connections that wait there are accepted.
+    /// It cannot connect, because the listener is in another network namespace or has no path. So
+    /// it checks whether waiting connections are accepted.
     Look(Arc<Listener>),
     /// There is no probe listener.
     Nothing,
@@ -36,19 +36,18 @@ pub enum SelfProbe {
 pub struct Watchdog {
     /// What all threads share.
     pub context: Arc<Context>,
-    /// Who gets the signs of life.
+    /// Who receives the keep-alives.
     pub notifier: Notifier,
-    /// Without a sign of life for as long, the service is ended (`WATCHDOG_USEC`).
+    /// Without a keep-alive for this long, the service is ended (`WATCHDOG_USEC`).
     pub interval: Duration,
-    /// How it is known whether the probe listener answers.
+    /// How to check whether the probe listener answers.
     pub self_probe: SelfProbe,
 }
 
 const OK: u16 = 200;
 
 impl Watchdog {
-    /// Gives a sign of life every half interval, from when the first model is served; does not
-    /// return.
+    /// Sends a keep-alive every half interval from when the first model is served; does not return.
     pub fn run(&self) {
         let half = self.interval / 2;
         let mut withheld = false;
@@ -63,14 +62,14 @@ impl Watchdog {
                     Ok(()) => {
                         self.notifier.notify("WATCHDOG=1");
                         if std::mem::take(&mut withheld) {
-                            log::info!("the watchdog's sign of life is given again");
+                            log::info!("the watchdog's keep-alive is sent again");
                         }
                         break;
                     }
                     Err(why) => {
                         if !std::mem::replace(&mut withheld, true) {
                             log::error!(
-                                "the watchdog's sign of life is withheld: {why}; the service is ended after {} without one",
+                                "the watchdog's keep-alive is withheld: {why}; the service is ended after {} without one",
                                 format_duration(self.interval)
                             );
                         }
@@ -86,7 +85,7 @@ impl Watchdog {
         }
     }
 
-    /// Says whether the service lives, and why not.
+    /// Returns whether the service lives, or why not.
     fn life(&self, deadline: Instant) -> Result<(), String> {
         self.liveness()?;
         match &self.self_probe {

@@ -1,7 +1,7 @@
-//! What is exported: each family's name, what it means, and where its samples are read.
+//! What is exported: each family's name, its meaning, and where its samples are read.
 //!
-//! Names follow Prometheus' practice: base units, `_total` for what only grows, a timestamp and no
-//! age, and every label value there from the start as 0.
+//! Names follow Prometheus' conventions: base units, `_total` for counters, timestamps instead of
+//! ages, and every label value present from the start as 0.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,10 +21,10 @@ use crate::vitals::{
 
 use Kind::{Counter, Gauge};
 
-/// The listeners, in the order in which vitals have them.
+/// The listeners, in the order of the vitals.
 const LISTENERS: [&str; 2] = ["main", "probe"];
 
-/// Writes all families that are about the server.
+/// Writes all families about the server.
 pub(super) fn write(writer: &mut Writer, context: &Context, moment: &ScrapeTime) {
     let vitals = &*context.vitals;
     let snapshot = context.snapshot();
@@ -84,7 +84,7 @@ fn predictions(writer: &mut Writer, vitals: &Vitals, deployments: &[Arc<Deployme
     writer.one(
         Counter,
         "lanekeeper_threads_replaced",
-        "Threads that ended by a panic and were replaced.",
+        "Threads that ended with a panic and were replaced.",
         threads_replaced.value(),
     );
 }
@@ -95,13 +95,13 @@ fn times(writer: &mut Writer, deployments: &[Arc<Deployment>]) {
     let families: [(&str, &str, Has, Read); 3] = [
         (
             "lanekeeper_prediction_waiting_seconds",
-            "Time that predictions spent in the queue, for those that a worker took up.",
+            "Time in the queue, of predictions that a worker took.",
             PredictionOutcome::was_taken_up,
             OutcomeCounts::waiting,
         ),
         (
             "lanekeeper_prediction_service_seconds",
-            "Time that predictions spent with a worker, for those that one computed.",
+            "Time with a worker, of predictions that were computed.",
             PredictionOutcome::was_answered,
             OutcomeCounts::service,
         ),
@@ -134,32 +134,32 @@ fn lanes(writer: &mut Writer, vitals: &Vitals, moment: &ScrapeTime) {
             family.sample(&[("lane", lane)], read(vitals));
         }
     };
-    let help = "Jobs that wait now.";
+    let help = "Waiting jobs.";
     family(Gauge, "lanekeeper_queue_length", help, &|lane| {
         lane.queue_length.load(Ordering::Relaxed) as f64
     });
-    let help = "Jobs that may wait at the most.";
+    let help = "Maximum number of waiting jobs.";
     family(Gauge, "lanekeeper_queue_capacity", help, &|lane| {
         lane.queue_capacity as f64
     });
-    let help = "Workers that the lane is to have.";
+    let help = "Number of workers that the lane should have.";
     family(Gauge, "lanekeeper_workers", help, &|lane| {
         lane.workers_wanted as f64
     });
-    let help = "Workers that are on a job now, without those whose place another has taken.";
+    let help = "Busy workers, except those that have a substitute.";
     family(Gauge, "lanekeeper_workers_busy", help, &|lane| {
         lane.busy() as f64
     });
-    let help = "Time that workers have spent on jobs, with those they are on.";
+    let help = "Time that workers have spent on jobs, including current ones.";
     family(Counter, "lanekeeper_worker_busy_seconds", help, &|lane| {
         let busy = lane.busy_time.total(&lane.workers, moment.process);
         busy.as_secs_f64()
     });
-    let help = "Jobs that workers took up and finished.";
+    let help = "Jobs that workers have finished.";
     family(Counter, "lanekeeper_jobs_completed", help, &|lane| {
         lane.completed.value() as f64
     });
-    let help = "When the job came that has waited longest, since 1970; NaN if none waits.";
+    let help = "When the longest waiting job arrived, since 1970; NaN if none waits.";
     let name = "lanekeeper_oldest_waiting_timestamp_seconds";
     family(Gauge, name, help, &|lane| {
         lane.oldest_arrival()
@@ -177,19 +177,19 @@ fn saturation(writer: &mut Writer, lane: &LaneVitals, snapshot: &Snapshot) {
     writer.one(
         Gauge,
         "lanekeeper_saturation_ratio",
-        "Predictions that run or wait now for each prediction worker, at most 1.",
+        "Running and waiting predictions per prediction worker, at most 1.",
         (demand as f64 / lane.workers_wanted as f64).min(1.0),
     );
     writer.one(
         Gauge,
         "lanekeeper_workers_stuck",
-        "Prediction workers that have been on one prediction for --stall-timeout.",
+        "Prediction workers without progress for --stall-timeout.",
         snapshot.stuck().count(),
     );
     writer.one(
         Gauge,
         "lanekeeper_workers_substituted",
-        "Prediction workers that are stuck and whose place another has taken.",
+        "Stuck prediction workers that have a substitute.",
         lane.substitutes(),
     );
 }
@@ -217,7 +217,7 @@ fn probes(writer: &mut Writer, vitals: &Vitals, snapshot: &Snapshot) {
         let passes = health::failure(kind, snapshot).is_none();
         family.sample(&[("probe", probe)], passes);
     }
-    let help = "Where the process stands in its life: 1 for the phase it is in.";
+    let help = "The phase of the process: 1 for the present phase.";
     let mut family = writer.family(Gauge, "lanekeeper_phase", help);
     for phase in [
         ServerPhase::Starting,
@@ -246,10 +246,10 @@ fn model(writer: &mut Writer, context: &Context, moment: &ScrapeTime, snapshot: 
     writer.one(
         Gauge,
         "lanekeeper_model_loaded_timestamp_seconds",
-        "When the served model was put in its place, since 1970; NaN before the first.",
+        "When the served model was swapped in, since 1970; NaN before the first.",
         moment.unix_seconds(vitals.reloads.loaded_at.load()),
     );
-    let help = "Reloads of the model, by how they ended; after a failed one the old model goes on.";
+    let help = "Reloads of the model, by result; after a failed one the old model keeps serving.";
     writer
         .family(Counter, "lanekeeper_reloads", help)
         .sample(&[("result", "succeeded")], vitals.reloads.succeeded.value())
@@ -279,12 +279,12 @@ fn model(writer: &mut Writer, context: &Context, moment: &ScrapeTime, snapshot: 
 }
 
 fn clients(writer: &mut Writer, vitals: &Vitals, budget: &Budget) {
-    let help = "What clients did that cost them their connection or their answer, by reason.";
+    let help = "Client behaviour that cost a connection or an answer, by reason.";
     let mut family = writer.family(Counter, "lanekeeper_client_faults", help);
     for (reason, _, count) in vitals.counts.clients.by_reason() {
         family.sample(&[("reason", reason)], count.value());
     }
-    let help = "Connections that are open now.";
+    let help = "Open connections.";
     let mut family = writer.family(Gauge, "lanekeeper_connections", help);
     for (listener, own) in LISTENERS.into_iter().zip(&vitals.listeners) {
         let open = &own.open_connections;
@@ -293,7 +293,7 @@ fn clients(writer: &mut Writer, vitals: &Vitals, budget: &Budget) {
     writer.one(
         Counter,
         "lanekeeper_connections_accepted",
-        "Connections that were accepted.",
+        "Connections accepted.",
         vitals.counts.connections.value(),
     );
     writer.one(
@@ -305,7 +305,7 @@ fn clients(writer: &mut Writer, vitals: &Vitals, budget: &Budget) {
     writer.one(
         Gauge,
         "lanekeeper_buffered_limit_bytes",
-        "Memory that may be held for clients (--max-buffered).",
+        "Maximum memory held for clients (--max-buffered).",
         budget.bytes_max(),
     );
 }
@@ -313,12 +313,12 @@ fn clients(writer: &mut Writer, vitals: &Vitals, budget: &Budget) {
 fn pacing(writer: &mut Writer, vitals: &Vitals) {
     let paced = vitals.listeners.iter().map(|own| &own.paced);
     let by_listener = || LISTENERS.into_iter().zip(paced.clone());
-    let help = "Answers that cost no prediction and had to wait for their turn.";
+    let help = "Cheap answers (probes, refusals, errors) delayed by the rate limit.";
     let mut family = writer.family(Counter, "lanekeeper_paced", help);
     for (listener, waits) in by_listener() {
         family.sample(&[("listener", listener)], waits.count.value());
     }
-    let help = "How long they waited, all together.";
+    let help = "Total delay of these answers.";
     let mut family = writer.family(Counter, "lanekeeper_paced_seconds", help);
     for (listener, waits) in by_listener() {
         let seconds = waits.nanos.value() as f64 / 1e9;
@@ -326,7 +326,7 @@ fn pacing(writer: &mut Writer, vitals: &Vitals) {
     }
 }
 
-/// What the control groups allow and count; what is not limited or not known is left out.
+/// Limits and counts of the control groups; those that do not exist are left out.
 fn machine(writer: &mut Writer, vitals: &Vitals) {
     let reading = vitals.cgroup.load();
     if let Some(quota) = reading.cpu_quota {
@@ -337,7 +337,7 @@ fn machine(writer: &mut Writer, vitals: &Vitals) {
         let help = "Periods in which the CPU quota was used up.";
         let name = "lanekeeper_cgroup_throttled_periods";
         writer.one(Counter, name, help, throttling.periods);
-        let help = "For how long threads were kept waiting by the CPU quota, all CPUs together.";
+        let help = "Time that the CPU quota kept threads waiting, over all CPUs.";
         let name = "lanekeeper_cgroup_throttled_seconds";
         writer.one(Counter, name, help, throttling.time);
     }
@@ -355,14 +355,14 @@ fn build(writer: &mut Writer) {
     writer.one(
         Counter,
         "lanekeeper_log_records_dropped",
-        "Log records that found no room.",
+        "Log records discarded for lack of room.",
         logging::dropped(),
     );
     let labels = [
         ("version", env!("CARGO_PKG_VERSION")),
         ("commit", env!("LANEKEEPER_COMMIT")),
     ];
-    let help = "What was built from which commit.";
+    let help = "Version and commit of this build.";
     let mut family = writer.family(Kind::Info, "lanekeeper_build", help);
     family.sample(&labels, true);
 }

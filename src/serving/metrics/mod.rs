@@ -1,8 +1,8 @@
 //! `/metrics`: everything counted, for Prometheus.
 //!
-//! Rendered on the connection's own thread, from atomics: never by a probe worker, which a page of
-//! text would keep from probes, nor behind a lock that a prediction can hold. So it answers while
-//! every worker hangs and the queue is full. The text grows on the heap, as these threads' stacks are
+//! Rendered from atomics on the connection's own thread: never by a probe worker, which would delay
+//! probes, and never behind a lock that a prediction can hold. So it answers while every worker
+//! hangs and the queue is full. The text grows on the heap, because these threads' stacks are
 //! small.
 
 mod families;
@@ -21,20 +21,20 @@ use crate::vitals::Vitals;
 
 use self::text::Writer;
 
-/// Scrapes that are answered at a time. Each has some 40 KiB of text and a tenth of a millisecond of
-/// CPU time, and nobody has this many who mean it.
+/// Maximum number of concurrent scrapes. Each takes about 40 KiB of text and 0.1 ms of CPU time,
+/// and no real setup has more.
 const SCRAPES_MAX: usize = 4;
 
-/// What the text takes, so that it does not grow by copying.
+/// Initial capacity of the text, so that it does not grow by copying.
 const TEXT_BYTES: usize = 48 << 10;
 
 /// What renders the metrics.
 #[derive(Debug)]
 pub struct Exporter {
-    /// When the process started, in seconds since 1970. Read once: reckoned anew it would waver, and
-    /// each change reads as a restart.
+    /// When the process started, in seconds since 1970. Read once: recomputing it would vary, and
+    /// each change looks like a restart.
     started: f64,
-    /// Scrapes that are being answered; whoever answers one counts it.
+    /// Number of scrapes being answered.
     pub scrapes: AtomicUsize,
 }
 
@@ -48,13 +48,14 @@ impl Exporter {
         }
     }
 
-    /// Renders everything, as the client's Accept field wants it.
+    /// Renders everything in the format that the client's Accept field asks for.
     ///
     /// # Errors
-    /// 503 where enough others are at it.
+    ///
+    /// 503 if too many others are being answered.
     pub fn scrape(&self, context: &Context, accept: Option<&str>) -> Result<Payload, RequestError> {
         if self.scrapes.load(Ordering::Relaxed) > SCRAPES_MAX {
-            let text = "too many ask for /metrics at once; send the request again later";
+            let text = "too many concurrent /metrics requests; retry later";
             return Err(RequestError::new(Code::QueueFull, text).retry_after(1));
         }
         let format = negotiation::format(accept);
@@ -70,7 +71,7 @@ impl Exporter {
 
 const OK: u16 = 200;
 
-/// The present moment by both clocks.
+/// The present time by both clocks.
 #[derive(Debug, Clone, Copy)]
 struct ScrapeTime {
     process: Stamp,
@@ -82,15 +83,16 @@ impl ScrapeTime {
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         ScrapeTime {
             process: vitals.clock.now(),
-            // A clock from before 1970 is nobody's.
+            // No working clock is before 1970.
             unix_seconds: unix.unwrap_or_default().as_secs_f64(),
         }
     }
 
-    /// When something was, in seconds since 1970, to the millisecond; not a number if it never was:
-    /// then no comparison with it holds, and no alert that makes one fires.
+    /// A stamp in seconds since 1970, to the millisecond; NaN if it was never set, so that no
+    /// comparison with it is true and no alert fires.
     ///
-    /// Reckoned back from now, so that `time() - …` is its age, whatever the wall clock did meanwhile.
+    /// Computed back from now, so that `time() - …` is its age even if the wall clock has been
+    /// changed.
     fn unix_seconds(self, stamp: Stamp) -> f64 {
         if stamp == Stamp::NEVER {
             return f64::NAN;

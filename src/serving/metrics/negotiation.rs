@@ -1,11 +1,11 @@
-//! Which format a scrape is answered in, by its Accept field (RFC 9110 section 12.5.1). Pure.
+//! The format of a scrape, chosen by its Accept field (RFC 9110 section 12.5.1). Pure.
 
 use super::text::ExpositionFormat;
 
-/// Chooses the format that the client likes better; plain text where it does not say.
+/// Chooses the format that the client prefers; plain text if it does not say.
 ///
-/// OpenMetrics has to be asked for by its name, as `*/*` is what clients send that do not care. Nobody
-/// is refused: who wants neither gets plain text, and may make of it what it can.
+/// OpenMetrics must be asked for by name, because clients without a preference send `*/*`. Nobody
+/// is refused: a client that accepts neither gets plain text.
 pub(super) fn format(accept: Option<&str>) -> ExpositionFormat {
     let (mut open_metrics, mut text) = (0.0f64, 0.0f64);
     for range in accept.unwrap_or_default().split(',') {

@@ -1,7 +1,7 @@
-//! What Prometheus' own clients tell of a process, by the same names.
+//! What Prometheus' own clients export about a process, by the same names.
 //!
-//! The kernel's answers, read on the connection's thread: they lie on no disk. What is not there, as
-//! on other systems or where no descriptor is left to open a file with, is left out.
+//! Read from the kernel, not from a disk, on the connection's thread. Whatever is unavailable, as
+//! on other systems or without a free file descriptor, is left out.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -11,11 +11,11 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::text::{Kind, Writer};
 
-/// The most that is read of `/proc/self/stat`, which has some 350 bytes.
+/// Maximum number of bytes read of `/proc/self/stat`, which has about 350.
 const STAT_BYTES_MAX: u64 = 4096;
 
-/// The most descriptors that are counted one by one, some microseconds each: what a server with the
-/// default limits may hold at the worst is a fourth of it.
+/// Maximum number of file descriptors counted one by one, at some microseconds each: four times
+/// what a server with default limits can have.
 const DESCRIPTORS_MAX: usize = 5000;
 
 /// Writes them.
@@ -25,7 +25,7 @@ pub(super) fn write(writer: &mut Writer, started: f64) {
         Kind::Counter,
         "process_cpu_seconds",
         "CPU time of the process.",
-        // Nanoseconds are exact in a double for a hundred days, and good enough thereafter.
+        // Doubles hold nanoseconds exactly for a hundred days, and well enough after that.
         cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9,
     );
     writer.one(
@@ -38,7 +38,7 @@ pub(super) fn write(writer: &mut Writer, started: f64) {
         writer.one(
             Kind::Gauge,
             "process_resident_memory_bytes",
-            "Memory of the process that is in RAM.",
+            "Resident memory of the process.",
             stat.resident_pages * rustix::param::page_size() as u64,
         );
         writer.one(
@@ -55,14 +55,14 @@ pub(super) fn write(writer: &mut Writer, started: f64) {
         );
     }
     if let Some(open) = open_descriptors() {
-        let help = "Descriptors that are open.";
+        let help = "Open file descriptors.";
         writer.one(Kind::Gauge, "process_open_fds", help, open);
     }
     let limit = getrlimit(Resource::Nofile).current;
     writer.one(
         Kind::Gauge,
         "process_max_fds",
-        "Descriptors that may be open.",
+        "Maximum number of open file descriptors.",
         limit.map_or(f64::INFINITY, |limit| limit as f64),
     );
 }
@@ -84,7 +84,7 @@ fn read_stat() -> Option<Stat> {
 
 /// proc_pid_stat(5), which counts fields from 1: 20, 23, and 24.
 fn parse_stat(stat: &str) -> Option<Stat> {
-    // The name comes second, in parentheses, and may hold anything.
+    // The name is second, in parentheses, and may contain anything.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(17);
     let mut next = |skipped: usize| fields.nth(skipped)?.parse::<u64>().ok();
@@ -97,12 +97,12 @@ fn parse_stat(stat: &str) -> Option<Stat> {
 
 fn open_descriptors() -> Option<u64> {
     const DIRECTORY: &str = "/proc/self/fd";
-    // From Linux 6.2 on the directory's size is the answer, and asking takes no descriptor.
+    // From Linux 6.2 on, the directory's size is the answer and needs no file descriptor.
     let size = fs::metadata(DIRECTORY).ok()?.len();
     if size > 0 {
         return Some(size);
     }
-    // Without the one that reads the directory.
+    // Without the one used to read the directory.
     let counted = fs::read_dir(DIRECTORY).ok()?.take(DESCRIPTORS_MAX).count();
     (counted < DESCRIPTORS_MAX).then(|| counted as u64 - 1)
 }
@@ -138,7 +138,7 @@ mod tests {
         assert!(stat.threads > 0 && stat.resident_pages > 0 && stat.virtual_bytes > 0);
         let before = open_descriptors().unwrap();
         let files: Vec<File> = (0..40).map(|_| File::open("/dev/null").unwrap()).collect();
-        // Other tests open and close some meanwhile.
+        // Other tests open and close some at the same time.
         assert!(open_descriptors().unwrap() + 20 > before + files.len() as u64);
     }
 }

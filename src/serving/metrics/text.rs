@@ -1,7 +1,7 @@
-//! How metrics are written: Prometheus' text format 0.0.4, and OpenMetrics 1.0.0. Pure.
+//! Prometheus' text format 0.0.4 and OpenMetrics 1.0.0. Pure.
 //!
-//! The two differ in little: OpenMetrics names a counter's family without `_total` and an info's
-//! without `_info`, tells units, and ends with `# EOF`. The samples are the same.
+//! The two differ little: OpenMetrics names a counter's family without `_total` and an info's
+//! without `_info`, states units, and ends with `# EOF`. The samples are the same.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -43,7 +43,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// What its samples' names end in beyond the family's.
+    /// The suffix of its samples' names.
     fn suffix(self) -> &'static str {
         match self {
             Kind::Counter => "_total",
@@ -103,10 +103,10 @@ impl From<Duration> for Value {
 /// Names and values of labels.
 pub(super) type Labels<'a> = &'a [(&'a str, &'a str)];
 
-/// The units that OpenMetrics is told of, by which names end.
+/// The units that OpenMetrics states, by the endings of names.
 const UNITS: [&str; 3] = ["seconds", "bytes", "ratio"];
 
-/// Writes families one after the other. Writing to a String cannot fail.
+/// Writes families one after another. Writing to a String cannot fail.
 #[derive(Debug)]
 pub(super) struct Writer {
     format: ExpositionFormat,
@@ -114,7 +114,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Makes a writer of a text of about so many bytes.
+    /// Makes a writer with room for about so many bytes.
     pub(super) fn new(format: ExpositionFormat, bytes: usize) -> Self {
         Writer {
             format,
@@ -122,8 +122,8 @@ impl Writer {
         }
     }
 
-    /// Begins a family; `name` is without `_total` and `_info`, `help` without quotes, backslashes and
-    /// line ends.
+    /// Begins a family. `name` is without `_total` and `_info`; `help` has no quotes, backslashes
+    /// or line ends.
     pub(super) fn family(&mut self, kind: Kind, name: &'static str, help: &str) -> Family<'_> {
         let family = match self.format {
             ExpositionFormat::Text => kind.suffix(),
@@ -145,7 +145,7 @@ impl Writer {
         }
     }
 
-    /// Writes a family of one sample without labels.
+    /// Writes a family with one sample and no labels.
     pub(super) fn one(
         &mut self,
         kind: Kind,
@@ -214,7 +214,7 @@ impl Family<'_> {
     }
 }
 
-/// Escapes a label's value: names of models are text of anybody's.
+/// Escapes a label's value, because a model's name may be any text.
 fn escape(text: &str) -> Cow<'_, str> {
     if !text.contains(['\\', '"', '\n']) {
         return Cow::Borrowed(text);
@@ -258,7 +258,7 @@ mod tests {
         writer.finish()
     }
 
-    /// The lines, without those of buckets between the first two and the last two.
+    /// The lines, without the buckets between the first two and the last two.
     fn shown(text: &str) -> Vec<&str> {
         let shown = |line: &&str| {
             let ends = [

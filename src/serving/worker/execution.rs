@@ -1,7 +1,7 @@
-//! One prediction in a worker's hands: decoded once, computed in slices, encoded and answered.
+//! One prediction in execution: decoded once, computed in slices, encoded and answered.
 //!
-//! Between two slices it may wait while the worker, or another, does something else. A request of a
-//! few rows, which is nearly every one, is a single slice.
+//! Between slices it may be suspended while the worker, or another one, does something else. A
+//! request of few rows, as nearly every one is, has a single slice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,16 +21,16 @@ use crate::protocol::{EncodeError, Payload, Predicted, Spoken};
 use crate::serving::context::Context;
 use crate::vitals::{CurrentRequest, LaneVitals, RemainingWork, Vitals, WorkerVitals};
 
-/// What the client is told of a panic; the log has the rest.
+/// What the client is told of a panic; the log has the details.
 const PANICKED: &str = "the model panicked on this request; the server's log has the reason";
 
-/// The most slices of one request: what a model does anew at each call, it does so often at most.
+/// Maximum number of slices of a request, which limits repeated per-call work of the model.
 const SLICES_MAX: usize = 256;
 
-/// The most that a slice may be larger than the one before.
+/// How much larger a slice may be than the one before.
 const GROWTH_MAX: f64 = 8.0;
 
-/// Where a prediction is worked on.
+/// What an execution needs from its worker.
 #[derive(Clone, Copy)]
 pub(super) struct WorkerPlace<'a> {
     pub(super) context: &'a Context,
@@ -42,8 +42,8 @@ pub(super) struct WorkerPlace<'a> {
 pub(super) enum SliceOutcome {
     /// More is to be computed.
     Suspended(Box<Execution>),
-    /// This is the reply. The request holds nothing of the lane any more, nor of the budget but for
-    /// what the reply itself takes.
+    /// The reply. The request no longer holds anything of the lane, nor of the budget except the
+    /// reply's own memory.
     Replied(ReplySender, Reply),
     /// Nobody waits for it.
     Dropped,
@@ -56,36 +56,36 @@ pub(super) struct Execution {
     deployment: Arc<Deployment>,
     /// The model it began with.
     version: Arc<ModelVersion>,
-    /// Bytes of the body that it came in, and its rows, once they are decoded and sound.
+    /// The size of its body in bytes and its number of rows, once they are decoded and valid.
     bytes: usize,
     rows: Option<usize>,
     waiting_time: Duration,
     /// Time with workers so far.
     service_time: Duration,
-    /// Memory that is needed on the way to the answer.
+    /// Memory needed on the way to the answer.
     working: Charge,
-    /// What is to be done after its present slice.
+    /// What follows its present slice.
     remaining: Option<RemainingWork>,
     stage: Stage,
 }
 
-/// How far an execution has come.
+/// The state of an execution.
 enum Stage {
-    /// Its body is to be decoded.
+    /// Its body is not decoded yet.
     Received(RequestBody),
     /// Its rows are being computed.
     Computing(Computation),
-    /// Its answer, or the reason why there is none, is known.
+    /// Its answer, or its error, is known.
     Ended,
 }
 
-/// Rows that are computed slice by slice.
+/// Rows being computed slice by slice.
 struct Computation {
     rows: Rows,
-    /// Rows that are computed, and what the model said of them.
+    /// Rows computed, and the model's output for them.
     done: usize,
     output: Option<Output>,
-    /// Rows of the next slice, and how many slices there were.
+    /// Rows of the next slice, and the number of slices so far.
     next_slice: usize,
     slices: usize,
     /// Time of the model's own.
@@ -99,7 +99,7 @@ struct Ended {
 }
 
 impl Execution {
-    /// Takes a prediction up and, where it is worth computing, runs its first slice from `began` on.
+    /// Starts a prediction and, if it is worth computing, runs its first slice from `began` on.
     pub(super) fn begin(
         place: WorkerPlace<'_>,
         reply_sender: ReplySender,
@@ -118,7 +118,7 @@ impl Execution {
             admission::at_dequeue(place.lane, admitted, waiting_time, started)
         });
         if !reply_sender.is_wanted() {
-            // Its connection has counted it: the client left, or was answered 504.
+            // Its connection has counted it: the client left, or got 504.
             return SliceOutcome::Dropped;
         }
         if let Some(AtDequeue::Refuse(refusal)) = at_dequeue {
@@ -187,9 +187,9 @@ impl Execution {
         }
     }
 
-    /// Has it wait for its next slice, and says what the rest may be expected to take: as long as others
-    /// of its size took, or by its own rows so far, whichever is more. Rows that come sorted are not
-    /// all alike, and a rest that looks too short lets in more than can be done in time.
+    /// Suspends it until its next slice and estimates the time the rest needs: what others of its
+    /// size took, or what its own rows took so far, whichever is more. Rows may come sorted, and an
+    /// estimate that is too low admits more than can be done in time.
     pub(super) fn wait(&mut self, vitals: &Arc<Vitals>) {
         let by_own_rows = match &self.stage {
             Stage::Computing(computation) => computation.expected_rest(),
@@ -205,8 +205,8 @@ impl Execution {
         self.remaining = Some(RemainingWork::new(vitals, by_own_rows.max(by_others)));
     }
 
-    /// Decodes, where that is still to be done, computes a slice, and encodes after the last. `None`
-    /// where there is more to compute.
+    /// Decodes, if still necessary, computes a slice, and encodes after the last one. `None` if
+    /// there is more to compute.
     fn advance(&mut self, place: WorkerPlace<'_>) -> Option<Ended> {
         let decoded = match std::mem::replace(&mut self.stage, Stage::Ended) {
             Stage::Received(body) => self.decode(place, body),
@@ -332,7 +332,7 @@ impl Execution {
         }
     }
 
-    /// Has a failure of the model in the log, and makes the client's error of it.
+    /// Logs a failure of the model and makes the client's error.
     fn model_failed(&self, context: &Context, error: &PredictError) -> RequestError {
         let request_id = &self.reply_sender.request_id;
         context.failure_log.record(format_args!(
@@ -341,7 +341,7 @@ impl Execution {
         RequestError::new(Code::PredictionFailed, format!("the model failed: {error}"))
     }
 
-    /// Counts how it ended, gives back what it holds, and makes the reply.
+    /// Records how it ended, gives back what it holds, and makes the reply.
     fn finish(self, place: WorkerPlace<'_>, began: Stamp, ended: Ended) -> SliceOutcome {
         let lane = place.lane;
         match &ended.result {
@@ -364,8 +364,8 @@ impl Execution {
                 }
             }
         }
-        // The fields that are not named here are dropped with this function: the working memory and
-        // what was left to do.
+        // Fields not named here are dropped with this function: the working memory and the
+        // remaining rows.
         let Execution {
             reply_sender,
             rows,
@@ -389,14 +389,14 @@ impl Execution {
 }
 
 impl Computation {
-    /// What the rest may be expected to take, by the rows so far.
+    /// The time that the rest needs, judged by the rows so far.
     fn expected_rest(&self) -> Duration {
         let rest = self.rows.len().saturating_sub(self.done) as f64;
         self.model_time.mul_f64(rest / self.done.max(1) as f64)
     }
 }
 
-/// Rows of a slice, of those that are left: no crumbs are left over.
+/// Rows of a slice, of the remaining ones; leaves no tiny remainder.
 fn slice(remaining: usize, wanted: usize) -> usize {
     if remaining < wanted.saturating_add(wanted / 2) {
         remaining
@@ -405,11 +405,11 @@ fn slice(remaining: usize, wanted: usize) -> usize {
     }
 }
 
-/// Rows of the next slice, so that it takes a turn if the last one took so long.
+/// Rows of the next slice, so that it takes one turn, if the last one took this long.
 fn next_slice(last: usize, took: Duration, rows: usize) -> usize {
     let factor = QUANTUM.as_secs_f64() / took.as_secs_f64().max(1e-9);
     let next = last as f64 * factor.min(GROWTH_MAX);
-    // Saturating by the language's rules for casts.
+    // Casts saturate.
     (next as usize)
         .max(SLICE_ROWS_MIN)
         .max(rows.div_ceil(SLICES_MAX))
@@ -419,7 +419,7 @@ fn next_slice(last: usize, took: Duration, rows: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Slices of a request of so many rows that take so long each.
+    /// Number of slices of a request with so many rows that take so long each.
     fn slices(rows: usize, first: usize, row: Duration) -> Vec<usize> {
         let (mut done, mut next, mut sizes) = (0, first, Vec::new());
         while done < rows {

@@ -1,8 +1,8 @@
-//! Whose turn it is: the next job in the queue, or one that has begun and is computed in slices.
+//! Whose turn it is: the next job in the queue, or a suspended execution.
 //!
 //! Pure. Deficit round robin (Shreedhar and Varghese, 1995) between the two: while both have work,
-//! each gets the same time, so a short job waits for no more of a long one than it takes itself, or
-//! for one slice.
+//! each gets the same time. A short job waits for no more of a long one than its own service time,
+//! or for one slice.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(super) enum NextWork {
     Suspended,
 }
 
-/// How much time more the queue has had than what has begun.
+/// How much more time the queue has had than the executions.
 #[derive(Debug, Default)]
 pub(super) struct FairShare {
     queue_is_ahead: Duration,
@@ -23,7 +23,7 @@ pub(super) struct FairShare {
 }
 
 impl FairShare {
-    /// Whose turn it is where both have work.
+    /// Whose turn it is if both have work.
     pub(super) fn next(&self) -> NextWork {
         if self.queue_is_ahead > Duration::ZERO {
             NextWork::Suspended
@@ -32,8 +32,8 @@ impl FairShare {
         }
     }
 
-    /// Notes that a turn is over, and whether the other class had work meanwhile: a class that has
-    /// none saves nothing up.
+    /// Records the end of a turn, and whether the other class had work meanwhile: a class without
+    /// work accumulates no credit.
     pub(super) fn had(&mut self, class: NextWork, time: Duration, other_has_work: bool) {
         if !other_has_work {
             *self = FairShare::default();
@@ -53,7 +53,8 @@ impl FairShare {
 mod tests {
     use super::*;
 
-    /// Runs turns of so many milliseconds each; returns the time each class had, in milliseconds.
+    /// Runs turns of so many milliseconds each; returns the time that each class had, in
+    /// milliseconds.
     fn run(queued: u64, suspended: u64, fair_share: usize) -> (u64, u64) {
         let mut state = FairShare::default();
         let mut had = (0, 0);

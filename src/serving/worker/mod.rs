@@ -1,8 +1,8 @@
 //! Worker threads: they take jobs from their lane, compute, and answer.
 //!
 //! Prediction workers decode, run the model and encode; probe workers read time stamps. No worker
-//! touches a socket. A panic in a prediction is caught and answered; a thread that ends all the same
-//! is noticed by the main thread, which starts another on the same lane.
+//! touches a socket. A panic in a prediction is caught and answered. If a thread ends all the same,
+//! the main thread starts another on the same lane.
 
 mod execution;
 mod fair_share;
@@ -32,8 +32,8 @@ use crate::vitals::{CurrentRequest, WorkerVitals};
 use self::execution::{Execution, SliceOutcome, WorkerPlace};
 use self::scheduler::{Scheduler, SuspendedQueue};
 
-/// Executions that may be suspended, at most. Each was admitted, so admission by waiting time comes
-/// first.
+/// Maximum number of suspended executions. Admission by waiting time comes first, because each was
+/// admitted.
 const SUSPENDED_MAX: usize = 1024;
 
 /// The suspended executions of a lane, which its workers share.
@@ -48,7 +48,7 @@ impl Suspended {
     }
 }
 
-/// Runs worker `index` of a lane until its queue is closed and nothing that has begun is left.
+/// Runs worker `index` of a lane until its queue is closed and no execution is left.
 pub fn run(context: &Context, index: usize, intake: &Intake<Job>, suspended: &Suspended) {
     let running = RunningWorker::enter(context, intake.kind(), index);
     let (role, work) = match intake.kind() {
@@ -84,8 +84,8 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// Works for one turn. What it returns is to be sent: the request holds nothing of the lane any
-    /// more, so that its client's next one never meets what is left of it.
+    /// Works for one turn. The reply that it returns is to be sent; its request no longer holds
+    /// anything of the lane, so the client's next request cannot collide with it.
     fn run_next(&mut self, next: Next<Job, Box<Execution>>) -> Option<(ReplySender, Reply)> {
         let WorkerPlace {
             context,
@@ -132,7 +132,7 @@ impl Worker<'_> {
         reply
     }
 
-    /// Works on a job from the queue for its first turn.
+    /// Runs a job from the queue for its first turn.
     fn begin(&self, job: Job, began: Stamp) -> SliceOutcome {
         match job.request {
             JobRequest::Probe(probe) => answer_probe(self.place.context, &probe, job.reply_sender),
@@ -151,7 +151,7 @@ impl Worker<'_> {
     }
 }
 
-/// Marks a worker as running for as long as it lives, however it ends.
+/// Marks a worker as running for as long as this lives, however the thread ends.
 struct RunningWorker<'a> {
     context: &'a Context,
     kind: LaneKind,
@@ -177,10 +177,10 @@ impl<'a> RunningWorker<'a> {
 impl Drop for RunningWorker<'_> {
     fn drop(&mut self) {
         if thread::panicking() && self.kind == LaneKind::Predict {
-            // Whatever it was on has failed, through no fault of its client's.
+            // Its job has failed, through no fault of the client.
             self.context.worker_ended();
         }
-        // Before it is gone, so that nobody takes the next one on this worker_slot for busy.
+        // Before the thread is gone, so that the next one in this slot does not look busy.
         self.worker_slot.busy_since.store(Stamp::NEVER);
         self.worker_slot.set_task(None);
         self.worker_slot
@@ -191,7 +191,7 @@ impl Drop for RunningWorker<'_> {
 }
 
 fn answer_probe(context: &Context, probe: &Probe, reply_sender: ReplySender) -> SliceOutcome {
-    // Its connection may have answered it by itself.
+    // Its connection may have answered by itself.
     if !reply_sender.is_wanted() {
         return SliceOutcome::Dropped;
     }

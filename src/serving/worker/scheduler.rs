@@ -1,9 +1,9 @@
-//! Decides what a worker does next: a job from the queue, or the next slice of an execution that has
-//! begun.
+//! Decides what a worker does next: a job from the queue, or the next slice of a suspended
+//! execution.
 //!
-//! Pure: it computes nothing, reads no clock and knows nothing of what it schedules. Workers drive it
-//! with threads, the simulation with a clock. Each worker has one of its own; they share the queue
-//! and the suspended executions.
+//! Pure: it computes nothing, reads no clock and knows nothing about what it schedules. Workers
+//! drive it with threads, the simulation with a clock. Each worker has its own; they share the
+//! queue and the suspended executions.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 use super::fair_share::{FairShare, NextWork};
 use crate::lanes::queue::{Intake, Next};
 
-/// Executions that have begun and wait for their next slice, which any worker of the lane may
-/// compute; first in, first out.
+/// Executions waiting for their next slice, which any worker of the lane may compute; first in,
+/// first out.
 #[derive(Debug)]
 pub(super) struct SuspendedQueue<E> {
     sender: Sender<E>,
@@ -48,15 +48,15 @@ pub(super) struct Scheduler<J, E> {
     queue: Intake<J>,
     suspended: SuspendedQueue<E>,
     /// The execution that this worker computes to its end: the oldest that no other worker had.
-    /// Executions end in their order, as sharing among equals would make all of them late.
+    /// Executions end in order, because sharing time among equals would make all of them late.
     current: Option<E>,
-    /// An execution that found the suspended queue full. It goes on before anything else, so there is
+    /// An execution that found the suspended queue full. It runs before anything else, so there is
     /// at most one.
     unplaced: Option<E>,
     fair_share: FairShare,
     /// What was given out last.
     class: NextWork,
-    /// Whether the worker takes nothing new.
+    /// Whether the worker takes no new work.
     is_retiring: bool,
 }
 
@@ -74,8 +74,8 @@ impl<J, E> Scheduler<J, E> {
         }
     }
 
-    /// Waits for what is next. `None` once the queue is closed and no execution is left, or once a
-    /// retiring worker has nothing in hand.
+    /// Waits for the next work. `None` once the queue is closed and no execution is left, or once a
+    /// retiring worker has nothing left.
     pub(super) fn next(&mut self) -> Option<Next<J, E>> {
         loop {
             match self.next_now() {
@@ -94,12 +94,13 @@ impl<J, E> Scheduler<J, E> {
         }
     }
 
-    /// Takes what is next, without waiting.
+    /// Takes the next work without waiting.
     ///
-    /// Whoever takes something owes an [`end`](Self::end).
+    /// The caller must then call [`end`](Self::end).
     ///
     /// # Errors
-    /// `Empty` where there is nothing to do, `Disconnected` where there never will be.
+    ///
+    /// `Empty` if there is no work, `Disconnected` if there never will be.
     pub(super) fn next_now(&mut self) -> Result<Next<J, E>, TryRecvError> {
         if let Some(execution) = self.unplaced.take() {
             return Ok(self.give(execution));
@@ -125,11 +126,12 @@ impl<J, E> Scheduler<J, E> {
         }
     }
 
-    /// Notes that what was taken last has had `time`, and keeps it where it is not finished.
+    /// Records that the last work has had `time`, and keeps it if it is not finished.
     pub(super) fn end(&mut self, time: Duration, unfinished: Option<E>) {
         let others = self.current.is_some() || !self.suspended.receiver.is_empty();
-        // A first slice that was not the last counts as a slice, or its job would have two turns before
-        // the next one has its first; but where others have begun, that would be at their expense.
+        // An unfinished first turn counts as a slice, or its job would have two turns before the
+        // next job has its first. If other executions are suspended, it does not, because it would
+        // be at their expense.
         let class = if unfinished.is_some() && !others {
             NextWork::Suspended
         } else {
@@ -150,15 +152,15 @@ impl<J, E> Scheduler<J, E> {
         }
     }
 
-    /// Has the worker take nothing new: another has its place. It leaves what it has in hand to the
-    /// others, and computes what finds no room among the suspended executions.
+    /// Makes the worker take no new work, because a substitute has its place. It leaves its
+    /// executions to the others, and computes one that finds the suspended queue full.
     pub(super) fn retire(&mut self) {
         self.is_retiring = true;
         self.unplaced = self.unplaced.take().and_then(|one| self.suspend(one));
         self.current = self.current.take().and_then(|one| self.suspend(one));
     }
 
-    /// Puts an execution behind the suspended ones; gives it back where there is no room.
+    /// Puts an execution behind the suspended ones; returns it if there is no room.
     fn suspend(&self, execution: E) -> Option<E> {
         match self.suspended.sender.try_send(execution) {
             Ok(()) => None,
@@ -198,7 +200,7 @@ mod tests {
         (lane, Scheduler::new(intake, SuspendedQueue::new(capacity)))
     }
 
-    /// Takes what is next, and gives it back unfinished while `slices` of it are left.
+    /// Takes the next one, and gives it back unfinished while `slices` of it are left.
     fn step(scheduler: &mut Scheduler<u32, u32>, slices: &mut [u32]) -> Option<u32> {
         let one = match scheduler.next_now().ok()? {
             Next::Job(one) | Next::Other(one) => one,
@@ -238,8 +240,8 @@ mod tests {
         let order: Vec<_> = (0..8)
             .filter_map(|_| step(&mut scheduler, &mut slices))
             .collect();
-        // 0 becomes the current one, 1 is suspended, and 2 finds no room beside them. Its time is made
-        // good to the queue, so that 3 comes before 0.
+        // 0 becomes current, 1 is suspended, and 2 finds no room beside them. The queue is
+        // compensated for its time, so 3 comes before 0.
         assert_eq!(order, [0, 1, 2, 2, 2, 3, 0, 0]);
     }
 

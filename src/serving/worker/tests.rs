@@ -1,4 +1,4 @@
-//! A worker driven by hand: each turn on the test's own thread.
+//! A worker driven by hand: each turn runs on the test's own thread.
 
 use super::*;
 use crate::config::{self, Command, Resources};
@@ -35,7 +35,7 @@ fn context() -> (Arc<Context>, Lane<Job>, Intake<Job>) {
     (context, lane, intake)
 }
 
-/// A prediction of so many rows that was admitted with this cost.
+/// An admitted prediction of so many rows with this cost.
 fn prediction(context: &Context, rows: usize, cost: Cost) -> (Job, PendingReply) {
     let instances = vec![[5.1, 3.5, 1.4, 0.2]; rows];
     let bytes = serde_json::json!({ "instances": instances }).to_string();

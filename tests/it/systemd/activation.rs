@@ -351,7 +351,7 @@ fn without_a_network_inherited_sockets_work_and_the_watchdog_works() {
         eventually("it gives signs of life", || lives() > 4);
         let looks = server
             .logged()
-            .contains("it looks whether connections there are accepted");
+            .contains("it checks whether connections there are accepted");
         assert_eq!(looks, !by_path);
         server.tell("hang connection 64");
         // Who makes room is the last to hear.

@@ -163,13 +163,13 @@ fn a_stalled_server_gives_no_sign_of_life_until_it_has_recovered() {
     assert!(
         server
             .logged()
-            .contains("sign of life is withheld: all 2 prediction workers")
+            .contains("keep-alive is withheld: all 2 prediction workers")
     );
     let before = manager.count(LIFE);
     server.tell("free");
     eventually("it has recovered", || manager.count(LIFE) > before);
     eventually("that is told", || {
-        server.logged().contains("is given again")
+        server.logged().contains("keep-alive is sent again")
     });
 }
 

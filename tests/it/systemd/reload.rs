@@ -122,7 +122,7 @@ fn a_signal_reloads_the_model_and_a_bad_file_keeps_the_one_that_serves() {
     );
     let log = server.logged();
     assert!(
-        log.contains("[ERROR] main: not reloaded, the model before goes on: "),
+        log.contains("[ERROR] main: not reloaded, the old model keeps serving: "),
         "{log}"
     );
 }
@@ -186,7 +186,7 @@ fn a_reload_with_another_signature_is_refused_and_the_change_named() {
         );
         eventually("the manager and the log are told", || {
             let told = manager.lines("STATUS=").pop().unwrap_or_default();
-            let line = "not reloaded, the model before goes on: ";
+            let line = "not reloaded, the old model keeps serving: ";
             let log = server.logged();
             let logged = log
                 .lines()
@@ -230,7 +230,7 @@ fn a_reload_may_change_the_signature_where_that_is_accepted() {
     eventually("the manager and the log are told", || {
         let told = manager.lines("STATUS=").pop().unwrap_or_default();
         let log = server.logged();
-        let line = format!("another signature is served from now on: {expected}");
+        let line = format!("from now on the signature is another one: {expected}");
         told.contains(&format!("another signature since the reload: {expected}"))
             && log.contains(&line)
     });
@@ -249,7 +249,7 @@ fn a_model_that_fails_its_trial_does_not_replace_the_present_one() {
         status["reload"]["error"]
             .as_str()
             .unwrap()
-            .contains("fails its trial"),
+            .contains("failed its trial"),
         "{status}"
     );
 }

@@ -1,4 +1,4 @@
-//! The states that README lists, each with the steps of the matrix that prove its verdicts.
+//! The states that the guide lists, each with the steps of the matrix that prove its verdicts.
 
 use std::fmt::Write as _;
 
@@ -17,15 +17,15 @@ struct State {
 
 const NOTHING: &str = "nothing";
 
-const WATCHDOG: &str = "has no sign of life, ends it after `WatchdogSec`, and starts it again";
-const WAITS: &str = "sends it no requests, and waits for as long as the startup probe allows";
+const WATCHDOG: &str = "gets no keep-alive, and restarts it after `WatchdogSec`";
+const WAITS: &str = "sends it no requests, and waits as long as the startup probe allows";
 const NO_REQUESTS: &str = "sends it no requests";
 const RESTARTS: &str = "sends it no requests, and restarts the container";
-const STARTS_AGAIN: &str = "starts it again (`Restart=on-failure`)";
+const STARTS_AGAIN: &str = "restarts it (`Restart=on-failure`)";
 
 const STATES: &[State] = &[
     State {
-        name: "starting: the model loads or is tried for the first time, however long",
+        name: "starting: the model loads, or is tried for the first time, however long that takes",
         proofs: &[
             ("loading the model takes longer than the limit", 1),
             ("loading the model hangs", 1),
@@ -54,7 +54,7 @@ const STATES: &[State] = &[
         systemd: NOTHING,
     },
     State {
-        name: "overloaded: more is asked for than can be served",
+        name: "overloaded: more requests than it can serve",
         proofs: &[
             (
                 "ten times as many clients as workers ask for short predictions",
@@ -90,7 +90,7 @@ const STATES: &[State] = &[
         systemd: NOTHING,
     },
     State {
-        name: "little CPU: other processes or a quota take it",
+        name: "starved of CPU by other processes or a quota",
         proofs: &[
             ("other processes take every core", 1),
             ("the server has a fifth of a core", 1),
@@ -157,7 +157,7 @@ const STATES: &[State] = &[
         systemd: NOTHING,
     },
     State {
-        name: "the trial fails, which the model had passed",
+        name: "the trial fails, although the model had passed it before",
         proofs: &[
             ("every prediction panics, and so does the trial", 1),
             ("the model fails on everything, and so does the trial", 1),
@@ -167,7 +167,7 @@ const STATES: &[State] = &[
         systemd: WATCHDOG,
     },
     State {
-        name: "the trial fails, which the model never passed",
+        name: "the trial fails, and the model never passed one",
         proofs: &[
             ("the model never passed its trial", 1),
             (
@@ -179,7 +179,7 @@ const STATES: &[State] = &[
         systemd: NOTHING,
     },
     State {
-        name: "the trial is later than `--canary-timeout`, and nothing else succeeds",
+        name: "the trial takes longer than `--canary-timeout`, and nothing else succeeds",
         proofs: &[("the trial hangs on an idle server", 1)],
         kubernetes: NO_REQUESTS,
         systemd: NOTHING,
@@ -244,7 +244,7 @@ const STATES: &[State] = &[
     },
 ];
 
-/// The table as README must have it; its verdicts are those of the matrix.
+/// The table as the guide must have it; its verdicts are those of the matrix.
 ///
 /// # Panics
 /// Where a state names a step that is not there, or two of its steps do not agree.

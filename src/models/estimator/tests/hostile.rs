@@ -79,7 +79,7 @@ fn what_smartcore_would_panic_on_or_loop_over_is_refused() {
     assert!(error.0.contains("must be one of bernoulli-"), "{error}");
 }
 
-/// Changes one thing somewhere in a serialised estimator, as a hostile author would.
+/// Changes one thing in a serialized estimator, as a hostile author would.
 fn mutate(value: &mut serde_json::Value, at: &mut usize, how: u8) -> bool {
     use serde_json::{Value, json};
     if *at == 0 {
@@ -126,7 +126,7 @@ proptest! {
         let targets = (classes, numbers);
         let far = Rows::new(vec![1e300, -1e300, 0.0, f64::MAX, f64::MIN, 5e-324], 3).unwrap();
         for algorithm in &ALGORITHMS {
-            // Of some tables nothing can be learned.
+            // Nothing can be learned from some tables.
             let Ok(fitted) = fit(algorithm, &rows, &targets) else { continue };
             let mut value: serde_json::Value = serde_json::from_str(fitted.serialised.get()).unwrap();
             for (at, how) in &changes {
@@ -157,7 +157,7 @@ proptest! {
                 EstimatorKind::Classification => &classes,
                 EstimatorKind::Regression => &numbers,
             };
-            // Some tables cannot be trained on; that is said, and nothing panics.
+            // Some tables cannot be trained on; then there is an error and no panic.
             if let Ok(fitted) = algorithm.fit(&rows, targets, &[], Some(1)) {
                 let again = Estimator::read(algorithm.name, fitted.serialised.get(), 3, classes_of(algorithm));
                 let again = again.unwrap().predict(&rows).unwrap();

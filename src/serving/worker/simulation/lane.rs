@@ -1,4 +1,5 @@
-//! The lane itself: arrivals meet the server's own admission, and workers its own queue and scheduler.
+//! The simulated lane: arrivals meet the server's own admission, workers its own queue and
+//! scheduler.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,7 +16,7 @@ use crate::lanes::queue::{Intake, Lane, LaneKind, Next, lane};
 use crate::platform::clock::{self, ProcessClock};
 use crate::vitals::{DeploymentVitals, RemainingWork, ServerPhase, Vitals};
 
-/// How the lane is set up.
+/// The set-up of a lane.
 #[derive(Debug, Clone)]
 pub(super) struct Setup {
     pub(super) workers: usize,
@@ -26,7 +27,7 @@ pub(super) struct Setup {
     pub(super) is_fair: bool,
 }
 
-/// A job in the queue, or one that has begun.
+/// A queued job, or an execution.
 struct Queued {
     index: usize,
     admitted: Admitted,
@@ -159,7 +160,7 @@ impl Simulation<'_> {
         let admitted = match self.admission.admit(&self.vitals, &ask) {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                // Whose deadline is too short for any server is not told to come back.
+                // A request whose deadline is too short for any server is not told to retry.
                 let retry_after = refusal.retry_after.unwrap_or(0);
                 assert_eq!(retry_after == 0, refusal.code == Code::DeadlineExceeded);
                 assert!(retry_after <= 30);
@@ -171,7 +172,7 @@ impl Simulation<'_> {
         self.begin_slices();
     }
 
-    /// Has every idle worker do what is next, if anything is.
+    /// Lets every idle worker take its next work, if there is any.
     fn begin_slices(&mut self) {
         for worker in 0..self.busy.len() {
             if self.busy[worker].is_none() {
@@ -195,7 +196,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// Decides what becomes of a job that has been taken from the queue.
+    /// Decides what happens to a job taken from the queue.
     fn take_up(&mut self, Queued { index, admitted }: Queued) -> Option<SuspendedRun> {
         let arrival = self.arrivals[index];
         let waited = self.now() - arrival.at;
@@ -285,7 +286,7 @@ impl Simulation<'_> {
         self.begin_slices();
     }
 
-    /// Nobody's part of the work may stay behind, or it would weigh on admission for ever.
+    /// No reservation may be left behind, or it would weigh on admission for ever.
     fn check_all_is_given_back(&self) {
         let work = &self.vitals.predict.work;
         assert!(self.intake.is_empty() && self.suspended.is_empty());

@@ -1,9 +1,8 @@
 //! The prediction lane, simulated: seeded arrivals, a clock that jumps from event to event, and the
-//! server's own admission, queue, look at dequeue and turns in between.
+//! server's own admission, queue, check at dequeue and scheduler.
 //!
-//! What is simulated is only what is outside of them: clients that come and lose patience, and workers
-//! that take time. So thousands of runs take seconds, and a run that fails can be run again. Other
-//! orders than first in, first out are there to be compared with, see [`policies`].
+//! Only the surroundings are simulated: clients that arrive and lose patience, and workers that
+//! take time. Thousands of runs take seconds, and a failing run can be repeated.
 
 mod lane;
 mod policies;
@@ -45,22 +44,22 @@ impl SimulationRandom {
 struct SimulatedRequest {
     at: Duration,
     client: usize,
-    /// CPU time, and the rows it is for: each takes the same.
+    /// CPU time, and the number of rows, which take equal shares of it.
     service: Duration,
     rows: usize,
-    /// For how long its client waits; said to the server, or not.
+    /// How long its client waits, and whether the server is told.
     patience: Duration,
     says_so: bool,
 }
 
-/// What became of it, by what its client saw.
+/// What happened to it, as its client saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SimulatedOutcome {
-    /// Answered 200 after this time, while its client waited.
+    /// Answered 200 after this time, while its client still waited.
     Answered(Duration),
-    /// Computed for nobody: its client had left meanwhile.
+    /// Computed in vain: its client had left meanwhile.
     InVain,
-    /// Never computed: its client had left before a worker had it.
+    /// Never computed: its client had left before a worker took it.
     Abandoned,
     /// Refused on arrival.
     Refused,
@@ -81,7 +80,7 @@ enum Spread {
 #[derive(Debug, Clone, Copy)]
 struct Stream {
     client: usize,
-    /// Arrivals a second, as a Poisson process or evenly spaced.
+    /// Arrivals per second, as a Poisson process or evenly spaced.
     rate: f64,
     is_even: bool,
     from: Duration,
@@ -94,7 +93,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// Single rows of one client, for so long, whose patience nobody is told of.
+    /// Single rows of one client, for this long; the server is not told its patience.
     fn steady(rate: f64, service: Duration, to: Duration) -> Self {
         Stream {
             client: 0,
@@ -112,7 +111,7 @@ impl Stream {
 
     fn arrivals(&self, random: &mut SimulationRandom) -> Vec<SimulatedRequest> {
         let mut all = Vec::new();
-        // Clients that are evenly spaced are not in step with each other.
+        // Evenly spaced clients are not in step with each other.
         let mut at =
             self.from.as_secs_f64() - random.unit() / self.rate * f64::from(u8::from(self.is_even));
         loop {
@@ -142,7 +141,7 @@ impl Stream {
     }
 }
 
-/// Merges streams into one, in the order of time.
+/// Merges streams into one, ordered by time.
 fn merged(streams: &[Stream], seed: u64) -> Vec<SimulatedRequest> {
     let mut random = SimulationRandom(seed);
     let mut all: Vec<SimulatedRequest> = streams
@@ -153,22 +152,22 @@ fn merged(streams: &[Stream], seed: u64) -> Vec<SimulatedRequest> {
     all
 }
 
-/// What a run saw, in the window in which what came at its beginning is through.
+/// The results of a run, in the window after its start has settled.
 #[derive(Debug)]
 struct SimulationResult {
-    /// Work served in time, as a share of what the workers can do.
+    /// Work served in time, as a share of the workers' capacity.
     goodput: f64,
-    /// Requests served and computed in vain.
+    /// Requests served, and computed in vain.
     answered: usize,
     in_vain: usize,
     refused: usize,
     expired: usize,
     abandoned: usize,
-    /// 0.99 quantile of the sojourn times of those served.
+    /// 0.99 quantile of the sojourn times of served requests.
     p99: Duration,
 }
 
-/// Sums up outcomes of those who came from `from` on, until `to`.
+/// Sums up the outcomes of requests that arrived from `from` until `to`.
 fn seen(
     arrivals: &[SimulatedRequest],
     outcomes: &[SimulatedOutcome],

@@ -1,6 +1,6 @@
 //! What first in, first out costs: other orders and other ways to drop, under the same load.
 //!
-//! The lanes are first in, first out, with admission by waiting time; the table of README says what
+//! The lanes are first in, first out, with admission by waiting time; the guide on overload has the table of what
 //! that is worth beside a queue that is bounded by count alone, one that drops at the head what its
 //! client will not wait for (deadlines), one that turns around under load (adaptive LIFO, Maurer,
 //! "Fail at Scale", 2015) and one that drops by how long it has been standing (CoDel, RFC 8289).
@@ -157,7 +157,7 @@ fn measure(
     seen(&arrivals, &outcomes, 1, (patience, end - patience))
 }
 
-/// Prints README's table with `cargo test --lib policies -- --nocapture`, and holds what it says.
+/// Prints the table of the guide on overload with `cargo test --lib policies -- --nocapture`, and holds what it says.
 #[test]
 fn admission_by_waiting_time_is_worth_what_the_table_says() {
     let policies = [

@@ -1,5 +1,5 @@
-//! What holds for the lane, whatever comes: over thousands of random runs, and in the cases that the
-//! promises are made for.
+//! Properties of the lane: over thousands of random runs, and in the cases that the promises are
+//! about.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn setup(workers: usize) -> Setup {
     }
 }
 
-/// A random lane with a random load on it.
+/// A random lane with a random load.
 fn random_run(seed: u64) -> (Setup, Vec<SimulatedRequest>) {
     let mut random = SimulationRandom(seed);
     let workers = 1 + (random.next() % 8) as usize;
@@ -65,8 +65,8 @@ fn random_run(seed: u64) -> (Setup, Vec<SimulatedRequest>) {
     (setup, arrivals)
 }
 
-/// The run itself asserts that each request has one outcome, that nothing is left behind, that who
-/// is admitted has a place, and that who waited too long is not computed.
+/// The run itself asserts that each request has one outcome, nothing is left behind, each admitted
+/// request has a place, and none that waited too long is computed.
 #[test]
 fn every_request_has_one_outcome_in_thousands_of_runs() {
     let mut answered = 0;
@@ -112,7 +112,7 @@ fn goodput_stays_at_capacity_however_much_is_offered() {
             for factor in [2.0, 10.0] {
                 let service = MILLI.mul_f64(millis);
                 let (mut expired, mut answered) = (0, 0);
-                // How many expire is a matter of luck where service times vary.
+                // If service times vary, luck decides how many expire.
                 for seed in 1..=if spread == Spread::Constant { 1 } else { 4 } {
                     let seen = overloaded(workers, service, spread, factor, seed);
                     let name =
@@ -122,8 +122,8 @@ fn goodput_stays_at_capacity_however_much_is_offered() {
                     let most = Duration::from_secs(2)
                         .max(service * 2)
                         .min((service * 10).max(MILLI * 100));
-                    // Where predictions are as unlike as can be, a wait may be twice what was expected,
-                    // and a prediction several times the mean.
+                    // If predictions differ widely, a wait may be twice the estimate, and a
+                    // prediction several times the mean.
                     let most = if spread == Spread::Constant {
                         most + service * 5 / 4
                     } else {
@@ -133,7 +133,7 @@ fn goodput_stays_at_capacity_however_much_is_offered() {
                     expired += seen.expired;
                     answered += seen.answered;
                 }
-                // Those who are admitted and then not computed have waited for nothing.
+                // Requests that are admitted and then not computed have waited in vain.
                 let few = if spread == Spread::Constant { 1000 } else { 40 };
                 let name = format!("{workers} workers, {millis} ms, {spread:?}, {factor}x");
                 assert!(expired * few <= answered, "{name}: {expired} of {answered}");
@@ -142,7 +142,7 @@ fn goodput_stays_at_capacity_however_much_is_offered() {
     }
 }
 
-/// A steady load of `factor` times what the workers can do, once it stands.
+/// A steady load of `factor` times the workers' capacity, after it has settled.
 fn overloaded(
     workers: usize,
     service: Duration,
@@ -241,7 +241,7 @@ fn the_lane_is_itself_again_within_a_second_of_a_storm() {
     }
 }
 
-/// The work of each client that was served, and that it asked for, as shares of what the lane can do.
+/// Each client's work served and offered, as shares of the lane's capacity.
 fn shares(is_fair: bool, service: Duration, honest: f64, is_even: bool) -> Vec<(f64, f64)> {
     let end = service * 4000;
     let rate = |share: f64| share / service.as_secs_f64();
@@ -314,7 +314,7 @@ fn a_client_alone_has_the_lane_to_itself() {
 fn single_rows_do_not_wait_for_large_requests() {
     let end = Duration::from_secs(60);
     let singles = Stream::steady(500.0, MILLI.mul_f64(0.2), end);
-    // Two seconds of work, every ten.
+    // Two seconds of work every ten seconds.
     let large = Stream {
         rows: 100_000,
         is_even: true,
@@ -329,7 +329,7 @@ fn single_rows_do_not_wait_for_large_requests() {
         match outcome {
             SimulatedOutcome::Answered(after) if arrival.rows == 1 => waits.push(*after),
             SimulatedOutcome::Answered(after) => {
-                // As they have half of the worker beside the rest, and that is more than they need.
+                // They have half of the worker beside the rest, which is more than they need.
                 assert!(*after < Duration::from_secs(5), "{after:?}");
             }
             other => panic!("{arrival:?}: {other:?}"),

@@ -1,4 +1,4 @@
-//! README's table, queries and alerts are about what there is, and Prometheus takes them.
+//! The guide's table, queries and alerts are about what there is, and Prometheus takes them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,11 +9,9 @@ use super::{OPEN_METRICS, scrape_as};
 use crate::support::{Server, has_programs, instance};
 use crate::train::Folder;
 
-/// README's section on metrics.
+/// The guide's page on metrics.
 fn section() -> String {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let (_, rest) = readme.split_once("\n## Metrics\n").unwrap();
-    rest.split("\n## ").next().unwrap().to_owned()
+    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/metrics.md")).unwrap()
 }
 
 /// The section's blocks of code in a language.
@@ -76,12 +74,12 @@ fn the_table_lists_what_is_exported_and_nothing_else() {
     let listed = names(&table.join("\n"));
     let exported = exported(&scraped().1);
     let unlisted: Vec<_> = exported.difference(&listed).collect();
-    assert!(unlisted.is_empty(), "not in README: {unlisted:?}");
+    assert!(unlisted.is_empty(), "not in the guide: {unlisted:?}");
     let absent = listed
         .difference(&exported)
         .filter(|name| !may_be_missing(name));
     let absent: Vec<_> = absent.collect();
-    assert!(absent.is_empty(), "only in README: {absent:?}");
+    assert!(absent.is_empty(), "only in the guide: {absent:?}");
 }
 
 #[test]
