@@ -7,6 +7,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lanekeeper::config::ModelRequest;
 use lanekeeper::lanes::memory_budget::{Budget, Charge};
 use lanekeeper::models::compute;
 use lanekeeper::models::estimator::{ALGORITHMS, EstimatorKind, ForestClassifier, Matrix, Targets};
@@ -85,7 +86,7 @@ fn every_algorithm() {
 
 fn main() {
     every_algorithm();
-    let loaded = Files.load(None).unwrap();
+    let loaded = Files.load(&ModelRequest::default()).unwrap();
     let model = loaded.model.as_ref();
     let file: serde_json::Value =
         serde_json::from_str(include_str!("../src/models/embedded.json")).unwrap();
@@ -116,6 +117,7 @@ fn main() {
                 signature,
                 output: black_box(output),
                 rows: count,
+                raw: None,
             };
             instances::encode(&answer, &mut charge).unwrap()
         };

@@ -9,12 +9,12 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use lanekeeper::config::ModelRequest;
 use lanekeeper::models::{
     self, Expected, GoldenRow, LoadError, Loaded, ModelSource, Output, OutputSpec, PredictError,
     Rows, Signature,
@@ -381,7 +381,7 @@ struct Burning {
 }
 
 impl ModelSource for Burning {
-    fn load(&self, _: Option<&Path>) -> Result<Arc<Loaded>, LoadError> {
+    fn load(&self, _: &ModelRequest) -> Result<Arc<Loaded>, LoadError> {
         let features = (1..=4).map(|index| format!("feature_{index}")).collect();
         let output = OutputSpec::Classes {
             labels: vec!["done".to_owned()],
@@ -400,6 +400,7 @@ impl ModelSource for Burning {
                 expected: Expected::Label("done".to_owned()),
                 tolerance: 0.0,
             }],
+            notes: Vec::new(),
         }))
     }
 }

@@ -4,7 +4,7 @@
 //! The model is loaded on its own thread while the main thread asks a service manager for time as
 //! long as there is progress, as `serve` does.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::RecvTimeoutError;
 
 use crate::commands::output;
-use crate::config::{Resources, ServeArgs};
+use crate::config::{ModelRequest, Resources, ServeArgs};
 use crate::error::StartError;
 use crate::models::{Loaded, ModelSource};
 use crate::platform::cgroup::Cgroup;
@@ -35,23 +35,27 @@ const LOOK: Duration = Duration::from_secs(1);
 pub fn run(args: ServeArgs, source: &Arc<dyn ModelSource>) -> Result<(), StartError> {
     super::warn_of_unknown_variables();
     let config = args.validate(Resources::here(&Cgroup::find(Path::new("/")).read()))?;
-    let file = config.model.as_deref();
-    let model = load(source, file.map(Path::to_owned))?;
+    let model = load(source, config.model.clone())?;
+    let notes: String = model
+        .notes
+        .iter()
+        .map(|note| format!("note: {note}\n"))
+        .collect();
     output::print(&format!(
-        "ok: {} would be served on {}\n",
+        "{notes}ok: {} would be served on {}\n",
         model,
         config.listen.typed(),
     ))
 }
 
 /// Loads the model and tries it.
-fn load(source: &Arc<dyn ModelSource>, file: Option<PathBuf>) -> Result<Arc<Loaded>, StartError> {
+fn load(source: &Arc<dyn ModelSource>, request: ModelRequest) -> Result<Arc<Loaded>, StartError> {
     let (sender, loaded) = crossbeam_channel::bounded(1);
     let thread_id = Arc::new(AtomicU32::new(0));
     let (own_id, source) = (Arc::clone(&thread_id), Arc::clone(source));
     sys::spawn("loader", loader::STACK_BYTES, move || {
         own_id.store(sys::thread_id(), Ordering::Release);
-        let loaded = panic::catch(|| source.load(file.as_deref()))
+        let loaded = panic::catch(|| source.load(&request))
             .map_err(|panic| format!("loading the model panicked: {panic}"))
             .and_then(|loaded| loaded.map_err(|error| error.to_string()))
             .and_then(|model| match canary::try_model(&model) {

@@ -11,13 +11,14 @@ use crate::models::format;
 ///
 /// What is wrong with the file.
 pub fn run(args: &InspectArgs) -> Result<(), StartError> {
-    let details = format::details(args.model.as_deref());
+    let details = format::details(&args.model);
     let details = details.map_err(|error| StartError::Failed(error.to_string()))?;
     if args.json {
         return output::print(&format!("{}\n", details.json));
     }
     let file = args
         .model
+        .file
         .as_ref()
         .map_or_else(|| "embedded".to_owned(), |path| path.display().to_string());
     let mut text = format!("{:<12} {} ({file})\n", "model", details.name);

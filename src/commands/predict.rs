@@ -19,7 +19,8 @@ use crate::models::compute::{self, ComputeError};
 use crate::models::{Feature, Loaded, RowFault, Rows, Signature, format};
 use crate::platform::panic;
 use crate::platform::sys;
-use crate::protocol::instances::csv::{cells, columns, read_value};
+use crate::protocol::instances::csv::{cells, columns, raw_cells, raw_columns, read_value};
+use crate::protocol::instances::is_whole;
 use crate::train::table::{Column, TableError, TableReader};
 
 /// Rows that are predicted together.
@@ -49,6 +50,7 @@ struct ChunkJob {
 struct Answering {
     loaded: Loaded,
     json: bool,
+    raw: bool,
     /// Names of the table's own columns, if they are kept.
     kept: Option<Vec<String>>,
     delimiter: u8,
@@ -81,8 +83,12 @@ pub fn run(args: &PredictArgs) -> Result<(), StartError> {
 }
 
 fn try_run(args: &PredictArgs) -> Result<(), Stop> {
-    let loaded = format::load(args.model.as_deref());
+    let loaded = format::load(&args.model);
     let loaded = loaded.map_err(|error| Stop::Failed(error.to_string()))?;
+    if args.raw && loaded.model.raw_width() == 0 {
+        let text = "--raw asks for the sums before the transform, but this model has none";
+        return Err(Stop::Failed(text.to_owned()));
+    }
     let mut table = TableReader::open(&args.data, args.delimiter).map_err(Stop::failed)?;
     let columns = table
         .find(&loaded.model.signature().features)
@@ -98,6 +104,7 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
     }
     let answering = Arc::new(Answering {
         json: args.json,
+        raw: args.raw,
         kept: args.keep.then(|| table.header().to_vec()),
         delimiter: args.delimiter,
         loaded,
@@ -233,11 +240,20 @@ impl Answering {
         }
         let mut head = self.kept.clone().unwrap_or_default();
         head.extend(columns(&self.signature().output));
+        head.extend(raw_columns(self.raw_width()));
         let mut writer = self.writer();
         writer
             .write_record(&head)
             .map_err(|error| error.to_string())?;
         writer.into_inner().map_err(|error| error.to_string())
+    }
+
+    /// Number of sums that are written for each row.
+    fn raw_width(&self) -> usize {
+        match self.raw {
+            true => self.loaded.model.raw_width(),
+            false => 0,
+        }
     }
 
     fn writer(&self) -> csv::Writer<Vec<u8>> {
@@ -259,18 +275,21 @@ impl Answering {
                     ComputeError::Model(error) => error.to_string(),
                 },
             )?;
-        let names = columns(&self.signature().output);
+        let raw = self.raw.then(|| self.loaded.model.raw(&rows)).flatten();
+        let raw = raw.unwrap_or_default();
         let mut writer = self.writer();
         let mut lines = Vec::new();
         for row in 0..rows.len() {
             let answer =
                 cells(&self.signature().output, &output, row).map_err(|error| error.to_string())?;
+            let sums = raw_cells(&raw, rows.len(), row).map_err(|error| error.to_string())?;
             let kept = chunk.kept.get(row);
             if self.json {
-                self.put_json(&mut lines, kept, &names, &answer)?;
+                self.put_json(&mut lines, kept, &answer, &sums)?;
             } else {
                 let own = kept.into_iter().flatten().map(str::as_bytes);
                 let all = own.chain(answer.iter().map(|cell| cell.as_bytes()));
+                let all = all.chain(sums.iter().map(String::as_bytes));
                 writer
                     .write_record(all)
                     .map_err(|error| error.to_string())?;
@@ -293,11 +312,11 @@ impl Answering {
         &self,
         lines: &mut Vec<u8>,
         kept: Option<&StringRecord>,
-        names: &[String],
         answer: &[Cow<'_, str>],
+        raw: &[String],
     ) -> Result<(), String> {
         let text = |text: &str| serde_json::to_string(text).map_err(|error| error.to_string());
-        let is_number = self.signature().output.labels().is_empty();
+        let labels = self.signature().output.labels();
         let mut fields = Vec::new();
         if let (Some(kept), Some(header)) = (kept, &self.kept) {
             let pairs: Result<Vec<String>, String> = header
@@ -308,17 +327,23 @@ impl Answering {
             fields.push(format!("\"input\":{{{}}}", pairs?.join(",")));
         }
         let said = answer.first().map_or("", AsRef::as_ref);
-        fields.push(if is_number {
-            format!("\"prediction\":{said}")
-        } else {
-            format!("\"prediction\":{}", text(said)?)
+        fields.push(match (labels.is_empty(), answer.len()) {
+            (true, 0 | 1) => format!("\"prediction\":{said}"),
+            (true, _) => format!("\"prediction\":[{}]", answer.join(",")),
+            (false, _) if labels.iter().all(|label| is_whole(label)) => {
+                format!("\"prediction\":{said}")
+            }
+            (false, _) => format!("\"prediction\":{}", text(said)?),
         });
-        if names.len() > 1 {
-            let shares = self.signature().output.labels().iter().zip(&answer[1..]);
+        if !labels.is_empty() && answer.len() > 1 {
+            let shares = labels.iter().zip(&answer[1..]);
             let pairs: Result<Vec<String>, String> = shares
                 .map(|(label, share)| Ok(format!("{}:{share}", text(label)?)))
                 .collect();
             fields.push(format!("\"probabilities\":{{{}}}", pairs?.join(",")));
+        }
+        if !raw.is_empty() {
+            fields.push(format!("\"raw\":[{}]", raw.join(",")));
         }
         lines.extend_from_slice(format!("{{{}}}\n", fields.join(",")).as_bytes());
         Ok(())

@@ -68,7 +68,7 @@ fn serve(
         );
         config.access_log_rate = JOURNAL_RATE_MAX;
     }
-    if config.watch && config.model.is_none() {
+    if config.watch && config.model.file.is_none() {
         log::warn!(
             "{} has no effect without --model: the embedded model is never replaced",
             named("--watch")

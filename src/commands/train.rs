@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::commands::output;
-use crate::config::TrainArgs;
+use crate::config::{ModelRequest, TrainArgs};
 use crate::error::StartError;
 use crate::models::Rows;
 use crate::models::estimator::{ALGORITHMS, Algorithm, EstimatorKind, Probabilities, find};
@@ -122,7 +122,7 @@ fn learn(
     let bytes = document.seal().map_err(|error| error.to_string())?;
     // A server will make the same checks.
     Native
-        .load(&bytes)
+        .load(&bytes, &ModelRequest::default())
         .map_err(|error| format!("the trained model cannot be served: {error}"))?;
     Ok((bytes, validation))
 }

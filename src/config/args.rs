@@ -1,6 +1,5 @@
 //! The command line and the environment, as typed; nothing here is checked against anything else.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -9,6 +8,7 @@ use super::drill::DrillArgs;
 use super::environment::Variables;
 use super::limits::{LimitArgs, duration, mode, switch};
 use super::manifest::ManifestArgs;
+use super::model::ModelRequest;
 use super::offline::{InspectArgs, PredictArgs, TrainArgs};
 use super::overload::OverloadArgs;
 use super::probe::{self, ProbeArgs};
@@ -99,9 +99,9 @@ pub enum LogFormat {
 /// The options of `lanekeeper serve`, as typed.
 #[derive(Debug, clap::Args)]
 pub struct ServeArgs {
-    /// Model file to serve [default: an embedded iris classifier]
-    #[arg(long, value_name = "FILE")]
-    pub model: Option<PathBuf>,
+    /// Which model to serve.
+    #[command(flatten)]
+    pub model: ModelRequest,
 
     /// Reload the model when its file is replaced, as SIGHUP does
     #[arg(long, value_parser = switch)]

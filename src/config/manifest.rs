@@ -1,7 +1,7 @@
 //! The options of `lanekeeper manifest`: the target, and the options of `serve` as they were given,
 //! so that the manifest starts the same server.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::error::Error;
 use clap::parser::ValueSource;
@@ -122,7 +122,9 @@ impl GivenOption {
 
 impl clap::Args for GivenServeArgs {
     fn augment_args(command: Command) -> Command {
-        ServeArgs::augment_args(command)
+        // `--name` is the name of the objects.
+        let renamed = |option: clap::Arg| option.long("model-name");
+        ServeArgs::augment_args(command).mut_arg("model_name", renamed)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -159,7 +161,8 @@ fn given(matches: &ArgMatches) -> Vec<GivenOption> {
             _ => return None,
         };
         let value = if option.get_action().takes_values() {
-            Some(matches.get_raw(id)?.next_back()?.to_owned())
+            let values: Vec<&OsStr> = matches.get_raw(id)?.collect();
+            Some(values.join(OsStr::new(",")))
         } else if matches.get_flag(id) {
             None
         } else {

@@ -11,6 +11,7 @@ mod drill;
 mod environment;
 mod limits;
 mod manifest;
+mod model;
 mod offline;
 mod overload;
 mod probe;
@@ -19,7 +20,6 @@ mod validate;
 mod verdicts;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::platform::address::Address;
@@ -32,6 +32,7 @@ pub use self::manifest::{
     GivenOption, GivenServeArgs, KubernetesArgs, ManifestArgs, ManifestTarget, SystemdArgs,
     SystemdUnit,
 };
+pub use self::model::{Iterations, ModelRequest};
 pub use self::offline::{InspectArgs, PredictArgs, TrainArgs};
 pub use self::overload::{FairBy, MaxWait, OverloadArgs};
 pub use self::probe::{ProbeArgs, ProbeCheck, ProbeConfig, ProbeListen};
@@ -44,8 +45,8 @@ pub const FIELDS_CEILING: usize = 128;
 /// Valid options.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Model file; `None` is the embedded default.
-    pub model: Option<PathBuf>,
+    /// Which model to serve.
+    pub model: ModelRequest,
     /// Whether the model is reloaded when its file is replaced.
     pub watch: bool,
     /// Main listener's address.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::model::ModelRequest;
+
 /// The options of `lanekeeper train`.
 #[derive(Debug, clap::Args)]
 pub struct TrainArgs {
@@ -49,9 +51,9 @@ pub struct TrainArgs {
 /// The options of `lanekeeper predict`.
 #[derive(Debug, clap::Args)]
 pub struct PredictArgs {
-    /// Model file [default: the embedded iris classifier]
-    #[arg(long, value_name = "FILE")]
-    pub model: Option<PathBuf>,
+    /// Which model it is.
+    #[command(flatten)]
+    pub model: ModelRequest,
 
     /// Table to predict: CSV with a header, or - for standard input
     #[arg(long, value_name = "FILE|-")]
@@ -60,6 +62,10 @@ pub struct PredictArgs {
     /// Print one JSON object per line instead of CSV
     #[arg(long)]
     pub json: bool,
+
+    /// Add the model's sums before their transform (margins), as raw
+    #[arg(long)]
+    pub raw: bool,
 
     /// Keep the table's own columns before the predictions
     #[arg(long)]
@@ -73,9 +79,9 @@ pub struct PredictArgs {
 /// The options of `lanekeeper inspect`.
 #[derive(Debug, clap::Args)]
 pub struct InspectArgs {
-    /// Model file [default: the embedded iris classifier]
-    #[arg(long, value_name = "FILE")]
-    pub model: Option<PathBuf>,
+    /// Which model it is.
+    #[command(flatten)]
+    pub model: ModelRequest,
 
     /// Answer with one JSON object
     #[arg(long)]

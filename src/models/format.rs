@@ -3,23 +3,37 @@
 //! A file is recognized by its content, never by its name. To add a format, write a file with an
 //! implementation of [`Format`] and add a line to `FORMATS`.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
 use serde_json::json;
 
+use super::import::lightgbm::LightGbm;
+use super::import::xgboost::{XgboostBinary, XgboostJson, XgboostUbjson};
 use super::native::Native;
 use super::{LoadError, Loaded, ModelError, embedded};
+use crate::config::ModelRequest;
 
 /// All formats, in the order in which they are tried.
-static FORMATS: [&dyn Format; 1] = [&Native];
+static FORMATS: [&dyn Format; 5] = [
+    &Native,
+    &XgboostJson,
+    &XgboostUbjson,
+    &LightGbm,
+    &XgboostBinary,
+];
 
 /// How many bytes of a file's beginning are used to recognize it.
 const HEAD_BYTES: usize = 4096;
 
 /// Maximum size of a model file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// What an operator should know of a model without golden rows.
+const NO_GOLDEN_ROWS: &str =
+    "it has no golden rows, so nothing holds its answers to those of the library that trained it";
 
 /// A kind of model file.
 pub trait Format: Sync {
@@ -31,15 +45,17 @@ pub trait Format: Sync {
     /// # Errors
     ///
     /// What is wrong with it, in one line.
-    fn load(&self, bytes: &[u8]) -> Result<Loaded, ModelError>;
+    fn load(&self, bytes: &[u8], request: &ModelRequest) -> Result<Loaded, ModelError>;
 
-    /// Describes a file for a person and for a program.
+    /// Describes a file for a person and for a program; `None` if there is no more to say than of
+    /// any model.
     ///
     /// # Errors
     ///
     /// As [`Format::load`].
-    fn details(&self, bytes: &[u8]) -> Result<Details, ModelError> {
-        self.load(bytes).map(|loaded| Details::of(&loaded))
+    fn details(&self, bytes: &[u8]) -> Result<Option<Details>, ModelError> {
+        let _ = bytes;
+        Ok(None)
     }
 }
 
@@ -60,48 +76,71 @@ impl Details {
         let signature = loaded.model.signature();
         let features: Vec<&str> = signature.names().collect();
         let labels = signature.output.labels();
+        let parts = loaded.model.parts();
+        let mut lines = vec![
+            ("algorithm", loaded.algorithm.clone()),
+            ("features", features.join(", ")),
+        ];
+        if !labels.is_empty() {
+            lines.push(("classes", labels.join(", ")));
+        }
+        lines.extend(parts.iter().map(|(what, count)| (*what, count.to_string())));
+        lines.push(("golden rows", loaded.golden.len().to_string()));
+        lines.extend(loaded.notes.iter().map(|note| ("note", note.clone())));
         Details {
             name: loaded.name.clone(),
-            lines: vec![
-                ("algorithm", loaded.algorithm.clone()),
-                ("features", features.join(", ")),
-                ("classes", labels.join(", ")),
-                ("golden rows", loaded.golden.len().to_string()),
-            ],
+            lines,
             json: json!({
                 "name": loaded.name,
                 "algorithm": loaded.algorithm,
                 "features": features,
                 "classes": labels,
+                "parts": parts.into_iter().collect::<BTreeMap<_, _>>(),
                 "golden_rows": loaded.golden.len(),
+                "notes": loaded.notes,
             }),
         }
     }
 }
 
-/// Loads the model in the file at `path`, or the embedded one.
+/// Loads a model, or the embedded one if no file is named.
 ///
 /// # Errors
 ///
 /// One line: what is wrong, where, and what would be right.
-pub fn load(path: Option<&Path>) -> Result<Loaded, LoadError> {
-    with_file(path, |format, bytes| format.load(bytes))
+pub fn load(request: &ModelRequest) -> Result<Loaded, LoadError> {
+    with_file(request, |format, bytes| {
+        let mut loaded = format.load(bytes, request)?;
+        if let Some(name) = &request.name {
+            loaded.name.clone_from(name);
+        } else if loaded.name.is_empty() {
+            let stem = request.file.as_deref().and_then(Path::file_stem);
+            loaded.name = stem.map_or("model".into(), |stem| stem.to_string_lossy().into_owned());
+        }
+        if loaded.golden.is_empty() {
+            loaded.notes.push(NO_GOLDEN_ROWS.to_owned());
+        }
+        Ok(loaded)
+    })
 }
 
-/// Describes the model file at `path`, or the embedded one.
+/// Describes the model file that is asked for, or the embedded one.
 ///
 /// # Errors
 ///
 /// As [`load`].
-pub fn details(path: Option<&Path>) -> Result<Details, LoadError> {
-    with_file(path, |format, bytes| format.details(bytes))
+pub fn details(request: &ModelRequest) -> Result<Details, LoadError> {
+    match with_file(request, |format, bytes| format.details(bytes))? {
+        Some(details) => Ok(details),
+        None => load(request).map(|loaded| Details::of(&loaded)),
+    }
 }
 
 fn with_file<T>(
-    path: Option<&Path>,
+    request: &ModelRequest,
     read: impl FnOnce(&dyn Format, &[u8]) -> Result<T, ModelError>,
 ) -> Result<T, LoadError> {
-    let Some(path) = path else {
+    let Some(path) = &request.file else {
         return read(&Native, embedded::JSON.as_bytes())
             .map_err(|reason| LoadError(format!("the embedded model is damaged: {reason}")));
     };
@@ -154,8 +193,9 @@ mod tests {
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join("any.name");
         fs::write(&path, embedded::JSON).unwrap();
-        assert_eq!(load(Some(&path)).unwrap().name, "iris");
-        let refused = |path: &Path| load(Some(path)).unwrap_err().0;
+        let request = |path: &Path| ModelRequest::of_file(Some(path.to_owned()));
+        assert_eq!(load(&request(&path)).unwrap().name, "iris");
+        let refused = |path: &Path| load(&request(path)).unwrap_err().0;
         assert!(refused(&directory).contains("not a regular file"));
         fs::remove_dir_all(&directory).unwrap();
         assert!(refused(&path).contains("--model must name a readable model file"));

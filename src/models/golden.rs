@@ -25,29 +25,38 @@ pub enum Expected {
     Number(f64),
 }
 
-/// Computes a model's golden rows.
+/// Computes a model's golden rows; without any, its example, which must have an answer.
 ///
 /// # Errors
 ///
 /// The first row whose answer is not as expected, with the answer or the reason why there is none.
 pub fn try_model(loaded: &Loaded) -> Result<(), ModelError> {
+    if loaded.golden.is_empty() {
+        return answer(loaded, loaded.example()).map(drop);
+    }
     loaded
         .golden
         .iter()
         .try_for_each(|golden| try_row(loaded, golden))
 }
 
-fn try_row(loaded: &Loaded, golden: &GoldenRow) -> Result<(), ModelError> {
+/// Computes one row.
+fn answer(loaded: &Loaded, row: Vec<f64>) -> Result<Output, ModelError> {
     let model = loaded.model.as_ref();
     let signature = model.signature();
-    let rows = Rows::new(golden.row.clone(), signature.width())
+    let rows = Rows::new(row, signature.width())
         .filter(|rows| rows.len() == 1)
         .filter(|rows| compute::check(model, rows).is_ok())
         .ok_or("the trial row does not fit the model")?;
-    let output = compute::predict(model, &rows).map_err(|failure| match failure {
-        ComputeError::Input(fault) => compute::fault_text(signature, &rows, &fault),
-        ComputeError::Model(error) => error.to_string(),
-    })?;
+    compute::predict(model, &rows).map_err(|failure| match failure {
+        ComputeError::Input(fault) => compute::fault_text(signature, &rows, &fault).into(),
+        ComputeError::Model(error) => ModelError::of(error),
+    })
+}
+
+fn try_row(loaded: &Loaded, golden: &GoldenRow) -> Result<(), ModelError> {
+    let signature = loaded.model.signature();
+    let output = answer(loaded, golden.row.clone())?;
     match (&output, &golden.expected) {
         (Output::Classes { indices, .. }, Expected::Label(expected)) => {
             let label = &signature.output.labels()[indices[0] as usize];

@@ -7,16 +7,19 @@
 pub mod compute;
 pub mod embedded;
 pub mod estimator;
+pub mod forest;
 pub mod format;
 pub mod golden;
+pub mod import;
 pub mod native;
 mod rows;
 pub mod signature;
 pub mod slot;
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
+
+use crate::config::ModelRequest;
 
 pub use self::golden::{Expected, GoldenRow};
 pub use self::rows::{Output, Rows, ShortNumber};
@@ -30,8 +33,20 @@ pub struct Loaded {
     pub algorithm: String,
     /// What predicts.
     pub model: Box<dyn Model>,
-    /// Rows with the training library's answers; the first one serves as an example.
+    /// Rows with the training library's answers; may be empty.
     pub golden: Vec<GoldenRow>,
+    /// What an operator should know, one line each.
+    pub notes: Vec<String>,
+}
+
+impl Loaded {
+    /// A row that the model takes: the first golden one, or one of zeros and first categories.
+    pub fn example(&self) -> Vec<f64> {
+        match self.golden.first() {
+            Some(golden) => golden.row.clone(),
+            None => vec![0.0; self.model.signature().width()],
+        }
+    }
 }
 
 /// The name, and in parentheses the kind of model.
@@ -147,16 +162,34 @@ pub trait Model: Send + Sync {
     ///
     /// The model cannot compute an answer. The caller catches panics.
     fn predict(&self, rows: &Rows) -> Result<Output, PredictError>;
+
+    /// What the model consists of, by name: trees, nodes, bytes of memory.
+    fn parts(&self) -> Vec<(&'static str, usize)> {
+        Vec::new()
+    }
+
+    /// Computes the sums before the transform, row after row, if the model has any.
+    ///
+    /// `rows` has passed [`compute::check`].
+    fn raw(&self, rows: &Rows) -> Option<Vec<f64>> {
+        let _ = rows;
+        None
+    }
+
+    /// Number of sums of a row before the transform; 0 if it has none.
+    fn raw_width(&self) -> usize {
+        0
+    }
 }
 
 /// Where the server gets its model.
 pub trait ModelSource: Send + Sync {
-    /// Loads the model in `file`, or the default one; runs on its own thread.
+    /// Loads a model; runs on its own thread.
     ///
     /// # Errors
     ///
     /// There is no valid model; the text is shown to the operator.
-    fn load(&self, file: Option<&Path>) -> Result<Arc<Loaded>, LoadError>;
+    fn load(&self, request: &ModelRequest) -> Result<Arc<Loaded>, LoadError>;
 }
 
 /// A [`Model`] in a file, or the embedded one if no file is given: what the binary serves.
@@ -164,7 +197,7 @@ pub trait ModelSource: Send + Sync {
 pub struct Files;
 
 impl ModelSource for Files {
-    fn load(&self, file: Option<&Path>) -> Result<Arc<Loaded>, LoadError> {
-        format::load(file).map(Arc::new)
+    fn load(&self, request: &ModelRequest) -> Result<Arc<Loaded>, LoadError> {
+        format::load(request).map(Arc::new)
     }
 }

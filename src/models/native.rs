@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use crate::config::ModelRequest;
 use crate::models::estimator::{self, Estimator, Probabilities};
 use crate::models::format::{Details, Format};
 use crate::models::{
@@ -147,20 +148,33 @@ impl Format for Native {
         head.windows(name.len()).any(|part| part == name.as_bytes())
     }
 
-    fn load(&self, bytes: &[u8]) -> Result<Loaded, ModelError> {
-        let (document, model) = parse_document(bytes)?;
-        let golden = document.golden()?;
+    fn load(&self, bytes: &[u8], request: &ModelRequest) -> Result<Loaded, ModelError> {
+        let (document, mut model) = parse_document(bytes)?;
+        let mut golden = document.golden()?;
+        let output = model
+            .signature
+            .output
+            .clone()
+            .with_labels(&request.classes)?;
+        if let Expected::Label(label) = &mut golden.expected {
+            let class = document.classes.iter().position(|own| own == label);
+            if let Some(name) = class.and_then(|class| output.labels().get(class)) {
+                label.clone_from(name);
+            }
+        }
+        model.signature.output = output;
         Ok(Loaded {
             name: document.name,
             algorithm: document.algorithm,
             model: Box::new(model),
             golden: vec![golden],
+            notes: Vec::new(),
         })
     }
 
-    fn details(&self, bytes: &[u8]) -> Result<Details, ModelError> {
+    fn details(&self, bytes: &[u8]) -> Result<Option<Details>, ModelError> {
         let (document, model) = parse_document(bytes)?;
-        Ok(details::of(&document, &model))
+        Ok(Some(details::of(&document, &model)))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::{RowFault, Rows};
+use super::{ModelError, RowFault, Rows, ShortNumber};
 
 /// How many names of one kind are listed, and how many characters of each.
 const NAMES_SHOWN: usize = 5;
@@ -29,12 +29,14 @@ pub struct Feature {
     pub kind: FeatureKind,
     /// Whether a row may lack it; its value is NaN then.
     pub may_be_missing: bool,
+    /// Whether a number may be infinite.
+    pub may_be_infinite: bool,
 }
 
 /// The values of a feature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FeatureKind {
-    /// A finite number.
+    /// A number.
     Number,
     /// A finite number without a fraction.
     WholeNumber,
@@ -42,7 +44,20 @@ pub enum FeatureKind {
     Category {
         /// The labels, each once.
         labels: Vec<String>,
+        /// What becomes of other values.
+        unseen: Unseen,
     },
+}
+
+/// What becomes of a value of a category that training has not seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unseen {
+    /// It is refused.
+    Refuse,
+    /// It counts as missing.
+    Missing,
+    /// A text is refused, and a number is taken for a category's code.
+    Code,
 }
 
 /// What a model returns for each row.
@@ -69,6 +84,7 @@ impl Signature {
             name,
             kind: FeatureKind::Number,
             may_be_missing: false,
+            may_be_infinite: false,
         };
         Signature {
             features: names.into_iter().map(number).collect(),
@@ -84,6 +100,20 @@ impl Signature {
     /// Names of the features, in order.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
         self.features.iter().map(|feature| feature.name.as_str())
+    }
+
+    /// Writes a row as a JSON array that clients may send.
+    pub fn json_row(&self, row: &[f64]) -> String {
+        let cell = |(feature, value): (&Feature, &f64)| match &feature.kind {
+            _ if value.is_nan() => "null".to_owned(),
+            FeatureKind::Category { labels, .. } => match labels.get(*value as usize) {
+                Some(label) => serde_json::Value::from(label.as_str()).to_string(),
+                None => ShortNumber(*value).to_string(),
+            },
+            _ => ShortNumber(*value).to_string(),
+        };
+        let cells: Vec<String> = self.features.iter().zip(row).map(cell).collect();
+        format!("[{}]", cells.join(", "))
     }
 
     /// Checks that every value of `rows` is valid for its feature. No model sees a NaN that its
@@ -122,9 +152,13 @@ impl Feature {
             return self.may_be_missing;
         }
         match &self.kind {
-            FeatureKind::Number => value.is_finite(),
+            FeatureKind::Number => value.is_finite() || self.may_be_infinite,
             FeatureKind::WholeNumber => value.is_finite() && value.fract() == 0.0,
-            FeatureKind::Category { labels } => {
+            FeatureKind::Category {
+                unseen: Unseen::Code,
+                ..
+            } => value.is_finite(),
+            FeatureKind::Category { labels, .. } => {
                 value >= 0.0 && value.fract() == 0.0 && value < labels.len() as f64
             }
         }
@@ -144,21 +178,39 @@ impl FeatureKind {
         match self {
             FeatureKind::Number => "a finite number".to_owned(),
             FeatureKind::WholeNumber => "a whole number".to_owned(),
-            FeatureKind::Category { labels } => match listed(labels.iter().map(String::as_str)) {
+            FeatureKind::Category { labels, .. } => match listed(labels.iter().map(String::as_str))
+            {
                 Some(labels) => format!("one of {labels}"),
                 None => "a label, but the model knows none".to_owned(),
             },
         }
     }
 
-    /// The code of a category's label, which is what a row holds; `None` for an unknown label and
-    /// for every other kind.
+    /// The value that a row holds for a text: a category's code, or NaN if it counts as missing;
+    /// `None` if it is refused, and for every other kind.
     pub fn code(&self, label: &str) -> Option<f64> {
-        let FeatureKind::Category { labels } = self else {
+        let FeatureKind::Category { labels, unseen } = self else {
             return None;
         };
-        let code = labels.iter().position(|own| own == label)?;
-        Some(code as f64)
+        let code = labels.iter().position(|own| own == label);
+        match (code, unseen) {
+            (Some(code), _) => Some(code as f64),
+            (None, Unseen::Missing) => Some(f64::NAN),
+            (None, Unseen::Refuse | Unseen::Code) => None,
+        }
+    }
+
+    /// The value that a row holds for a number, as [`code`](Self::code) for a text: a label may be
+    /// a number.
+    pub fn code_of_number(&self, number: f64) -> Option<f64> {
+        let known = self.code(&ShortNumber(number).to_string());
+        match self {
+            FeatureKind::Category {
+                unseen: Unseen::Code,
+                ..
+            } => known.or(Some(number)),
+            _ => known,
+        }
     }
 }
 
@@ -168,6 +220,33 @@ impl OutputSpec {
         match self {
             OutputSpec::Classes { labels, .. } => labels,
             OutputSpec::Numbers { .. } => &[],
+        }
+    }
+
+    /// Calls the classes by other names; none leaves them as they are.
+    ///
+    /// # Errors
+    ///
+    /// Not as many names as classes, or none to name.
+    pub fn with_labels(mut self, names: &[String]) -> Result<Self, ModelError> {
+        let unique: HashSet<&String> = names.iter().collect();
+        if unique.len() != names.len() {
+            return Err("--classes must name each class differently".into());
+        }
+        match &mut self {
+            _ if names.is_empty() => Ok(self),
+            OutputSpec::Classes { labels, .. } if labels.len() == names.len() => {
+                *labels = names.to_vec();
+                Ok(self)
+            }
+            OutputSpec::Classes { labels, .. } => Err(ModelError(format!(
+                "--classes must name {} classes, but names {}",
+                labels.len(),
+                names.len()
+            ))),
+            OutputSpec::Numbers { .. } => {
+                Err("--classes names classes, but the model answers with numbers".into())
+            }
         }
     }
 
@@ -363,7 +442,10 @@ mod tests {
     #[test]
     fn only_values_that_a_feature_may_have_pass() {
         let labels = ["red", "green"].map(str::to_owned).to_vec();
-        let colour = FeatureKind::Category { labels };
+        let colour = FeatureKind::Category {
+            labels,
+            unseen: Unseen::Refuse,
+        };
         assert_eq!(colour.code("green"), Some(1.0));
         assert_eq!(colour.code("blue"), None);
         assert_eq!(FeatureKind::Number.code("green"), None);
@@ -377,6 +459,7 @@ mod tests {
             name: index.to_string(),
             kind,
             may_be_missing,
+            may_be_infinite: false,
         };
         let signature = Signature {
             features: kinds.into_iter().enumerate().map(feature).collect(),

@@ -60,17 +60,21 @@ impl ModelSlot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ModelRequest;
     use crate::models::format;
 
     #[test]
     fn an_old_model_is_freed_with_its_last_prediction() {
         let slot = ModelSlot::default();
         assert!(slot.get().is_none());
-        let first = Arc::new(format::load(None).unwrap());
+        let first = Arc::new(format::load(&ModelRequest::default()).unwrap());
         let freed = Arc::downgrade(&first);
         assert_eq!(slot.put(first), 1);
         let kept = slot.get().unwrap();
-        assert_eq!(slot.put(Arc::new(format::load(None).unwrap())), 2);
+        assert_eq!(
+            slot.put(Arc::new(format::load(&ModelRequest::default()).unwrap())),
+            2
+        );
         assert_eq!(slot.get().unwrap().number, 2);
         assert_eq!(kept.number, 1);
         assert!(freed.upgrade().is_some());

@@ -28,8 +28,8 @@ pub trait Dialect: fmt::Debug + Sync {
     /// The media type that tells it from others on its path, in Content-Type and Accept.
     fn media_type(&self) -> &'static str;
 
-    /// Decodes a body into rows that the signature allows; their memory is charged before it is
-    /// taken.
+    /// Decodes a body into rows that the signature allows, and what is asked about them; their
+    /// memory is charged before it is taken.
     ///
     /// # Errors
     ///
@@ -41,7 +41,7 @@ pub trait Dialect: fmt::Debug + Sync {
         body: &[u8],
         shape: (&Signature, usize),
         charge: &mut Charge,
-    ) -> Result<Rows, RequestError>;
+    ) -> Result<Asked, RequestError>;
 
     /// Encodes an answer; its memory is charged before it is taken.
     ///
@@ -74,6 +74,15 @@ pub struct Spoken {
     pub answer: &'static dyn Dialect,
 }
 
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    /// The rows to predict.
+    pub rows: Rows,
+    /// Whether the model's sums before their transform are wanted too.
+    pub raw: bool,
+}
+
 /// A model's answer, to be encoded.
 #[derive(Debug, Clone, Copy)]
 pub struct Predicted<'a> {
@@ -85,6 +94,8 @@ pub struct Predicted<'a> {
     pub output: &'a Output,
     /// Number of rows.
     pub rows: usize,
+    /// The model's sums before their transform, row after row, if they were asked for.
+    pub raw: Option<&'a [f64]>,
 }
 
 /// Why there is no answer to encode.

@@ -174,8 +174,9 @@ impl Loader {
 /// trial would be worse than the present one, and one with another signature would answer requests
 /// meant for the present one.
 fn load(context: &Context, deployment: &Deployment, source: &dyn ModelSource) -> LoadResult {
-    let file = context.config.model.as_deref();
-    let loaded = panic::catch(|| source.load(file))
+    let request = &context.config.model;
+    let file = request.file.as_deref();
+    let loaded = panic::catch(|| source.load(request))
         .unwrap_or_else(|panic| Err(LoadError(format!("loading the model panicked: {panic}"))));
     let loaded = loaded?;
     let (vitals, clock) = (&deployment.vitals, &context.vitals.clock);
@@ -206,6 +207,9 @@ fn load(context: &Context, deployment: &Deployment, source: &dyn ModelSource) ->
         log::warn!("from now on the signature is another one: {change}");
     }
     vitals.reloads.note_signature(change.map(Arc::from));
+    for note in &loaded.notes {
+        log::warn!("the model {}: {note}", loaded.name);
+    }
     // Only this thread puts a model there.
     let version = deployment.slot.put(Arc::clone(&loaded));
     vitals.loaded.store(true, Ordering::Release);

@@ -370,7 +370,7 @@ fn threads_at_start(config: &Config, has_probe_listener: bool, has_watchdog: boo
     let conn = |kind, cap: usize| listener::threads_at_start(kind, cap) + 1;
     let main = conn(ListenerKind::Main, config.limits.max_connections);
     let probe = conn(ListenerKind::Probe, config.limits.max_probe_connections);
-    let watches = config.watch && config.model.is_some();
+    let watches = config.watch && config.model.file.is_some();
     // Main, log, acceptor, canary, loader.
     5 + config.predict_workers
         + config.probe_workers
@@ -386,7 +386,7 @@ fn failed(what: &str, error: &io::Error) -> StartError {
 
 /// Why there is no model to serve: a missing file is a system error.
 fn not_loaded(config: &Config, error: &LoadError) -> StartError {
-    let file = config.model.as_deref().map(std::fs::metadata);
+    let file = config.model.file.as_deref().map(std::fs::metadata);
     match file {
         Some(Err(cause)) => StartError::system(error.to_string(), &cause),
         _ => StartError::Failed(error.to_string()),
@@ -419,7 +419,7 @@ fn watch_model(
     signals: &Signals,
     supervisor: &mut Supervisor,
 ) -> io::Result<()> {
-    let (true, Some(path)) = (context.config.watch, context.config.model.clone()) else {
+    let (true, Some(path)) = (context.config.watch, context.config.model.file.clone()) else {
         return Ok(());
     };
     let loaded = file_watch::Identity::of(&path);

@@ -37,11 +37,11 @@ pub(crate) fn render(context: &Context, address: &Address, probe: Option<&Addres
 
 /// A shell command that predicts the model's first golden row.
 pub(crate) fn curl(address: &Address, loaded: &Loaded) -> String {
-    let example = loaded.golden.first().map_or(&[][..], |golden| &golden.row);
-    let row: Vec<String> = example.iter().map(f64::to_string).collect();
+    let row = loaded.model.signature().json_row(&loaded.example());
+    // Within single quotes of a shell.
+    let row = row.replace('\'', "'\\''");
     format!(
-        "curl -s {}/predict -d '{{\"instances\": [[{}]]}}'",
+        "curl -s {}/predict -d '{{\"instances\": [{row}]}}'",
         address.reachable().curl_target(),
-        row.join(", ")
     )
 }

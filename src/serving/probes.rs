@@ -158,6 +158,7 @@ fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
             "features": features,
             "class_count": labels.len(),
             "classes": classes,
+            "notes": version.loaded.notes,
         })
     });
     let age =

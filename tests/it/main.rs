@@ -12,6 +12,7 @@
 mod attacks;
 mod cli;
 mod clients;
+mod corpus;
 mod drill;
 mod environment;
 mod exhaustion;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::child::{ServerProcess, Started};
-use crate::config::{DrillConfig, DrillTarget, Drilled};
+use crate::config::{DrillConfig, DrillTarget, Drilled, ModelRequest};
 use crate::drill::load::Target;
 use crate::error::StartError;
 use crate::models::{Loaded, ModelSource};
@@ -50,7 +50,7 @@ impl DrillBody {
         let model = match own || config.body.is_none() {
             true => Some(
                 source
-                    .load(config.model.as_deref())
+                    .load(&ModelRequest::of_file(config.model.clone()))
                     .map_err(|error| StartError::Failed(error.to_string()))?,
             ),
             false => None,
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn the_body_is_the_models_own_row_unless_one_is_given() {
-        let model = crate::models::format::load(None).unwrap();
+        let model = crate::models::format::load(&ModelRequest::default()).unwrap();
         let (bytes, content_type, _) = trial(&model);
         let body: Value = serde_json::from_slice(&bytes).unwrap();
         let row: Vec<f64> = serde_json::from_value(body["instances"][0].clone()).unwrap();

@@ -90,11 +90,11 @@ impl PodServer {
                 named("--probe-listen")
             )));
         }
-        let model = config.model.as_deref();
+        let model = config.model.file.as_deref();
         let model = model
             .map(|path| model_in_pod(named("--model"), path))
             .transpose()?;
-        let (model_bytes, model_source) = model_bytes(config.model.as_deref())?;
+        let (model_bytes, model_source) = model_bytes(config.model.file.as_deref())?;
         let termination_log = serve.given.iter().any(|o| o.name == "termination-log");
         let termination_log = (termination_log && config.verdicts.termination_log.is_absolute())
             .then(|| config.verdicts.termination_log.display().to_string());

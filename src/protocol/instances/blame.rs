@@ -16,6 +16,41 @@ pub fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)
 }
 
+/// Replaces the word `NaN`, which is not JSON, by `null` wherever it is a value; `None` if it is none
+/// anywhere.
+pub(super) fn with_nulls(body: &[u8]) -> Option<Vec<u8>> {
+    const WORD: &[u8] = b"NaN";
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-._".contains(byte);
+    let mut nulls: Option<Vec<u8>> = None;
+    let (mut copied, mut place, mut in_text) = (0, 0, false);
+    while place < body.len() {
+        match body[place] {
+            b'\\' if in_text => place += 1,
+            b'"' => in_text = !in_text,
+            b'N' if !in_text && body[place..].starts_with(WORD) => {
+                let end = place + WORD.len();
+                let stands_alone = !body.get(end).is_some_and(is_part)
+                    && !place
+                        .checked_sub(1)
+                        .is_some_and(|before| is_part(&body[before]));
+                if stands_alone {
+                    let out = nulls
+                        .get_or_insert_with(|| Vec::with_capacity(body.len() + body.len() / 8));
+                    out.extend_from_slice(&body[copied..place]);
+                    out.extend_from_slice(b"null");
+                    copied = end;
+                }
+                place = end - 1;
+            }
+            _ => {}
+        }
+        place += 1;
+    }
+    let mut out = nulls?;
+    out.extend_from_slice(&body[copied.min(body.len())..]);
+    Some(out)
+}
+
 /// Says that a body is empty, where it is.
 pub(super) fn emptiness(body: &[u8]) -> Option<&'static str> {
     match without_mark(body) {

@@ -14,7 +14,7 @@ use super::blame;
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Feature, FeatureKind, Output, OutputSpec, PredictError, Rows, Signature};
-use crate::protocol::{BodyHead, Dialect, EncodeError, Payload, Predicted};
+use crate::protocol::{Asked, BodyHead, Dialect, EncodeError, Payload, Predicted};
 use crate::train::table::{Column, TableError, TableReader};
 
 /// A line longer than this may be copied while it is read.
@@ -45,8 +45,9 @@ impl Dialect for Csv {
         body: &[u8],
         (signature, rows_max): (&Signature, usize),
         charge: &mut Charge,
-    ) -> Result<Rows, RequestError> {
-        decode_csv(body, signature, rows_max, charge)
+    ) -> Result<Asked, RequestError> {
+        let rows = decode_csv(body, signature, rows_max, charge)?;
+        Ok(Asked { rows, raw: false })
     }
 
     fn encode(&self, answer: &Predicted<'_>, charge: &mut Charge) -> Result<Payload, EncodeError> {
@@ -112,14 +113,23 @@ pub fn read_value(
     feature: &Feature,
 ) -> Result<f64, TableError> {
     let text = record.get(column.index).unwrap_or_default().trim();
-    if text.is_empty() && feature.may_be_missing {
+    let number = text.parse::<f64>().ok();
+    if feature.may_be_missing && (text.is_empty() || number.is_some_and(f64::is_nan)) {
         return Ok(f64::NAN);
     }
     if !matches!(feature.kind, FeatureKind::Category { .. }) {
-        return table.number(record, column);
+        return match number.filter(|number| number.is_infinite() && feature.may_be_infinite) {
+            Some(infinite) => Ok(infinite),
+            None => table.number(record, column),
+        };
     }
     let label = table.text(record, column)?;
-    feature.kind.code(label).ok_or_else(|| {
+    let code = feature.kind.code(label).filter(|code| !code.is_nan());
+    let code = code.or_else(|| match number {
+        Some(number) => feature.kind.code_of_number(number),
+        None => feature.kind.code(label),
+    });
+    code.ok_or_else(|| {
         TableError(format!(
             "{} is {}, but must be {}",
             table.cell(record, column),
@@ -213,6 +223,26 @@ pub fn cells<'a>(
     }
 }
 
+/// The columns of a model's sums: `raw`, or one for each output.
+pub fn raw_columns(width: usize) -> Vec<String> {
+    match width {
+        0 => Vec::new(),
+        1 => vec!["raw".to_owned()],
+        width => (0..width).map(|output| format!("raw_{output}")).collect(),
+    }
+}
+
+/// The sums of one row.
+///
+/// # Errors
+///
+/// A number is not finite.
+pub fn raw_cells(raw: &[f64], rows: usize, row: usize) -> Result<Vec<String>, PredictError> {
+    let width = raw.len() / rows.max(1);
+    let own = raw.iter().skip(row * width).take(width);
+    own.map(|number| finite(*number, row)).collect()
+}
+
 fn finite(number: f64, row: usize) -> Result<String, PredictError> {
     if !number.is_finite() {
         return Err(PredictError(format!(
@@ -238,9 +268,20 @@ fn encode_csv(answer: &Predicted<'_>, charge: &mut Charge) -> Result<Vec<u8>, En
     {
         let mut writer = csv::Writer::from_writer(&mut charged);
         let mut write = || -> Result<(), csv::Error> {
-            writer.write_record(columns(spec))?;
+            let mut head = columns(spec);
+            let raw = answer.raw.unwrap_or_default();
+            head.extend(raw_columns(raw.len() / answer.rows.max(1)));
+            writer.write_record(head)?;
             for row in 0..answer.rows {
-                match cells(spec, answer.output, row) {
+                let cells = cells(spec, answer.output, row).and_then(|mut cells| {
+                    cells.extend(
+                        raw_cells(raw, answer.rows, row)?
+                            .into_iter()
+                            .map(Cow::Owned),
+                    );
+                    Ok(cells)
+                });
+                match cells {
                     Ok(cells) => writer.write_record(cells.iter().map(|cell| cell.as_bytes()))?,
                     Err(error) => {
                         failure = Some(error);
@@ -289,6 +330,7 @@ impl Write for Charged<'_> {
 mod tests {
     use super::*;
     use crate::lanes::memory_budget::Budget;
+    use crate::models::signature::Unseen;
     use std::sync::Arc;
 
     fn signature(classes: &[&str]) -> Signature {
@@ -313,6 +355,7 @@ mod tests {
             signature,
             output,
             rows,
+            raw: None,
         };
         encode_csv(&answer, charge)
     }
@@ -412,6 +455,7 @@ mod tests {
         let mut signature = signature(&[]);
         signature.features[0].kind = FeatureKind::Category {
             labels: ["red", "green"].map(str::to_owned).to_vec(),
+            unseen: Unseen::Refuse,
         };
         signature.features[1].may_be_missing = true;
         let decode = |body: &str| {

@@ -7,18 +7,20 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::blame;
 use super::tokens::{Surplus, Text};
+use super::value::{ECHO_MAX, Value, echo, unexpected, unexpected_number};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
-use crate::models::{Feature, FeatureKind, Rows, ShortNumber, Signature};
+use crate::models::{Rows, Signature};
+use crate::protocol::Asked;
 
-/// How many feature names an error lists, and how many characters of the client's input it quotes.
+/// How many feature names an error lists.
 const NAMES_SHOWN: usize = 20;
 const OTHERS_SHOWN: usize = 5;
-const ECHO_MAX: usize = 40;
 
 /// A string or number longer than this may be copied while it is read.
 const LONG_TOKEN_BYTES: usize = 64 << 10;
@@ -40,12 +42,61 @@ pub fn decode(
     rows_max: usize,
     charge: &mut Charge,
 ) -> Result<Rows, RequestError> {
+    decode_asked(body, signature, rows_max, charge).map(|asked| asked.rows)
+}
+
+/// Decodes a request's body as [`decode`] does, with its field `parameters`.
+///
+/// # Errors
+///
+/// As [`decode`].
+pub fn decode_asked(
+    body: &[u8],
+    signature: &Signature,
+    rows_max: usize,
+    charge: &mut Charge,
+) -> Result<Asked, RequestError> {
     if let Some(what) = blame::emptiness(body) {
         let text =
             format!("{what}, but must be JSON with the field \"instances\" (line 1 column 0)");
         return Err(RequestError::new(Code::InvalidJson, text));
     }
     let body = blame::without_mark(body);
+    match decode_once(body, signature, rows_max, charge) {
+        Err(fault) if fault.is_syntax && may_be_missing(signature) => {
+            // Real clients send the bare word NaN.
+            let Some(nulls) = blame::with_nulls(body) else {
+                return Err(fault.error);
+            };
+            charge.grow(nulls.len())?;
+            let decoded = decode_once(&nulls, signature, rows_max, charge);
+            decoded.map_err(|fault| fault.error)
+        }
+        decoded => decoded.map_err(|fault| fault.error),
+    }
+}
+
+/// Why a body cannot be decoded, and whether it is not even JSON.
+struct Fault {
+    error: RequestError,
+    is_syntax: bool,
+}
+
+impl From<RequestError> for Fault {
+    fn from(error: RequestError) -> Self {
+        Fault {
+            error,
+            is_syntax: false,
+        }
+    }
+}
+
+fn decode_once(
+    body: &[u8],
+    signature: &Signature,
+    rows_max: usize,
+    charge: &mut Charge,
+) -> Result<Asked, Fault> {
     charge.grow(copied_bytes(body))?;
     let decoding = Decoding {
         body,
@@ -61,14 +112,29 @@ pub fn decode(
         refusal: RefCell::new(None),
         reading: Cell::new(None),
         others: RefCell::default(),
+        parameters: Cell::default(),
     };
     let mut json = serde_json::Deserializer::from_slice(body);
     let decoded = InstancesBody(&decoding)
         .deserialize(&mut json)
         .and_then(|values| json.end().map(|()| values));
-    let values = decoded.map_err(|error| decoding.request_error(&error))?;
-    Rows::new(values, signature.features.len())
-        .ok_or_else(|| RequestError::new(Code::Internal, "the decoded rows do not fit the model"))
+    let values = decoded.map_err(|error| Fault {
+        is_syntax: error.is_syntax(),
+        error: decoding.request_error(&error),
+    })?;
+    let rows = Rows::new(values, signature.features.len()).ok_or_else(|| {
+        RequestError::new(Code::Internal, "the decoded rows do not fit the model")
+    })?;
+    let Parameters { raw } = decoding.parameters.take();
+    Ok(Asked { rows, raw })
+}
+
+/// Whether a row may lack a feature, so that `NaN` has a meaning.
+fn may_be_missing(signature: &Signature) -> bool {
+    signature
+        .features
+        .iter()
+        .any(|feature| feature.may_be_missing)
 }
 
 /// What the parser may copy of a body: strings with escapes, and numbers with many digits. In a
@@ -97,6 +163,15 @@ struct Decoding<'a> {
     reading: Cell<Option<(usize, usize)>>,
     /// What else the present instance has, for an error.
     others: RefCell<Others>,
+    parameters: Cell<Parameters>,
+}
+
+/// What a client may ask for beside its instances; other parameters are ignored.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+struct Parameters {
+    /// Whether the model's sums before their transform are wanted too.
+    #[serde(default)]
+    raw: bool,
 }
 
 /// Names that are not features: the first few, truncated, and how many there are.
@@ -196,31 +271,6 @@ fn listed<'a>(shown: impl Iterator<Item = &'a str>, count: usize) -> String {
     }
 }
 
-/// Quotes a piece of the client's input, truncated and escaped.
-fn echo(text: &str) -> String {
-    let short: String = text.chars().take(ECHO_MAX).collect();
-    let more = if short.len() < text.len() { "…" } else { "" };
-    format!("{short:?}{more}")
-}
-
-/// A short description of a string in the wrong place: serde would repeat all of it.
-fn unexpected<E: Error>(text: &str, expected: &impl serde::de::Expected) -> E {
-    E::custom(format!(
-        "invalid type: string {}, expected {}",
-        echo(text),
-        expected as &dyn serde::de::Expected
-    ))
-}
-
-/// A short description of a number in the wrong place: serde would write out 309 digits.
-fn unexpected_number<E: Error>(number: f64, expected: &impl serde::de::Expected) -> E {
-    E::custom(format!(
-        "invalid type: number {}, expected {}",
-        ShortNumber(number),
-        expected as &dyn serde::de::Expected
-    ))
-}
-
 /// The whole body.
 struct InstancesBody<'a>(&'a Decoding<'a>);
 
@@ -251,9 +301,14 @@ impl<'de> Visitor<'de> for InstancesBody<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<f64>, A::Error> {
         let mut values = None;
         while let Some(key) = map.next_key::<Text>()? {
+            if key.0 == "parameters" {
+                let parameters: Option<Parameters> = map.next_value()?;
+                self.0.parameters.set(parameters.unwrap_or_default());
+                continue;
+            }
             if key.0 != "instances" {
                 return Err(A::Error::custom(format!(
-                    "unknown field {}: the one field is \"instances\"",
+                    "unknown field {}: the fields are \"instances\" and \"parameters\"",
                     echo(&key.0)
                 )));
             }
@@ -423,83 +478,12 @@ fn is_absent(value: f64) -> bool {
     value.to_bits() == ABSENT
 }
 
-/// One value of a feature: a finite number, a category's label, or null if it may be missing.
-struct Value<'a> {
-    row: usize,
-    feature: &'a Feature,
-}
-
-impl<'de> DeserializeSeed<'de> for Value<'_> {
-    type Value = f64;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<f64, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl Value<'_> {
-    fn is_category(&self) -> bool {
-        matches!(self.feature.kind, FeatureKind::Category { .. })
-    }
-
-    /// A number, if the feature is one.
-    fn number<E: Error>(&self, value: f64) -> Result<f64, E> {
-        if self.is_category() {
-            return Err(unexpected_number(value, self));
-        }
-        if value.is_finite() {
-            return Ok(value);
-        }
-        Err(E::custom(format!(
-            "{:?} of instances[{}] is out of range",
-            self.feature.name, self.row
-        )))
-    }
-}
-
-impl Visitor<'_> for Value<'_> {
-    type Value = f64;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} as {:?} of instances[{}]",
-            self.feature.kind.must_be(),
-            self.feature.name,
-            self.row
-        )
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<f64, E> {
-        self.number(value)
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<f64, E> {
-        self.number(value as f64)
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<f64, E> {
-        self.number(value as f64)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<f64, E> {
-        let code = self.feature.kind.code(text);
-        code.ok_or_else(|| unexpected(text, &self))
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<f64, E> {
-        if self.feature.may_be_missing {
-            return Ok(f64::NAN);
-        }
-        Err(E::invalid_type(serde::de::Unexpected::Unit, &self))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::lanes::memory_budget::Budget;
-    use crate::models::OutputSpec;
+    use crate::models::signature::Unseen;
+    use crate::models::{FeatureKind, OutputSpec};
     use proptest::prelude::*;
     use std::sync::Arc;
 
@@ -529,6 +513,7 @@ mod tests {
         let mut signature = signature();
         signature.features[0].kind = FeatureKind::Category {
             labels: ["red", "green"].map(str::to_owned).to_vec(),
+            unseen: Unseen::Refuse,
         };
         signature.features[1].may_be_missing = true;
         let decode = |body: &str| {

@@ -32,22 +32,39 @@ pub fn encode(answer: &Predicted<'_>, charge: &mut Charge) -> Result<Vec<u8>, En
             indices,
             probabilities,
         } => {
-            let labels: Vec<Vec<u8>> = spec
-                .labels()
-                .iter()
+            let labels = spec.labels().iter();
+            let names: Vec<Vec<u8>> = labels
+                .clone()
                 .map(|label| text(label))
                 .collect::<Result<_, _>>()?;
-            json.put_labels(indices, &labels)?;
+            if labels.clone().all(|label| is_whole(label)) {
+                let numbers: Vec<Vec<u8>> = labels.map(|label| label.as_bytes().to_vec()).collect();
+                json.put_labels(indices, &numbers)?;
+            } else {
+                json.put_labels(indices, &names)?;
+            }
             if let Some(shares) = probabilities {
                 json.reserve(64)?;
                 json.bytes.extend_from_slice(b"],\"probabilities\":[");
-                json.put_shares(shares, &labels)?;
+                json.put_shares(shares, &names)?;
             }
         }
+    }
+    if let Some(raw) = answer.raw {
+        json.reserve(16)?;
+        json.bytes.extend_from_slice(b"],\"raw\":[");
+        json.put_raw(raw, raw.len() / answer.rows.max(1))?;
     }
     json.reserve(8)?;
     json.bytes.extend_from_slice(b"]}\n");
     Ok(json.bytes)
+}
+
+/// Whether a label is a whole number as JSON has it, so that clients get the number.
+pub fn is_whole(label: &str) -> bool {
+    label
+        .parse::<i64>()
+        .is_ok_and(|number| number.to_string() == label)
 }
 
 /// A growing answer: room for each row is charged before it is written, so the buffer never grows
@@ -84,6 +101,18 @@ impl Buffer<'_> {
             if width > 1 {
                 json.push(b']');
             }
+        }
+        Ok(())
+    }
+
+    /// A list for each row.
+    fn put_raw(&mut self, raw: &[f64], width: usize) -> Result<(), EncodeError> {
+        for (row, sums) in raw.chunks(width.max(1)).enumerate() {
+            self.reserve(3)?;
+            self.bytes
+                .extend_from_slice(if row > 0 { b",[" } else { b"[" });
+            self.put_numbers(sums, 1)?;
+            self.bytes.push(b']');
         }
         Ok(())
     }
@@ -163,6 +192,7 @@ mod tests {
             signature,
             output,
             rows: 0,
+            raw: None,
         };
         let encoded = encode(&answer, &mut charge);
         if let Ok(json) = &encoded {

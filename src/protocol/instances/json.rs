@@ -1,11 +1,11 @@
 //! `/predict` in JSON.
 
-use super::{decode, encode, without_mark};
+use super::{decode_asked, encode, without_mark};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
-use crate::models::{Rows, Signature};
+use crate::models::Signature;
 use crate::protocol::routes::is_form;
-use crate::protocol::{BodyHead, Dialect, EncodeError, Payload, Predicted};
+use crate::protocol::{Asked, BodyHead, Dialect, EncodeError, Payload, Predicted};
 
 /// `{"instances": [...]}`, answered with `{"predictions": [...]}`.
 #[derive(Debug, Clone, Copy)]
@@ -26,8 +26,9 @@ impl Dialect for Json {
         body: &[u8],
         (signature, rows_max): (&Signature, usize),
         charge: &mut Charge,
-    ) -> Result<Rows, RequestError> {
-        decode(body, signature, rows_max, charge).map_err(|error| blame_form(error, head, body))
+    ) -> Result<Asked, RequestError> {
+        decode_asked(body, signature, rows_max, charge)
+            .map_err(|error| blame_form(error, head, body))
     }
 
     fn encode(&self, answer: &Predicted<'_>, charge: &mut Charge) -> Result<Payload, EncodeError> {

@@ -9,10 +9,11 @@ mod decode;
 mod encode;
 pub mod json;
 mod tokens;
+mod value;
 
 pub use blame::without_mark;
-pub use decode::decode;
-pub use encode::encode;
+pub use decode::{decode, decode_asked};
+pub use encode::{encode, is_whole};
 
 use crate::error::{Code, RequestError};
 use crate::models::{Model, RowFault, Rows, Signature, compute};

@@ -17,7 +17,7 @@ use crate::models::{Output, PredictError, Rows};
 use crate::platform::clock::{self, Stamp};
 use crate::platform::panic;
 use crate::protocol::instances;
-use crate::protocol::{EncodeError, Payload, Predicted, Spoken};
+use crate::protocol::{Asked, EncodeError, Payload, Predicted, Spoken};
 use crate::serving::context::Context;
 use crate::vitals::{CurrentRequest, LaneVitals, RemainingWork, Vitals, WorkerVitals};
 
@@ -85,6 +85,8 @@ struct Computation {
     /// Rows computed, and the model's output for them.
     done: usize,
     output: Option<Output>,
+    /// The model's sums for them, if they are wanted.
+    raw: Option<Vec<f64>>,
     /// Rows of the next slice, and the number of slices so far.
     next_slice: usize,
     slices: usize,
@@ -241,7 +243,7 @@ impl Execution {
         let (model, signature) = (self.version.model(), self.version.model().signature());
         let rows_max = place.context.config.limits.max_rows;
         self.working.set_beside(body.charge.total());
-        let rows = self.spoken.body.decode(
+        let Asked { rows, raw } = self.spoken.body.decode(
             &self.spoken.head,
             &body.bytes,
             (signature, rows_max),
@@ -251,8 +253,16 @@ impl Execution {
         drop(body);
         place.worker_slot.set_rows(rows.len());
         let working = instances::working_bytes(signature, &rows);
-        self.working.grow(working)?;
+        self.working.grow(if raw {
+            working.saturating_mul(2)
+        } else {
+            working
+        })?;
         instances::check(model, &rows)?;
+        if raw && model.raw_width() == 0 {
+            let text = "parameters.raw asks for the sums before the transform, but this model has none; leave it out";
+            return Err(RequestError::new(Code::InvalidInput, text));
+        }
         self.rows = Some(rows.len());
         let service_times = &self.deployment.vitals.service_times;
         let first = service_times.rows_within(QUANTUM).unwrap_or(0);
@@ -260,6 +270,7 @@ impl Execution {
             rows,
             done: 0,
             output: None,
+            raw: raw.then(Vec::new),
             next_slice: first.max(SLICE_ROWS_MIN),
             slices: 0,
             model_time: Duration::ZERO,
@@ -276,11 +287,12 @@ impl Execution {
         let rows = &computation.rows;
         let slice = slice(rows.len() - computation.done, computation.next_slice);
         let started = clock::instant();
-        let output = if slice == rows.len() {
-            compute::predict(model, rows)
-        } else {
-            compute::predict(model, &rows.part(computation.done, slice))
-        };
+        let part = (slice < rows.len()).then(|| rows.part(computation.done, slice));
+        let part = part.as_ref().unwrap_or(rows);
+        let output = compute::predict(model, part);
+        if let Some(raw) = &mut computation.raw {
+            raw.extend(model.raw(part).unwrap_or_default());
+        }
         let output = output.map_err(|failure| match failure {
             ComputeError::Model(error) => self.model_failed(context, &error),
             ComputeError::Input(mut fault) => {
@@ -322,6 +334,7 @@ impl Execution {
             signature: self.version.model().signature(),
             output,
             rows,
+            raw: computation.raw.as_deref(),
         };
         let mut charge = Charge::new(&context.budget);
         charge.set_beside(self.working.total());

@@ -26,11 +26,9 @@ fn context() -> (Arc<Context>, Lane<Job>, Intake<Job>) {
     };
     let config = serve.validate(resources).unwrap();
     let (context, _) = Context::new(config, Arc::new(NoFaults), Waker::idle());
-    context
-        .registry
-        .default_deployment()
-        .slot
-        .put(Arc::new(format::load(None).unwrap()));
+    context.registry.default_deployment().slot.put(Arc::new(
+        format::load(&crate::config::ModelRequest::default()).unwrap(),
+    ));
     let (lane, intake) = lane(LaneKind::Predict, &context.vitals);
     (context, lane, intake)
 }

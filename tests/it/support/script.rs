@@ -12,12 +12,12 @@
 //! test need not ask the server it is testing.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lanekeeper::config::ModelRequest;
 use lanekeeper::models::{
     Expected, GoldenRow, LoadError, Loaded, Model, ModelSource, Output, OutputSpec, PredictError,
     Rows, Signature,
@@ -287,7 +287,7 @@ fn allocate() {
 pub struct Source(pub String);
 
 impl ModelSource for Source {
-    fn load(&self, _file: Option<&Path>) -> Result<Arc<Loaded>, LoadError> {
+    fn load(&self, _: &ModelRequest) -> Result<Arc<Loaded>, LoadError> {
         let row = match self.0.as_str() {
             "scripted" | "wrong" | "slow-load" => vec![action::TRIAL, 7.0],
             "hung-trial" => vec![action::BLOCK, 7.0],
@@ -311,6 +311,7 @@ impl ModelSource for Source {
                 expected: Expected::Number(expected),
                 tolerance: 1e-9,
             }],
+            notes: Vec::new(),
         }))
     }
 }

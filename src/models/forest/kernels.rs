@@ -1,0 +1,316 @@
+//! The inner loops, and the only `unsafe` code outside the system calls.
+//!
+//! Each exists as safe code and, where the processor has more, as the same code compiled for it or as
+//! its instructions; all give the same bits. What they rely on is checked when a plan is made, and
+//! named at each SAFETY comment.
+
+use super::plan::Sum;
+
+/// Walks that are done in step.
+pub(super) const LANES: usize = 16;
+
+/// Rows of a group: their keys for a column fill a register of 512 bits.
+pub(super) const GROUP: usize = 64;
+
+/// Groups whose rows are computed together.
+pub(super) const GROUPS: usize = 4;
+
+/// Rows that are computed together.
+pub(super) const BLOCK: usize = GROUP * GROUPS;
+
+/// Leaves that a tree of slices has at most, as a leaf's place is one byte.
+pub(super) const SLICE_LEAVES_MAX: usize = 256;
+
+/// Where rows are noted that nobody asks for: those that reach a leaf on the right.
+pub(super) const NOWHERE: u8 = u8::MAX;
+
+/// A node in 8 bytes. A leaf leads to itself: no key is above its rank.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct PackedNode {
+    /// A row goes left if its key is at most this.
+    pub(super) rank: u16,
+    /// Which of the row's keys.
+    pub(super) column: u16,
+    /// The left child; the right one follows it.
+    pub(super) children: u32,
+}
+
+/// Moves each place `depth` steps down from where it stands.
+///
+/// `offsets` is where the keys of each lane's row begin. The caller has checked, when the plan was made,
+/// that every node's children and every place are among `nodes`, and that each row has a key for each
+/// node's column from its offset on.
+#[allow(unsafe_code)] // bounds are checked once, when the plan is made
+pub(super) fn walk(
+    nodes: &[PackedNode],
+    keys: &[u16],
+    offsets: &[u32; LANES],
+    places: &mut [u32; LANES],
+    depth: u32,
+) {
+    for _ in 0..depth {
+        for (place, offset) in places.iter_mut().zip(offsets) {
+            debug_assert!((*place as usize) < nodes.len());
+            // SAFETY: `Part::check` has seen that roots and children are below `nodes.len()`.
+            let node = unsafe { *nodes.get_unchecked(*place as usize) };
+            let at = *offset as usize + node.column as usize;
+            debug_assert!(at < keys.len());
+            // SAFETY: `Part::check` has seen that columns are below the number of keys of a row, and
+            // `Part::add_rows` that there are as many from each offset on.
+            let key = unsafe { *keys.get_unchecked(at) };
+            *place = node.children + u32::from(key > node.rank);
+        }
+    }
+}
+
+/// A split of a tree of slices. Rows that reach it are noted in `slot`; those that go on to the right
+/// are noted in `right_slot`, those that go left stay where they are.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(super) struct SliceSplit {
+    /// Which key.
+    pub(super) column: u16,
+    /// A row goes left if its key is at most this.
+    pub(super) rank: u8,
+    /// Leaves on the left: by so many the leaves on the right come later.
+    pub(super) left_leaves: u8,
+    /// Where the rows are noted that reach it.
+    pub(super) slot: u8,
+    /// Where those are to be noted that go right.
+    pub(super) right_slot: u8,
+}
+
+/// One key of a block's rows.
+pub(super) type KeyColumn = [u8; BLOCK];
+
+/// Thresholds as two levels of sixteen: what is no threshold is NaN, which nothing is above.
+#[derive(Debug, Clone)]
+pub(super) struct Grid<S> {
+    /// The last threshold of each full cell.
+    pub(super) last: [S; 16],
+    /// Sixteen thresholds each.
+    pub(super) cells: [[S; 16]; 16],
+}
+
+/// What a processor can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Level {
+    /// What every processor of its kind can.
+    Portable,
+    /// AVX2.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512 with bytes and words.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Level {
+    /// The most that this processor can do.
+    pub(super) fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+            {
+                return Level::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") {
+                return Level::Avx2;
+            }
+        }
+        Level::Portable
+    }
+
+    /// All that this processor can do.
+    #[cfg(test)]
+    pub(super) fn all() -> Vec<Self> {
+        let mut all = vec![Level::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if Level::best() != Level::Portable {
+                all.push(Level::Avx2);
+            }
+            if Level::best() == Level::Avx512 {
+                all.push(Level::Avx512);
+            }
+        }
+        all
+    }
+}
+
+/// Computes the keys of values: how many thresholds are below each, or equal to it with
+/// `includes_equal`.
+#[allow(unsafe_code)] // calls code that is compiled for what the processor can do
+pub(super) fn rank<S: Sum>(
+    level: Level,
+    grid: &Grid<S>,
+    includes_equal: bool,
+    values: &[S],
+    keys: &mut KeyColumn,
+) {
+    match level {
+        Level::Portable => rank_here(grid, includes_equal, values, keys),
+        // SAFETY: `Level::best` has seen that this processor has these instructions.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { rank_avx2(grid, includes_equal, values, keys) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { rank_avx512(grid, includes_equal, values, keys) },
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn rank_avx2<S: Sum>(grid: &Grid<S>, includes_equal: bool, values: &[S], keys: &mut KeyColumn) {
+    rank_here(grid, includes_equal, values, keys);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn rank_avx512<S: Sum>(grid: &Grid<S>, includes_equal: bool, values: &[S], keys: &mut KeyColumn) {
+    rank_here(grid, includes_equal, values, keys);
+}
+
+#[inline(always)]
+fn rank_here<S: Sum>(grid: &Grid<S>, includes_equal: bool, values: &[S], keys: &mut KeyColumn) {
+    if includes_equal {
+        for (key, value) in keys.iter_mut().zip(values) {
+            let full = count(&grid.last, |threshold| threshold <= *value);
+            let rest = count(&grid.cells[full as usize & 15], |threshold| {
+                threshold <= *value
+            });
+            *key = full * 16 + rest;
+        }
+    } else {
+        for (key, value) in keys.iter_mut().zip(values) {
+            let full = count(&grid.last, |threshold| threshold < *value);
+            let rest = count(&grid.cells[full as usize & 15], |threshold| {
+                threshold < *value
+            });
+            *key = full * 16 + rest;
+        }
+    }
+}
+
+#[inline(always)]
+fn count<S: Copy>(thresholds: &[S; 16], is_below: impl Fn(S) -> bool) -> u8 {
+    thresholds
+        .iter()
+        .map(|threshold| u8::from(is_below(*threshold)))
+        .sum()
+}
+
+/// Finds the leaf of each row of a block: its place among the tree's leaves, from left to right.
+#[allow(unsafe_code)] // calls code that is compiled for what the processor can do
+pub(super) fn leaves(
+    level: Level,
+    splits: &[SliceSplit],
+    keys: &[KeyColumn],
+    places: &mut [u8; BLOCK],
+) {
+    match level {
+        Level::Portable => leaves_here(splits, keys, places),
+        // SAFETY: `Level::best` has seen that this processor has these instructions.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { leaves_avx2(splits, keys, places) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { leaves_avx512(splits, keys, places) },
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn leaves_avx2(splits: &[SliceSplit], keys: &[KeyColumn], places: &mut [u8; BLOCK]) {
+    leaves_here(splits, keys, places);
+}
+
+#[inline(always)]
+fn leaves_here(splits: &[SliceSplit], keys: &[KeyColumn], places: &mut [u8; BLOCK]) {
+    for group in 0..GROUPS {
+        let from = group * GROUP;
+        let mut reached = [[0_u8; GROUP]; 256];
+        reached[0] = [u8::MAX; GROUP];
+        let mut own = [0_u8; GROUP];
+        for split in splits {
+            let keys: &[u8] = &keys[split.column as usize][from..from + GROUP];
+            let here = reached[split.slot as usize];
+            let mut right = [0_u8; GROUP];
+            for (row, right) in right.iter_mut().enumerate() {
+                let above = if keys[row] > split.rank { u8::MAX } else { 0 };
+                *right = above & here[row];
+            }
+            for row in 0..GROUP {
+                own[row] = own[row].wrapping_add(right[row] & split.left_leaves);
+                reached[split.slot as usize][row] = here[row] ^ right[row];
+            }
+            reached[split.right_slot as usize] = right;
+        }
+        places[from..from + GROUP].copy_from_slice(&own);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[allow(unsafe_code)] // reads and writes registers' worth of bytes
+fn leaves_avx512(splits: &[SliceSplit], keys: &[KeyColumn], places: &mut [u8; BLOCK]) {
+    use std::arch::x86_64::{
+        __m512i, _mm512_cmpgt_epu8_mask, _mm512_loadu_si512, _mm512_mask_add_epi8,
+        _mm512_set1_epi8, _mm512_setzero_si512, _mm512_storeu_si512,
+    };
+    let mut reached = [[0_u64; GROUPS]; 256];
+    reached[0] = [u64::MAX; GROUPS];
+    let mut own: [__m512i; GROUPS] = [_mm512_setzero_si512(); GROUPS];
+    for split in splits {
+        let column = &keys[split.column as usize];
+        let rank = _mm512_set1_epi8(split.rank as i8);
+        let later = _mm512_set1_epi8(split.left_leaves as i8);
+        let here = reached[split.slot as usize];
+        let mut right = [0; GROUPS];
+        for group in 0..GROUPS {
+            // SAFETY: a column has BLOCK bytes, and a group's GROUP of them are read.
+            let keys = unsafe { _mm512_loadu_si512(column[group * GROUP..].as_ptr().cast()) };
+            right[group] = _mm512_cmpgt_epu8_mask(keys, rank) & here[group];
+            own[group] = _mm512_mask_add_epi8(own[group], right[group], own[group], later);
+            reached[split.slot as usize][group] = here[group] ^ right[group];
+        }
+        reached[split.right_slot as usize] = right;
+    }
+    for (group, own) in own.into_iter().enumerate() {
+        let place = &mut places[group * GROUP..(group + 1) * GROUP];
+        // SAFETY: it has GROUP bytes, which is what is written.
+        unsafe { _mm512_storeu_si512(place.as_mut_ptr().cast(), own) };
+    }
+}
+
+/// Adds to each row's sum the value at its place.
+#[allow(unsafe_code)] // calls code that is compiled for what the processor can do
+pub(super) fn add<S: Sum>(
+    level: Level,
+    values: &[S; SLICE_LEAVES_MAX],
+    places: &[u8; BLOCK],
+    sums: &mut [S; BLOCK],
+) {
+    match level {
+        // SAFETY: `Level::best` has seen that this processor has these instructions.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { add_avx512(values, places, sums) },
+        _ => add_here(values, places, sums),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn add_avx512<S: Sum>(values: &[S; SLICE_LEAVES_MAX], places: &[u8; BLOCK], sums: &mut [S; BLOCK]) {
+    add_here(values, places, sums);
+}
+
+#[inline(always)]
+fn add_here<S: Sum>(values: &[S; SLICE_LEAVES_MAX], places: &[u8; BLOCK], sums: &mut [S; BLOCK]) {
+    for (sum, place) in sums.iter_mut().zip(places) {
+        *sum += values[*place as usize];
+    }
+}

@@ -1,0 +1,243 @@
+//! Trees of at most 256 leaves, asked split by split for a block of rows at once.
+//!
+//! Keys are one byte, so that a register holds those of 64 rows. Every split is asked once for all rows
+//! of a block, whether or not they reach it, which costs less than following each row. Leaves are
+//! numbered from left to right: going right at a split skips the leaves on its left.
+
+use super::columns::{Ask, Column, ColumnSet};
+use super::kernels::{self, BLOCK, Grid, KeyColumn, Level, NOWHERE, SLICE_LEAVES_MAX, SliceSplit};
+use super::plan::Sum;
+use super::{NodeKind, Tree};
+
+/// Thresholds of a column, so that a key fits a byte.
+const RANKS_MAX: usize = u8::MAX as usize;
+
+/// With more columns than this, following each row costs less.
+const COLUMNS_MAX: usize = 2048;
+
+/// The key of a value that goes right at every split of its column.
+const RIGHT: u8 = u8::MAX;
+
+/// A part's trees as slices.
+#[derive(Debug)]
+pub(super) struct Slices<S> {
+    columns: Vec<Column>,
+    /// For each column that ranks values, its thresholds.
+    grids: Vec<Option<Box<Grid<S>>>>,
+    splits: Vec<SliceSplit>,
+    trees: Vec<SliceTree>,
+    /// Leaf values of all trees, with room behind the last for a full table.
+    values: Vec<S>,
+    level: Level,
+}
+
+#[derive(Debug)]
+struct SliceTree {
+    splits: std::ops::Range<usize>,
+    first_value: usize,
+    output: usize,
+}
+
+impl<S: Sum> Slices<S> {
+    /// Lays out trees; `None` if one of them, or their number of columns, is too large, or if leaves
+    /// hold more than one value.
+    pub(super) fn new(trees: &[Tree]) -> Option<Self> {
+        let fits = |tree: &Tree| {
+            let leaves = tree.values.len();
+            leaves <= SLICE_LEAVES_MAX && tree.leaf_width == 1 && tree.linear.is_empty()
+        };
+        if !trees.iter().all(fits) {
+            return None;
+        }
+        let mut columns = ColumnSet::new(trees, RANKS_MAX);
+        let mut slices = Slices {
+            columns: Vec::new(),
+            grids: Vec::new(),
+            splits: Vec::new(),
+            trees: Vec::with_capacity(trees.len()),
+            values: Vec::new(),
+            level: Level::best(),
+        };
+        for tree in trees {
+            slices.add_tree(tree, &mut columns)?;
+            if columns.columns.len() > COLUMNS_MAX {
+                return None;
+            }
+        }
+        let last = slices.values.len() + SLICE_LEAVES_MAX;
+        slices.values.resize(last, S::of(0.0));
+        let grid = |column: &Column| match &column.ask {
+            Ask::Rank { thresholds, .. } => Some(grid(&columns.thresholds[thresholds.clone()])),
+            Ask::Category { .. } => None,
+        };
+        slices.grids = columns.columns.iter().map(grid).collect();
+        slices.columns = columns.columns;
+        Some(slices)
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_level(&mut self, level: Level) {
+        self.level = level;
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let grids = self.grids.iter().flatten().count() * size_of::<Grid<S>>();
+        size_of_val(&self.columns[..])
+            + grids
+            + size_of_val(&self.splits[..])
+            + size_of_val(&self.trees[..])
+            + size_of_val(&self.values[..])
+    }
+
+    /// Appends a tree, each split before those on its left, and these before those on its right; `None`
+    /// if it is deeper than rows can be noted.
+    fn add_tree(&mut self, tree: &Tree, columns: &mut ColumnSet) -> Option<()> {
+        let leaves = leaf_counts(tree);
+        let (first_split, first_value) = (self.splits.len(), self.values.len());
+        let mut open = vec![(0, 0_u8, 1_u8)];
+        while let Some((index, slot, free)) = open.pop() {
+            match &tree.nodes[index].kind {
+                NodeKind::Leaf(leaf) => self.values.push(S::of(tree.values[*leaf])),
+                kind @ NodeKind::Split { left, right, .. } => {
+                    let (column, rank) = columns.question(tree, kind);
+                    let is_leaf = matches!(tree.nodes[*right].kind, NodeKind::Leaf(_));
+                    let (right_slot, next) = match is_leaf {
+                        true => (NOWHERE, free),
+                        false => (free, free.checked_add(1).filter(|next| *next < NOWHERE)?),
+                    };
+                    self.splits.push(SliceSplit {
+                        // Below COLUMNS_MAX, or the trees are not laid out.
+                        column: column as u16,
+                        rank: rank as u8,
+                        left_leaves: u8::try_from(leaves[*left]).ok()?,
+                        slot,
+                        right_slot,
+                    });
+                    open.push((*right, right_slot, next));
+                    open.push((*left, slot, next));
+                }
+            }
+        }
+        // Every leaf is reached once, so that its place fits a byte.
+        (self.values.len() - first_value <= SLICE_LEAVES_MAX).then_some(())?;
+        self.trees.push(SliceTree {
+            splits: first_split..self.splits.len(),
+            first_value,
+            output: tree.output,
+        });
+        Some(())
+    }
+
+    /// Adds the leaves of up to [`BLOCK`] rows to their sums.
+    pub(super) fn add(&self, values: &[f64], width: usize, outputs: usize, sums: &mut [S]) {
+        let count = values.len() / width;
+        let mut keys: Vec<KeyColumn> = vec![[0; BLOCK]; self.columns.len().max(1)];
+        for ((column, grid), keys) in self.columns.iter().zip(&self.grids).zip(&mut keys) {
+            self.write_keys(column, grid.as_deref(), values, width, keys);
+        }
+        let mut own = vec![[S::of(0.0); BLOCK]; outputs];
+        for row in 0..count {
+            for (output, own) in own.iter_mut().enumerate() {
+                own[row] = sums[row * outputs + output];
+            }
+        }
+        let mut places = [0; BLOCK];
+        for tree in &self.trees {
+            kernels::leaves(
+                self.level,
+                &self.splits[tree.splits.clone()],
+                &keys,
+                &mut places,
+            );
+            if let Some(table) = self.values[tree.first_value..].first_chunk() {
+                kernels::add(self.level, table, &places, &mut own[tree.output]);
+            }
+        }
+        for row in 0..count {
+            for (output, own) in own.iter().enumerate() {
+                sums[row * outputs + output] = own[row];
+            }
+        }
+    }
+
+    fn write_keys(
+        &self,
+        column: &Column,
+        grid: Option<&Grid<S>>,
+        values: &[f64],
+        width: usize,
+        keys: &mut KeyColumn,
+    ) {
+        let default = if column.default_left { 0 } else { RIGHT };
+        let own = values.iter().skip(column.feature).step_by(width);
+        match (&column.ask, grid) {
+            (Ask::Rank { includes_equal, .. }, Some(grid)) => {
+                let mut present = [S::of(0.0); BLOCK];
+                let mut is_missing = [false; BLOCK];
+                let mut any = false;
+                for ((present, is_missing), value) in
+                    present.iter_mut().zip(&mut is_missing).zip(own)
+                {
+                    match column.present(*value) {
+                        Some(value) => *present = S::of(value),
+                        None => {
+                            *is_missing = true;
+                            any = true;
+                        }
+                    }
+                }
+                kernels::rank(self.level, grid, *includes_equal, &present, keys);
+                if any {
+                    for (key, is_missing) in keys.iter_mut().zip(is_missing) {
+                        if is_missing {
+                            *key = default;
+                        }
+                    }
+                }
+            }
+            (Ask::Category { set, rule }, _) => {
+                for (key, value) in keys.iter_mut().zip(own) {
+                    *key = column
+                        .present(*value)
+                        .map_or(default, |value| u8::from(!rule.goes_left(set, value)));
+                }
+            }
+            (Ask::Rank { .. }, None) => {}
+        }
+    }
+}
+
+/// Cuts thresholds into cells of sixteen.
+fn grid<S: Sum>(thresholds: &[f64]) -> Box<Grid<S>> {
+    let mut grid = Box::new(Grid {
+        last: [S::NONE; 16],
+        cells: [[S::NONE; 16]; 16],
+    });
+    for (place, threshold) in thresholds.iter().enumerate() {
+        grid.cells[place / 16][place % 16] = S::of(*threshold);
+        if place % 16 == 15 {
+            grid.last[place / 16] = S::of(*threshold);
+        }
+    }
+    grid
+}
+
+/// For each node, the number of leaves below it; what cannot be reached has none.
+fn leaf_counts(tree: &Tree) -> Vec<usize> {
+    let mut counts = vec![0; tree.nodes.len()];
+    let mut order = Vec::new();
+    let mut open = vec![0];
+    while let Some(index) = open.pop() {
+        order.push(index);
+        if let NodeKind::Split { left, right, .. } = &tree.nodes[index].kind {
+            open.extend([*left, *right]);
+        }
+    }
+    for index in order.into_iter().rev() {
+        counts[index] = match &tree.nodes[index].kind {
+            NodeKind::Leaf(_) => 1,
+            NodeKind::Split { left, right, .. } => counts[*left] + counts[*right],
+        };
+    }
+    counts
+}

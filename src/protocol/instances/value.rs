@@ -1,0 +1,115 @@
+//! One value of an instance, and how wrong ones are quoted.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, Visitor};
+
+use crate::models::{Feature, FeatureKind, ShortNumber};
+
+/// How many characters of the client's input an error quotes.
+pub(super) const ECHO_MAX: usize = 40;
+
+/// Quotes a piece of the client's input, truncated and escaped.
+pub(super) fn echo(text: &str) -> String {
+    let short: String = text.chars().take(ECHO_MAX).collect();
+    let more = if short.len() < text.len() { "…" } else { "" };
+    format!("{short:?}{more}")
+}
+
+/// A short description of a string in the wrong place: serde would repeat all of it.
+pub(super) fn unexpected<E: Error>(text: &str, expected: &impl serde::de::Expected) -> E {
+    E::custom(format!(
+        "invalid type: string {}, expected {}",
+        echo(text),
+        expected as &dyn serde::de::Expected
+    ))
+}
+
+/// A short description of a number in the wrong place: serde would write out 309 digits.
+pub(super) fn unexpected_number<E: Error>(number: f64, expected: &impl serde::de::Expected) -> E {
+    E::custom(format!(
+        "invalid type: number {}, expected {}",
+        ShortNumber(number),
+        expected as &dyn serde::de::Expected
+    ))
+}
+
+/// One value of a feature: a finite number, a category's label, or null if it may be missing.
+pub(super) struct Value<'a> {
+    pub(super) row: usize,
+    pub(super) feature: &'a Feature,
+}
+
+impl<'de> DeserializeSeed<'de> for Value<'_> {
+    type Value = f64;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<f64, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Value<'_> {
+    fn is_category(&self) -> bool {
+        matches!(self.feature.kind, FeatureKind::Category { .. })
+    }
+
+    /// A number, or the category that it is the label of.
+    fn number<E: Error>(&self, value: f64) -> Result<f64, E> {
+        if self.is_category() {
+            let code = self.feature.kind.code_of_number(value);
+            return code.ok_or_else(|| unexpected_number(value, self));
+        }
+        if value.is_finite() {
+            return Ok(value);
+        }
+        Err(E::custom(format!(
+            "{:?} of instances[{}] is out of range",
+            self.feature.name, self.row
+        )))
+    }
+}
+
+impl Visitor<'_> for Value<'_> {
+    type Value = f64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} as {:?} of instances[{}]",
+            self.feature.kind.must_be(),
+            self.feature.name,
+            self.row
+        )
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<f64, E> {
+        self.number(value)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<f64, E> {
+        self.number(value as f64)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<f64, E> {
+        self.number(value as f64)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<f64, E> {
+        if self.feature.may_be_infinite && !self.is_category() {
+            match text {
+                "Infinity" => return Ok(f64::INFINITY),
+                "-Infinity" => return Ok(f64::NEG_INFINITY),
+                _ => {}
+            }
+        }
+        let code = self.feature.kind.code(text);
+        code.ok_or_else(|| unexpected(text, &self))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<f64, E> {
+        if self.feature.may_be_missing {
+            return Ok(f64::NAN);
+        }
+        Err(E::invalid_type(serde::de::Unexpected::Unit, &self))
+    }
+}

