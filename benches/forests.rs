@@ -122,15 +122,22 @@ fn xgboost(chance: &mut Chance, trees: usize, depth: u32) -> String {
                 parents[tree.right[node] as usize] = node as i64;
             }
         }
+        // XGBoost tells numbers from whole numbers.
+        let numbers = list((0..nodes).map(|_| "0.0"), ",");
         let zeros = list((0..nodes).map(|_| 0), ",");
         let comma = if id > 0 { "," } else { "" };
         let _ = write!(
             text,
-            "{comma}{{\"base_weights\":[{zeros}],\"categories\":[],\"categories_nodes\":[],\"categories_segments\":[],\"categories_sizes\":[],\"default_left\":[{zeros}],\"id\":{id},\"left_children\":[{}],\"loss_changes\":[{zeros}],\"parents\":[{}],\"right_children\":[{}],\"split_conditions\":[{}],\"split_indices\":[{}],\"split_type\":[{zeros}],\"sum_hessian\":[{zeros}],\"tree_param\":{{\"num_deleted\":\"0\",\"num_feature\":\"{FEATURES}\",\"num_nodes\":\"{nodes}\",\"size_leaf_vector\":\"1\"}}}}",
+            "{comma}{{\"base_weights\":[{numbers}],\"categories\":[],\"categories_nodes\":[],\"categories_segments\":[],\"categories_sizes\":[],\"default_left\":[{zeros}],\"id\":{id},\"left_children\":[{}],\"loss_changes\":[{numbers}],\"parents\":[{}],\"right_children\":[{}],\"split_conditions\":[{}],\"split_indices\":[{}],\"split_type\":[{zeros}],\"sum_hessian\":[{numbers}],\"tree_param\":{{\"num_deleted\":\"0\",\"num_feature\":\"{FEATURES}\",\"num_nodes\":\"{nodes}\",\"size_leaf_vector\":\"1\"}}}}",
             list(tree.left.iter(), ","),
             list(parents.iter(), ","),
             list(tree.right.iter(), ","),
-            list(tree.value.iter().map(|value| *value as f32), ","),
+            list(
+                tree.value
+                    .iter()
+                    .map(|value| format!("{:?}", *value as f32)),
+                ","
+            ),
             list(tree.feature.iter(), ","),
         );
     }
@@ -260,7 +267,7 @@ fn main() {
         "one row, us",
     ]);
     for (name, text) in models {
-        let file: PathBuf = folder.join("model");
+        let file: PathBuf = folder.join("model.json");
         if fs::write(&file, text).is_err() {
             continue;
         }

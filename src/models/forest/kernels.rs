@@ -265,14 +265,16 @@ fn leaves_avx512(splits: &[SliceSplit], keys: &[KeyColumn], places: &mut [u8; BL
     reached[0] = [u64::MAX; GROUPS];
     let mut own: [__m512i; GROUPS] = [_mm512_setzero_si512(); GROUPS];
     for split in splits {
-        let column = &keys[split.column as usize];
+        debug_assert!((split.column as usize) < keys.len());
+        // SAFETY: `Slices::check` has seen that columns are below the number of keys of a row.
+        let column = unsafe { keys.get_unchecked(split.column as usize) };
         let rank = _mm512_set1_epi8(split.rank as i8);
         let later = _mm512_set1_epi8(split.left_leaves as i8);
         let here = reached[split.slot as usize];
         let mut right = [0; GROUPS];
         for group in 0..GROUPS {
-            // SAFETY: a column has BLOCK bytes, and a group's GROUP of them are read.
-            let keys = unsafe { _mm512_loadu_si512(column[group * GROUP..].as_ptr().cast()) };
+            // SAFETY: a column has GROUPS times GROUP bytes, and one group's are read.
+            let keys = unsafe { _mm512_loadu_si512(column.as_ptr().add(group * GROUP).cast()) };
             right[group] = _mm512_cmpgt_epu8_mask(keys, rank) & here[group];
             own[group] = _mm512_mask_add_epi8(own[group], right[group], own[group], later);
             reached[split.slot as usize][group] = here[group] ^ right[group];

@@ -127,22 +127,6 @@ pub struct Layout<S> {
     parts: Vec<Part<S>>,
 }
 
-/// What a prediction needs beside its rows and its answer.
-struct Scratch<S> {
-    /// The sums of a block's rows, row after row.
-    sums: Vec<S>,
-    keys: Vec<u16>,
-}
-
-impl<S> Default for Scratch<S> {
-    fn default() -> Self {
-        Scratch {
-            sums: Vec::new(),
-            keys: Vec::new(),
-        }
-    }
-}
-
 /// Consecutive trees that share their columns.
 #[derive(Debug)]
 struct Part<S> {
@@ -214,25 +198,59 @@ impl<S: Sum> Layout<S> {
     }
 
     fn margins(&self, rows: &Rows) -> Vec<f64> {
+        let slices: Option<Vec<&Slices<S>>> =
+            self.parts.iter().map(|part| part.slices.as_ref()).collect();
+        match slices {
+            Some(slices) if rows.len() >= SLICED_ROWS_MIN => self.margins_by_slices(rows, &slices),
+            _ => self.margins_by_walks(rows),
+        }
+    }
+
+    fn margins_by_walks(&self, rows: &Rows) -> Vec<f64> {
         let outputs = self.base.len();
         let mut all = Vec::with_capacity(rows.len() * outputs);
-        let mut values = Vec::new();
-        let mut scratch = Scratch::default();
-        let size = if rows.len() < SLICED_ROWS_MIN {
-            LANES
-        } else {
-            BLOCK
-        };
-        for block in rows.values().chunks(self.width * size) {
+        let (mut values, mut keys) = (Vec::new(), Vec::new());
+        let mut sums: Vec<S> = Vec::with_capacity(outputs * LANES);
+        for block in rows.values().chunks(self.width * LANES) {
             values.clear();
             values.extend(block.iter().map(|value| self.rounded(*value)));
             let count = values.len() / self.width;
-            scratch.sums.clear();
-            (0..count).for_each(|_| scratch.sums.extend_from_slice(&self.base));
+            sums.clear();
+            (0..count).for_each(|_| sums.extend_from_slice(&self.base));
             for part in &self.parts {
-                part.add(&values, self.width, outputs, &mut scratch);
+                part.write_keys(&values, self.width, &mut keys);
+                match count {
+                    1 => part.add_trees(&values, &keys, &mut sums),
+                    _ => part.add_rows(&values, self.width, &keys, &mut sums, outputs),
+                }
             }
-            all.extend(scratch.sums.iter().map(|sum| sum.widen()));
+            all.extend(sums.iter().map(|sum| sum.widen()));
+        }
+        all
+    }
+
+    fn margins_by_slices(&self, rows: &Rows, slices: &[&Slices<S>]) -> Vec<f64> {
+        let outputs = self.base.len();
+        let mut all = Vec::with_capacity(rows.len() * outputs);
+        // Feature by feature, and sum by sum.
+        let mut values = vec![[S::of(0.0); BLOCK]; self.width];
+        let mut sums = vec![[S::of(0.0); BLOCK]; outputs];
+        let mut keys = Vec::new();
+        for block in rows.values().chunks(self.width * BLOCK) {
+            for (row, given) in block.chunks_exact(self.width).enumerate() {
+                for (own, value) in values.iter_mut().zip(given) {
+                    own[row] = S::of(self.rounded(*value));
+                }
+            }
+            for (sums, base) in sums.iter_mut().zip(&self.base) {
+                *sums = [*base; BLOCK];
+            }
+            for slices in slices {
+                slices.add(&values, &mut keys, &mut sums);
+            }
+            for row in 0..block.len() / self.width {
+                all.extend(sums.iter().map(|sums| sums[row].widen()));
+            }
         }
         all
     }
@@ -367,22 +385,6 @@ impl<S: Sum> Part<S> {
         let length = self.nodes.len() + count;
         self.nodes.resize(length, PackedNode::default());
         self.leaf_of.resize(length, 0);
-    }
-
-    /// Adds the leaves of a block of rows to their sums.
-    fn add(&self, values: &[f64], width: usize, outputs: usize, scratch: &mut Scratch<S>) {
-        let count = values.len() / width;
-        if let Some(slices) = self.slices.as_ref().filter(|_| count >= SLICED_ROWS_MIN) {
-            return slices.add(values, width, outputs, &mut scratch.sums);
-        }
-        let rows = values.chunks(width * LANES);
-        for (values, sums) in rows.zip(scratch.sums.chunks_mut(outputs * LANES)) {
-            self.write_keys(values, width, &mut scratch.keys);
-            match values.len() / width {
-                1 => self.add_trees(values, &scratch.keys, sums),
-                _ => self.add_rows(values, width, &scratch.keys, sums, outputs),
-            }
-        }
     }
 
     /// Computes the keys of all rows, row after row.

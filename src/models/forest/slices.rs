@@ -7,7 +7,7 @@
 use super::columns::{Ask, Column, ColumnSet};
 use super::kernels::{self, BLOCK, Grid, KeyColumn, Level, NOWHERE, SLICE_LEAVES_MAX, SliceSplit};
 use super::plan::Sum;
-use super::{NodeKind, Tree};
+use super::{ALMOST_ZERO, Missing, NodeKind, Tree};
 
 /// Thresholds of a column, so that a key fits a byte.
 const RANKS_MAX: usize = u8::MAX as usize;
@@ -72,7 +72,14 @@ impl<S: Sum> Slices<S> {
         };
         slices.grids = columns.columns.iter().map(grid).collect();
         slices.columns = columns.columns;
-        Some(slices)
+        slices.check().then_some(slices)
+    }
+
+    /// Whether every split asks for a column that there is, which the kernels rely on.
+    fn check(&self) -> bool {
+        let columns = self.columns.len();
+        let is_inside = |split: &SliceSplit| usize::from(split.column) < columns;
+        self.splits.iter().all(is_inside)
     }
 
     #[cfg(test)]
@@ -128,34 +135,24 @@ impl<S: Sum> Slices<S> {
         Some(())
     }
 
-    /// Adds the leaves of up to [`BLOCK`] rows to their sums.
-    pub(super) fn add(&self, values: &[f64], width: usize, outputs: usize, sums: &mut [S]) {
-        let count = values.len() / width;
-        let mut keys: Vec<KeyColumn> = vec![[0; BLOCK]; self.columns.len().max(1)];
-        for ((column, grid), keys) in self.columns.iter().zip(&self.grids).zip(&mut keys) {
-            self.write_keys(column, grid.as_deref(), values, width, keys);
-        }
-        let mut own = vec![[S::of(0.0); BLOCK]; outputs];
-        for row in 0..count {
-            for (output, own) in own.iter_mut().enumerate() {
-                own[row] = sums[row * outputs + output];
-            }
+    /// Adds the leaves of a block of rows to their sums. Values stand feature by feature, and sums
+    /// output by output; `keys` is room for the keys.
+    pub(super) fn add(
+        &self,
+        values: &[[S; BLOCK]],
+        keys: &mut Vec<KeyColumn>,
+        sums: &mut [[S; BLOCK]],
+    ) {
+        keys.resize(self.columns.len(), [0; BLOCK]);
+        for ((column, grid), keys) in self.columns.iter().zip(&self.grids).zip(keys.iter_mut()) {
+            self.write_keys(column, grid.as_deref(), &values[column.feature], keys);
         }
         let mut places = [0; BLOCK];
         for tree in &self.trees {
-            kernels::leaves(
-                self.level,
-                &self.splits[tree.splits.clone()],
-                &keys,
-                &mut places,
-            );
+            let splits = &self.splits[tree.splits.clone()];
+            kernels::leaves(self.level, splits, keys, &mut places);
             if let Some(table) = self.values[tree.first_value..].first_chunk() {
-                kernels::add(self.level, table, &places, &mut own[tree.output]);
-            }
-        }
-        for row in 0..count {
-            for (output, own) in own.iter().enumerate() {
-                sums[row * outputs + output] = own[row];
+                kernels::add(self.level, table, &places, &mut sums[tree.output]);
             }
         }
     }
@@ -164,41 +161,40 @@ impl<S: Sum> Slices<S> {
         &self,
         column: &Column,
         grid: Option<&Grid<S>>,
-        values: &[f64],
-        width: usize,
+        values: &[S; BLOCK],
         keys: &mut KeyColumn,
     ) {
         let default = if column.default_left { 0 } else { RIGHT };
-        let own = values.iter().skip(column.feature).step_by(width);
         match (&column.ask, grid) {
             (Ask::Rank { includes_equal, .. }, Some(grid)) => {
-                let mut present = [S::of(0.0); BLOCK];
-                let mut is_missing = [false; BLOCK];
-                let mut any = false;
-                for ((present, is_missing), value) in
-                    present.iter_mut().zip(&mut is_missing).zip(own)
-                {
-                    match column.present(*value) {
-                        Some(value) => *present = S::of(value),
-                        None => {
-                            *is_missing = true;
-                            any = true;
-                        }
+                kernels::rank(self.level, grid, *includes_equal, values, keys);
+                let missing = match column.missing {
+                    // Nothing is below NaN, so that its key is 0.
+                    Missing::Nan if column.default_left => return,
+                    Missing::Nan => |value: S| value.widen().is_nan(),
+                    Missing::Zero => {
+                        |value: S| value.widen().abs() <= ALMOST_ZERO || value.widen().is_nan()
                     }
-                }
-                kernels::rank(self.level, grid, *includes_equal, &present, keys);
-                if any {
-                    for (key, is_missing) in keys.iter_mut().zip(is_missing) {
-                        if is_missing {
-                            *key = default;
-                        }
+                    Missing::Nothing => |value: S| value.widen().is_nan(),
+                };
+                let default = match column.missing {
+                    // NaN counts as 0.
+                    Missing::Nothing => {
+                        let mut zeros = [0; BLOCK];
+                        let zero = [S::of(0.0)];
+                        kernels::rank(self.level, grid, *includes_equal, &zero, &mut zeros);
+                        zeros[0]
                     }
+                    Missing::Nan | Missing::Zero => default,
+                };
+                for (key, value) in keys.iter_mut().zip(values) {
+                    *key = if missing(*value) { default } else { *key };
                 }
             }
             (Ask::Category { set, rule }, _) => {
-                for (key, value) in keys.iter_mut().zip(own) {
+                for (key, value) in keys.iter_mut().zip(values) {
                     *key = column
-                        .present(*value)
+                        .present(value.widen())
                         .map_or(default, |value| u8::from(!rule.goes_left(set, value)));
                 }
             }
