@@ -203,12 +203,16 @@ fn count<S: Copy>(thresholds: &[S; 16], is_below: impl Fn(S) -> bool) -> u8 {
         .sum()
 }
 
+/// Room to note which rows reach a split, by slot, a bit for each row of a group.
+pub(super) type Reached = [[u64; GROUPS]; 256];
+
 /// Finds the leaf of each row of a block: its place among the tree's leaves, from left to right.
 #[allow(unsafe_code)] // calls code that is compiled for what the processor can do
 pub(super) fn leaves(
     level: Level,
     splits: &[SliceSplit],
     keys: &[KeyColumn],
+    reached: &mut Reached,
     places: &mut [u8; BLOCK],
 ) {
     match level {
@@ -218,7 +222,7 @@ pub(super) fn leaves(
         Level::Avx2 => unsafe { leaves_avx2(splits, keys, places) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => unsafe { leaves_avx512(splits, keys, places) },
+        Level::Avx512 => unsafe { leaves_avx512(splits, keys, reached, places) },
     }
 }
 
@@ -256,12 +260,16 @@ fn leaves_here(splits: &[SliceSplit], keys: &[KeyColumn], places: &mut [u8; BLOC
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 #[allow(unsafe_code)] // reads and writes registers' worth of bytes
-fn leaves_avx512(splits: &[SliceSplit], keys: &[KeyColumn], places: &mut [u8; BLOCK]) {
+fn leaves_avx512(
+    splits: &[SliceSplit],
+    keys: &[KeyColumn],
+    reached: &mut Reached,
+    places: &mut [u8; BLOCK],
+) {
     use std::arch::x86_64::{
-        __m512i, _mm512_cmpgt_epu8_mask, _mm512_loadu_si512, _mm512_mask_add_epi8,
+        __m512i, _mm512_loadu_si512, _mm512_mask_add_epi8, _mm512_mask_cmpgt_epu8_mask,
         _mm512_set1_epi8, _mm512_setzero_si512, _mm512_storeu_si512,
     };
-    let mut reached = [[0_u64; GROUPS]; 256];
     reached[0] = [u64::MAX; GROUPS];
     let mut own: [__m512i; GROUPS] = [_mm512_setzero_si512(); GROUPS];
     for split in splits {
@@ -275,7 +283,7 @@ fn leaves_avx512(splits: &[SliceSplit], keys: &[KeyColumn], places: &mut [u8; BL
         for group in 0..GROUPS {
             // SAFETY: a column has GROUPS times GROUP bytes, and one group's are read.
             let keys = unsafe { _mm512_loadu_si512(column.as_ptr().add(group * GROUP).cast()) };
-            right[group] = _mm512_cmpgt_epu8_mask(keys, rank) & here[group];
+            right[group] = _mm512_mask_cmpgt_epu8_mask(here[group], keys, rank);
             own[group] = _mm512_mask_add_epi8(own[group], right[group], own[group], later);
             reached[split.slot as usize][group] = here[group] ^ right[group];
         }

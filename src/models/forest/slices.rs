@@ -5,7 +5,9 @@
 //! numbered from left to right: going right at a split skips the leaves on its left.
 
 use super::columns::{Ask, Column, ColumnSet};
-use super::kernels::{self, BLOCK, Grid, KeyColumn, Level, NOWHERE, SLICE_LEAVES_MAX, SliceSplit};
+use super::kernels::{
+    self, BLOCK, GROUPS, Grid, KeyColumn, Level, NOWHERE, Reached, SLICE_LEAVES_MAX, SliceSplit,
+};
 use super::plan::Sum;
 use super::{ALMOST_ZERO, Missing, NodeKind, Tree};
 
@@ -148,9 +150,10 @@ impl<S: Sum> Slices<S> {
             self.write_keys(column, grid.as_deref(), &values[column.feature], keys);
         }
         let mut places = [0; BLOCK];
+        let mut reached: Reached = [[0; GROUPS]; 256];
         for tree in &self.trees {
             let splits = &self.splits[tree.splits.clone()];
-            kernels::leaves(self.level, splits, keys, &mut places);
+            kernels::leaves(self.level, splits, keys, &mut reached, &mut places);
             if let Some(table) = self.values[tree.first_value..].first_chunk() {
                 kernels::add(self.level, table, &places, &mut sums[tree.output]);
             }
