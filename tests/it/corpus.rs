@@ -244,3 +244,98 @@ fn classes_and_models_have_the_names_that_are_asked_for() {
     let error = format::load(&request).unwrap_err().0;
     assert!(error.contains("--classes must name 3 classes"), "{error}");
 }
+
+/// The generator SplitMix64 (Steele, Lea and Flood, 2014).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) as usize % limit
+    }
+}
+
+/// Changes a file as an accident or a hostile author would.
+fn spoil(bytes: &[u8], chance: &mut Chance) -> Vec<u8> {
+    let mut spoiled = bytes.to_vec();
+    for _ in 0..=chance.below(3) {
+        let at = chance.below(spoiled.len());
+        match chance.below(5) {
+            0 => spoiled[at] ^= 1 << chance.below(8),
+            1 => spoiled.truncate(at.max(1)),
+            // A number becomes another.
+            2 => {
+                let digits = spoiled
+                    .iter_mut()
+                    .skip(at)
+                    .find(|byte| byte.is_ascii_digit());
+                if let Some(digit) = digits {
+                    *digit = b'0' + chance.below(10) as u8;
+                }
+            }
+            3 => {
+                let words: [&[u8]; 6] = [b"-1", b"99999999999", b"NaN", b"1e999", b"[]", b"null"];
+                let word = words[chance.below(words.len())];
+                spoiled.splice(at..at, word.iter().copied());
+            }
+            // A piece stands twice, or elsewhere.
+            _ => {
+                let to = (at + chance.below(40)).min(spoiled.len());
+                let piece = spoiled[at..to].to_vec();
+                let place = chance.below(spoiled.len());
+                spoiled.splice(place..place, piece);
+            }
+        }
+    }
+    spoiled
+}
+
+#[test]
+fn spoiled_files_are_refused_or_predict_and_never_panic() {
+    let files = [
+        "xgboost/binary_logistic/model.json",
+        "xgboost/categorical_partition/model.ubj",
+        "xgboost/multi_target_vector_leaf/model.json",
+        "xgboost-old/old_1_0_2_dart/model.json",
+        "xgboost/gblinear_reg/model.json",
+        "lightgbm/categorical_pandas/model.txt",
+        "lightgbm/linear_tree/model.txt",
+        "lightgbm-old/old_2_3_1_rf/model.txt",
+    ];
+    let path = std::env::temp_dir().join(format!("lanekeeper-spoiled-{}", std::process::id()));
+    let mut chance = Chance(7);
+    let (mut refused, mut loaded_ones) = (0, 0);
+    for file in files {
+        let bytes = fs::read(data().join(file)).unwrap();
+        for _ in 0..250 {
+            fs::write(&path, spoil(&bytes, &mut chance)).unwrap();
+            let began = instant();
+            match format::load(&request(&path)) {
+                Err(error) => {
+                    assert!(!error.0.contains('\n'), "{file}: {error}");
+                    refused += 1;
+                }
+                Ok(loaded) => {
+                    let width = loaded.model.signature().width();
+                    let values = [0.0, 1.0, f64::NAN, -7.5];
+                    let row = values.iter().copied().cycle().take(width * 64).collect();
+                    let rows = Rows::new(row, width).unwrap();
+                    // A category may have become one of fewer.
+                    if compute::check(loaded.model.as_ref(), &rows).is_ok() {
+                        let _ = compute::predict(loaded.model.as_ref(), &rows);
+                    }
+                    loaded_ones += 1;
+                }
+            }
+            assert!(began.elapsed() < Duration::from_secs(1), "{file}");
+        }
+    }
+    let _ = fs::remove_file(&path);
+    assert!(
+        refused > 500 && loaded_ones > 100,
+        "{refused} refused, {loaded_ones} loaded"
+    );
+}

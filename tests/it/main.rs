@@ -19,6 +19,7 @@ mod exhaustion;
 mod faults;
 mod half_close;
 mod http;
+mod imported;
 mod inputs;
 mod lifecycle;
 mod limits;

@@ -31,7 +31,7 @@ fn whole_table() -> String {
     text
 }
 
-fn post(server: &Server, content_type: &str, accept: &str, body: &str) -> Response {
+pub(crate) fn post(server: &Server, content_type: &str, accept: &str, body: &str) -> Response {
     let mut connection = Connection::open(server.main);
     let request = format!(
         "POST /predict HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: {content_type}\r\nAccept: {accept}\r\nContent-Length: {}\r\n\r\n{body}",
