@@ -118,6 +118,7 @@ pub fn run_with_faults(
         Ok(Command::Inspect(inspect)) => commands::inspect::run(&inspect),
         Ok(Command::Drill(drill)) => commands::drill::run(*drill, source),
         Ok(Command::Manifest(manifest)) => commands::manifest::run(manifest),
+        Ok(Command::GoldenScript(script)) => commands::golden_script::run(&script),
         Ok(Command::Help(help)) => commands::help::run(&help),
         Err(error) if error.exit_code() == 0 => {
             // Help or version, asked for.

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod drill;
+pub mod golden_script;
 pub mod help;
 pub mod inspect;
 pub mod manifest;

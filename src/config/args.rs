@@ -62,8 +62,27 @@ pub enum Command {
     /// Print Kubernetes manifests or systemd units for the options of `serve`
     #[command(arg_required_else_help = false)]
     Manifest(ManifestArgs),
+    /// Print a Python script that writes golden rows: a library's own answers, for --golden
+    GoldenScript(GoldenScriptArgs),
     /// Show a topic of the guide, or the help of a command
     Help(HelpArgs),
+}
+
+/// The options of `lanekeeper golden-script`.
+#[derive(Debug, clap::Args)]
+pub struct GoldenScriptArgs {
+    /// The library that trained the model
+    #[arg(value_name = "LIBRARY")]
+    pub library: Library,
+}
+
+/// Libraries whose models are imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Library {
+    /// XGBoost
+    Xgboost,
+    /// LightGBM
+    Lightgbm,
 }
 
 /// The options of `lanekeeper help`.

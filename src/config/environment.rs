@@ -91,6 +91,7 @@ pub(super) fn parse(args: &[OsString]) -> Result<Args, Error> {
             | Command::Predict(_)
             | Command::Inspect(_)
             | Command::Drill(_)
+            | Command::GoldenScript(_)
             | Command::Help(_),
         ) => {}
     }

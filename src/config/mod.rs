@@ -24,7 +24,9 @@ use std::time::Duration;
 
 use crate::platform::address::Address;
 
-pub use self::args::{Args, Command, HelpArgs, LogFormat, ServeArgs, Yielding};
+pub use self::args::{
+    Args, Command, GoldenScriptArgs, HelpArgs, Library, LogFormat, ServeArgs, Yielding,
+};
 pub use self::drill::{DrillArgs, DrillConfig, DrillTarget, Drilled, PARENT, drill_parent};
 pub use self::environment::{Variables, command_help, unknown_variables, usage_line};
 pub use self::limits::LimitArgs;

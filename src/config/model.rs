@@ -24,6 +24,10 @@ pub struct ModelRequest {
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub classes: Vec<String>,
 
+    /// Golden rows: rows with the library's own answers, which the model must give (lanekeeper golden-script)
+    #[arg(long, value_name = "FILE")]
+    pub golden: Option<PathBuf>,
+
     /// Which trees count if XGBoost stopped training early: all, as Booster.predict does, or those up to the best iteration, as scikit-learn's wrapper does
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub iterations: Iterations,

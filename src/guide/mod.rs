@@ -31,7 +31,8 @@ pub struct Topic {
 
 topics! {
     api: "requests, answers, error codes, the access log",
-    models: "training, offline prediction, algorithms, scores beside scikit-learn",
+    models: "XGBoost and LightGBM files, golden rows, offline prediction",
+    training: "training, algorithms, scores beside scikit-learn",
     probes: "what each probe means, in every state of the server",
     overload: "admission, deadlines, fair shares, CPU scheduling",
     limits: "what clients may hold, send and cost",

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::import::lightgbm::LightGbm;
 use super::import::xgboost::{XgboostBinary, XgboostJson, XgboostUbjson};
 use super::native::Native;
-use super::{LoadError, Loaded, ModelError, embedded};
+use super::{LoadError, Loaded, ModelError, embedded, golden};
 use crate::config::ModelRequest;
 
 /// All formats, in the order in which they are tried.
@@ -117,6 +117,14 @@ pub fn load(request: &ModelRequest) -> Result<Loaded, LoadError> {
             let stem = request.file.as_deref().and_then(Path::file_stem);
             loaded.name = stem.map_or("model".into(), |stem| stem.to_string_lossy().into_owned());
         }
+        if let Some(path) = &request.golden {
+            let told = |reason: ModelError| {
+                ModelError(format!("its golden rows {}: {reason}", path.display()))
+            };
+            let rows = read_file(path, "--golden must name a readable file").map_err(told)?;
+            loaded.golden = golden::read(&rows, loaded.model.signature()).map_err(told)?;
+            golden::try_model(&loaded).map_err(told)?;
+        }
         if loaded.golden.is_empty() {
             loaded.notes.push(NO_GOLDEN_ROWS.to_owned());
         }
@@ -144,7 +152,7 @@ fn with_file<T>(
         return read(&Native, embedded::JSON.as_bytes())
             .map_err(|reason| LoadError(format!("the embedded model is damaged: {reason}")));
     };
-    let bytes = read_file(path);
+    let bytes = read_file(path, "--model must name a readable model file");
     bytes
         .and_then(|bytes| read(format_of(&bytes), &bytes))
         .map_err(|reason| {
@@ -163,9 +171,8 @@ fn format_of(bytes: &[u8]) -> &'static dyn Format {
     found.unwrap_or(&Native)
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, ModelError> {
-    let metadata = fs::metadata(path)
-        .map_err(|error| ModelError(format!("{error}; --model must name a readable model file")))?;
+fn read_file(path: &Path, remedy: &str) -> Result<Vec<u8>, ModelError> {
+    let metadata = fs::metadata(path).map_err(|error| ModelError(format!("{error}; {remedy}")))?;
     if !metadata.is_file() {
         return Err(ModelError("it is not a regular file".to_owned()));
     }

@@ -1,8 +1,11 @@
 //! Golden rows: rows with the training library's answers. A model that answers them differently is
 //! not the model that was trained.
 
+use serde::Deserialize;
+use serde_json::Value;
+
 use super::compute::{self, ComputeError};
-use super::{Loaded, ModelError, Output, Rows, ShortNumber};
+use super::{FeatureKind, Loaded, ModelError, Output, Rows, ShortNumber, Signature};
 
 /// One row and the answer that it must have.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +26,114 @@ pub enum Expected {
     Label(String),
     /// The number, or the first of several.
     Number(f64),
+    /// A library's sums, bit for bit, and its answers within two units in the last place.
+    Library {
+        /// The library and its version.
+        name: String,
+        /// Its sums before the transform.
+        sums: Vec<f64>,
+        /// Its answers.
+        answers: Vec<f64>,
+    },
+}
+
+/// Maximum number of golden rows in a file.
+const ROWS_MAX: usize = 1000;
+
+/// Units in the last place by which an answer may differ, because of another libm.
+const ULPS_MAX: u64 = 2;
+
+/// What `lanekeeper golden-script` has Python write.
+#[derive(Deserialize)]
+struct GoldenFile {
+    format: String,
+    library: String,
+    rows: Vec<Vec<Value>>,
+    margins: Vec<String>,
+    answers: Vec<String>,
+}
+
+/// Reads golden rows for a model.
+///
+/// # Errors
+///
+/// What is wrong with the file, in one line without its name.
+pub fn read(bytes: &[u8], signature: &Signature) -> Result<Vec<GoldenRow>, ModelError> {
+    let file: GoldenFile = serde_json::from_slice(bytes)
+        .map_err(|error| ModelError(format!("it is not a file of golden rows ({error})")))?;
+    if file.format != "lanekeeper-golden" {
+        return Err(
+            "it is not a file of golden rows (its format must be \"lanekeeper-golden\")".into(),
+        );
+    }
+    let count = file.rows.len();
+    if !(1..=ROWS_MAX).contains(&count)
+        || file.margins.len() != count
+        || file.answers.len() != count
+    {
+        return Err(ModelError(format!(
+            "it must have 1 to {ROWS_MAX} rows, and margins and answers for each, but has {count}, {} and {}",
+            file.margins.len(),
+            file.answers.len()
+        )));
+    }
+    let mut golden = Vec::with_capacity(count);
+    for (place, row) in file.rows.iter().enumerate() {
+        let wrong = |what: &str| ModelError(format!("row {place}: {what}"));
+        if row.len() != signature.width() {
+            return Err(wrong("it must have a value for each feature of the model"));
+        }
+        let values = signature
+            .features
+            .iter()
+            .zip(row)
+            .map(|(feature, value)| match value {
+                Value::Null => Some(f64::NAN),
+                Value::Bool(flag) => Some(f64::from(u8::from(*flag))),
+                Value::Number(number) => match feature.kind {
+                    FeatureKind::Category { .. } => feature.kind.code_of_number(number.as_f64()?),
+                    _ => number.as_f64(),
+                },
+                Value::String(text) => feature.kind.code(text),
+                _ => None,
+            });
+        let values: Option<Vec<f64>> = values.collect();
+        golden.push(GoldenRow {
+            row: values.ok_or_else(|| wrong("it has a value that its feature does not take"))?,
+            expected: Expected::Library {
+                name: file.library.clone(),
+                sums: numbers(&file.margins[place])
+                    .ok_or_else(|| wrong("its margins are no hexadecimal floats"))?,
+                answers: numbers(&file.answers[place])
+                    .ok_or_else(|| wrong("its answers are no hexadecimal floats"))?,
+            },
+            tolerance: 0.0,
+        });
+    }
+    Ok(golden)
+}
+
+/// Reads `f4:` or `f8:` and floats of that size as big-endian bytes in hexadecimal.
+fn numbers(text: &str) -> Option<Vec<f64>> {
+    let (kind, digits) = text.split_once(':').unwrap_or(("", text));
+    let size = match kind {
+        "f4" => 8,
+        "f8" => 16,
+        _ => return None,
+    };
+    if digits.is_empty() || !digits.is_ascii() || digits.len() % size != 0 {
+        return None;
+    }
+    let number = |place: usize| {
+        let digits = &digits[place * size..(place + 1) * size];
+        match size {
+            8 => u32::from_str_radix(digits, 16)
+                .ok()
+                .map(|bits| f64::from(f32::from_bits(bits))),
+            _ => u64::from_str_radix(digits, 16).ok().map(f64::from_bits),
+        }
+    };
+    (0..digits.len() / size).map(number).collect()
 }
 
 /// Computes a model's golden rows; without any, its example, which must have an answer.
@@ -54,9 +165,103 @@ fn answer(loaded: &Loaded, row: Vec<f64>) -> Result<Output, ModelError> {
     })
 }
 
+/// What a library's `predict` answers, from an answer.
+fn said(output: &Output, count: usize) -> Vec<f64> {
+    match output {
+        Output::Numbers(numbers) => numbers.clone(),
+        Output::Classes {
+            probabilities: Some(shares),
+            ..
+        } if shares.len() == 2 && count == 1 => vec![shares[1]],
+        Output::Classes {
+            probabilities: Some(shares),
+            ..
+        } => shares.clone(),
+        Output::Classes { indices, .. } => indices.iter().map(|class| f64::from(*class)).collect(),
+    }
+}
+
+/// Compares one row's numbers with a library's.
+fn compare(
+    signature: &Signature,
+    row: &[f64],
+    (library, what): (&str, &str),
+    (expected, given): (&[f64], &[f64]),
+    ulps_max: u64,
+) -> Result<(), ModelError> {
+    let row = || signature.json_row(row);
+    if expected.len() != given.len() {
+        // `multi:softmax` answers with the class alone.
+        if what == "answer" && expected.len() == 1 {
+            return Ok(());
+        }
+        return Err(ModelError(format!(
+            "the golden row {} has {} {what}s by {library}, but {} here",
+            row(),
+            expected.len(),
+            given.len()
+        )));
+    }
+    for (expected, given) in expected.iter().zip(given) {
+        let ulps = distance(*expected, *given);
+        if ulps > ulps_max {
+            return Err(ModelError(format!(
+                "the golden row {} has the {what} {} by {library}, but {} here ({ulps} units in the last place)",
+                row(),
+                ShortNumber(*expected),
+                ShortNumber(*given)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// How many numbers lie between two: of 32 bits if both are, otherwise of 64.
+fn distance(one: f64, other: f64) -> u64 {
+    if one == other {
+        return 0;
+    }
+    let is_single = |number: f64| f64::from(number as f32) == number;
+    if is_single(one) && is_single(other) {
+        let ordered = |number: f64| {
+            let bits = (number as f32).to_bits() as i32;
+            i64::from(if bits < 0 { i32::MIN - bits } else { bits })
+        };
+        return ordered(one).abs_diff(ordered(other));
+    }
+    let ordered = |number: f64| {
+        let bits = number.to_bits() as i64;
+        i128::from(if bits < 0 {
+            i64::MIN.wrapping_sub(bits)
+        } else {
+            bits
+        })
+    };
+    u64::try_from(ordered(one).abs_diff(ordered(other))).unwrap_or(u64::MAX)
+}
+
 fn try_row(loaded: &Loaded, golden: &GoldenRow) -> Result<(), ModelError> {
     let signature = loaded.model.signature();
     let output = answer(loaded, golden.row.clone())?;
+    if let Expected::Library {
+        name,
+        sums,
+        answers,
+    } = &golden.expected
+    {
+        let rows = Rows::new(golden.row.clone(), signature.width());
+        let raw = rows
+            .and_then(|rows| loaded.model.raw(&rows))
+            .unwrap_or_default();
+        compare(signature, &golden.row, (name, "margin"), (sums, &raw), 0)?;
+        return compare(
+            signature,
+            &golden.row,
+            (name, "answer"),
+            (answers, &said(&output, answers.len())),
+            ULPS_MAX,
+        );
+    }
     match (&output, &golden.expected) {
         (Output::Classes { indices, .. }, Expected::Label(expected)) => {
             let label = &signature.output.labels()[indices[0] as usize];

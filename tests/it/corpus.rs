@@ -339,3 +339,88 @@ fn spoiled_files_are_refused_or_predict_and_never_panic() {
         "{refused} refused, {loaded_ones} loaded"
     );
 }
+
+/// A golden file of a case's own answers, with one digit changed if `spoiled` names a field.
+fn golden_file(case: &Path, spoiled: Option<&str>) -> String {
+    let read = |name: &str| -> Value {
+        serde_json::from_str(&fs::read_to_string(case.join(name)).unwrap()).unwrap()
+    };
+    let (rows, truth) = (read("rows.json"), read("expected.json"));
+    let rows = rows["rows"].as_array().unwrap();
+    let hex = |name: &str, field: &str| -> Vec<String> {
+        let (bits, dtype) = expected(&truth, name).unwrap();
+        let kind = if dtype == "float32" { "f4" } else { "f8" };
+        let per_row = bits.len() / rows.len();
+        let mut texts: Vec<String> = bits
+            .chunks(per_row)
+            .map(|bits| format!("{kind}:{}", bits.concat()))
+            .collect();
+        if spoiled == Some(field) {
+            let last = texts[7].pop().unwrap();
+            // Three units in the last place, or thirteen fewer.
+            texts[7].push(char::from_digit((last.to_digit(16).unwrap() + 3) % 16, 16).unwrap());
+        }
+        texts
+    };
+    serde_json::json!({
+        "format": "lanekeeper-golden",
+        "library": "a library 1.0",
+        "rows": rows,
+        "margins": hex("margin", "margins"),
+        "answers": hex("prediction", "answers"),
+    })
+    .to_string()
+}
+
+#[test]
+fn golden_rows_hold_a_model_to_its_library() {
+    let path = std::env::temp_dir().join(format!("lanekeeper-golden-{}", std::process::id()));
+    for case in [
+        "xgboost/multi_softprob/model.json",
+        "lightgbm/gamma/model.txt",
+    ] {
+        let file = data().join(case);
+        let folder = file.parent().unwrap();
+        let mut request = request(&file);
+        request.golden = Some(path.clone());
+        fs::write(&path, golden_file(folder, None)).unwrap();
+        let loaded = format::load(&request).unwrap();
+        assert_eq!(loaded.golden.len(), 50);
+        assert!(
+            loaded.notes.iter().all(|note| !note.contains("golden")),
+            "{:?}",
+            loaded.notes
+        );
+        for (field, what) in [("margins", "margin"), ("answers", "answer")] {
+            fs::write(&path, golden_file(folder, Some(field))).unwrap();
+            let error = format::load(&request).unwrap_err().0;
+            for part in [
+                "golden row [",
+                what,
+                "a library 1.0",
+                "units in the last place",
+            ] {
+                assert!(error.contains(part), "{field}: {part} in {error}");
+            }
+        }
+        for (text, expected) in [
+            ("{}", "not a file of golden rows"),
+            ("{\"format\": 1}", "golden rows"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let error = format::load(&request).unwrap_err().0;
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+    let _ = fs::remove_file(&path);
+}
+
+#[test]
+fn golden_scripts_are_printed_for_each_library() {
+    for library in ["xgboost", "lightgbm"] {
+        let output = crate::train::run(&["golden-script", library]);
+        let script = crate::train::stdout(&output);
+        assert!(script.contains(&format!("import {library}")), "{script}");
+        assert!(script.contains("lanekeeper-golden"), "{script}");
+    }
+}

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use lanekeeper::models::estimator::{ALGORITHMS, EstimatorKind, Probabilities};
@@ -276,7 +277,13 @@ fn text(path: &str) -> String {
 
 /// The commands of README and the guide, each once.
 fn shown_commands() -> Vec<Vec<String>> {
-    let pages = ["README.md", "src/guide/models.md", "src/guide/drill.md"].map(text);
+    let pages = [
+        "README.md",
+        "src/guide/models.md",
+        "src/guide/training.md",
+        "src/guide/drill.md",
+    ]
+    .map(text);
     let mut commands: Vec<&str> = pages
         .iter()
         .flat_map(|page| page.lines())
@@ -290,9 +297,18 @@ fn shown_commands() -> Vec<Vec<String>> {
         .collect()
 }
 
+/// The body that README sends to an imported model.
+fn shown_body() -> &'static str {
+    let readme = include_str!("../../README.md");
+    let lines = readme.lines().filter(|line| line.contains("NaN"));
+    let bodies = lines.filter_map(|line| line.split('\'').nth(1));
+    bodies.last().expect("README shows a missing value")
+}
+
 #[test]
 fn shown_commands_work_as_they_are_pasted() {
     let folder = Folder::new("shown");
+    let data = Path::new(IRIS).parent().unwrap();
     let mut served = None;
     let mut seen = Vec::new();
     for command in shown_commands() {
@@ -301,7 +317,7 @@ fn shown_commands_work_as_they_are_pasted() {
             .iter()
             .map(|word| match word.strip_prefix("/tmp/") {
                 Some(name) => folder.path(name),
-                None => word.replace("tests/data/iris.csv", IRIS),
+                None => word.replace("tests/data/", &format!("{}/", data.display())),
             })
             .collect();
         let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -311,7 +327,14 @@ fn shown_commands_work_as_they_are_pasted() {
         }
         seen.push(command[0].clone());
         if let ["serve", rest @ ..] = &args[..] {
-            served = Some(Server::real(rest));
+            let server = Server::real(rest);
+            if rest.iter().any(|word| word.contains("/models/")) {
+                server.wait_ready();
+                let answer = server.predict(shown_body());
+                assert_eq!(answer.status, 200, "{rest:?}: {}", answer.body);
+            } else {
+                served = Some(server);
+            }
             continue;
         }
         let output = run(&args);
@@ -323,7 +346,10 @@ fn shown_commands_work_as_they_are_pasted() {
         );
         assert!(!stdout(&output).is_empty(), "{args:?}");
     }
-    assert_eq!(seen, ["train", "inspect", "serve", "predict", "drill"]);
+    let expected = [
+        "serve", "serve", "train", "inspect", "serve", "inspect", "predict", "drill",
+    ];
+    assert_eq!(seen, expected);
     let server = served.unwrap();
     server.wait_ready();
     let answer = server
@@ -338,7 +364,7 @@ fn shown_commands_work_as_they_are_pasted() {
 
 #[test]
 fn the_guide_lists_every_algorithm_as_it_is() {
-    let guide = text("src/guide/models.md");
+    let guide = text("src/guide/training.md");
     for algorithm in &ALGORITHMS {
         let parameters: Vec<String> = algorithm
             .parameters()
@@ -358,7 +384,7 @@ fn the_guide_lists_every_algorithm_as_it_is() {
         );
         assert!(
             guide.contains(&row),
-            "src/guide/models.md has no row\n{row}"
+            "src/guide/training.md has no row\n{row}"
         );
     }
 }
