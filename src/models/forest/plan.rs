@@ -24,6 +24,10 @@ const COLUMNS_MAX: usize = 32_000;
 /// From so many rows on, slices are faster.
 const SLICED_ROWS_MIN: usize = 48;
 
+/// Features, and sums, of a row that is computed by slices, at most: a block of 256 rows takes 4 MiB of
+/// each at the most, which no budget of clients counts.
+const SLICED_WIDTH_MAX: usize = 2048;
+
 /// A number that leaves are summed in.
 pub trait Sum:
     Copy + PartialOrd + Send + Sync + std::ops::AddAssign + std::fmt::Debug + 'static
@@ -201,9 +205,16 @@ impl<S: Sum> Layout<S> {
         let slices: Option<Vec<&Slices<S>>> =
             self.parts.iter().map(|part| part.slices.as_ref()).collect();
         match slices {
-            Some(slices) if rows.len() >= SLICED_ROWS_MIN => self.margins_by_slices(rows, &slices),
+            Some(slices) if rows.len() >= SLICED_ROWS_MIN && self.is_narrow() => {
+                self.margins_by_slices(rows, &slices)
+            }
             _ => self.margins_by_walks(rows),
         }
+    }
+
+    /// Whether a block of slices takes little memory.
+    fn is_narrow(&self) -> bool {
+        self.width <= SLICED_WIDTH_MAX && self.base.len() <= SLICED_WIDTH_MAX
     }
 
     fn margins_by_walks(&self, rows: &Rows) -> Vec<f64> {

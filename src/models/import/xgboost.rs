@@ -226,6 +226,7 @@ fn load(document: Document, request: &ModelRequest) -> Result<Loaded, ModelError
         Meaning::Classes => numbered(outputs),
     };
     let notes = best
+        .filter(|_| matches!(margins, Margins::Trees(_)))
         .map(|best| {
             let used = match request.iterations == Iterations::Best {
                 true => "only those up to it are used, as scikit-learn's wrapper does",
