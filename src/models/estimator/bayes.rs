@@ -130,7 +130,7 @@ struct Inner<D> {
 
 /// Features with a normal distribution in each class.
 #[derive(Debug)]
-pub struct Gaussian {
+pub(super) struct Gaussian {
     smartcore: Box<SmartGaussian>,
     /// Of the first class: its prior, and mean and variance of each feature.
     first_prior: f64,
@@ -218,7 +218,7 @@ pub(super) mod gaussian {
                     .to_owned(),
             ));
         }
-        Ok(Estimator::GaussianNaiveBayes(Gaussian {
+        Ok(Estimator::new(Gaussian {
             smartcore: Box::new(parse(serialised)?),
             // There are at least two classes, of `features` numbers each.
             first_prior: tables.classes.class_priors[0],
@@ -234,7 +234,7 @@ pub(super) mod gaussian {
 
 /// Features that are present or not.
 #[derive(Debug)]
-pub struct Bernoulli {
+pub(super) struct Bernoulli {
     smartcore: Box<SmartBernoulli>,
     binarizes: bool,
     shape: Values,
@@ -309,7 +309,7 @@ pub(super) mod bernoulli {
         {
             return Err(ModelError("binarize must be finite".to_owned()));
         }
-        Ok(Estimator::BernoulliNaiveBayes(Bernoulli {
+        Ok(Estimator::new(Bernoulli {
             smartcore: Box::new(parse(serialised)?),
             binarizes: binarized.binarize.is_some(),
             shape: tables.classes.shape(),
@@ -319,7 +319,7 @@ pub(super) mod bernoulli {
 
 /// Features that count something.
 #[derive(Debug)]
-pub struct Multinomial {
+pub(super) struct Multinomial {
     smartcore: Box<SmartMultinomial>,
     shape: Values,
 }
@@ -378,7 +378,7 @@ pub(super) mod multinomial {
             shape.classes,
             shape.features,
         )?;
-        Ok(Estimator::MultinomialNaiveBayes(Multinomial {
+        Ok(Estimator::new(Multinomial {
             smartcore: Box::new(parse(serialised)?),
             shape: tables.classes.shape(),
         }))
@@ -387,7 +387,7 @@ pub(super) mod multinomial {
 
 /// Features that are one of several categories.
 #[derive(Debug)]
-pub struct Categorical {
+pub(super) struct Categorical {
     smartcore: Box<SmartCategorical>,
     /// For each feature, how many categories training has seen.
     categories: Vec<usize>,
@@ -466,7 +466,7 @@ pub(super) mod categorical {
             )?;
             categories.push(count);
         }
-        Ok(Estimator::CategoricalNaiveBayes(Categorical {
+        Ok(Estimator::new(Categorical {
             smartcore: Box::new(parse(serialised)?),
             categories,
             shape: tables.classes.shape(),

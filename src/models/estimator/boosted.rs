@@ -3,36 +3,16 @@
 use serde::Deserialize;
 use smartcore::xgboost::{XGRegressor, XGRegressorParameters};
 
-use super::trees::{Size, TREES_MAX};
-use super::{
-    Dimensions, Estimator, Matrix, Parameter, Predictor, Training, Values, failed, matrix,
-    parameters, parse,
-};
-use crate::models::{ModelError, Output, PredictError, Rows};
+use super::trees::{self, Size, TREES_MAX, Trees};
+use super::{Dimensions, Estimator, Matrix, Parameter, Training, Values, parameters, parse};
+use crate::models::ModelError;
+use crate::models::forest::{NodeKind, Tree};
 
 /// The deepest boosted tree: its nodes are nested in a file, and the reader stops at a depth of
 /// 127.
 const DEPTH_MAX: u16 = 100;
 
 type Smartcore = XGRegressor<f64, f64, Matrix, Vec<f64>>;
-
-/// smartcore's gradient boosting.
-#[derive(Debug)]
-pub struct Boosted {
-    smartcore: Box<Smartcore>,
-    size: Size,
-}
-
-impl Predictor for Boosted {
-    fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
-        let numbers = self.smartcore.predict(&matrix(rows)?).map_err(failed)?;
-        Ok(Output::Numbers(numbers))
-    }
-
-    fn shape(&self) -> Values {
-        self.size.values()
-    }
-}
 
 pub(super) fn known(typed: &[(String, String)]) -> Result<Vec<Parameter>, ModelError> {
     parameters::known(&XGRegressorParameters::default(), typed)
@@ -74,10 +54,14 @@ pub(super) fn read(serialised: &str, shape: Dimensions) -> Result<Estimator, Mod
         tree.check(shape.features, 0, &mut size)
             .map_err(|reason| ModelError(format!("tree {index}: {reason}")))?;
     }
-    Ok(Estimator::XgbRegressor(Boosted {
-        size,
-        smartcore: Box::new(parse(serialised)?),
-    }))
+    let mut forest = trees::empty(shape.features, 1);
+    forest.base = vec![chosen.base_score];
+    forest.trees = mirror
+        .regressors
+        .iter()
+        .map(|root| root.laid_out(chosen.learning_rate))
+        .collect();
+    Trees::summed(&forest, size).map(Estimator::new)
 }
 
 /// What must hold of smartcore's serialized boosted trees.
@@ -128,5 +112,31 @@ impl BoostedNode {
         }
         left.check(features, depth + 1, size)?;
         right.check(features, depth + 1, size)
+    }
+    /// The tree in the engine's form. A leaf is multiplied by the learning rate before it is added, as
+    /// smartcore does. Recurses as [`BoostedNode::check`].
+    fn laid_out(&self, learning_rate: f64) -> Tree {
+        let mut tree = Tree {
+            leaf_width: 1,
+            ..Tree::default()
+        };
+        self.append(learning_rate, &mut tree);
+        tree
+    }
+
+    fn append(&self, learning_rate: f64, tree: &mut Tree) -> usize {
+        let place = tree.nodes.len();
+        tree.nodes
+            .push(trees::node(NodeKind::Leaf(tree.values.len())));
+        match (&self.left, &self.right) {
+            (Some(left), Some(right)) => {
+                let left = left.append(learning_rate, tree);
+                let right = right.append(learning_rate, tree);
+                tree.nodes[place] =
+                    trees::split(self.split_feature_idx, self.threshold, left, right);
+            }
+            _ => tree.values.push(learning_rate * self.value),
+        }
+        place
     }
 }

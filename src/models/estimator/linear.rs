@@ -97,10 +97,10 @@ impl LinearMirror {
 }
 
 macro_rules! linear {
-    ($(#[$doc:meta])* $model:ident, $name:ident, $variant:ident, $smartcore:ty, $parameters:ty) => {
+    ($(#[$doc:meta])* $model:ident, $name:ident, $smartcore:ty, $parameters:ty) => {
         $(#[$doc])*
         #[derive(Debug)]
-        pub struct $model {
+        pub(super) struct $model {
             smartcore: Box<$smartcore>,
             shape: Values,
         }
@@ -136,7 +136,7 @@ macro_rules! linear {
                 shape: Dimensions,
             ) -> Result<Estimator, ModelError> {
                 let mirror: LinearMirror = parse(serialised)?;
-                Ok(Estimator::$variant($model {
+                Ok(Estimator::new($model {
                     shape: mirror.check(shape.features)?,
                     smartcore: Box::new(parse(serialised)?),
                 }))
@@ -149,7 +149,6 @@ linear!(
     /// Ordinary least squares.
     LinearModel,
     linear_regression,
-    LinearRegression,
     SmartLinear,
     LinearRegressionParameters
 );
@@ -157,7 +156,6 @@ linear!(
     /// Least squares with an L2 penalty.
     RidgeModel,
     ridge_regression,
-    RidgeRegression,
     SmartRidge,
     RidgeRegressionParameters<f64>
 );
@@ -165,7 +163,6 @@ linear!(
     /// Least squares with an L1 penalty.
     LassoModel,
     lasso,
-    Lasso,
     SmartLasso,
     LassoParameters
 );
@@ -173,14 +170,13 @@ linear!(
     /// Least squares with both penalties.
     ElasticNetModel,
     elastic_net,
-    ElasticNet,
     SmartElasticNet,
     ElasticNetParameters
 );
 
 /// Logistic regression, of two classes or more.
 #[derive(Debug)]
-pub struct Logistic {
+pub(super) struct Logistic {
     smartcore: Box<SmartLogistic>,
     /// smartcore keeps them private: one row for two classes, otherwise one for each.
     coefficients: Matrix,
@@ -276,7 +272,7 @@ pub(super) mod logistic_regression {
             ("intercept", json!(mirror.intercept.values)),
         ]
         .map(|(name, value)| (name.to_owned(), value));
-        Ok(Estimator::LogisticRegression(Logistic {
+        Ok(Estimator::new(Logistic {
             smartcore: Box::new(parse(serialised)?),
             coefficients: mirror.coefficients.matrix()?,
             // One column: row-major and column-major are the same.

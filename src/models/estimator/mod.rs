@@ -1,9 +1,8 @@
-//! The estimators that can be trained and served, one variant each in one enum, and the table of
-//! algorithms.
+//! The estimators that can be trained and served, and the table of algorithms.
 //!
-//! Each is an estimator of smartcore, which trains it and predicts with it. smartcore trusts the
-//! indices in a file, so a hostile file could panic or loop for ever. Whatever serde does not check
-//! is checked here before smartcore sees it.
+//! smartcore trains them all. Trees predict on the forest engine, with smartcore's bits; the others
+//! predict by smartcore. smartcore trusts the indices in a file, so a hostile file could panic or loop
+//! for ever: whatever serde does not check is checked here first.
 
 mod bayes;
 mod boosted;
@@ -299,43 +298,7 @@ impl Algorithm {
 
 /// An estimator that was checked and can predict.
 #[derive(Debug)]
-pub enum Estimator {
-    /// `bernoulli-naive-bayes`.
-    BernoulliNaiveBayes(bayes::Bernoulli),
-    /// `categorical-naive-bayes`.
-    CategoricalNaiveBayes(bayes::Categorical),
-    /// `decision-tree-classifier`: probabilities are 0 and 1.
-    DecisionTreeClassifier(trees::TreeClassifier),
-    /// `decision-tree-regressor`.
-    DecisionTreeRegressor(trees::TreeRegressor),
-    /// `elastic-net`.
-    ElasticNet(linear::ElasticNetModel),
-    /// `extra-trees-regressor`.
-    ExtraTreesRegressor(trees::ExtraTrees),
-    /// `gaussian-naive-bayes`.
-    GaussianNaiveBayes(bayes::Gaussian),
-    /// `knn-classifier`: probabilities are shares of the neighbours' weights.
-    KnnClassifier(neighbours::Classifier),
-    /// `knn-regressor`.
-    KnnRegressor(neighbours::Regressor),
-    /// `lasso`.
-    Lasso(linear::LassoModel),
-    /// `linear-regression`.
-    LinearRegression(linear::LinearModel),
-    /// `logistic-regression`: probabilities follow from its coefficients.
-    LogisticRegression(linear::Logistic),
-    /// `multinomial-naive-bayes`.
-    MultinomialNaiveBayes(bayes::Multinomial),
-    /// `random-forest-classifier`: labels are smartcore's, probabilities are vote shares of its
-    /// trees.
-    RandomForestClassifier(trees::Forest),
-    /// `random-forest-regressor`.
-    RandomForestRegressor(trees::RegressionForest),
-    /// `ridge-regression`.
-    RidgeRegression(linear::RidgeModel),
-    /// `xgb-regressor`.
-    XgbRegressor(boosted::Boosted),
-}
+pub struct Estimator(Box<dyn Predictor>);
 
 impl Estimator {
     /// Reads the estimator called `algorithm` (kebab-case) from its serialized form.
@@ -352,26 +315,8 @@ impl Estimator {
         find(algorithm)?.read(serialised, features, classes)
     }
 
-    fn predictor(&self) -> &dyn Predictor {
-        match self {
-            Estimator::BernoulliNaiveBayes(model) => model,
-            Estimator::CategoricalNaiveBayes(model) => model,
-            Estimator::DecisionTreeClassifier(model) => model,
-            Estimator::DecisionTreeRegressor(model) => model,
-            Estimator::ElasticNet(model) => model,
-            Estimator::ExtraTreesRegressor(model) => model,
-            Estimator::GaussianNaiveBayes(model) => model,
-            Estimator::KnnClassifier(model) => model,
-            Estimator::KnnRegressor(model) => model,
-            Estimator::Lasso(model) => model,
-            Estimator::LinearRegression(model) => model,
-            Estimator::LogisticRegression(model) => model,
-            Estimator::MultinomialNaiveBayes(model) => model,
-            Estimator::RandomForestClassifier(model) => model,
-            Estimator::RandomForestRegressor(model) => model,
-            Estimator::RidgeRegression(model) => model,
-            Estimator::XgbRegressor(model) => model,
-        }
+    fn new(predictor: impl Predictor + 'static) -> Self {
+        Estimator(Box::new(predictor))
     }
 
     /// Predicts for rows of the width the estimator was read with, which pass [`Estimator::check`].
@@ -379,7 +324,7 @@ impl Estimator {
     /// # Errors
     /// smartcore's own.
     pub fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
-        self.predictor().predict(rows)
+        self.0.predict(rows)
     }
 
     /// Checks what the estimator needs of its rows beyond finite numbers.
@@ -388,17 +333,17 @@ impl Estimator {
     ///
     /// The first value that does not fit, and what would.
     pub fn check(&self, rows: &Rows) -> Result<(), RowFault> {
-        self.predictor().check(rows)
+        self.0.check(rows)
     }
 
     /// Its parts by name: trees, nodes, neighbours, coefficients, …
     pub fn shape(&self) -> Values {
-        self.predictor().shape()
+        self.0.shape()
     }
 }
 
-/// What every variant can do.
-trait Predictor {
+/// What every estimator can do.
+trait Predictor: Send + Sync + std::fmt::Debug {
     fn predict(&self, rows: &Rows) -> Result<Output, PredictError>;
 
     fn check(&self, _rows: &Rows) -> Result<(), RowFault> {

@@ -209,7 +209,7 @@ impl Surroundings {
 }
 
 /// Neighbours that vote.
-pub struct Classifier {
+pub(super) struct Classifier {
     smartcore: SmartClassifier,
     surroundings: Surroundings,
     shape: Values,
@@ -253,7 +253,7 @@ impl Predictor for Classifier {
 }
 
 /// Neighbours whose mean is taken.
-pub struct Regressor {
+pub(super) struct Regressor {
     smartcore: SmartRegressor,
     surroundings: Surroundings,
     shape: Values,
@@ -322,7 +322,7 @@ pub(super) mod classifier {
             .with_weight(chosen.weight)
             .with_k(k);
         let x = matrix(&rows).map_err(ModelError::of)?;
-        Ok(Estimator::KnnClassifier(Classifier {
+        Ok(Estimator::new(Classifier {
             smartcore: build(move || SmartClassifier::fit(&x, &targets, parameters))?,
             surroundings: Surroundings::of(&rows, distance),
             shape: super::shape(&rows, k),
@@ -359,7 +359,7 @@ pub(super) mod regressor {
             .with_weight(chosen.weight)
             .with_k(k);
         let x = matrix(&rows).map_err(ModelError::of)?;
-        Ok(Estimator::KnnRegressor(Regressor {
+        Ok(Estimator::new(Regressor {
             smartcore: build(move || SmartRegressor::fit(&x, &targets, parameters))?,
             surroundings: Surroundings::of(&rows, distance),
             shape: super::shape(&rows, k),

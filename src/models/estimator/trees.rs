@@ -19,9 +19,11 @@ use smartcore::tree::decision_tree_regressor::{
 };
 
 use super::{
-    Dimensions, Estimator, Matrix, Parameter, Predictor, Training, Values, failed, matrix,
-    parameters, parse,
+    Dimensions, Estimator, Matrix, Parameter, Predictor, Training, Values, parameters, parse,
 };
+use crate::models::forest::model::largest;
+use crate::models::forest::plan::Plan;
+use crate::models::forest::{self, Forest, Missing, Node, NodeKind, Precision, Test};
 use crate::models::{ModelError, Output, PredictError, Rows};
 
 /// Maximum numbers of trees in a forest and of nodes in a tree.
@@ -86,80 +88,138 @@ fn depth<T>(nodes: &[TreeNode<T>]) -> usize {
     depths.into_iter().max().unwrap_or(0)
 }
 
-/// A forest that votes.
+/// Trees of any of these algorithms, on the forest engine.
+///
+/// They answer with smartcore's bits: the engine sums leaves in the order of the trees, as smartcore
+/// does.
 #[derive(Debug)]
-pub struct Forest {
-    smartcore: Box<ForestClassifier>,
-    /// Its trees, which smartcore keeps private, for their votes.
-    votes: Votes,
+pub(super) struct Trees {
+    plan: Plan,
+    answer: Answer,
     size: Size,
 }
 
-/// One tree that votes.
-#[derive(Debug)]
-pub struct TreeClassifier {
-    smartcore: Box<SmartTreeClassifier>,
-    votes: Votes,
-    size: Size,
+/// What the sums over the trees are.
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    /// Votes for so many classes.
+    Votes { classes: usize },
+    /// So many numbers, whose mean is the answer.
+    Mean { trees: usize },
+    /// The answer.
+    Sum,
 }
 
-macro_rules! voting {
-    ($model:ty) => {
-        impl Predictor for $model {
-            fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
-                Ok(Output::Classes {
-                    indices: self.smartcore.predict(&matrix(rows)?).map_err(failed)?,
-                    probabilities: Some(self.votes.shares(rows)),
-                })
-            }
+impl Trees {
+    /// Lays out trees that were checked; `leaf` tells a node's value and, if trees vote, its class.
+    fn new<T: Tree>(
+        trees: &[T],
+        features: usize,
+        answer: Answer,
+        leaf: impl Fn(&T::Output) -> (f64, Option<u32>),
+    ) -> Result<Self, ModelError> {
+        let outputs = match answer {
+            Answer::Votes { classes } => classes,
+            Answer::Mean { .. } | Answer::Sum => 1,
+        };
+        let forest = Forest {
+            trees: trees
+                .iter()
+                .map(|tree| laid_out(tree.nodes(), &leaf))
+                .collect(),
+            ..empty(features, outputs)
+        };
+        Ok(Trees {
+            plan: Plan::new(&forest)?,
+            answer,
+            size: Size::of(trees),
+        })
+    }
 
-            fn shape(&self) -> Values {
-                self.size.values()
-            }
-        }
+    /// Lays out trees whose sum is the answer.
+    pub(super) fn summed(forest: &Forest, size: Size) -> Result<Self, ModelError> {
+        Ok(Trees {
+            plan: Plan::new(forest)?,
+            answer: Answer::Sum,
+            size,
+        })
+    }
+}
+
+/// A forest without trees, which compares and sums as smartcore does.
+pub(super) fn empty(features: usize, outputs: usize) -> Forest {
+    Forest {
+        width: features,
+        outputs,
+        precision: Precision::F64,
+        flushes_to_zero: false,
+        base: vec![0.0; outputs],
+        trees: Vec::new(),
+    }
+}
+
+/// A leaf, or a question as smartcore asks it. smartcore does not store how many rows came by.
+pub(super) fn node(kind: NodeKind) -> Node {
+    Node { kind, cover: 0.0 }
+}
+
+/// A split of smartcore's.
+pub(super) fn split(feature: usize, value: f64, left: usize, right: usize) -> Node {
+    node(NodeKind::Split {
+        feature,
+        test: Test::AtMost(value),
+        missing: Missing::Nothing,
+        default_left: false,
+        left,
+        right,
+    })
+}
+
+fn laid_out<T>(nodes: &[TreeNode<T>], leaf: impl Fn(&T) -> (f64, Option<u32>)) -> forest::Tree {
+    let mut tree = forest::Tree {
+        leaf_width: 1,
+        ..forest::Tree::default()
     };
+    for from in nodes {
+        let own = match (from.split_value, from.true_child, from.false_child) {
+            (Some(value), Some(left), Some(right)) => split(from.split_feature, value, left, right),
+            _ => {
+                let (value, class) = leaf(&from.output);
+                tree.values.push(value);
+                tree.leaf_outputs.extend(class);
+                node(NodeKind::Leaf(tree.values.len() - 1))
+            }
+        };
+        tree.nodes.push(own);
+    }
+    tree
 }
 
-voting!(Forest);
-voting!(TreeClassifier);
-
-macro_rules! regressing {
-    ($(#[$doc:meta])* $model:ident, $smartcore:ty) => {
-        $(#[$doc])*
-        #[derive(Debug)]
-        pub struct $model {
-            smartcore: Box<$smartcore>,
-            size: Size,
-        }
-
-        impl Predictor for $model {
-            fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
-                let numbers = self.smartcore.predict(&matrix(rows)?).map_err(failed)?;
-                Ok(Output::Numbers(numbers))
+impl Predictor for Trees {
+    fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
+        let mut sums = self.plan.margins(rows);
+        Ok(match self.answer {
+            Answer::Votes { classes } => {
+                let indices = sums.chunks_exact(classes).map(largest).collect();
+                let trees = self.size.trees as f64;
+                sums.iter_mut().for_each(|votes| *votes /= trees);
+                Output::Classes {
+                    indices,
+                    probabilities: Some(sums),
+                }
             }
-
-            fn shape(&self) -> Values {
-                self.size.values()
+            Answer::Mean { trees } => {
+                sums.iter_mut().for_each(|sum| *sum /= trees as f64);
+                Output::Numbers(sums)
             }
-        }
-    };
+            Answer::Sum => Output::Numbers(sums),
+        })
+    }
+
+    fn shape(&self) -> Values {
+        self.size.values()
+    }
 }
-
-regressing!(
-    /// A forest that averages.
-    RegressionForest,
-    ForestRegressor
-);
-regressing!(
-    /// One tree.
-    TreeRegressor,
-    SmartTreeRegressor
-);
-regressing!(
-    /// Trees that split at random.
-    ExtraTrees,
-    SmartExtraTrees
-);
 
 pub(super) mod random_forest_classifier {
     use super::*;
@@ -181,11 +241,7 @@ pub(super) mod random_forest_classifier {
         shape: Dimensions,
     ) -> Result<Estimator, ModelError> {
         let mirror: ClassifierMirror = parse(serialised)?;
-        Ok(Estimator::RandomForestClassifier(Forest {
-            votes: mirror.check(shape.features, shape.classes)?,
-            size: Size::of(&mirror.trees),
-            smartcore: Box::new(parse(serialised)?),
-        }))
+        mirror.trees(shape)
     }
 }
 
@@ -214,16 +270,12 @@ pub(super) mod decision_tree_classifier {
             classes: tree.classes.clone(),
             trees: vec![tree],
         };
-        Ok(Estimator::DecisionTreeClassifier(TreeClassifier {
-            votes: mirror.check(shape.features, shape.classes)?,
-            size: Size::of(&mirror.trees),
-            smartcore: Box::new(parse(serialised)?),
-        }))
+        mirror.trees(shape)
     }
 }
 
 macro_rules! regressor {
-    ($name:ident, $variant:ident($model:ident), $smartcore:ty, $parameters:ty, $mirror:ty, $trees:expr) => {
+    ($name:ident, $smartcore:ty, $parameters:ty, $mirror:ty, $trees:expr) => {
         pub(super) mod $name {
             use super::*;
 
@@ -248,10 +300,9 @@ macro_rules! regressor {
                 let mirror: $mirror = parse(serialised)?;
                 let trees: Vec<RegressorTree> = $trees(mirror);
                 check_trees(&trees, shape.features)?;
-                Ok(Estimator::$variant($model {
-                    size: Size::of(&trees),
-                    smartcore: Box::new(parse(serialised)?),
-                }))
+                let answer = Answer::Mean { trees: trees.len() };
+                Trees::new(&trees, shape.features, answer, |value| (*value, None))
+                    .map(Estimator::new)
             }
         }
     };
@@ -259,7 +310,6 @@ macro_rules! regressor {
 
 regressor!(
     random_forest_regressor,
-    RandomForestRegressor(RegressionForest),
     ForestRegressor,
     RandomForestRegressorParameters,
     RegressorMirror,
@@ -267,7 +317,6 @@ regressor!(
 );
 regressor!(
     extra_trees_regressor,
-    ExtraTreesRegressor(ExtraTrees),
     SmartExtraTrees,
     ExtraTreesRegressorParameters,
     RegressorMirror,
@@ -275,7 +324,6 @@ regressor!(
 );
 regressor!(
     decision_tree_regressor,
-    DecisionTreeRegressor(TreeRegressor),
     SmartTreeRegressor,
     DecisionTreeRegressorParameters,
     TreeMirror,
@@ -347,7 +395,9 @@ impl Tree for RegressorTree {
 }
 
 impl ClassifierMirror {
-    fn check(&self, features: usize, classes: usize) -> Result<Votes, ModelError> {
+    /// Checks the trees and lays them out.
+    fn trees(&self, shape: Dimensions) -> Result<Estimator, ModelError> {
+        let Dimensions { features, classes } = shape;
         let indices: Vec<u32> = (0..).take(classes).collect();
         if classes < 2 || self.classes != indices {
             return Err(ModelError(format!(
@@ -366,7 +416,12 @@ impl ClassifierMirror {
                 )));
             }
         }
-        Ok(Votes::new(&self.trees, classes))
+        let answer = Answer::Votes { classes };
+        // A class is below the number of classes.
+        Trees::new(&self.trees, features, answer, |class| {
+            (1.0, Some(*class as u32))
+        })
+        .map(Estimator::new)
     }
 }
 
@@ -429,67 +484,4 @@ fn check_node<T>(
         return Err(ModelError("a split needs a finite value".to_owned()));
     }
     Ok(())
-}
-
-/// A forest's trees as flat arrays, to count their votes.
-#[derive(Debug)]
-pub(super) struct Votes {
-    classes: usize,
-    trees: Vec<Vec<FlatNode>>,
-}
-
-/// A split; a leaf is a node whose children are itself.
-#[derive(Debug, Clone, Copy)]
-struct FlatNode {
-    feature: usize,
-    value: f64,
-    children: [usize; 2],
-    class: usize,
-}
-
-impl Votes {
-    fn new(trees: &[ClassifierTree], classes: usize) -> Self {
-        let flatten = |(index, node): (usize, &TreeNode<usize>)| FlatNode {
-            feature: node.split_feature,
-            value: node.split_value.unwrap_or(0.0),
-            children: [
-                node.true_child.unwrap_or(index),
-                node.false_child.unwrap_or(index),
-            ],
-            class: node.output,
-        };
-        let trees = trees
-            .iter()
-            .map(|tree| tree.nodes.iter().enumerate().map(flatten).collect());
-        Votes {
-            classes,
-            trees: trees.collect(),
-        }
-    }
-
-    /// Returns for each row the share of trees that vote for each class, row-major.
-    fn shares(&self, rows: &Rows) -> Vec<f64> {
-        let mut shares = vec![0.0; rows.len() * self.classes];
-        for (row, shares) in rows.iter().zip(shares.chunks_exact_mut(self.classes)) {
-            for tree in &self.trees {
-                shares[vote(tree, row)] += 1.0;
-            }
-            for share in shares {
-                *share /= self.trees.len() as f64;
-            }
-        }
-        shares
-    }
-}
-
-/// Walks one tree. It ends because children come after their parents, as `check_node` has checked.
-fn vote(tree: &[FlatNode], row: &[f64]) -> usize {
-    let mut index = 0;
-    loop {
-        let node = &tree[index];
-        if node.children[0] == index {
-            return node.class;
-        }
-        index = node.children[usize::from(row[node.feature] > node.value)];
-    }
 }

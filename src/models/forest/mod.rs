@@ -55,6 +55,8 @@ pub struct Forest {
 pub struct Tree {
     /// The sum that it adds to; 0 for leaves of several values, which add to all sums.
     pub output: usize,
+    /// For each leaf the sum that it adds to, as trees that vote need it; empty if all add to `output`.
+    pub leaf_outputs: Vec<u32>,
     /// The nodes; the first is the root. Nodes that cannot be reached are permitted.
     pub nodes: Vec<Node>,
     /// The leaves' values, leaf after leaf.
@@ -210,6 +212,7 @@ impl Tree {
         }
         let leaves = self.values.len() / self.leaf_width;
         self.check_linear(forest, leaves)?;
+        self.check_leaf_outputs(forest, leaves)?;
         let mut seen = vec![false; self.nodes.len()];
         let mut open = vec![0];
         while let Some(index) = open.pop() {
@@ -258,6 +261,27 @@ impl Tree {
             }
             Test::InSet { set, .. } if set >= self.sets.len() => Err("it has no categories"),
             _ => Ok(()),
+        }
+    }
+
+    fn check_leaf_outputs(&self, forest: &Forest, leaves: usize) -> Result<(), String> {
+        if self.leaf_outputs.is_empty() {
+            return Ok(());
+        }
+        if self.leaf_outputs.len() != leaves || self.leaf_width != 1 {
+            return Err(format!(
+                "each of {leaves} leaves must have one output, but {} have",
+                self.leaf_outputs.len()
+            ));
+        }
+        let outputs = forest.outputs;
+        match self
+            .leaf_outputs
+            .iter()
+            .find(|output| **output as usize >= outputs)
+        {
+            Some(output) => Err(format!("a leaf adds to output {output} of {outputs}")),
+            None => Ok(()),
         }
     }
 

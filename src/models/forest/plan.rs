@@ -153,6 +153,8 @@ struct PlannedTree {
     output: u32,
     /// 1, or the number of sums.
     leaf_width: u32,
+    /// By the leaf's place among the tree's, the sum that it adds to; empty if that is `output`.
+    leaf_outputs: Vec<u32>,
     /// By the leaf's place among the tree's; empty if leaves are not linear.
     linear: Vec<LinearLeaf>,
     /// Where the values of the tree's first leaf begin.
@@ -196,6 +198,11 @@ impl<S: Sum> Layout<S> {
                 + size_of_val(&part.leaf_of[..])
                 + size_of_val(&part.values[..])
                 + size_of_val(&part.trees[..])
+                + part
+                    .trees
+                    .iter()
+                    .map(|tree| size_of_val(&tree.leaf_outputs[..]))
+                    .sum::<usize>()
                 + part.slices.as_ref().map_or(0, Slices::bytes)
         };
         (trees, nodes, self.parts.iter().map(bytes).sum())
@@ -361,6 +368,7 @@ impl<S: Sum> Part<S> {
             depth,
             output: tree.output as u32,
             leaf_width: tree.leaf_width as u32,
+            leaf_outputs: tree.leaf_outputs.clone(),
             linear: tree.linear.clone(),
             first_value,
         });
@@ -469,7 +477,8 @@ impl<S: Sum> Part<S> {
                 }
                 _ => self.values[at],
             };
-            sums[tree.output as usize] += value;
+            let own = tree.leaf_outputs.get(at - tree.first_value as usize);
+            sums[*own.unwrap_or(&tree.output) as usize] += value;
             return;
         }
         let values = &self.values[at..at + tree.leaf_width as usize];

@@ -17,10 +17,10 @@ pub(super) fn margins(forest: &Forest, row: &[f64]) -> Vec<f64> {
         let leaf = leaf(tree, &row);
         let values = &tree.values[leaf * tree.leaf_width..][..tree.leaf_width];
         for (place, value) in values.iter().enumerate() {
-            let output = if tree.leaf_width == 1 {
-                tree.output
-            } else {
-                place
+            let output = match tree.leaf_outputs.get(leaf) {
+                Some(output) => *output as usize,
+                None if tree.leaf_width == 1 => tree.output,
+                None => place,
             };
             let value = match tree.linear.get(leaf) {
                 Some(model)

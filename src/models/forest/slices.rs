@@ -46,7 +46,10 @@ impl<S: Sum> Slices<S> {
     pub(super) fn new(trees: &[Tree]) -> Option<Self> {
         let fits = |tree: &Tree| {
             let leaves = tree.values.len();
-            leaves <= SLICE_LEAVES_MAX && tree.leaf_width == 1 && tree.linear.is_empty()
+            leaves <= SLICE_LEAVES_MAX
+                && tree.leaf_width == 1
+                && tree.leaf_outputs.is_empty()
+                && tree.linear.is_empty()
         };
         if !trees.iter().all(fits) {
             return None;

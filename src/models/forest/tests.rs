@@ -154,8 +154,12 @@ fn tree(draw: &Draw, chance: &mut Chance) -> Tree {
         };
         open.extend([left, left + 1]);
     }
+    let leaves = tree.values.len();
+    if tree.leaf_width == 1 && chance.below(4) == 0 {
+        let output = |_| chance.below(draw.outputs) as u32;
+        tree.leaf_outputs = (0..leaves).map(output).collect();
+    }
     if draw.precision == Precision::F64 && tree.leaf_width == 1 && chance.below(4) == 0 {
-        let leaves = tree.values.len();
         tree.linear = (0..leaves)
             .map(|leaf| LinearLeaf {
                 constant: leaf as f64 / 7.0,

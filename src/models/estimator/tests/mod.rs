@@ -2,7 +2,6 @@ mod hostile;
 
 use super::*;
 use smartcore::ensemble::random_forest_classifier::RandomForestClassifierParameters;
-use smartcore::ensemble::random_forest_regressor::RandomForestRegressorParameters;
 
 fn data() -> (Rows, Matrix, Vec<u32>) {
     // Two overlapping classes and a third, from a small linear congruence.
@@ -57,30 +56,93 @@ fn the_majority_of_votes_is_what_smartcore_predicts() {
     }
 }
 
+/// What smartcore itself answers with, from the stored form of trees.
+fn by_smartcore(name: &str, stored: &str, matrix: &Matrix) -> Option<Vec<u64>> {
+    use smartcore::ensemble::extra_trees_regressor::ExtraTreesRegressor;
+    use smartcore::tree::decision_tree_classifier::DecisionTreeClassifier;
+    use smartcore::tree::decision_tree_regressor::DecisionTreeRegressor;
+    use smartcore::xgboost::XGRegressor;
+    type Labels = Vec<u32>;
+    type Numbers = Vec<f64>;
+
+    macro_rules! predict {
+        ($model:ty) => {
+            parse::<$model>(stored).unwrap().predict(matrix).unwrap()
+        };
+    }
+    let numbers = match name {
+        "random-forest-classifier" => {
+            let labels = predict!(ForestClassifier);
+            return Some(labels.into_iter().map(u64::from).collect());
+        }
+        "decision-tree-classifier" => {
+            let labels = predict!(DecisionTreeClassifier<f64, u32, Matrix, Labels>);
+            return Some(labels.into_iter().map(u64::from).collect());
+        }
+        "random-forest-regressor" => predict!(ForestRegressor),
+        "extra-trees-regressor" => predict!(ExtraTreesRegressor<f64, f64, Matrix, Numbers>),
+        "decision-tree-regressor" => predict!(DecisionTreeRegressor<f64, f64, Matrix, Numbers>),
+        "xgb-regressor" => predict!(XGRegressor<f64, f64, Matrix, Numbers>),
+        _ => return None,
+    };
+    Some(numbers.into_iter().map(f64::to_bits).collect())
+}
+
 #[test]
-fn a_regressor_predicts_the_same_bits_after_a_round_trip() {
+fn trees_answer_with_smartcores_bits_alone_and_in_batches() {
     let (rows, matrix, labels) = data();
-    let targets: Vec<f64> = labels
+    let numbers = labels
         .iter()
         .zip(rows.iter())
-        .map(|(label, row)| f64::from(*label) / 3.0 + row[1])
-        .collect();
-    let parameters = RandomForestRegressorParameters::default()
-        .with_n_trees(7)
-        .with_seed(3);
-    let forest = ForestRegressor::fit(&matrix, &targets, parameters).unwrap();
-    let serialised = serde_json::to_string(&forest).unwrap();
-    let estimator = Estimator::read("random-forest-regressor", &serialised, 3, 0).unwrap();
-    let Output::Numbers(numbers) = estimator.predict(&rows).unwrap() else {
-        panic!("a regressor gives numbers");
-    };
-    let bits = |numbers: &[f64]| {
-        numbers
+        .map(|(label, row)| f64::from(*label) / 3.0 + row[1]);
+    let targets = (
+        Targets::Classes {
+            indices: labels.clone(),
+            classes: 3,
+        },
+        Targets::Numbers(numbers.collect()),
+    );
+    let mut compared = 0;
+    for algorithm in &ALGORITHMS {
+        let name = algorithm.name;
+        let own = match algorithm.task {
+            EstimatorKind::Classification => &targets.0,
+            EstimatorKind::Regression => &targets.1,
+        };
+        if !algorithm
+            .parameters()
             .iter()
-            .map(|number| number.to_bits())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(bits(&numbers), bits(&forest.predict(&matrix).unwrap()));
+            .any(|known| known.name == "max_depth")
+        {
+            continue;
+        }
+        let fitted = algorithm.fit(&rows, own, &[], Some(3)).unwrap();
+        let Some(expected) = by_smartcore(name, fitted.serialised.get(), &matrix) else {
+            panic!("{name} has trees, but is not compared");
+        };
+        compared += 1;
+        // The shares of votes follow the labels, and have a test of their own.
+        let first = |output: &Output| {
+            bits(output)
+                .into_iter()
+                .take(rows.len())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            first(&fitted.estimator.predict(&rows).unwrap()),
+            expected,
+            "{name}"
+        );
+        for (row, expected) in rows.iter().zip(&expected) {
+            let alone = Rows::new(row.to_vec(), 3).unwrap();
+            assert_eq!(
+                bits(&fitted.estimator.predict(&alone).unwrap())[0],
+                *expected,
+                "{name}"
+            );
+        }
+    }
+    assert_eq!(compared, 6);
 }
 
 /// Rows of whole numbers from 0 to 4, and targets that depend on them, of three classes.

@@ -99,6 +99,7 @@ fn tree_of(tree: TreeDocument, output: usize, weight: f32, outputs: usize) -> Re
         nodes: Vec::with_capacity(count),
         values: Vec::new(),
         leaf_width,
+        leaf_outputs: Vec::new(),
         linear: Vec::new(),
         sets,
     };
