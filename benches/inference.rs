@@ -113,6 +113,7 @@ fn main() {
         let encode_output = |output: &Output| {
             let mut charge = Charge::new(&budget);
             let answer = Predicted {
+                request_id: "id",
                 name: &loaded.name,
                 signature,
                 output: black_box(output),

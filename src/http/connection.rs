@@ -197,7 +197,7 @@ impl Connection<'_> {
             }
             Ok(Route::Probe(probe)) => self.answer_probe(&asked, probe),
             Ok(Route::Metrics) => self.answer_scrape(&asked),
-            Ok(Route::Predict) => self.answer_prediction(&mut asked),
+            Ok(Route::Predict(prediction)) => self.answer_prediction(&mut asked, prediction),
             Err(error) => {
                 let answer = self.error(&error, &asked.request_id);
                 self.answer_other(&asked, answer, Some(&error), false)

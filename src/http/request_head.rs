@@ -54,6 +54,8 @@ pub struct RequestHead {
     pub content_type: Option<String>,
     /// `Content-Encoding`, unless it is `identity`.
     pub content_encoding: Option<String>,
+    /// `Inference-Header-Content-Length`: how much of a body is JSON, before numbers in binary.
+    pub json_length: Option<String>,
     /// Which media types the client accepts; several fields are one list (RFC 9110 section 5.3).
     pub accept: Option<String>,
     /// How long the client waits for its answer: the shorter of `X-Request-Timeout` (a duration
@@ -173,6 +175,7 @@ pub fn read(
         version,
         content_type: reading.content_type,
         content_encoding: reading.content_encoding,
+        json_length: reading.json_length,
         accept: reading.accept,
         timeout: reading.timeout,
         timeout_fault: reading.timeout_fault,
@@ -312,6 +315,7 @@ struct HeadFields {
     expect_continue: bool,
     content_type: Option<String>,
     content_encoding: Option<String>,
+    json_length: Option<String>,
     accept: Option<String>,
     timeout: Option<Duration>,
     timeout_fault: Option<String>,
@@ -364,6 +368,13 @@ impl HeadFields {
         } else if is("content-encoding") {
             if !value.eq_ignore_ascii_case(b"identity") && !value.is_empty() {
                 self.content_encoding = Some(text(value).into_owned());
+            }
+        } else if is("inference-header-content-length") {
+            let length = text(value).into_owned();
+            if self.json_length.replace(length).is_some() {
+                return Err(malformed(
+                    "a request has at most one Inference-Header-Content-Length",
+                ));
             }
         } else if is("accept") {
             self.accept = Some(match self.accept.take() {

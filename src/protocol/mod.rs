@@ -13,42 +13,44 @@ use std::fmt;
 use crate::error::RequestError;
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Output, PredictError, Rows, Signature};
+use crate::vitals::FORMS;
 
-use self::instances::csv::Csv;
-use self::instances::json::Json;
+use self::instances::Predict;
 
-/// All dialects. On a path that several share, a request that names none gets the first.
-static DIALECTS: [&dyn Dialect; 2] = [&Json, &Csv];
+/// All dialects.
+static DIALECTS: [&dyn Dialect; 1] = [&Predict];
 
-/// A protocol's reader and writer of predictions.
+/// A protocol's reader of requests and writer of answers.
 pub trait Dialect: fmt::Debug + Sync {
-    /// Its path on the main listener.
-    fn path(&self) -> &'static str;
+    /// Its name in the log, unique among dialects.
+    fn name(&self) -> &'static str;
 
-    /// The media type that tells it from others on its path, in Content-Type and Accept.
-    fn media_type(&self) -> &'static str;
+    /// Which model a path of this dialect asks; `None` if the path is not its own.
+    fn target(&self, path: &str) -> Option<Target>;
+
+    /// Checks what a head says about its body, before the body is read.
+    ///
+    /// # Errors
+    ///
+    /// 415 with what would be right, or 400.
+    fn check_head(&self, head: &BodyHead) -> Result<(), RequestError>;
+
+    /// How the body is encoded. Bodies of the same form and size take about the same time.
+    fn form(&self, head: &BodyHead) -> BodyForm;
 
     /// Decodes a body into rows that the signature allows, and what is asked about them; their
     /// memory is charged before it is taken.
     ///
     /// # Errors
     ///
-    /// What is wrong with the body and where, 413 for more than `rows_max` rows, and the budget's
-    /// own.
+    /// What is wrong with the body and where, 413 for too many rows, and the budget's own.
     fn decode(
         &self,
         head: &BodyHead,
         body: &[u8],
-        shape: (&Signature, usize),
+        served: Served<'_>,
         charge: &mut Charge,
     ) -> Result<Asked, RequestError>;
-
-    /// Encodes an answer; its memory is charged before it is taken.
-    ///
-    /// # Errors
-    ///
-    /// An answer that the dialect cannot express, and the budget's own.
-    fn encode(&self, answer: &Predicted<'_>, charge: &mut Charge) -> Result<Payload, EncodeError>;
 
     /// Shapes an error: its media type and content. The error's `code` decides the status code.
     fn error(&self, error: &RequestError, request_id: &str) -> (&'static str, Vec<u8>) {
@@ -56,31 +58,92 @@ pub trait Dialect: fmt::Debug + Sync {
     }
 }
 
+/// Dialects are the same if their names are.
+impl PartialEq for dyn Dialect {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for dyn Dialect {}
+
+/// The writer of one request's answer: what the request asked for is known to it.
+pub trait Encoder: fmt::Debug + Send {
+    /// Encodes an answer; its memory is charged before it is taken.
+    ///
+    /// # Errors
+    ///
+    /// An answer that the dialect cannot express, and the budget's own.
+    fn encode(&self, answer: &Predicted<'_>, charge: &mut Charge) -> Result<Payload, EncodeError>;
+}
+
+/// The model that a path names; nothing if it names none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Target {
+    /// The model's name, decoded.
+    pub model: Option<String>,
+    /// The model's version, decoded.
+    pub version: Option<String>,
+}
+
+/// How a body is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyForm {
+    /// Rows in JSON.
+    Json,
+    /// Tensors in JSON.
+    JsonTensors,
+    /// CSV.
+    Csv,
+    /// Numbers in binary.
+    Binary,
+    /// Anything, compressed.
+    Compressed,
+}
+
+// Each form has service times of its own.
+const _: () = assert!(BodyForm::Compressed as usize + 1 == FORMS);
+
 /// What a dialect sees of the head of a request with a body.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BodyHead {
-    /// The Content-Type field.
+    /// `Content-Type`.
     pub content_type: Option<String>,
+    /// `Content-Encoding`, unless it is `identity`.
+    pub content_encoding: Option<String>,
+    /// `Accept`.
+    pub accept: Option<String>,
+    /// `Inference-Header-Content-Length`.
+    pub json_length: Option<String>,
 }
 
-/// How one request is read and its answer written.
+/// How one request is read.
 #[derive(Debug, Clone)]
 pub struct Spoken {
     /// What its head says about its body.
     pub head: BodyHead,
     /// What reads the body.
-    pub body: &'static dyn Dialect,
-    /// What writes the answer.
-    pub answer: &'static dyn Dialect,
+    pub dialect: &'static dyn Dialect,
+}
+
+/// The model and the limits that a request is read for.
+#[derive(Debug, Clone, Copy)]
+pub struct Served<'a> {
+    /// What the model takes and returns.
+    pub signature: &'a Signature,
+    /// Maximum number of rows.
+    pub rows_max: usize,
 }
 
 /// What a request asks for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Asked {
     /// The rows to predict.
     pub rows: Rows,
     /// Whether the model's sums before their transform are wanted too.
     pub raw: bool,
+    /// What writes the answer.
+    pub encoder: Box<dyn Encoder>,
 }
 
 /// A model's answer, to be encoded.
@@ -88,6 +151,8 @@ pub struct Asked {
 pub struct Predicted<'a> {
     /// The model's name.
     pub name: &'a str,
+    /// The request's id.
+    pub request_id: &'a str,
     /// What it gives.
     pub signature: &'a Signature,
     /// The output; checked against the signature.
@@ -113,27 +178,10 @@ impl From<PredictError> for EncodeError {
     }
 }
 
-/// The dialects of a prediction request: the body's by its Content-Type, the answer's by Accept.
-/// `None` if the path has none.
-pub fn spoken(path: &str, head: BodyHead, accept: Option<&str>) -> Option<Spoken> {
-    let content_type = head.content_type.as_deref();
-    let on_path = || DIALECTS.into_iter().filter(|own| own.path() == path);
-    let first = on_path().next()?;
-    let is_named = |own: &&dyn Dialect| {
-        content_type.is_some_and(|value| routes::is_media_type(value, own.media_type()))
-    };
-    let weight = |own: &&dyn Dialect| routes::quality(accept, own.media_type());
-    let body = on_path().find(is_named).unwrap_or(first);
-    let accepted = on_path().filter(|own| weight(own) > 0.0);
-    let answer = accepted
-        .max_by(|one, other| weight(one).total_cmp(&weight(other)))
-        .unwrap_or(first);
-    Some(Spoken { head, body, answer })
-}
-
-/// The dialect that shapes errors on this path; `None` if it has no predictions.
-pub fn first_on(path: &str) -> Option<&'static dyn Dialect> {
-    DIALECTS.into_iter().find(|own| own.path() == path)
+/// The dialect that a path belongs to, and the model that the path names.
+pub fn find(path: &str) -> Option<(&'static dyn Dialect, Target)> {
+    let found = |dialect: &'static dyn Dialect| Some((dialect, dialect.target(path)?));
+    DIALECTS.into_iter().find_map(found)
 }
 
 /// Content for a client, other than an error of ours.

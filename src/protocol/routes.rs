@@ -7,18 +7,28 @@ use tiny_http::Method;
 use crate::error::{Code, RequestError};
 use crate::health::{self, Check, ProbeKind};
 use crate::platform::address::Address;
+use crate::protocol::{Dialect, Target};
 
 /// What a request wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// Predictions.
-    Predict,
+    Predict(Prediction),
     /// The server's state.
     Probe(Probe),
     /// The page that lists the endpoints.
     Page,
     /// The metrics.
     Metrics,
+}
+
+/// A path for predictions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prediction {
+    /// What reads the request.
+    pub dialect: &'static dyn Dialect,
+    /// Whose predictions.
+    pub target: Target,
 }
 
 /// A question about the server's own state.
@@ -84,18 +94,18 @@ pub fn route(
         },
         _ if listener == ListenerKind::Probe => return Err(elsewhere(main)),
         "/" => (Route::Page, "GET, HEAD"),
-        _ if super::first_on(path).is_some() => (Route::Predict, "POST"),
         "*" => return Err(not_allowed("GET, HEAD, POST")),
         _ => {
-            return Err(RequestError::new(
-                Code::NotFound,
-                format!("no resource has this path; there are {PATHS}"),
-            ));
+            let (dialect, target) = super::find(path).ok_or_else(|| {
+                let text = format!("no resource has this path; there are {PATHS}");
+                RequestError::new(Code::NotFound, text)
+            })?;
+            (Route::Predict(Prediction { dialect, target }), "POST")
         }
     };
     let allowed = match method {
-        Method::Get | Method::Head => route != Route::Predict,
-        Method::Post => route == Route::Predict,
+        Method::Get | Method::Head => allow == "GET, HEAD",
+        Method::Post => allow == "POST",
         _ => false,
     };
     if allowed {
@@ -222,8 +232,6 @@ pub fn is_form(content_type: Option<&str>) -> bool {
     content_type.is_some_and(|value| is_media_type(value, "application/x-www-form-urlencoded"))
 }
 
-const CSV: &str = "text/csv";
-
 /// The weight of a media type that an Accept field names (RFC 9110 section 12.4.2); 0 if it does
 /// not name it. Ranges such as `*/*` do not count, because clients without a preference send them.
 pub(super) fn quality(accept: Option<&str>, media_type: &str) -> f64 {
@@ -237,46 +245,15 @@ pub(super) fn quality(accept: Option<&str>, media_type: &str) -> f64 {
     named.map(weight).fold(0.0, f64::max)
 }
 
-/// Checks that a body may be JSON or CSV, by its content type and coding.
-///
-/// # Errors
-///
-/// 415 with what would be right.
-pub fn check_media_type(
-    content_type: Option<&str>,
-    content_encoding: Option<&str>,
-) -> Result<(), RequestError> {
-    if content_encoding.is_some() {
-        let text = "the body must come without Content-Encoding: compressed bodies are not read";
-        return Err(RequestError::new(Code::UnsupportedMediaType, text));
-    }
-    let Some(value) = content_type else {
-        return Ok(());
-    };
-    let essence = essence(value).to_ascii_lowercase();
-    let may_be_json = essence.is_empty()
-        || essence == "application/json"
-        || essence.ends_with("+json")
-        || essence == CSV
-        || essence == "text/plain"
-        || essence == "application/octet-stream"
-        || is_form(content_type);
-    if may_be_json {
-        return Ok(());
-    }
-    let text =
-        "the body must be JSON or CSV: send it with Content-Type: application/json or text/csv";
-    Err(RequestError::new(Code::UnsupportedMediaType, text))
-}
-
-fn essence(content_type: &str) -> &str {
+/// A media type without its parameters.
+pub(super) fn essence(content_type: &str) -> &str {
     content_type.split(';').next().unwrap_or_default().trim()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{self, BodyHead};
+    use crate::protocol;
 
     fn main() -> Address {
         Address::parse("127.0.0.1:8080").unwrap()
@@ -301,6 +278,11 @@ mod tests {
         }
     }
 
+    fn predict() -> Result<Route, (u16, &'static str)> {
+        let (dialect, target) = protocol::find("/predict").unwrap();
+        Ok(Route::Predict(Prediction { dialect, target }))
+    }
+
     fn probe(kind: ProbeKind, verbose: bool) -> Result<Route, (u16, &'static str)> {
         Ok(Route::Probe(Probe {
             verbose,
@@ -311,8 +293,8 @@ mod tests {
     #[test]
     fn every_path_has_its_methods() {
         let main = ListenerKind::Main;
-        check("POST /predict", main, Ok(Route::Predict));
-        check("POST /predict?x=1", main, Ok(Route::Predict));
+        check("POST /predict", main, predict());
+        check("POST /predict?x=1", main, predict());
         check("GET /predict", main, Err((405, "POST")));
         check("GET /livez", main, probe(ProbeKind::Liveness, false));
         check("GET /livez?verbose", main, probe(ProbeKind::Liveness, true));
@@ -435,53 +417,5 @@ mod tests {
         let unix = Address::parse("unix:/run/secret.sock").unwrap();
         let text = ask(Some(&unix)).unwrap_err().text;
         assert!(!text.contains("secret"), "{text}");
-    }
-
-    #[test]
-    fn csv_is_read_and_answered_where_the_client_says_so() {
-        const JSON: &str = "application/json";
-        #[rustfmt::skip]
-        let table = [
-            (None, None, JSON, JSON),
-            (Some("text/csv"), None, CSV, JSON),
-            (Some("Text/CSV; charset=utf-8"), Some("*/*"), CSV, JSON),
-            (Some("application/json"), Some("text/csv"), JSON, CSV),
-            (None, Some("application/json, text/csv;q=0.9"), JSON, JSON),
-            (None, Some("application/json;q=0.5, TEXT/CSV ; q=0.9"), JSON, CSV),
-            (None, Some("text/csv;q=0, */*"), JSON, JSON),
-            (None, Some("text/csv;q=x"), JSON, JSON),
-            (None, Some("text/html,text/csv,*/*;q=0.1"), JSON, CSV),
-        ];
-        for (content_type, accept, input, output) in table {
-            let head = BodyHead {
-                content_type: content_type.map(str::to_owned),
-            };
-            let spoken = protocol::spoken("/predict", head, accept).unwrap();
-            let names = (spoken.body.media_type(), spoken.answer.media_type());
-            assert_eq!(names, (input, output), "{accept:?}");
-        }
-        assert!(protocol::spoken("/livez", BodyHead::default(), None).is_none());
-    }
-
-    #[test]
-    fn content_types_that_cannot_be_json_are_refused() {
-        #[rustfmt::skip]
-        let table = [
-            (None, true), (Some(""), true), (Some("application/json"), true),
-            (Some("Application/JSON; charset=utf-8"), true), (Some("application/ld+json"), true),
-            (Some("text/plain"), true), (Some("application/octet-stream"), true),
-            (Some("application/x-www-form-urlencoded"), true),
-            (Some("text/csv"), true), (Some("Text/CSV; charset=utf-8; header=present"), true),
-            (Some("text/html"), false), (Some("text/csvx"), false), (Some("multipart/form-data; boundary=x"), false),
-            (Some("application/jsonp"), false),
-        ];
-        for (content_type, accepted) in table {
-            assert_eq!(
-                check_media_type(content_type, None).is_ok(),
-                accepted,
-                "{content_type:?}"
-            );
-        }
-        assert!(check_media_type(Some("application/json"), Some("gzip")).is_err());
     }
 }

@@ -36,7 +36,7 @@ pub use self::probes::{ProbeVitals, RateLimitWaits};
 pub use self::reasons::{Reason, Reasons};
 pub use self::reloads::Reloads;
 pub use self::responses::Responses;
-pub use self::service::{AtomicEstimate, Estimate, ServiceTime, ServiceTimes};
+pub use self::service::{AtomicEstimate, Estimate, FORMS, ServiceTime, ServiceTimes};
 pub use self::trials::{Failures, TrialVerdict, Trials};
 pub use self::work::{AdmittedWork, Announced, Cost, RemainingWork, Reservation};
 

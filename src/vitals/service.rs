@@ -84,10 +84,13 @@ pub struct ServiceTime {
     pub deviation: Duration,
 }
 
-/// Service times by the size of the body.
+/// Number of forms that a body may have: JSON, CSV, … Decoding takes another time per byte in each.
+pub const FORMS: usize = 5;
+
+/// Service times by the form and the size of the body.
 #[derive(Debug, Default)]
 pub struct ServiceTimes {
-    classes: [SizeClassTimes; CLASSES],
+    forms: [[SizeClassTimes; CLASSES]; FORMS],
     /// The duration of the model's trial: the only estimate before the first prediction.
     trial_nanos: AtomicU64,
     /// Time for one row, in nanoseconds.
@@ -104,9 +107,10 @@ struct SizeClassTimes {
 }
 
 impl ServiceTimes {
-    /// Adds the duration of a prediction from a body of `bytes` with the model of `version`.
-    pub fn record(&self, bytes: usize, sample: Duration, version: u64) {
-        let class = &self.classes[class(bytes)];
+    /// Adds the duration of a prediction from a body of this form and so many bytes with the model of
+    /// `version`.
+    pub fn record(&self, (form, bytes): (usize, usize), sample: Duration, version: u64) {
+        let class = &self.forms[form][class(bytes)];
         if class.version.swap(version, Ordering::Relaxed) != version {
             class.nanos.0.store(UNKNOWN, Ordering::Relaxed);
         }
@@ -148,25 +152,16 @@ impl ServiceTimes {
         Some((time.as_nanos() as f32 / row) as usize)
     }
 
-    /// Estimates the duration of a prediction from a body of `bytes`.
+    /// Estimates the duration of a prediction from a body of this form and so many bytes.
     ///
-    /// A class without samples gets the estimate of the next smaller one. That is too low rather
+    /// A form without samples gets the estimate of another, and a class without samples that of the
+    /// next smaller one. That is too low rather
     /// than too high, because admitted predictions correct an estimate and refused ones cannot.
     /// From a larger class it is scaled in proportion.
-    pub fn expected(&self, bytes: usize) -> ServiceTime {
-        let own = class(bytes);
-        let known = |class: usize| self.classes[class].nanos.load();
-        let smaller = (0..=own).rev().find_map(known);
-        let larger = || {
-            let mut classes = own + 1..CLASSES;
-            let (class, found) = classes.find_map(|class| Some((class, known(class)?)))?;
-            let part = 0.5_f32.powi((class - own) as i32);
-            Some(Estimate {
-                mean: found.mean * part,
-                deviation: found.deviation * part,
-            })
-        };
-        match smaller.or_else(larger) {
+    pub fn expected(&self, (form, bytes): (usize, usize)) -> ServiceTime {
+        let others = (0..FORMS).filter(|other| *other != form);
+        let mut forms = std::iter::once(form).chain(others);
+        match forms.find_map(|form| estimate(&self.forms[form], bytes)) {
             Some(Estimate { mean, deviation }) => ServiceTime {
                 mean: nanos(mean),
                 deviation: nanos(deviation),
@@ -183,6 +178,23 @@ impl ServiceTimes {
         let row = self.row.load()?.mean;
         Some(nanos(row * rows as f32))
     }
+}
+
+/// The estimate of one form; `None` without any sample.
+fn estimate(classes: &[SizeClassTimes; CLASSES], bytes: usize) -> Option<Estimate> {
+    let own = class(bytes);
+    let known = |class: usize| classes[class].nanos.load();
+    let smaller = (0..=own).rev().find_map(known);
+    let larger = || {
+        let mut classes = own + 1..CLASSES;
+        let (class, found) = classes.find_map(|class| Some((class, known(class)?)))?;
+        let part = 0.5_f32.powi((class - own) as i32);
+        Some(Estimate {
+            mean: found.mean * part,
+            deviation: found.deviation * part,
+        })
+    };
+    smaller.or_else(larger)
 }
 
 /// Casts saturate.
@@ -230,22 +242,22 @@ mod tests {
     #[test]
     fn large_requests_say_nothing_about_single_rows() {
         let times = ServiceTimes::default();
-        times.record(ROW, Duration::from_millis(5), 1);
-        times.record(1 << 20, Duration::from_secs(2), 1);
-        assert_eq!(millis(times.expected(ROW).mean), 5);
-        assert_eq!(millis(times.expected(1 << 20).mean), 2000);
+        times.record((0, ROW), Duration::from_millis(5), 1);
+        times.record((0, 1 << 20), Duration::from_secs(2), 1);
+        assert_eq!(millis(times.expected((0, ROW)).mean), 5);
+        assert_eq!(millis(times.expected((0, 1 << 20)).mean), 2000);
     }
 
     #[test]
     fn a_size_that_was_never_seen_is_reckoned_from_its_neighbours() {
         let times = ServiceTimes::default();
-        assert_eq!(times.expected(ROW), ServiceTime::default());
+        assert_eq!(times.expected((0, ROW)), ServiceTime::default());
         times.record_trial(Duration::from_millis(3));
-        assert_eq!(times.expected(1 << 20).mean, Duration::from_millis(3));
-        times.record(1024, Duration::from_millis(80), 1);
-        assert_eq!(millis(times.expected(4096).mean), 80, "from below");
+        assert_eq!(times.expected((0, 1 << 20)).mean, Duration::from_millis(3));
+        times.record((0, 1024), Duration::from_millis(80), 1);
+        assert_eq!(millis(times.expected((0, 4096)).mean), 80, "from below");
         assert_eq!(
-            millis(times.expected(256).mean),
+            millis(times.expected((0, 256)).mean),
             20,
             "from above, in proportion"
         );
@@ -255,28 +267,28 @@ mod tests {
     fn the_mean_follows_and_the_deviation_tells_how_far_it_is_to_be_trusted() {
         let times = ServiceTimes::default();
         for _ in 0..64 {
-            times.record(ROW, Duration::from_millis(8), 1);
+            times.record((0, ROW), Duration::from_millis(8), 1);
         }
-        let steady = times.expected(ROW);
+        let steady = times.expected((0, ROW));
         assert_eq!(millis(steady.mean), 8);
         assert!(steady.deviation < Duration::from_micros(10));
         for _ in 0..16 {
-            times.record(ROW, Duration::from_millis(80), 1);
+            times.record((0, ROW), Duration::from_millis(80), 1);
         }
-        assert!(times.expected(ROW).mean > Duration::from_millis(70));
+        assert!(times.expected((0, ROW)).mean > Duration::from_millis(70));
         for sample in [4, 12].repeat(32) {
-            times.record(ROW, Duration::from_millis(sample), 1);
+            times.record((0, ROW), Duration::from_millis(sample), 1);
         }
-        let spread = times.expected(ROW).deviation.as_secs_f64();
+        let spread = times.expected((0, ROW)).deviation.as_secs_f64();
         assert!((spread - 0.004).abs() < 0.001, "{spread}");
     }
 
     #[test]
     fn the_first_prediction_of_a_new_model_replaces_what_the_old_one_took() {
         let times = ServiceTimes::default();
-        times.record(ROW, Duration::from_millis(900), 1);
-        times.record(ROW, Duration::from_millis(9), 2);
-        assert_eq!(millis(times.expected(ROW).mean), 9);
+        times.record((0, ROW), Duration::from_millis(900), 1);
+        times.record((0, ROW), Duration::from_millis(9), 2);
+        assert_eq!(millis(times.expected((0, ROW)).mean), 9);
     }
 
     #[test]

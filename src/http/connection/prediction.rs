@@ -19,38 +19,42 @@ use crate::lanes::admission::{self, Admitted, Ask};
 use crate::lanes::memory_budget::Charge;
 use crate::logging::Prediction;
 use crate::platform::clock;
-use crate::protocol::{self, BodyHead, routes};
+use crate::protocol::{BodyHead, Dialect, Spoken, routes};
 use crate::vitals::{Owed, PredictionOutcome, ServerPhase};
 
 impl Connection<'_> {
     pub(super) fn answer_prediction(
         &mut self,
         asked: &mut RequestInProgress,
+        prediction: routes::Prediction,
     ) -> Result<After, ConnectionEnd> {
         let http = &self.listener.http;
         let deployment = Arc::clone(self.deployment());
         let arrived = clock::instant();
-        let (body, admitted) = match self.admit_and_read(asked, &deployment, arrived) {
+        let head = &mut asked.head;
+        let spoken = Spoken {
+            head: BodyHead {
+                content_type: head.content_type.take(),
+                content_encoding: head.content_encoding.take(),
+                accept: head.accept.take(),
+                json_length: head.json_length.take(),
+            },
+            dialect: prediction.dialect,
+        };
+        let dialect = spoken.dialect;
+        let (body, admitted) = match self.admit_and_read(asked, &spoken, &deployment, arrived) {
             Ok(admitted) => admitted,
             Err(Stop::Close(end)) => return Err(end),
             Err(Stop::Respond(error)) => {
-                return self.answer_refused(asked, &error, arrived);
+                return self.answer_refused(asked, dialect, &error, arrived);
             }
         };
         // Counted before the phase is read: if a drain sees no answer owed, this request sees the
         // drain.
         let _owed = Owed::new(&http.context.vitals.predictions_owed);
         if http.context.vitals.phase() >= ServerPhase::Finishing {
-            return self.answer_refused(asked, &admission::draining(), arrived);
+            return self.answer_refused(asked, dialect, &admission::draining(), arrived);
         }
-        let head = BodyHead {
-            content_type: asked.head.content_type.clone(),
-        };
-        let accept = asked.head.accept.as_deref();
-        let Some(spoken) = protocol::spoken(&asked.head.path, head, accept) else {
-            let error = RequestError::new(Code::Internal, "no dialect is spoken on this path");
-            return self.answer_refused(asked, &error, arrived);
-        };
         let asked_at = clock::instant();
         // The body has come since.
         self.watch = ClientWatch::new(asked_at);
@@ -64,7 +68,9 @@ impl Connection<'_> {
         ) {
             Ok(reply) => reply,
             Err(Stop::Close(end)) => return Err(end),
-            Err(Stop::Respond(error)) => return self.answer_refused(asked, &error, arrived),
+            Err(Stop::Respond(error)) => {
+                return self.answer_refused(asked, dialect, &error, arrived);
+            }
         };
         let (rows, waiting_time, service_time) =
             (reply.rows, reply.waiting_time, reply.service_time);
@@ -80,7 +86,7 @@ impl Connection<'_> {
             }
             Err(error) => {
                 self.count(&error);
-                (self.shaped(asked, &error), Some(error))
+                (self.shaped(asked, dialect, &error), Some(error))
             }
         };
         // A job that the lane refused was never in its queue.
@@ -104,13 +110,14 @@ impl Connection<'_> {
     fn answer_refused(
         &mut self,
         asked: &RequestInProgress,
+        dialect: &dyn Dialect,
         error: &RequestError,
         arrived: Instant,
     ) -> Result<After, ConnectionEnd> {
         self.count(error);
         let outcomes = &self.deployment().vitals.outcomes;
         outcomes.ended(PredictionOutcome::of(error.code), arrived);
-        let answer = self.shaped(asked, error);
+        let answer = self.shaped(asked, dialect, error);
         let prediction = Prediction {
             model: None,
             rows: None,
@@ -121,11 +128,13 @@ impl Connection<'_> {
         self.answer_cheap(asked, answer, false)
     }
 
-    /// An error in the shape of the path's dialect.
-    fn shaped(&self, asked: &RequestInProgress, error: &RequestError) -> Answer {
-        let Some(dialect) = protocol::first_on(&asked.head.path) else {
-            return self.error(error, &asked.request_id);
-        };
+    /// An error in the shape of a dialect.
+    fn shaped(
+        &self,
+        asked: &RequestInProgress,
+        dialect: &dyn Dialect,
+        error: &RequestError,
+    ) -> Answer {
         let overload = self.listener.http.context.config.overload.overload_status;
         Answer::shaped(error, dialect.error(error, &asked.request_id), overload)
     }
@@ -175,16 +184,14 @@ impl Connection<'_> {
     fn admit_and_read(
         &mut self,
         asked: &mut RequestInProgress,
+        spoken: &Spoken,
         deployment: &Deployment,
         arrived: Instant,
     ) -> Result<(RequestBody, Admitted), Stop> {
         let http = &self.listener.http;
         let context = &http.context;
         let head = &asked.head;
-        routes::check_media_type(
-            head.content_type.as_deref(),
-            head.content_encoding.as_deref(),
-        )?;
+        spoken.dialect.check_head(&spoken.head)?;
         let wrong_timeout = head
             .timeout_fault
             .as_ref()
@@ -195,7 +202,7 @@ impl Connection<'_> {
             // The connection can go on once the body has been read.
             later => later,
         };
-        let mut ask = self.ask(head, deployment, arrived);
+        let mut ask = self.ask(head, spoken, deployment, arrived);
         let max_body = context.config.limits.max_body;
         // A request that could never be held is refused for good, whatever others hold now.
         if let Some(size) = ask.bytes.filter(|size| *size <= max_body) {
@@ -239,7 +246,13 @@ impl Connection<'_> {
     }
 
     /// What admission needs to know of a prediction before its body is read.
-    fn ask<'d>(&self, head: &RequestHead, deployment: &'d Deployment, arrived: Instant) -> Ask<'d> {
+    fn ask<'d>(
+        &self,
+        head: &RequestHead,
+        spoken: &Spoken,
+        deployment: &'d Deployment,
+        arrived: Instant,
+    ) -> Ask<'d> {
         let http = &self.listener.http;
         let config = &http.context.config;
         let limit = config.request_timeout;
@@ -250,6 +263,7 @@ impl Connection<'_> {
         };
         Ask {
             deployment: &deployment.vitals,
+            form: spoken.dialect.form(&spoken.head) as usize,
             bytes: match head.framing {
                 // Within --max-body, so it fits.
                 Framing::Length(length) => usize::try_from(length).ok(),

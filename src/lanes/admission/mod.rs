@@ -77,6 +77,8 @@ pub struct Admitted {
 pub struct Ask<'a> {
     /// What is known of its deployment.
     pub deployment: &'a DeploymentVitals,
+    /// The form of its body, which has service times of its own.
+    pub form: usize,
     /// The size of its body in bytes, if known.
     pub bytes: Option<usize>,
     /// Now, and when its client stops waiting.
@@ -178,7 +180,7 @@ impl Admission {
         }
         let service_times = &ask.deployment.service_times;
         let service = match ask.bytes {
-            Some(bytes) => service_times.expected(bytes),
+            Some(bytes) => service_times.expected((ask.form, bytes)),
             None => ServiceTime {
                 mean: lane.service_time(),
                 deviation: Duration::ZERO,

@@ -15,7 +15,7 @@ fn lane(service: Duration, busy: usize) -> (Arc<Vitals>, DeploymentVitals) {
     if !service.is_zero() {
         lane.record_service_time(service);
         // Often enough for the deviation to settle.
-        (0..64).for_each(|_| deployment.service_times.record(40, service, 1));
+        (0..64).for_each(|_| deployment.service_times.record((0, 40), service, 1));
     }
     for (index, slot) in lane.workers[..2].iter().enumerate() {
         slot.alive.store(true, Ordering::Release);
@@ -29,6 +29,7 @@ fn lane(service: Duration, busy: usize) -> (Arc<Vitals>, DeploymentVitals) {
 fn ask(deployment: &DeploymentVitals, patience: Duration) -> Ask<'_> {
     let now = clock::instant();
     Ask {
+        form: 0,
         deployment,
         bytes: Some(40),
         now,

@@ -14,7 +14,7 @@ use super::blame;
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Feature, FeatureKind, Output, OutputSpec, PredictError, Rows, Signature};
-use crate::protocol::{Asked, BodyHead, Dialect, EncodeError, Payload, Predicted};
+use crate::protocol::{EncodeError, Encoder, Payload, Predicted};
 use crate::train::table::{Column, TableError, TableReader};
 
 /// A line longer than this may be copied while it is read.
@@ -26,30 +26,11 @@ const MANY_CELLS: usize = 4096;
 /// Bytes to store where a cell ends, as that list grows by doubling.
 const CELL_BYTES: usize = 2 * size_of::<usize>();
 
-/// A table, answered with a table.
+/// An answer as a table.
 #[derive(Debug, Clone, Copy)]
-pub struct Csv;
+pub(super) struct CsvAnswer;
 
-impl Dialect for Csv {
-    fn path(&self) -> &'static str {
-        "/predict"
-    }
-
-    fn media_type(&self) -> &'static str {
-        "text/csv"
-    }
-
-    fn decode(
-        &self,
-        _head: &BodyHead,
-        body: &[u8],
-        (signature, rows_max): (&Signature, usize),
-        charge: &mut Charge,
-    ) -> Result<Asked, RequestError> {
-        let rows = decode_csv(body, signature, rows_max, charge)?;
-        Ok(Asked { rows, raw: false })
-    }
-
+impl Encoder for CsvAnswer {
     fn encode(&self, answer: &Predicted<'_>, charge: &mut Charge) -> Result<Payload, EncodeError> {
         encode_csv(answer, charge).map(Payload::csv)
     }
@@ -62,7 +43,7 @@ impl Dialect for Csv {
 ///
 /// 400 with line and column for a table without these features or with bad cells, 413 for more than
 /// `rows_max` rows, 503 while others hold the memory budget, 413 if it is too small.
-fn decode_csv(
+pub(super) fn decode_csv(
     body: &[u8],
     signature: &Signature,
     rows_max: usize,
@@ -351,6 +332,7 @@ mod tests {
         charge: &mut Charge,
     ) -> Result<Vec<u8>, EncodeError> {
         let answer = Predicted {
+            request_id: "id",
             name: "m",
             signature,
             output,

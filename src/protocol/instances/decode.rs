@@ -16,7 +16,6 @@ use super::value::{ECHO_MAX, Value, echo, unexpected, unexpected_number};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Rows, Signature};
-use crate::protocol::Asked;
 
 /// How many feature names an error lists.
 const NAMES_SHOWN: usize = 20;
@@ -42,10 +41,11 @@ pub fn decode(
     rows_max: usize,
     charge: &mut Charge,
 ) -> Result<Rows, RequestError> {
-    decode_asked(body, signature, rows_max, charge).map(|asked| asked.rows)
+    decode_asked(body, signature, rows_max, charge).map(|(rows, _)| rows)
 }
 
-/// Decodes a request's body as [`decode`] does, with its field `parameters`.
+/// Decodes a request's body as [`decode`] does, and whether its field `parameters` asks for the raw
+/// sums.
 ///
 /// # Errors
 ///
@@ -55,7 +55,7 @@ pub fn decode_asked(
     signature: &Signature,
     rows_max: usize,
     charge: &mut Charge,
-) -> Result<Asked, RequestError> {
+) -> Result<(Rows, bool), RequestError> {
     if let Some(what) = blame::emptiness(body) {
         let text =
             format!("{what}, but must be JSON with the field \"instances\" (line 1 column 0)");
@@ -96,7 +96,7 @@ fn decode_once(
     signature: &Signature,
     rows_max: usize,
     charge: &mut Charge,
-) -> Result<Asked, Fault> {
+) -> Result<(Rows, bool), Fault> {
     charge.grow(copied_bytes(body))?;
     let decoding = Decoding {
         body,
@@ -126,7 +126,7 @@ fn decode_once(
         RequestError::new(Code::Internal, "the decoded rows do not fit the model")
     })?;
     let Parameters { raw } = decoding.parameters.take();
-    Ok(Asked { rows, raw })
+    Ok((rows, raw))
 }
 
 /// Whether a row may lack a feature, so that `NaN` has a meaning.

@@ -188,6 +188,7 @@ mod tests {
         let budget = Arc::new(Budget::new(bytes_max, 0));
         let mut charge = Charge::new(&budget);
         let answer = Predicted {
+            request_id: "id",
             name: "a \"name\"",
             signature,
             output,

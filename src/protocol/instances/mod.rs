@@ -7,13 +7,14 @@ mod blame;
 pub mod csv;
 mod decode;
 mod encode;
-pub mod json;
+mod predict;
 mod tokens;
 mod value;
 
 pub use blame::without_mark;
 pub use decode::{decode, decode_asked};
 pub use encode::{encode, is_whole};
+pub use predict::Predict;
 
 use crate::error::{Code, RequestError};
 use crate::models::{Model, RowFault, Rows, Signature, compute};

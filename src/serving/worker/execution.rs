@@ -17,7 +17,7 @@ use crate::models::{Output, PredictError, Rows};
 use crate::platform::clock::{self, Stamp};
 use crate::platform::panic;
 use crate::protocol::instances;
-use crate::protocol::{Asked, EncodeError, Payload, Predicted, Spoken};
+use crate::protocol::{Asked, EncodeError, Encoder, Payload, Predicted, Served, Spoken};
 use crate::serving::context::Context;
 use crate::vitals::{CurrentRequest, LaneVitals, RemainingWork, Vitals, WorkerVitals};
 
@@ -87,6 +87,8 @@ struct Computation {
     output: Option<Output>,
     /// The model's sums for them, if they are wanted.
     raw: Option<Vec<f64>>,
+    /// What writes the answer.
+    encoder: Box<dyn Encoder>,
     /// Rows of the next slice, and the number of slices so far.
     next_slice: usize,
     slices: usize,
@@ -243,10 +245,14 @@ impl Execution {
         let (model, signature) = (self.version.model(), self.version.model().signature());
         let rows_max = place.context.config.limits.max_rows;
         self.working.set_beside(body.charge.total());
-        let Asked { rows, raw } = self.spoken.body.decode(
+        let served = Served {
+            signature,
+            rows_max,
+        };
+        let Asked { rows, raw, encoder } = self.spoken.dialect.decode(
             &self.spoken.head,
             &body.bytes,
-            (signature, rows_max),
+            served,
             &mut self.working,
         )?;
         self.working.set_beside(body.charge.beside());
@@ -271,6 +277,7 @@ impl Execution {
             done: 0,
             output: None,
             raw: raw.then(Vec::new),
+            encoder,
             next_slice: first.max(SLICE_ROWS_MIN),
             slices: 0,
             model_time: Duration::ZERO,
@@ -331,6 +338,7 @@ impl Execution {
         };
         let answer = Predicted {
             name: self.version.name(),
+            request_id: &self.reply_sender.request_id,
             signature: self.version.model().signature(),
             output,
             rows,
@@ -338,7 +346,7 @@ impl Execution {
         };
         let mut charge = Charge::new(&context.budget);
         charge.set_beside(self.working.total());
-        match self.spoken.answer.encode(&answer, &mut charge) {
+        match computation.encoder.encode(&answer, &mut charge) {
             Ok(payload) => Ok((payload, charge)),
             Err(EncodeError::Output(error)) => Err(self.model_failed(context, &error)),
             Err(EncodeError::Budget(error)) => Err(error),
@@ -364,8 +372,9 @@ impl Execution {
                 own.succeeded(place.context.vitals.clock.now());
                 lane.record_service_time(self.service_time);
                 let version = self.version.number;
+                let form = self.spoken.dialect.form(&self.spoken.head) as usize;
                 own.service_times
-                    .record(self.bytes, self.service_time, version);
+                    .record((form, self.bytes), self.service_time, version);
                 if ended.slices > 1 {
                     own.service_times.record_large(self.service_time);
                 }

@@ -11,7 +11,7 @@ use crate::lifecycle::Waker;
 use crate::models::format;
 use crate::platform::clock;
 use crate::platform::fault::NoFaults;
-use crate::protocol::{self, BodyHead};
+use crate::protocol::{self, BodyHead, Spoken};
 use crate::vitals::{Cost, Reservation};
 
 /// A server's context with the embedded model, and its prediction lane.
@@ -43,7 +43,11 @@ fn prediction(context: &Context, rows: usize, cost: Cost) -> (Job, PendingReply)
         bytes: bytes.into_bytes(),
         charge,
     };
-    let spoken = protocol::spoken("/predict", BodyHead::default(), None).unwrap();
+    let (dialect, _) = protocol::find("/predict").unwrap();
+    let spoken = Spoken {
+        head: BodyHead::default(),
+        dialect,
+    };
     let arrived = clock::instant();
     let admitted = Admitted {
         reservation: Reservation::new(&context.vitals, cost, 8).unwrap(),

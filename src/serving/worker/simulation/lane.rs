@@ -151,6 +151,7 @@ impl Simulation<'_> {
             default
         };
         let ask = Ask {
+            form: 0,
             deployment: &self.deployment,
             bytes: Some(40 * arrival.rows),
             now,
@@ -267,7 +268,7 @@ impl Simulation<'_> {
             let lane = &self.vitals.predict;
             lane.record_service_time(arrival.service);
             let service_times = &self.deployment.service_times;
-            service_times.record(40 * arrival.rows, arrival.service, 1);
+            service_times.record((0, 40 * arrival.rows), arrival.service, 1);
             if arrival.rows >= SLICE_ROWS_MIN {
                 service_times.record_rows(arrival.rows, arrival.service);
             }
