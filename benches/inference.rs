@@ -11,7 +11,7 @@ use lanekeeper::config::ModelRequest;
 use lanekeeper::lanes::memory_budget::{Budget, Charge};
 use lanekeeper::models::compute;
 use lanekeeper::models::estimator::{ALGORITHMS, EstimatorKind, ForestClassifier, Matrix, Targets};
-use lanekeeper::models::{Files, ModelSource, Output, Rows};
+use lanekeeper::models::{AnswerSpec, Files, ModelSource, Output, Rows};
 use lanekeeper::platform::clock::instant;
 use lanekeeper::protocol::{Predicted, instances};
 
@@ -114,6 +114,8 @@ fn main() {
             let mut charge = Charge::new(&budget);
             let answer = Predicted {
                 request_id: "id",
+                version: "1",
+                answer: AnswerSpec::of_labels(&signature.output),
                 name: &loaded.name,
                 signature,
                 output: black_box(output),

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use lanekeeper::config::ModelRequest;
 use lanekeeper::models::{
-    self, Expected, GoldenRow, LoadError, Loaded, ModelSource, Output, OutputSpec, PredictError,
-    Rows, Signature,
+    self, AnswerSpec, Expected, GoldenRow, LoadError, Loaded, ModelSource, Output, OutputSpec,
+    PredictError, Rows, Signature,
 };
 use lanekeeper::platform::client::{Client, ClientRequest};
 use lanekeeper::platform::clock;
@@ -388,7 +388,9 @@ impl ModelSource for Burning {
             has_probabilities: false,
         };
         Ok(Arc::new(Loaded {
+            answer: AnswerSpec::of_labels(&output),
             name: "burning".to_owned(),
+            version: String::new(),
             algorithm: "burning".to_owned(),
             model: Box::new(BurningModel {
                 time: self.time,

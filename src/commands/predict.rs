@@ -20,7 +20,7 @@ use crate::models::{Feature, Loaded, RowFault, Rows, Signature, format};
 use crate::platform::panic;
 use crate::platform::sys;
 use crate::protocol::instances::csv::{cells, columns, raw_cells, raw_columns, read_value};
-use crate::protocol::instances::is_whole;
+use crate::protocol::is_whole;
 use crate::train::table::{Column, TableError, TableReader};
 
 /// Rows that are predicted together.

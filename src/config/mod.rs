@@ -34,7 +34,7 @@ pub use self::manifest::{
     GivenOption, GivenServeArgs, KubernetesArgs, ManifestArgs, ManifestTarget, SystemdArgs,
     SystemdUnit,
 };
-pub use self::model::{Iterations, ModelRequest};
+pub use self::model::{AnswerMode, Iterations, ModelRequest};
 pub use self::offline::{InspectArgs, PredictArgs, TrainArgs};
 pub use self::overload::{FairBy, MaxWait, OverloadArgs};
 pub use self::probe::{ProbeArgs, ProbeCheck, ProbeConfig, ProbeListen};

@@ -20,6 +20,10 @@ pub struct ModelRequest {
     )]
     pub name: Option<String>,
 
+    /// The model's version in V2 and V1; 1 is always another name for it [default: 1]
+    #[arg(id = "model_version", long = "model-version", value_name = "VERSION")]
+    pub version: Option<String>,
+
     /// Names of the classes, in order [default: those in the file, or 0, 1, …]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub classes: Vec<String>,
@@ -31,6 +35,25 @@ pub struct ModelRequest {
     /// Which trees count if XGBoost stopped training early: all, as Booster.predict does, or those up to the best iteration, as scikit-learn's wrapper does
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub iterations: Iterations,
+
+    /// The answer in V2, V1 and /invocations, which have room for one (/predict has all)
+    #[arg(long, value_name = "WHAT", default_value = "auto")]
+    pub answer: AnswerMode,
+}
+
+/// What a protocol with room for one answer gives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum AnswerMode {
+    /// What other servers give for this kind of file: for a bare XGBoost or LightGBM file what
+    /// Booster.predict answers, for all others labels
+    #[default]
+    Auto,
+    /// The class's label; the number of a model without classes
+    Label,
+    /// The probabilities of all classes
+    Probability,
+    /// The sums before the transform
+    Raw,
 }
 
 /// Which trees count if training stopped early.

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::import::lightgbm::LightGbm;
 use super::import::xgboost::{XgboostBinary, XgboostJson, XgboostUbjson};
 use super::native::Native;
-use super::{LoadError, Loaded, ModelError, embedded, golden};
+use super::{AnswerSpec, LoadError, Loaded, ModelError, embedded, golden};
 use crate::config::ModelRequest;
 
 /// All formats, in the order in which they are tried.
@@ -30,6 +30,9 @@ const HEAD_BYTES: usize = 4096;
 
 /// Maximum size of a model file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// The version of a model that is given none. Some clients of Triton take digits only.
+pub const DEFAULT_VERSION: &str = "1";
 
 /// What an operator should know of a model without golden rows.
 const NO_GOLDEN_ROWS: &str =
@@ -125,6 +128,11 @@ pub fn load(request: &ModelRequest) -> Result<Loaded, LoadError> {
             loaded.golden = golden::read(&rows, loaded.model.signature()).map_err(told)?;
             golden::try_model(&loaded).map_err(told)?;
         }
+        loaded.version = match &request.version {
+            Some(version) => version.clone(),
+            None => DEFAULT_VERSION.to_owned(),
+        };
+        loaded.answer = AnswerSpec::new(request.answer, loaded.model.as_ref(), loaded.answer)?;
         if loaded.golden.is_empty() {
             loaded.notes.push(NO_GOLDEN_ROWS.to_owned());
         }

@@ -4,6 +4,7 @@
 //! [`ModelSource`] is where the server gets a model, so that tests and benches can serve a slow,
 //! hanging, failing or panicking one. Nothing here knows a socket or a queue.
 
+pub mod answer;
 pub mod compute;
 pub mod embedded;
 pub mod estimator;
@@ -20,7 +21,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::config::ModelRequest;
+use crate::models::forest::Precision;
 
+pub use self::answer::{AnswerSource, AnswerSpec, LibraryAnswer};
 pub use self::golden::{Expected, GoldenRow};
 pub use self::rows::{Output, Rows, ShortNumber};
 pub use self::signature::{Feature, FeatureKind, OutputSpec, Signature};
@@ -29,12 +32,16 @@ pub use self::signature::{Feature, FeatureKind, OutputSpec, Signature};
 pub struct Loaded {
     /// The model's name in answers and logs (`iris`).
     pub name: String,
+    /// Its version, as clients of V2 and V1 call it.
+    pub version: String,
     /// The algorithm in kebab-case (`random-forest-classifier`).
     pub algorithm: String,
     /// What predicts.
     pub model: Box<dyn Model>,
     /// Rows with the training library's answers; may be empty.
     pub golden: Vec<GoldenRow>,
+    /// What protocols with room for one answer give.
+    pub answer: AnswerSpec,
     /// What an operator should know, one line each.
     pub notes: Vec<String>,
 }
@@ -179,6 +186,11 @@ pub trait Model: Send + Sync {
     /// Number of sums of a row before the transform; 0 if it has none.
     fn raw_width(&self) -> usize {
         0
+    }
+
+    /// The precision in which it computes.
+    fn precision(&self) -> Precision {
+        Precision::F64
     }
 }
 

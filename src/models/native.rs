@@ -18,8 +18,8 @@ use crate::config::ModelRequest;
 use crate::models::estimator::{self, Estimator, Probabilities};
 use crate::models::format::{Details, Format};
 use crate::models::{
-    Expected, GoldenRow, Loaded, Model, ModelError, Output, OutputSpec, PredictError, RowFault,
-    Rows, Signature,
+    AnswerSpec, Expected, GoldenRow, Loaded, Model, ModelError, Output, OutputSpec, PredictError,
+    RowFault, Rows, Signature,
 };
 
 /// The value of `format` in every model file.
@@ -163,8 +163,11 @@ impl Format for Native {
             }
         }
         model.signature.output = output;
+        let answer = AnswerSpec::of_labels(&model.signature().output);
         Ok(Loaded {
+            answer,
             name: document.name,
+            version: String::new(),
             algorithm: document.algorithm,
             model: Box::new(model),
             golden: vec![golden],

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::PredictError;
+use super::{OutputSpec, PredictError};
 
 /// Instances as one flat row-major matrix: `len` rows of `width` numbers.
 ///
@@ -94,6 +94,19 @@ pub enum Output {
 }
 
 impl Output {
+    /// The output for no rows.
+    pub fn none(spec: &OutputSpec) -> Self {
+        match spec {
+            OutputSpec::Numbers { .. } => Output::Numbers(Vec::new()),
+            OutputSpec::Classes {
+                has_probabilities, ..
+            } => Output::Classes {
+                indices: Vec::new(),
+                probabilities: has_probabilities.then(Vec::new),
+            },
+        }
+    }
+
     /// Appends the output for the rows that follow.
     ///
     /// # Errors

@@ -5,20 +5,28 @@
 //! `DIALECTS`.
 
 pub mod instances;
+mod json_writer;
+mod paths;
 pub mod routes;
+pub mod unpack;
+mod v2;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use crate::error::RequestError;
 use crate::lanes::memory_budget::Charge;
-use crate::models::{Output, PredictError, Rows, Signature};
+use crate::models::forest::Precision;
+use crate::models::{AnswerSpec, Output, PredictError, Rows, Signature};
 use crate::vitals::FORMS;
 
 use self::instances::Predict;
+pub use self::json_writer::is_whole;
+use self::v2::Infer;
 
 /// All dialects.
-static DIALECTS: [&dyn Dialect; 1] = [&Predict];
+static DIALECTS: [&dyn Dialect; 2] = [&Predict, &Infer];
 
 /// A protocol's reader of requests and writer of answers.
 pub trait Dialect: fmt::Debug + Sync {
@@ -131,6 +139,8 @@ pub struct Spoken {
 pub struct Served<'a> {
     /// What the model takes and returns.
     pub signature: &'a Signature,
+    /// The precision in which it computes.
+    pub precision: Precision,
     /// Maximum number of rows.
     pub rows_max: usize,
 }
@@ -142,6 +152,8 @@ pub struct Asked {
     pub rows: Rows,
     /// Whether the model's sums before their transform are wanted too.
     pub raw: bool,
+    /// How long the client waits for the answer, from the request's arrival on, if its body says so.
+    pub timeout: Option<Duration>,
     /// What writes the answer.
     pub encoder: Box<dyn Encoder>,
 }
@@ -151,8 +163,12 @@ pub struct Asked {
 pub struct Predicted<'a> {
     /// The model's name.
     pub name: &'a str,
+    /// The model's version, as its clients call it.
+    pub version: &'a str,
     /// The request's id.
     pub request_id: &'a str,
+    /// What a protocol with room for one answer gives.
+    pub answer: AnswerSpec,
     /// What it gives.
     pub signature: &'a Signature,
     /// The output; checked against the signature.

@@ -3,7 +3,9 @@
 use super::Precision;
 use super::link::Link;
 use super::plan::Plan;
-use crate::models::{Model, Output, OutputSpec, PredictError, RowFault, Rows, Signature};
+use crate::models::{
+    LibraryAnswer, Model, Output, OutputSpec, PredictError, RowFault, Rows, Signature,
+};
 
 /// What computes the sums of a row.
 #[derive(Debug)]
@@ -32,6 +34,18 @@ pub enum Meaning {
     Class,
     /// They are the probabilities of the classes.
     Classes,
+}
+
+impl Meaning {
+    /// What the library's own `predict` answers.
+    pub fn library(self) -> LibraryAnswer {
+        match self {
+            Meaning::Numbers => LibraryAnswer::Numbers,
+            Meaning::SecondClass => LibraryAnswer::SecondShare,
+            Meaning::Class => LibraryAnswer::Index,
+            Meaning::Classes => LibraryAnswer::Shares,
+        }
+    }
 }
 
 /// A model read from another library's file.
@@ -141,6 +155,10 @@ impl Model for ForestModel {
 
     fn raw_width(&self) -> usize {
         self.outputs()
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
     }
 
     fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {

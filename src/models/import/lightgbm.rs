@@ -19,7 +19,7 @@ use crate::models::forest::{
 };
 use crate::models::format::Format;
 use crate::models::signature::{Feature, FeatureKind, Unseen};
-use crate::models::{Loaded, ModelError, OutputSpec, Signature};
+use crate::models::{AnswerSpec, Loaded, ModelError, OutputSpec, Signature};
 
 /// Bits of `decision_type`.
 const IS_CATEGORY: u8 = 1;
@@ -99,14 +99,14 @@ impl Format for LightGbm {
             true => iterations.max(1) as f64,
             false => 1.0,
         };
+        let output = output.with_labels(&request.classes)?;
         Ok(Loaded {
             name: String::new(),
+            version: String::new(),
             algorithm: "lightgbm".to_owned(),
+            answer: AnswerSpec::of_library(task.meaning.library(), &output, Precision::F64),
             model: Box::new(ForestModel {
-                signature: Signature {
-                    features,
-                    output: output.with_labels(&request.classes)?,
-                },
+                signature: Signature { features, output },
                 margins: Margins::Trees(Plan::new(&forest)?),
                 precision: Precision::F64,
                 divisor,

@@ -14,7 +14,7 @@ use crate::models::forest::plan::Plan;
 use crate::models::forest::{FEATURES_MAX, OUTPUTS_MAX, Precision};
 use crate::models::format::Format;
 use crate::models::signature::{Feature, FeatureKind, Unseen};
-use crate::models::{Loaded, ModelError, OutputSpec, Signature};
+use crate::models::{AnswerSpec, LibraryAnswer, Loaded, ModelError, OutputSpec, Signature};
 
 /// XGBoost's own JSON.
 #[derive(Debug, Clone, Copy)]
@@ -236,14 +236,23 @@ fn load(document: Document, request: &ModelRequest) -> Result<Loaded, ModelError
         })
         .into_iter()
         .collect();
+    let output = output.with_labels(&request.classes)?;
+    let library = match name {
+        "multi:softmax" => LibraryAnswer::Index,
+        _ => task.meaning.library(),
+    };
+    // scikit-learn's wrapper, which wrote such a file, answers with labels.
+    let answer = match learner.attributes.contains_key("scikit_learn") {
+        true => AnswerSpec::of_labels(&output),
+        false => AnswerSpec::of_library(library, &output, Precision::F32),
+    };
     Ok(Loaded {
         name: String::new(),
+        version: String::new(),
         algorithm: kind.to_owned(),
+        answer,
         model: Box::new(ForestModel {
-            signature: Signature {
-                features,
-                output: output.with_labels(&request.classes)?,
-            },
+            signature: Signature { features, output },
             margins,
             precision: Precision::F32,
             divisor: 1.0,

@@ -18,7 +18,7 @@ pub fn without_mark(body: &[u8]) -> &[u8] {
 
 /// Replaces the word `NaN`, which is not JSON, by `null` wherever it is a value; `None` if it is none
 /// anywhere.
-pub(super) fn with_nulls(body: &[u8]) -> Option<Vec<u8>> {
+pub(in crate::protocol) fn with_nulls(body: &[u8]) -> Option<Vec<u8>> {
     const WORD: &[u8] = b"NaN";
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-._".contains(byte);
     let mut nulls: Option<Vec<u8>> = None;
@@ -61,7 +61,7 @@ pub(super) fn emptiness(body: &[u8]) -> Option<&'static str> {
 }
 
 /// Explains why the parser rejected a body; `place` is the feature being read, if any.
-pub(super) fn not_json(
+pub(in crate::protocol) fn not_json(
     body: &[u8],
     error: &serde_json::Error,
     place: Option<String>,

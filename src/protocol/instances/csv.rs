@@ -311,6 +311,7 @@ impl Write for Charged<'_> {
 mod tests {
     use super::*;
     use crate::lanes::memory_budget::Budget;
+    use crate::models::AnswerSpec;
     use crate::models::signature::Unseen;
     use std::sync::Arc;
 
@@ -333,6 +334,8 @@ mod tests {
     ) -> Result<Vec<u8>, EncodeError> {
         let answer = Predicted {
             request_id: "id",
+            version: "1",
+            answer: AnswerSpec::of_labels(&signature.output),
             name: "m",
             signature,
             output,

@@ -1,25 +1,25 @@
-//! `{"instances": [...]}` → one flat matrix, by serde visitors and never through a tree of values.
-//!
-//! Memory is eight bytes per number, charged to the budget before it is taken. Every error says
-//! which instance and feature.
+//! The body of `/predict` in JSON: `{"instances": [...]}` → one flat matrix.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 
 use super::blame;
-use super::tokens::{Surplus, Text};
-use super::value::{ECHO_MAX, Value, echo, unexpected, unexpected_number};
+use super::list::{Decoding, Instances, ListForm};
+use super::tokens::Text;
+use super::value::{echo, unexpected, unexpected_number};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Rows, Signature};
 
-/// How many feature names an error lists.
-const NAMES_SHOWN: usize = 20;
-const OTHERS_SHOWN: usize = 5;
+/// How `/predict` has its instances.
+const INSTANCES: ListForm<'static> = ListForm {
+    field: "instances",
+    columns: None,
+    values_in_lists: false,
+};
 
 /// A string or number longer than this may be copied while it is read.
 const LONG_TOKEN_BYTES: usize = 64 << 10;
@@ -98,24 +98,10 @@ fn decode_once(
     charge: &mut Charge,
 ) -> Result<(Rows, bool), Fault> {
     charge.grow(copied_bytes(body))?;
-    let decoding = Decoding {
-        body,
-        signature,
-        indices: signature
-            .features
-            .iter()
-            .enumerate()
-            .map(|(index, feature)| (feature.name.as_str(), index))
-            .collect(),
-        rows_max,
-        charge: RefCell::new(charge),
-        refusal: RefCell::new(None),
-        reading: Cell::new(None),
-        others: RefCell::default(),
-        parameters: Cell::default(),
-    };
+    let decoding = Decoding::new(body, INSTANCES, (signature, rows_max), charge);
+    let parameters = Cell::default();
     let mut json = serde_json::Deserializer::from_slice(body);
-    let decoded = InstancesBody(&decoding)
+    let decoded = InstancesBody(&decoding, &parameters)
         .deserialize(&mut json)
         .and_then(|values| json.end().map(|()| values));
     let values = decoded.map_err(|error| Fault {
@@ -125,7 +111,7 @@ fn decode_once(
     let rows = Rows::new(values, signature.features.len()).ok_or_else(|| {
         RequestError::new(Code::Internal, "the decoded rows do not fit the model")
     })?;
-    let Parameters { raw } = decoding.parameters.take();
+    let Parameters { raw } = parameters.take();
     Ok((rows, raw))
 }
 
@@ -139,7 +125,7 @@ fn may_be_missing(signature: &Signature) -> bool {
 
 /// What the parser may copy of a body: strings with escapes, and numbers with many digits. In a
 /// large body of normal content, that is nothing.
-fn copied_bytes(body: &[u8]) -> usize {
+pub(in crate::protocol) fn copied_bytes(body: &[u8]) -> usize {
     // A token of twice the length contains one of these pieces whole, without a comma in it.
     let has_long_token = body
         .chunks_exact(LONG_TOKEN_BYTES)
@@ -151,21 +137,6 @@ fn copied_bytes(body: &[u8]) -> usize {
     0
 }
 
-struct Decoding<'a> {
-    body: &'a [u8],
-    signature: &'a Signature,
-    indices: HashMap<&'a str, usize>,
-    rows_max: usize,
-    charge: RefCell<&'a mut Charge>,
-    /// Why decoding stopped, if the parser cannot say it.
-    refusal: RefCell<Option<RequestError>>,
-    /// The instance and the feature whose number is being read.
-    reading: Cell<Option<(usize, usize)>>,
-    /// What else the present instance has, for an error.
-    others: RefCell<Others>,
-    parameters: Cell<Parameters>,
-}
-
 /// What a client may ask for beside its instances; other parameters are ignored.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 struct Parameters {
@@ -174,105 +145,8 @@ struct Parameters {
     raw: bool,
 }
 
-/// Names that are not features: the first few, truncated, and how many there are.
-#[derive(Default)]
-struct Others {
-    shown: Vec<String>,
-    count: usize,
-}
-
-impl Others {
-    fn clear(&mut self) {
-        self.shown.clear();
-        self.count = 0;
-    }
-
-    fn add(&mut self, name: &str) {
-        self.count += 1;
-        if self.shown.len() < OTHERS_SHOWN {
-            let short: String = name.chars().take(ECHO_MAX).collect();
-            self.shown.push(short.escape_debug().to_string());
-        }
-    }
-}
-
-impl Decoding<'_> {
-    fn width(&self) -> usize {
-        self.signature.features.len()
-    }
-
-    /// Makes room for one more row.
-    fn reserve<E: Error>(&self, values: &mut Vec<f64>) -> Result<(), E> {
-        let reserved = self
-            .charge
-            .borrow_mut()
-            .reserve(values, self.width(), usize::MAX);
-        reserved.map_err(|refusal| self.give_up(refusal))
-    }
-
-    fn give_up<E: Error>(&self, refusal: RequestError) -> E {
-        *self.refusal.borrow_mut() = Some(refusal);
-        E::custom("given up")
-    }
-
-    fn names(&self) -> String {
-        listed(self.signature.names().take(NAMES_SHOWN), self.width())
-    }
-
-    /// The names that an instance has; the values of missing ones are absent.
-    fn found(&self, values: &[f64]) -> String {
-        let others = self.others.borrow();
-        let features = self.signature.names().zip(values);
-        let features = features.filter(|(_, value)| !is_absent(**value));
-        let count = features.clone().count() + others.count;
-        let names = features.map(|(name, _)| name);
-        let others = others.shown.iter().map(String::as_str);
-        match count {
-            0 => "nothing".to_owned(),
-            _ => listed(names.take(NAMES_SHOWN).chain(others), count),
-        }
-    }
-
-    /// Reads a value; errors name its instance and feature.
-    fn value(&self, row: usize, feature: usize) -> Value<'_> {
-        self.reading.set(Some((row, feature)));
-        Value {
-            row,
-            feature: &self.signature.features[feature],
-        }
-    }
-
-    fn request_error(&self, error: &serde_json::Error) -> RequestError {
-        if let Some(refusal) = self.refusal.borrow_mut().take() {
-            return refusal;
-        }
-        let text = error.to_string();
-        if error.is_data() {
-            return RequestError::new(Code::InvalidInput, text);
-        }
-        if text.starts_with("recursion limit exceeded") {
-            let text = format!("the body is nested too deeply to be instances: {text}");
-            return RequestError::new(Code::InvalidInput, text);
-        }
-        let place = self.reading.get().map(|(row, feature)| {
-            let name = &self.signature.features[feature].name;
-            format!("{name:?} of instances[{row}]")
-        });
-        blame::not_json(self.body, error, place)
-    }
-}
-
-/// Lists the first names.
-fn listed<'a>(shown: impl Iterator<Item = &'a str>, count: usize) -> String {
-    let shown: Vec<&str> = shown.collect();
-    match count.saturating_sub(shown.len()) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
-}
-
 /// The whole body.
-struct InstancesBody<'a>(&'a Decoding<'a>);
+struct InstancesBody<'a>(&'a Decoding<'a>, &'a Cell<Parameters>);
 
 impl<'de> DeserializeSeed<'de> for InstancesBody<'_> {
     type Value = Vec<f64>;
@@ -303,7 +177,7 @@ impl<'de> Visitor<'de> for InstancesBody<'_> {
         while let Some(key) = map.next_key::<Text>()? {
             if key.0 == "parameters" {
                 let parameters: Option<Parameters> = map.next_value()?;
-                self.0.parameters.set(parameters.unwrap_or_default());
+                self.1.set(parameters.unwrap_or_default());
                 continue;
             }
             if key.0 != "instances" {
@@ -326,156 +200,6 @@ impl<'de> Visitor<'de> for InstancesBody<'_> {
         }
         Ok(values)
     }
-}
-
-/// The array of instances.
-struct Instances<'a>(&'a Decoding<'a>);
-
-impl<'de> DeserializeSeed<'de> for Instances<'_> {
-    type Value = Vec<f64>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<f64>, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Instances<'_> {
-    type Value = Vec<f64>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of instances in \"instances\"")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Vec<f64>, E> {
-        Err(unexpected(text, &self))
-    }
-
-    fn visit_f64<E: Error>(self, number: f64) -> Result<Vec<f64>, E> {
-        Err(unexpected_number(number, &self))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<f64>, A::Error> {
-        let mut values = Vec::new();
-        let mut row = 0;
-        let rows_max = self.0.rows_max;
-        while let Some(()) = seq.next_element_seed(Instance(self.0, row, &mut values))? {
-            row += 1;
-            if row > rows_max {
-                let text = format!(
-                    "a request may hold {rows_max} instances (--max-rows); send fewer at a time"
-                );
-                let refusal = RequestError::new(Code::ContentTooLarge, text);
-                return Err(self.0.give_up(refusal));
-            }
-        }
-        Ok(values)
-    }
-}
-
-/// One instance, appended to the values.
-struct Instance<'a, 'v>(&'a Decoding<'a>, usize, &'v mut Vec<f64>);
-
-impl<'de> DeserializeSeed<'de> for Instance<'_, '_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Instance<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "an array of {} numbers or an object by feature names as instances[{}]",
-            self.0.width(),
-            self.1
-        )
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        Err(unexpected(text, &self))
-    }
-
-    fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
-        Err(unexpected_number(number, &self))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Instance(decoding, row, values) = self;
-        decoding.reserve(values)?;
-        let mut count = 0;
-        for feature in 0..decoding.width() {
-            let Some(value) = seq.next_element_seed(decoding.value(row, feature))? else {
-                break;
-            };
-            values.push(value);
-            count += 1;
-        }
-        decoding.reading.set(None);
-        while seq.next_element::<Surplus>()?.is_some() {
-            count += 1;
-        }
-        if count != decoding.width() {
-            return Err(A::Error::custom(format!(
-                "instances[{row}] has {count} features, but the model takes {}: {}",
-                decoding.width(),
-                decoding.names(),
-            )));
-        }
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Instance(decoding, row, values) = self;
-        decoding.reserve(values)?;
-        let start = values.len();
-        values.resize(start + decoding.width(), f64::from_bits(ABSENT));
-        decoding.others.borrow_mut().clear();
-        let mut expected = 0;
-        while let Some(key) = map.next_key::<Text>()? {
-            // Most clients send the features in order.
-            let in_order = decoding
-                .signature
-                .features
-                .get(expected)
-                .filter(|feature| feature.name == *key.0)
-                .map(|_| expected);
-            let Some(index) = in_order.or_else(|| decoding.indices.get(&*key.0).copied()) else {
-                decoding.others.borrow_mut().add(&key.0);
-                map.next_value::<Surplus>()?;
-                continue;
-            };
-            let name = &decoding.signature.features[index].name;
-            if !is_absent(values[start + index]) {
-                return Err(A::Error::custom(format!(
-                    "instances[{row}] has the feature {name:?} twice"
-                )));
-            }
-            values[start + index] = map.next_value_seed(decoding.value(row, index))?;
-            decoding.reading.set(None);
-            expected = index + 1;
-        }
-        if let Some(missing) = values[start..].iter().position(|value| is_absent(*value)) {
-            let name = &decoding.signature.features[missing].name;
-            return Err(A::Error::custom(format!(
-                "instances[{row}] lacks the feature {name:?}: it has {}; the model takes {}",
-                decoding.found(&values[start..]),
-                decoding.names()
-            )));
-        }
-        Ok(())
-    }
-}
-
-/// Marks a value that an object has not given yet. It is a special NaN; a value that a client calls
-/// missing is the usual one.
-const ABSENT: u64 = 0x7ff8_0000_0000_0bad;
-
-fn is_absent(value: f64) -> bool {
-    value.to_bits() == ABSENT
 }
 
 #[cfg(test)]

@@ -1,13 +1,9 @@
 //! A model's output → `{"model": …, "predictions": […], "probabilities": […]}`, into one buffer.
 
-use serde::Serialize;
-
 use crate::lanes::memory_budget::Charge;
-use crate::models::{Output, PredictError};
+use crate::models::Output;
+use crate::protocol::json_writer::{self, JsonWriter, text};
 use crate::protocol::{EncodeError, Predicted};
-
-/// Bytes of a number with its comma, at most (`-2.2250738585072014e-308`).
-const NUMBER_BYTES: usize = 32;
 
 /// Encodes an output that `predict` has checked; numbers read back as the same bits. The answer's
 /// memory is charged to `charge` before it is taken.
@@ -16,15 +12,10 @@ const NUMBER_BYTES: usize = 32;
 ///
 /// A number is not finite (JSON cannot express it), or the budget is spent.
 pub fn encode(answer: &Predicted<'_>, charge: &mut Charge) -> Result<Vec<u8>, EncodeError> {
-    let mut json = Buffer {
-        bytes: Vec::new(),
-        charge,
-    };
-    let name = text(answer.name)?;
-    json.reserve(64 + name.len())?;
-    json.bytes.extend_from_slice(b"{\"model\":");
-    json.bytes.extend_from_slice(&name);
-    json.bytes.extend_from_slice(b",\"predictions\":[");
+    let mut json = JsonWriter::new(charge, 64 + answer.name.len())?;
+    json.put("{\"model\":")?;
+    json.put_text(answer.name)?;
+    json.put(",\"predictions\":[")?;
     let spec = &answer.signature.output;
     match answer.output {
         Output::Numbers(numbers) => json.put_numbers(numbers, spec.numbers_per_row())?,
@@ -32,144 +23,21 @@ pub fn encode(answer: &Predicted<'_>, charge: &mut Charge) -> Result<Vec<u8>, En
             indices,
             probabilities,
         } => {
-            let labels = spec.labels().iter();
-            let names: Vec<Vec<u8>> = labels
-                .clone()
-                .map(|label| text(label))
-                .collect::<Result<_, _>>()?;
-            if labels.clone().all(|label| is_whole(label)) {
-                let numbers: Vec<Vec<u8>> = labels.map(|label| label.as_bytes().to_vec()).collect();
-                json.put_labels(indices, &numbers)?;
-            } else {
-                json.put_labels(indices, &names)?;
-            }
+            json.put_labels(indices, &json_writer::labels(spec.labels())?)?;
             if let Some(shares) = probabilities {
-                json.reserve(64)?;
-                json.bytes.extend_from_slice(b"],\"probabilities\":[");
+                let names = spec.labels().iter().map(|label| text(label));
+                let names: Vec<Vec<u8>> = names.collect::<Result<_, _>>()?;
+                json.put("],\"probabilities\":[")?;
                 json.put_shares(shares, &names)?;
             }
         }
     }
     if let Some(raw) = answer.raw {
-        json.reserve(16)?;
-        json.bytes.extend_from_slice(b"],\"raw\":[");
+        json.put("],\"raw\":[")?;
         json.put_raw(raw, raw.len() / answer.rows.max(1))?;
     }
-    json.reserve(8)?;
-    json.bytes.extend_from_slice(b"]}\n");
-    Ok(json.bytes)
-}
-
-/// Whether a label is a whole number as JSON has it, so that clients get the number.
-pub fn is_whole(label: &str) -> bool {
-    label
-        .parse::<i64>()
-        .is_ok_and(|number| number.to_string() == label)
-}
-
-/// A growing answer: room for each row is charged before it is written, so the buffer never grows
-/// unasked.
-struct Buffer<'a> {
-    bytes: Vec<u8>,
-    charge: &'a mut Charge,
-}
-
-impl Buffer<'_> {
-    fn reserve(&mut self, more: usize) -> Result<(), EncodeError> {
-        self.charge
-            .reserve(&mut self.bytes, more, usize::MAX)
-            .map_err(EncodeError::Budget)
-    }
-
-    /// One number per row, or a list of them if a row has several.
-    fn put_numbers(&mut self, numbers: &[f64], width: usize) -> Result<(), EncodeError> {
-        for (row, numbers) in numbers.chunks(width.max(1)).enumerate() {
-            self.reserve(numbers.len() * NUMBER_BYTES + 2)?;
-            let json = &mut self.bytes;
-            if row > 0 {
-                json.push(b',');
-            }
-            if width > 1 {
-                json.push(b'[');
-            }
-            for (index, number) in numbers.iter().enumerate() {
-                if index > 0 {
-                    json.push(b',');
-                }
-                put_finite(json, *number, row)?;
-            }
-            if width > 1 {
-                json.push(b']');
-            }
-        }
-        Ok(())
-    }
-
-    /// A list for each row.
-    fn put_raw(&mut self, raw: &[f64], width: usize) -> Result<(), EncodeError> {
-        for (row, sums) in raw.chunks(width.max(1)).enumerate() {
-            self.reserve(3)?;
-            self.bytes
-                .extend_from_slice(if row > 0 { b",[" } else { b"[" });
-            self.put_numbers(sums, 1)?;
-            self.bytes.push(b']');
-        }
-        Ok(())
-    }
-
-    fn put_labels(&mut self, indices: &[u32], labels: &[Vec<u8>]) -> Result<(), EncodeError> {
-        for (row, index) in indices.iter().enumerate() {
-            let label = labels.get(*index as usize);
-            let label = label
-                .ok_or_else(|| PredictError(format!("class {index} of row {row} has no label")))?;
-            self.reserve(label.len() + 1)?;
-            if row > 0 {
-                self.bytes.push(b',');
-            }
-            self.bytes.extend_from_slice(label);
-        }
-        Ok(())
-    }
-
-    fn put_shares(&mut self, shares: &[f64], labels: &[Vec<u8>]) -> Result<(), EncodeError> {
-        let row_bytes = labels.iter().map(|label| label.len() + 2 + NUMBER_BYTES);
-        let row_bytes = row_bytes.sum::<usize>() + 3;
-        for (row, shares) in shares.chunks(labels.len().max(1)).enumerate() {
-            self.reserve(row_bytes)?;
-            let json = &mut self.bytes;
-            json.extend_from_slice(if row > 0 { b",{" } else { b"{" });
-            for (index, (label, share)) in labels.iter().zip(shares).enumerate() {
-                if index > 0 {
-                    json.push(b',');
-                }
-                json.extend_from_slice(label);
-                json.push(b':');
-                put_finite(json, *share, row)?;
-            }
-            json.push(b'}');
-        }
-        Ok(())
-    }
-}
-
-fn put_finite(json: &mut Vec<u8>, number: f64, row: usize) -> Result<(), PredictError> {
-    if !number.is_finite() {
-        return Err(PredictError(format!(
-            "it gave {number} for row {row}, which is not finite"
-        )));
-    }
-    put(json, &number)
-}
-
-fn text(label: &str) -> Result<Vec<u8>, PredictError> {
-    let mut json = Vec::with_capacity(label.len() + 2);
-    put(&mut json, &label)?;
-    Ok(json)
-}
-
-fn put(json: &mut Vec<u8>, value: &impl Serialize) -> Result<(), PredictError> {
-    // Writing text or a finite number to memory cannot fail; if it did, the client would be told.
-    serde_json::to_writer(json, value).map_err(|error| PredictError(error.to_string()))
+    json.put("]}\n")?;
+    Ok(json.into_bytes())
 }
 
 #[cfg(test)]
@@ -177,7 +45,7 @@ mod tests {
     use super::*;
     use crate::error::Code;
     use crate::lanes::memory_budget::Budget;
-    use crate::models::{OutputSpec, Signature};
+    use crate::models::{AnswerSpec, OutputSpec, Signature};
     use std::sync::Arc;
 
     fn encode_within(
@@ -189,6 +57,8 @@ mod tests {
         let mut charge = Charge::new(&budget);
         let answer = Predicted {
             request_id: "id",
+            version: "1",
+            answer: AnswerSpec::of_labels(&signature.output),
             name: "a \"name\"",
             signature,
             output,

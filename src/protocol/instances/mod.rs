@@ -7,14 +7,19 @@ mod blame;
 pub mod csv;
 mod decode;
 mod encode;
+mod list;
 mod predict;
 mod tokens;
 mod value;
 
 pub use blame::without_mark;
+pub(super) use blame::{not_json, with_nulls};
+pub(super) use decode::copied_bytes;
 pub use decode::{decode, decode_asked};
-pub use encode::{encode, is_whole};
+pub use encode::encode;
+pub(super) use list::{ListForm, decode_lines, decode_list};
 pub use predict::Predict;
+pub(super) use value::echo;
 
 use crate::error::{Code, RequestError};
 use crate::models::{Model, RowFault, Rows, Signature, compute};

@@ -58,7 +58,12 @@ impl Dialect for Predict {
             true => Box::new(CsvAnswer),
             false => Box::new(JsonAnswer),
         };
-        Ok(Asked { rows, raw, encoder })
+        Ok(Asked {
+            rows,
+            raw,
+            timeout: None,
+            encoder,
+        })
     }
 }
 

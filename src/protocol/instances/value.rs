@@ -2,15 +2,16 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Unexpected, Visitor};
 
+use super::tokens::Surplus;
 use crate::models::{Feature, FeatureKind, ShortNumber};
 
 /// How many characters of the client's input an error quotes.
 pub(super) const ECHO_MAX: usize = 40;
 
 /// Quotes a piece of the client's input, truncated and escaped.
-pub(super) fn echo(text: &str) -> String {
+pub(in crate::protocol) fn echo(text: &str) -> String {
     let short: String = text.chars().take(ECHO_MAX).collect();
     let more = if short.len() < text.len() { "…" } else { "" };
     format!("{short:?}{more}")
@@ -36,8 +37,12 @@ pub(super) fn unexpected_number<E: Error>(number: f64, expected: &impl serde::de
 
 /// One value of a feature: a finite number, a category's label, or null if it may be missing.
 pub(super) struct Value<'a> {
+    /// What errors call the list of instances.
+    pub(super) list: &'a str,
     pub(super) row: usize,
     pub(super) feature: &'a Feature,
+    /// Whether it may stand in a list of its own.
+    pub(super) may_be_in_list: bool,
 }
 
 impl<'de> DeserializeSeed<'de> for Value<'_> {
@@ -63,21 +68,22 @@ impl Value<'_> {
             return Ok(value);
         }
         Err(E::custom(format!(
-            "{:?} of instances[{}] is out of range",
-            self.feature.name, self.row
+            "{:?} of {}[{}] is out of range",
+            self.feature.name, self.list, self.row
         )))
     }
 }
 
-impl Visitor<'_> for Value<'_> {
+impl<'de> Visitor<'de> for Value<'_> {
     type Value = f64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} as {:?} of instances[{}]",
+            "{} as {:?} of {}[{}]",
             self.feature.kind.must_be(),
             self.feature.name,
+            self.list,
             self.row
         )
     }
@@ -106,10 +112,26 @@ impl Visitor<'_> for Value<'_> {
         code.ok_or_else(|| unexpected(text, &self))
     }
 
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<f64, A::Error> {
+        let wrong = |value: &Self| A::Error::invalid_type(Unexpected::Seq, value);
+        if !self.may_be_in_list {
+            return Err(wrong(&self));
+        }
+        let own = Value {
+            may_be_in_list: false,
+            ..self
+        };
+        let value = seq.next_element_seed(own)?;
+        match (value, seq.next_element::<Surplus>()?) {
+            (Some(value), None) => Ok(value),
+            _ => Err(wrong(&self)),
+        }
+    }
+
     fn visit_unit<E: Error>(self) -> Result<f64, E> {
         if self.feature.may_be_missing {
             return Ok(f64::NAN);
         }
-        Err(E::invalid_type(serde::de::Unexpected::Unit, &self))
+        Err(E::invalid_type(Unexpected::Unit, &self))
     }
 }

@@ -4,7 +4,7 @@
 //! request of few rows, as nearly every one is, has a single slice.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Code, RequestError};
 use crate::job::deployment::Deployment;
@@ -17,6 +17,7 @@ use crate::models::{Output, PredictError, Rows};
 use crate::platform::clock::{self, Stamp};
 use crate::platform::panic;
 use crate::protocol::instances;
+use crate::protocol::unpack::unpack;
 use crate::protocol::{Asked, EncodeError, Encoder, Payload, Predicted, Served, Spoken};
 use crate::serving::context::Context;
 use crate::vitals::{CurrentRequest, LaneVitals, RemainingWork, Vitals, WorkerVitals};
@@ -66,6 +67,8 @@ pub(super) struct Execution {
     working: Charge,
     /// What follows its present slice.
     remaining: Option<RemainingWork>,
+    /// By when its client wants the answer, if the body says so.
+    deadline: Option<Instant>,
     stage: Stage,
 }
 
@@ -148,6 +151,7 @@ impl Execution {
             working: Charge::new(&place.context.budget),
             remaining: remaining
                 .map(|remaining| RemainingWork::new(&place.context.vitals, remaining)),
+            deadline: None,
             stage: Stage::Received(body),
         };
         execution.run_slice(place, began)
@@ -226,7 +230,10 @@ impl Execution {
                 });
             }
         };
-        let computed = self.compute(place.context, &mut computation);
+        let computed = self
+            .check_deadline()
+            .and_then(|()| self.compute(place.context, &mut computation))
+            .and_then(|()| self.check_deadline());
         if computed.is_ok() && computation.done < computation.rows.len() {
             self.stage = Stage::Computing(computation);
             return None;
@@ -235,6 +242,17 @@ impl Execution {
             slices: computation.slices,
             result: computed.and_then(|()| self.encode(place.context, &computation)),
         })
+    }
+
+    /// Refuses an answer that comes too late for its client.
+    fn check_deadline(&self) -> Result<(), RequestError> {
+        match self.deadline {
+            Some(deadline) if clock::instant() >= deadline => {
+                let text = "no answer by the deadline (parameters.timeout, in microseconds)";
+                Err(RequestError::new(Code::DeadlineExceeded, text))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn decode(
@@ -247,14 +265,28 @@ impl Execution {
         self.working.set_beside(body.charge.total());
         let served = Served {
             signature,
+            precision: model.precision(),
             rows_max,
         };
-        let Asked { rows, raw, encoder } = self.spoken.dialect.decode(
-            &self.spoken.head,
-            &body.bytes,
-            served,
-            &mut self.working,
-        )?;
+        let head = &self.spoken.head;
+        let mut unpacked_charge = Charge::new(&place.context.budget);
+        unpacked_charge.set_beside(body.charge.total());
+        let max_body = place.context.config.limits.max_body;
+        let unpacked = unpack(head, &body.bytes, max_body as u64, &mut unpacked_charge)?;
+        self.working.set_beside(unpacked_charge.total());
+        let bytes = unpacked.as_ref().unwrap_or(&body.bytes);
+        let Asked {
+            rows,
+            raw,
+            timeout,
+            encoder,
+        } = self
+            .spoken
+            .dialect
+            .decode(head, bytes, served, &mut self.working)?;
+        let raw = raw || self.version.loaded.answer.needs_raw();
+        self.deadline = timeout.map(|timeout| self.reply_sender.arrived + timeout);
+        drop((unpacked, unpacked_charge));
         self.working.set_beside(body.charge.beside());
         drop(body);
         place.worker_slot.set_rows(rows.len());
@@ -292,6 +324,10 @@ impl Execution {
     ) -> Result<(), RequestError> {
         let model = self.version.model();
         let rows = &computation.rows;
+        if rows.is_empty() {
+            computation.output = Some(Output::none(&model.signature().output));
+            return Ok(());
+        }
         let slice = slice(rows.len() - computation.done, computation.next_slice);
         let started = clock::instant();
         let part = (slice < rows.len()).then(|| rows.part(computation.done, slice));
@@ -338,7 +374,9 @@ impl Execution {
         };
         let answer = Predicted {
             name: self.version.name(),
+            version: &self.version.loaded.version,
             request_id: &self.reply_sender.request_id,
+            answer: self.version.loaded.answer,
             signature: self.version.model().signature(),
             output,
             rows,

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use lanekeeper::config::ModelRequest;
 use lanekeeper::models::{
-    Expected, GoldenRow, LoadError, Loaded, Model, ModelSource, Output, OutputSpec, PredictError,
-    Rows, Signature,
+    AnswerSpec, Expected, GoldenRow, LoadError, Loaded, Model, ModelSource, Output, OutputSpec,
+    PredictError, Rows, Signature,
 };
 use lanekeeper::platform::fault::{Faults, Role};
 
@@ -300,11 +300,14 @@ impl ModelSource for Source {
         }
         let expected = if self.0 == "wrong" { 8.0 } else { 7.0 };
         let features = ["action", "value"].map(str::to_owned).to_vec();
+        let output = OutputSpec::Numbers { width: 1 };
         Ok(Arc::new(Loaded {
+            answer: AnswerSpec::of_labels(&output),
             name: "scripted".to_owned(),
+            version: String::new(),
             algorithm: "none".to_owned(),
             model: Box::new(Scripted {
-                signature: Signature::of_numbers(features, OutputSpec::Numbers { width: 1 }),
+                signature: Signature::of_numbers(features, output),
             }),
             golden: vec![GoldenRow {
                 row,

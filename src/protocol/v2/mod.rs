@@ -1,0 +1,64 @@
+//! The Open Inference Protocol V2 over REST, with binary tensors, as Triton, KServe and MLServer speak
+//! it.
+
+mod answer;
+mod request;
+mod tensor;
+
+pub(in crate::protocol) use self::answer::described;
+
+use super::paths::{self, Verb};
+use super::{Asked, BodyForm, BodyHead, Dialect, Served, Target};
+use crate::error::RequestError;
+use crate::lanes::memory_budget::Charge;
+
+/// `POST /v2/models/MODEL[/versions/VERSION]/infer`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Infer;
+
+impl Dialect for Infer {
+    fn name(&self) -> &'static str {
+        "v2"
+    }
+
+    fn target(&self, path: &str) -> Option<Target> {
+        match paths::v2(path)? {
+            (target, Verb::Infer) => Some(target),
+            _ => None,
+        }
+    }
+
+    /// Clients send anything as the media type, or none.
+    fn check_head(&self, head: &BodyHead) -> Result<(), RequestError> {
+        super::unpack::check(head)
+    }
+
+    fn form(&self, head: &BodyHead) -> BodyForm {
+        match (&head.content_encoding, &head.json_length) {
+            (Some(_), _) => BodyForm::Compressed,
+            (None, Some(_)) => BodyForm::Binary,
+            (None, None) => BodyForm::JsonTensors,
+        }
+    }
+
+    fn decode(
+        &self,
+        head: &BodyHead,
+        body: &[u8],
+        served: Served<'_>,
+        charge: &mut Charge,
+    ) -> Result<Asked, RequestError> {
+        let decoded = request::decode(body, head.json_length.as_deref(), served, charge)?;
+        Ok(Asked {
+            rows: decoded.rows,
+            raw: false,
+            timeout: decoded.timeout,
+            encoder: Box::new(decoded.wanted),
+        })
+    }
+}
+
+/// Quotes what a client sent, truncated.
+fn echo(text: &str) -> String {
+    super::instances::echo(text)
+}
