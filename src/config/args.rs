@@ -170,6 +170,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     pub drain_timeout: Duration,
 
+    /// Serve /metrics on the main listener too, where KServe scrapes it
+    #[arg(long, value_parser = switch)]
+    pub main_metrics: bool,
+
     /// Put probes and predictions into one queue: the anti-pattern, for drills
     #[arg(long, value_parser = switch)]
     pub shared_lane: bool,

@@ -75,6 +75,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// One lane for everything.
     pub shared_lane: bool,
+    /// Whether the main listener has the metrics even if there is a probe listener.
+    pub main_metrics: bool,
     /// How prediction workers yield the CPU; never `Auto`.
     pub yielding: Yielding,
     /// Maximum memory held for all clients together, in bytes.

@@ -213,6 +213,7 @@ impl ServeArgs {
             drain_grace: self.drain_grace,
             drain_timeout: self.drain_timeout,
             shared_lane: self.shared_lane,
+            main_metrics: self.main_metrics,
             yielding: match self.yielding {
                 Yielding::Auto if crate::platform::sys::kernel_has_slices() => Yielding::Slice,
                 Yielding::Auto => Yielding::Nice,

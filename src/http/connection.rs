@@ -13,28 +13,34 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
 use socket2::Socket;
 
 use crate::config::Config;
 use crate::error::{Code, RequestError};
+use crate::http::body::BodyDecoder;
 use crate::http::client_watch::ClientWatch;
 use crate::http::connection_table::{ConnectionEntry, ConnectionState};
 use crate::http::listener_context::ListenerContext;
 use crate::http::reader::{self, Input};
 use crate::http::refusal;
-use crate::http::request_head::RequestHead;
+use crate::http::request_head::{Framing, RequestHead};
 use crate::http::response::{self, Answer, Persistence};
 use crate::http::stop::{ConnectionEnd, Stop};
 use crate::http::trace;
 use crate::http::writer::SocketWriter;
 use crate::job;
 use crate::lanes::cpu_priority::{CpuUse, Priority};
+use crate::lanes::memory_budget::Charge;
 use crate::platform::address::Address;
 use crate::platform::clock;
 use crate::platform::sys;
-use crate::protocol::routes::{self, Route};
-use crate::serving::index_page;
+use crate::protocol::routes::{self, Document, Listening, Route};
+use crate::serving::{documents, index_page};
 use crate::vitals::{Owed, ServerPhase, Timer};
+
+/// Maximum size of the request for the list of models, in bytes.
+const INDEX_BODY_MAX: usize = 4096;
 
 /// What a connection thread keeps between connections.
 #[derive(Debug)]
@@ -182,12 +188,18 @@ impl Connection<'_> {
             &asked.head.method,
             &asked.head.path,
             asked.head.query.as_deref(),
-            self.listener.kind,
-            &http.main_address,
-            http.probe_address.as_ref(),
+            Listening {
+                kind: self.listener.kind,
+                main: &http.main_address,
+                probe: http.probe_address.as_ref(),
+                main_metrics: http.context.config.main_metrics,
+            },
         );
         match route {
-            Ok(Route::Page) => {
+            Ok(Route::Root) if !index_page::is_wanted(asked.head.accept.as_deref()) => {
+                self.answer_probe(&asked, routes::root_probe())
+            }
+            Ok(Route::Root) => {
                 let page = index_page::render(
                     &http.context,
                     &self.reached_at(),
@@ -196,6 +208,7 @@ impl Connection<'_> {
                 self.answer_other(&asked, Answer::text(200, page), None, false)
             }
             Ok(Route::Probe(probe)) => self.answer_probe(&asked, probe),
+            Ok(Route::Document(document)) => self.answer_document(&mut asked, &document),
             Ok(Route::Metrics) => self.answer_scrape(&asked),
             Ok(Route::Predict(prediction)) => self.answer_prediction(&mut asked, prediction),
             Err(error) => {
@@ -227,6 +240,58 @@ impl Connection<'_> {
         self.delay()?;
         self.write(&answer, &request_id, Persistence::Close, true)?;
         Ok(After::Linger)
+    }
+
+    fn answer_document(
+        &mut self,
+        asked: &mut RequestInProgress,
+        document: &Document,
+    ) -> Result<After, ConnectionEnd> {
+        let rendered = self
+            .read_index_request(asked, document)
+            .and_then(|ready_only| {
+                let context = &self.listener.http.context;
+                Ok(documents::render(context, document, ready_only)?)
+            });
+        match rendered {
+            Ok(payload) => self.answer_other(asked, Answer::from(payload), None, false),
+            Err(Stop::Respond(error)) => {
+                let answer = self.error(&error, &asked.request_id);
+                self.answer_other(asked, answer, Some(&error), false)
+            }
+            Err(Stop::Close(end)) => Err(end),
+        }
+    }
+
+    /// Reads the body of the one document that has one: whether only models that are ready are
+    /// listed.
+    fn read_index_request(
+        &mut self,
+        asked: &mut RequestInProgress,
+        document: &Document,
+    ) -> Result<bool, Stop> {
+        if *document != Document::Index || asked.head.framing == Framing::None {
+            return Ok(false);
+        }
+        let charge = Charge::new(&self.listener.http.context.budget);
+        let decoder = BodyDecoder::new(asked.head.framing, INDEX_BODY_MAX, charge)?;
+        asked.unread = true;
+        asked.buffered = 0;
+        let body = self.input.read_body(&asked.head, decoder)?;
+        asked.unread = false;
+        #[derive(Default, Deserialize)]
+        struct IndexRequest {
+            #[serde(default)]
+            ready: bool,
+        }
+        if body.bytes.trim_ascii().is_empty() {
+            return Ok(false);
+        }
+        let asked: IndexRequest = serde_json::from_slice(&body.bytes).map_err(|error| {
+            let text = format!("the body must be empty or {{\"ready\": true}}, but: {error}");
+            RequestError::new(Code::InvalidJson, text)
+        })?;
+        Ok(asked.ready)
     }
 
     fn answer_scrape(&mut self, asked: &RequestInProgress) -> Result<After, ConnectionEnd> {

@@ -59,19 +59,13 @@ impl Answer {
 
     /// An error in the server's own shape.
     pub fn error(error: &RequestError, request_id: &str, overload: OverloadStatus) -> Self {
-        let json = error.to_json(request_id);
-        Answer::shaped(error, ("application/json", json), overload)
+        Answer::shaped(error, error.to_json(request_id), overload)
     }
 
-    /// An error in a dialect's shape: media type and content.
-    pub fn shaped(
-        error: &RequestError,
-        (content_type, content): (&'static str, Vec<u8>),
-        overload: OverloadStatus,
-    ) -> Self {
+    /// An error in a dialect's shape.
+    pub fn shaped(error: &RequestError, content: Vec<u8>, overload: OverloadStatus) -> Self {
         Answer {
             code: Some(error.code),
-            content_type,
             retry_after: error.retry_after,
             allow: error.allow,
             ..Answer::from(Payload::json(error.code.status_with(overload), content))

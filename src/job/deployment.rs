@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::models::slot::ModelSlot;
+use crate::error::{Code, RequestError};
+use crate::models::format::DEFAULT_VERSION;
+use crate::models::slot::{ModelSlot, ModelVersion};
+use crate::protocol::{Target, echo};
 use crate::vitals::DeploymentVitals;
 
 /// The id of the deployment for paths that name no model.
@@ -59,6 +62,50 @@ impl Registry {
     /// Returns the deployment for paths that name no model.
     pub fn default_deployment(&self) -> &Arc<Deployment> {
         &self.default
+    }
+
+    /// Returns the deployment that a path asks for.
+    ///
+    /// # Errors
+    ///
+    /// 404 with the name that there is, 503 while a model that the path names is loading.
+    pub fn find(&self, target: &Target) -> Result<&Arc<Deployment>, RequestError> {
+        if *target != Target::default() {
+            self.model(target)?;
+        }
+        Ok(&self.default)
+    }
+
+    /// Returns the model that a path asks for.
+    ///
+    /// # Errors
+    ///
+    /// As [`find`](Self::find), and 503 while any model is loading.
+    pub fn model(&self, target: &Target) -> Result<Arc<ModelVersion>, RequestError> {
+        let version = self.default.slot.get();
+        let version = version
+            .ok_or_else(|| RequestError::new(Code::Loading, "model is loading").retry_after(1))?;
+        let not_found = |text: String| Err(RequestError::new(Code::NotFound, text));
+        if let Some(model) = target
+            .model
+            .as_deref()
+            .filter(|model| *model != version.name())
+        {
+            return not_found(format!(
+                "there is no model {}; there is {:?}",
+                echo(model),
+                version.name()
+            ));
+        }
+        let own = version.loaded.version.as_str();
+        match target.version.as_deref() {
+            Some(other) if other != own && other != DEFAULT_VERSION => not_found(format!(
+                "the model {:?} has no version {}; it has {own:?}",
+                version.name(),
+                echo(other)
+            )),
+            _ => Ok(version),
+        }
     }
 
     /// Returns the present deployments by id.

@@ -232,9 +232,9 @@ impl PendingReply {
 
 impl Reply {
     /// The reply to a request that is neither a prediction nor large.
-    pub fn cheap(payload: Payload) -> Self {
+    pub fn cheap(result: Result<Payload, RequestError>) -> Self {
         Reply {
-            result: Ok(payload),
+            result,
             charge: None,
             rows: None,
             waiting_time: Duration::ZERO,
@@ -276,7 +276,7 @@ mod tests {
     fn a_reply_that_is_soon_there_is_taken_and_another_is_not_waited_for() {
         let (job, pending) = job();
         assert!(pending.recv_soon().is_none());
-        let cheap = Reply::cheap(Payload::text(200, "ok"));
+        let cheap = Reply::cheap(Ok(Payload::text(200, "ok")));
         job.reply_sender.answer(cheap);
         assert!(pending.recv_soon().is_some());
     }

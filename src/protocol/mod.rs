@@ -4,11 +4,18 @@
 //! To add a dialect, write a file with an implementation of [`Dialect`] and add a line to
 //! `DIALECTS`.
 
+mod envelope;
+mod forgiving;
 pub mod instances;
+mod invocations;
 mod json_writer;
+mod list_answer;
+mod npy;
 mod paths;
 pub mod routes;
+mod score;
 pub mod unpack;
+mod v1;
 mod v2;
 
 use std::borrow::Cow;
@@ -22,11 +29,16 @@ use crate::models::{AnswerSpec, Output, PredictError, Rows, Signature};
 use crate::vitals::FORMS;
 
 use self::instances::Predict;
+pub use self::instances::echo;
+use self::invocations::Invocations;
 pub use self::json_writer::is_whole;
+use self::score::Score;
+use self::v1::PredictV1;
 use self::v2::Infer;
+pub use self::v2::described as described_outputs;
 
 /// All dialects.
-static DIALECTS: [&dyn Dialect; 2] = [&Predict, &Infer];
+static DIALECTS: [&dyn Dialect; 5] = [&Predict, &Infer, &PredictV1, &Invocations, &Score];
 
 /// A protocol's reader of requests and writer of answers.
 pub trait Dialect: fmt::Debug + Sync {
@@ -60,9 +72,10 @@ pub trait Dialect: fmt::Debug + Sync {
         charge: &mut Charge,
     ) -> Result<Asked, RequestError>;
 
-    /// Shapes an error: its media type and content. The error's `code` decides the status code.
-    fn error(&self, error: &RequestError, request_id: &str) -> (&'static str, Vec<u8>) {
-        ("application/json", error.to_json(request_id))
+    /// Shapes an error, which is sent with this status code: its content in JSON. Clients compare
+    /// its media type, `application/json`, as a whole.
+    fn error(&self, error: &RequestError, request_id: &str, _status: u16) -> Vec<u8> {
+        error.to_json(request_id)
     }
 }
 
@@ -158,6 +171,18 @@ pub struct Asked {
     pub encoder: Box<dyn Encoder>,
 }
 
+impl Asked {
+    /// Makes what most requests ask for: predictions, and no more.
+    pub fn new(rows: Rows, encoder: impl Encoder + 'static) -> Self {
+        Asked {
+            rows,
+            raw: false,
+            timeout: None,
+            encoder: Box::new(encoder),
+        }
+    }
+}
+
 /// A model's answer, to be encoded.
 #[derive(Debug, Clone, Copy)]
 pub struct Predicted<'a> {
@@ -192,6 +217,18 @@ impl From<PredictError> for EncodeError {
     fn from(error: PredictError) -> Self {
         EncodeError::Output(error)
     }
+}
+
+/// An error's own shape after a dialect's fields.
+fn error_json(error: &RequestError, request_id: &str, fields: &[(&str, &str)]) -> Vec<u8> {
+    let own = error.to_json(request_id);
+    let mut json = vec![b'{'];
+    for (name, value) in fields {
+        let value = serde_json::Value::from(*value);
+        json.extend_from_slice(format!("\"{name}\":{value},").as_bytes());
+    }
+    json.extend_from_slice(own.strip_prefix(b"{").unwrap_or(&own));
+    json
 }
 
 /// The dialect that a path belongs to, and the model that the path names.

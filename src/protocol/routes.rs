@@ -7,6 +7,7 @@ use tiny_http::Method;
 use crate::error::{Code, RequestError};
 use crate::health::{self, Check, ProbeKind};
 use crate::platform::address::Address;
+use crate::protocol::paths::{self, Verb};
 use crate::protocol::{Dialect, Target};
 
 /// What a request wants.
@@ -16,8 +17,10 @@ pub enum Route {
     Predict(Prediction),
     /// The server's state.
     Probe(Probe),
-    /// The page that lists the endpoints.
-    Page,
+    /// What is served and how.
+    Document(Document),
+    /// The page that lists the endpoints, or what programs expect there.
+    Root,
     /// The metrics.
     Metrics,
 }
@@ -31,11 +34,36 @@ pub struct Prediction {
     pub target: Target,
 }
 
+/// A description that a protocol has a path for. It costs no prediction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Document {
+    /// The server and what it speaks (V2).
+    Server,
+    /// The names of the models (V2 and V1).
+    Models,
+    /// What a model takes and returns (V2).
+    Model(Target),
+    /// A model's configuration as Triton has it.
+    Config(Target),
+    /// A model's statistics, or all models', as Triton has them.
+    Stats(Target),
+    /// The models and their states (Triton).
+    Index,
+    /// The version, as MLflow asks for it.
+    Version,
+    /// How many requests SageMaker's batch transform may send, and how large.
+    ExecutionParameters,
+    /// Something that a protocol has and this server does not do.
+    NotOffered(&'static str),
+}
+
 /// A question about the server's own state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     /// Which question.
     pub kind: ProbeKind,
+    /// How the answer is written.
+    pub form: ProbeForm,
     /// Whether to list each check.
     pub verbose: bool,
     /// The only check to run; `None` runs all.
@@ -46,15 +74,40 @@ pub struct Probe {
     pub unknown: Vec<String>,
 }
 
+/// How the answer to a probe is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbeForm {
+    /// Text, as kube-apiserver has it.
+    Text,
+    /// `{"live": …}` or `{"ready": …}`, as V2 has them.
+    Verdict,
+    /// `{"status": "Healthy"}`, as MLflow has it. Liveness includes that a model is loaded.
+    Healthy,
+    /// `{"status": "alive"}`, as V1 has it at the root.
+    Alive,
+    /// Whether this model is ready, as V2 has it.
+    Model(Target),
+    /// Whether this model is ready, as V1 has it.
+    ModelState(Target),
+}
+
 impl Probe {
     /// The question without any conditions.
     pub fn new(kind: ProbeKind) -> Self {
         Probe {
             kind,
+            form: ProbeForm::Text,
             verbose: false,
             only: None,
             excluded: Vec::new(),
             unknown: Vec::new(),
+        }
+    }
+
+    fn shaped(kind: ProbeKind, form: ProbeForm) -> Self {
+        Probe {
+            form,
+            ..Probe::new(kind)
         }
     }
 }
@@ -68,50 +121,122 @@ pub enum ListenerKind {
     Probe,
 }
 
-/// The list of paths, for a 404.
-const PATHS: &str = "POST /predict, GET /livez, GET /readyz, GET /startupz, GET /healthz, GET /statusz, GET /metrics, GET /";
+/// Where a request came in, and where it might belong.
+#[derive(Debug, Clone, Copy)]
+pub struct Listening<'a> {
+    /// The listener that it came in by.
+    pub kind: ListenerKind,
+    /// The main listener's address.
+    pub main: &'a Address,
+    /// The probe listener's address, if there is one.
+    pub probe: Option<&'a Address>,
+    /// Whether the main listener has the metrics even if there is another.
+    pub main_metrics: bool,
+}
 
-/// Decides what `method` on `path` asks for on this listener. `main` and `probe` are the listeners'
-/// addresses, for a request that belongs on the other one: metrics are not served on the port that
-/// is open to everybody.
+/// The list of paths, for a 404.
+const PATHS: &str = "POST /predict, /invocations, /score, /v2/models/MODEL/infer, /v1/models/MODEL:predict; GET /livez, /readyz, /startupz, /healthz, /statusz, /metrics, /v2, /";
+
+const READ: &str = "GET, HEAD";
+const POST: &str = "POST";
+
+/// Decides what `method` on `path` asks for on a listener. Metrics are not served on the port that
+/// is open to everybody, unless that is asked for.
 ///
 /// # Errors
 ///
-/// 404 with the list of paths, 405 with `Allow`.
+/// 404 with the list of paths, 405 with `Allow`, 501 for what is not offered.
 pub fn route(
     method: &Method,
     path: &str,
     query: Option<&str>,
-    listener: ListenerKind,
-    main: &Address,
-    probe: Option<&Address>,
+    listening: Listening<'_>,
 ) -> Result<Route, RequestError> {
+    let on_probe = listening.kind == ListenerKind::Probe;
     let (route, allow) = match path {
-        _ if is_probe(path) => (Route::Probe(read_probe(path, query)?), "GET, HEAD"),
-        METRICS => match probe {
-            Some(probe) if listener == ListenerKind::Main => return Err(metrics_elsewhere(probe)),
-            _ => (Route::Metrics, "GET, HEAD"),
+        _ if is_probe(path) => (Route::Probe(read_probe(path, query)?), READ),
+        METRICS => match listening.probe {
+            Some(probe) if !on_probe && !listening.main_metrics => {
+                return Err(metrics_elsewhere(probe));
+            }
+            _ => (Route::Metrics, READ),
         },
-        _ if listener == ListenerKind::Probe => return Err(elsewhere(main)),
-        "/" => (Route::Page, "GET, HEAD"),
-        "*" => return Err(not_allowed("GET, HEAD, POST")),
-        _ => {
-            let (dialect, target) = super::find(path).ok_or_else(|| {
-                let text = format!("no resource has this path; there are {PATHS}");
-                RequestError::new(Code::NotFound, text)
-            })?;
-            (Route::Predict(Prediction { dialect, target }), "POST")
-        }
+        _ => match (shaped_probe(path), document(path)) {
+            (Some(probe), _) => (Route::Probe(probe), READ),
+            (None, Some((Document::NotOffered(what), _))) => {
+                return Err(RequestError::new(Code::NotImplemented, what));
+            }
+            _ if on_probe => return Err(elsewhere(listening.main)),
+            (None, Some((document, allow))) => (Route::Document(document), allow),
+            (None, None) if path == "/" => (Route::Root, READ),
+            (None, None) if path == "*" => return Err(not_allowed("GET, HEAD, POST")),
+            (None, None) => {
+                let (dialect, target) = super::find(path).ok_or_else(|| {
+                    let text = format!("no resource has this path; there are {PATHS}");
+                    RequestError::new(Code::NotFound, text)
+                })?;
+                (Route::Predict(Prediction { dialect, target }), POST)
+            }
+        },
     };
     let allowed = match method {
-        Method::Get | Method::Head => allow == "GET, HEAD",
-        Method::Post => allow == "POST",
+        Method::Get | Method::Head => allow == READ,
+        Method::Post => allow == POST,
         _ => false,
     };
     if allowed {
         return Ok(route);
     }
     Err(not_allowed(allow))
+}
+
+/// The probes of other servers.
+fn shaped_probe(path: &str) -> Option<Probe> {
+    let (live, ready) = (ProbeKind::Liveness, ProbeKind::Readiness);
+    Some(match path {
+        "/v2/health/live" => Probe::shaped(live, ProbeForm::Verdict),
+        "/v2/health/ready" => Probe::shaped(ready, ProbeForm::Verdict),
+        "/ping" => Probe::shaped(live, ProbeForm::Healthy),
+        "/health" => Probe::shaped(ready, ProbeForm::Healthy),
+        _ => match (paths::v2(path), paths::v1(path)) {
+            (Some((target, Verb::Ready)), _) => Probe::shaped(ready, ProbeForm::Model(target)),
+            (_, Some((target, Verb::Describe))) => {
+                Probe::shaped(ready, ProbeForm::ModelState(target))
+            }
+            _ => return None,
+        },
+    })
+}
+
+/// The probe that `GET /` is to a program.
+pub fn root_probe() -> Probe {
+    Probe::shaped(ProbeKind::Liveness, ProbeForm::Alive)
+}
+
+/// The documents, and the methods that they take.
+fn document(path: &str) -> Option<(Document, &'static str)> {
+    const NO_LOADING: &str = "models are not loaded or unloaded over the network: change the file and send the server SIGHUP, or start it with another --model";
+    const NO_VERB: &str = "this server predicts and describes; it has no streams, explanations, text generation, classify or regress";
+    Some(match path {
+        "/v2" | "/v2/" => (Document::Server, READ),
+        "/v2/models" | "/v1/models" => (Document::Models, READ),
+        "/v2/models/stats" => (Document::Stats(Target::default()), READ),
+        "/v2/repository/index" => (Document::Index, POST),
+        "/version" => (Document::Version, READ),
+        "/execution-parameters" => (Document::ExecutionParameters, READ),
+        _ if path.starts_with("/v2/repository/models/")
+            && (path.ends_with("/load") || path.ends_with("/unload")) =>
+        {
+            (Document::NotOffered(NO_LOADING), POST)
+        }
+        _ => match paths::v2(path).or_else(|| paths::v1(path))? {
+            (target, Verb::Describe) => (Document::Model(target), READ),
+            (target, Verb::Config) => (Document::Config(target), READ),
+            (target, Verb::Stats) => (Document::Stats(target), READ),
+            (_, Verb::Other) => (Document::NotOffered(NO_VERB), POST),
+            (_, Verb::Ready | Verb::Infer) => return None,
+        },
+    })
 }
 
 fn not_allowed(allow: &'static str) -> RequestError {
@@ -126,7 +251,7 @@ fn not_allowed(allow: &'static str) -> RequestError {
 
 fn elsewhere(main: &Address) -> RequestError {
     let text = format!(
-        "this port serves probes only (GET /livez, /readyz, /startupz, /healthz, /statusz, /metrics); everything else is on {}",
+        "this port serves probes only (GET /livez, /readyz, /startupz, /healthz, /statusz, /metrics, /v2/health/live, /v2/health/ready, /ping, /health); everything else is on {}",
         place(main, "main")
     );
     RequestError::new(Code::NotFound, text)
@@ -234,7 +359,7 @@ pub fn is_form(content_type: Option<&str>) -> bool {
 
 /// The weight of a media type that an Accept field names (RFC 9110 section 12.4.2); 0 if it does
 /// not name it. Ranges such as `*/*` do not count, because clients without a preference send them.
-pub(super) fn quality(accept: Option<&str>, media_type: &str) -> f64 {
+pub fn quality(accept: Option<&str>, media_type: &str) -> f64 {
     let ranges = accept.unwrap_or_default().split(',');
     let named = ranges.filter(|range| essence(range).eq_ignore_ascii_case(media_type));
     let weight = |range: &str| {
@@ -259,6 +384,19 @@ mod tests {
         Address::parse("127.0.0.1:8080").unwrap()
     }
 
+    fn listening<'a>(
+        kind: ListenerKind,
+        main: &'a Address,
+        probe: Option<&'a Address>,
+    ) -> Listening<'a> {
+        Listening {
+            kind,
+            main,
+            probe,
+            main_metrics: false,
+        }
+    }
+
     fn check(request: &str, listener: ListenerKind, expected: Result<Route, (u16, &str)>) {
         let (method, target) = request.split_once(' ').unwrap();
         let (path, query) = match target.split_once('?') {
@@ -267,7 +405,12 @@ mod tests {
         };
         let method = method.parse().unwrap();
         let other = Address::parse("127.0.0.1:8081").ok();
-        let routed = route(&method, path, query, listener, &main(), other.as_ref());
+        let routed = route(
+            &method,
+            path,
+            query,
+            listening(listener, &main(), other.as_ref()),
+        );
         match (routed, expected) {
             (Ok(route), Ok(expected)) => assert_eq!(route, expected, "{request}"),
             (Err(error), Err((status, allow))) => {
@@ -309,7 +452,7 @@ mod tests {
         check("GET /statusz", main, probe(ProbeKind::Status, false));
         check("POST /livez", main, Err((405, "GET, HEAD")));
         check("DELETE /readyz", main, Err((405, "GET, HEAD")));
-        check("GET /", main, Ok(Route::Page));
+        check("GET /", main, Ok(Route::Root));
         check("GET /livez/", main, Err((404, "")));
         check("GET /LIVEZ", main, Err((404, "")));
         check("GET /%6civez", main, Err((404, "")));
@@ -351,9 +494,7 @@ mod tests {
             &Method::Get,
             "/livez",
             Some(&many),
-            main,
-            &super::tests::main(),
-            None,
+            listening(main, &super::tests::main(), None),
         ) {
             Ok(Route::Probe(probe)) => {
                 assert_eq!(probe.unknown.len(), UNKNOWN_MAX);
@@ -381,9 +522,7 @@ mod tests {
             &Method::Post,
             "/predict",
             None,
-            ListenerKind::Probe,
-            &main(),
-            None,
+            listening(ListenerKind::Probe, &main(), None),
         )
         .unwrap_err();
         assert!(error.text.contains("8080"), "{}", error.text);
@@ -405,9 +544,7 @@ mod tests {
                 &Method::Get,
                 "/metrics",
                 None,
-                main,
-                &super::tests::main(),
-                other,
+                listening(main, &super::tests::main(), other),
             )
         };
         assert_eq!(ask(None), Ok(Route::Metrics));
@@ -417,5 +554,70 @@ mod tests {
         let unix = Address::parse("unix:/run/secret.sock").unwrap();
         let text = ask(Some(&unix)).unwrap_err().text;
         assert!(!text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    fn metrics_are_on_both_listeners_where_that_is_asked_for() {
+        let (main, probe) = (main(), Address::parse("127.0.0.1:8081").unwrap());
+        let asked = Listening {
+            main_metrics: true,
+            ..listening(ListenerKind::Main, &main, Some(&probe))
+        };
+        assert_eq!(
+            route(&Method::Get, "/metrics", None, asked),
+            Ok(Route::Metrics)
+        );
+    }
+
+    #[test]
+    fn other_servers_probes_and_documents_are_known() {
+        let iris = || Target {
+            model: Some("iris".to_owned()),
+            version: None,
+        };
+        let shaped = |kind, form| Ok(Route::Probe(Probe::shaped(kind, form)));
+        let (live, ready) = (ProbeKind::Liveness, ProbeKind::Readiness);
+        for listener in [ListenerKind::Main, ListenerKind::Probe] {
+            #[rustfmt::skip]
+            let table = [
+                ("GET /v2/health/live", shaped(live, ProbeForm::Verdict)),
+                ("HEAD /v2/health/ready", shaped(ready, ProbeForm::Verdict)),
+                ("GET /ping", shaped(live, ProbeForm::Healthy)),
+                ("GET /health", shaped(ready, ProbeForm::Healthy)),
+                ("GET /v2/models/iris/ready", shaped(ready, ProbeForm::Model(iris()))),
+                ("GET /v1/models/iris", shaped(ready, ProbeForm::ModelState(iris()))),
+                ("POST /ping", Err((405, READ))),
+                ("POST /v2/repository/models/iris/load", Err((501, ""))),
+                ("POST /v2/repository/models/iris/unload", Err((501, ""))),
+                ("POST /v1/models/iris:explain", Err((501, ""))),
+            ];
+            for (request, expected) in table {
+                check(request, listener, expected);
+            }
+        }
+        #[rustfmt::skip]
+        let table = [
+            ("GET /v2", Document::Server),
+            ("GET /v2/", Document::Server),
+            ("GET /v2/models", Document::Models),
+            ("GET /v1/models", Document::Models),
+            ("GET /v2/models/iris", Document::Model(iris())),
+            ("GET /v2/models/iris/config", Document::Config(iris())),
+            ("GET /v2/models/iris/stats", Document::Stats(iris())),
+            ("GET /v2/models/stats", Document::Stats(Target::default())),
+            ("POST /v2/repository/index", Document::Index),
+            ("GET /version", Document::Version),
+            ("GET /execution-parameters", Document::ExecutionParameters),
+        ];
+        for (request, document) in table {
+            check(request, ListenerKind::Main, Ok(Route::Document(document)));
+            check(request, ListenerKind::Probe, Err((404, "")));
+        }
+        check(
+            "GET /v2/models/iris/infer",
+            ListenerKind::Main,
+            Err((405, "POST")),
+        );
+        check("GET /v2/logging", ListenerKind::Main, Err((404, "")));
     }
 }

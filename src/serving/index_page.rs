@@ -2,7 +2,13 @@
 
 use crate::models::Loaded;
 use crate::platform::address::Address;
+use crate::protocol::routes::quality;
 use crate::serving::context::Context;
+
+/// Whether a client wants a page for a person, and not what programs expect at `/`.
+pub(crate) fn is_wanted(accept: Option<&str>) -> bool {
+    quality(accept, "text/html") > 0.0 || quality(accept, "text/plain") > 0.0
+}
 
 /// Renders the page for a client that reached the server at `address`; metrics are on the `probe`
 /// listener if there is one.

@@ -6,6 +6,7 @@
 pub mod acceptor;
 pub mod canary;
 pub mod context;
+pub(crate) mod documents;
 pub(crate) mod index_page;
 pub mod metrics;
 pub mod probes;

@@ -1,8 +1,8 @@
 //! Answers to probes: `/livez`, `/readyz`, `/startupz`, one of their checks, `/statusz`.
 //!
 //! Runs on probe workers, which read stamps and atomics and wait for nothing, and on a connection's
-//! thread if no probe worker answers. The formats are kube-apiserver's: plain `ok`, and with
-//! `?verbose` one line per check.
+//! thread if no probe worker answers. The formats are kube-apiserver's, plain `ok` and with
+//! `?verbose` one line per check, and those of other model servers.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,14 +12,17 @@ use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
-use crate::error::Code;
+use crate::error::{Code, RequestError};
 use crate::health::{self, FailedCheck, Meaning, ProbeKind, Snapshot};
 use crate::job::deployment::Deployment;
+use crate::models::format::DEFAULT_VERSION;
+use crate::models::slot::ModelVersion;
 use crate::platform::cgroup::Reading;
 use crate::platform::clock::Stamp;
-use crate::protocol::Payload;
-use crate::protocol::routes::Probe;
+use crate::protocol::routes::{Probe, ProbeForm};
+use crate::protocol::{Payload, Target};
 use crate::serving::context::Context;
+use crate::serving::documents;
 use crate::vitals::{LaneVitals, PredictionOutcome, TrialVerdict};
 
 const OK: u16 = 200;
@@ -31,15 +34,104 @@ const NAMES_SHOWN: usize = 20;
 const REASON_BYTES_MAX: usize = 800;
 
 /// Answers a probe from the present state.
-pub fn answer(context: &Context, probe: &Probe) -> Payload {
+///
+/// # Errors
+///
+/// 404 for a model that is not there, if the probe names one.
+pub fn answer(context: &Context, probe: &Probe) -> Result<Payload, RequestError> {
     let snapshot = context.snapshot();
-    match probe.kind {
-        ProbeKind::Status => statusz(context, &snapshot),
-        ProbeKind::Readiness => {
-            context.vitals.readyz_seen.store(true, Ordering::Relaxed);
-            verdict(&snapshot, probe)
+    if probe.kind == ProbeKind::Readiness {
+        context.vitals.readyz_seen.store(true, Ordering::Relaxed);
+    }
+    match (probe.kind, &probe.form) {
+        (ProbeKind::Status, _) => Ok(statusz(context, &snapshot)),
+        (_, ProbeForm::Text) => Ok(verdict(&snapshot, probe)),
+        _ => json_verdict(context, &snapshot, probe),
+    }
+}
+
+/// A verdict in JSON, as clients of other model servers expect it. They take 503 for "no".
+fn json_verdict(
+    context: &Context,
+    snapshot: &Snapshot,
+    probe: &Probe,
+) -> Result<Payload, RequestError> {
+    let mut failure = health::failure(probe.kind, snapshot);
+    if probe.kind == ProbeKind::Liveness && probe.form == ProbeForm::Healthy {
+        failure = failure.or_else(|| health::failure(ProbeKind::Startup, snapshot));
+    }
+    let passed = failure.is_none();
+    let content = match &probe.form {
+        ProbeForm::Verdict | ProbeForm::Text if probe.kind == ProbeKind::Liveness => {
+            json!({"live": passed})
         }
-        ProbeKind::Liveness | ProbeKind::Startup => verdict(&snapshot, probe),
+        ProbeForm::Verdict | ProbeForm::Text => {
+            let live = health::failure(ProbeKind::Liveness, snapshot).is_none();
+            json!({"ready": passed, "live": live})
+        }
+        ProbeForm::Healthy => json!({"status": if passed { "Healthy" } else { "Unhealthy" }}),
+        ProbeForm::Alive if passed => documents::root(context),
+        ProbeForm::Alive => json!({"status": "not alive"}),
+        ProbeForm::Model(target) => {
+            let version = model(context, target)?;
+            json!({"name": name_of(version.as_deref(), target), "ready": passed})
+        }
+        ProbeForm::ModelState(target) => {
+            let version = model(context, target)?;
+            let number = version
+                .as_ref()
+                .map(|version| version.loaded.version.as_str());
+            let (state, code) = match passed {
+                true => ("AVAILABLE", "OK"),
+                false => ("UNAVAILABLE", "UNAVAILABLE"),
+            };
+            let message = failure.as_ref().map(|failure| one_line(&failure.reason));
+            json!({
+                "name": name_of(version.as_deref(), target),
+                "ready": passed,
+                "model_version_status": [{
+                    "version": number.unwrap_or(DEFAULT_VERSION),
+                    "state": state,
+                    "status": {"error_code": code, "error_message": message.unwrap_or_default()},
+                }],
+            })
+        }
+    };
+    Ok(json_payload(content, failure.as_ref()))
+}
+
+/// The model that a probe names; `None` while it is loading.
+fn model(context: &Context, target: &Target) -> Result<Option<Arc<ModelVersion>>, RequestError> {
+    match context.registry.model(target) {
+        Ok(version) => Ok(Some(version)),
+        Err(error) if error.code == Code::Loading => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn name_of<'a>(version: Option<&'a ModelVersion>, target: &'a Target) -> &'a str {
+    match version {
+        Some(version) => version.name(),
+        None => target.model.as_deref().unwrap_or_default(),
+    }
+}
+
+fn json_payload(mut content: serde_json::Value, failure: Option<&FailedCheck>) -> Payload {
+    if let Some(failure) = failure {
+        content["error"] = format!("{}: {}", failure.check, one_line(&failure.reason)).into();
+    }
+    let mut json = content.to_string().into_bytes();
+    json.push(b'\n');
+    Payload {
+        retry_after: failure.map(|_| 1),
+        ..Payload::json(
+            if failure.is_none() {
+                OK
+            } else {
+                Code::Loading.status()
+            },
+            json,
+        )
     }
 }
 

@@ -37,6 +37,8 @@ pub struct TableReader<'a> {
     reader: csv::Reader<Box<dyn Read + 'a>>,
     name: String,
     header: Vec<String>,
+    /// Whether the header is the table's own first line.
+    has_header: bool,
 }
 
 impl std::fmt::Debug for TableReader<'_> {
@@ -55,6 +57,17 @@ pub struct Column {
     pub name: String,
     /// Its index in a row, from 0.
     pub index: usize,
+}
+
+/// What reads a table's cells.
+fn reader(delimiter: u8) -> csv::ReaderBuilder {
+    let mut reader = csv::ReaderBuilder::new();
+    reader
+        .delimiter(delimiter)
+        .flexible(true)
+        // With CRLF as line end the reader counts one line too few, so the CR is removed here.
+        .terminator(csv::Terminator::Any(b'\n'));
+    reader
 }
 
 impl TableReader<'static> {
@@ -81,16 +94,11 @@ impl<'a> TableReader<'a> {
     ///
     /// As [`TableReader::open`].
     pub fn new(name: &str, source: Box<dyn Read + 'a>, delimiter: u8) -> Result<Self, TableError> {
-        let reader = csv::ReaderBuilder::new()
-            .delimiter(delimiter)
-            .flexible(true)
-            // With CRLF as line end the reader counts one line too few, so the CR is removed here.
-            .terminator(csv::Terminator::Any(b'\n'))
-            .from_reader(source);
         let mut table = TableReader {
-            reader,
+            reader: reader(delimiter).from_reader(source),
             name: name.to_owned(),
             header: Vec::new(),
+            has_header: true,
         };
         let header = table.reader.headers().cloned();
         let header = header.map_err(|error| table.unreadable(&error))?;
@@ -107,6 +115,21 @@ impl<'a> TableReader<'a> {
             )));
         }
         Ok(table)
+    }
+
+    /// Starts to read a table that has no header; its columns are these.
+    pub fn without_header(
+        name: &str,
+        source: Box<dyn Read + 'a>,
+        delimiter: u8,
+        header: Vec<String>,
+    ) -> Self {
+        TableReader {
+            reader: reader(delimiter).has_headers(false).from_reader(source),
+            name: name.to_owned(),
+            header,
+            has_header: false,
+        }
     }
 
     /// The names of its columns, in order.
@@ -181,8 +204,12 @@ impl<'a> TableReader<'a> {
             }
         };
         if more && record.len() != self.header.len() {
+            let expected = match self.has_header {
+                true => "the header has",
+                false => "the table has no header, so there must be",
+            };
             return Err(TableError(format!(
-                "{}: the row has {} cells, but the header has {}; complete it, or quote what holds the delimiter",
+                "{}: the row has {} cells, but {expected} {}; complete it, or quote what holds the delimiter",
                 self.place(record),
                 record.len(),
                 self.header.len()

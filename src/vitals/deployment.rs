@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use super::{AtomicStamp, OutcomeCounts, Reloads, ServiceTimes, Trials};
+use super::{AtomicStamp, Counter, OutcomeCounts, Reloads, ServiceTimes, Trials};
 use crate::platform::clock::Stamp;
 
 /// The stamps and counters of one deployment.
@@ -20,6 +20,8 @@ pub struct DeploymentVitals {
     pub service_times: ServiceTimes,
     /// How its predictions ended, and how long they took.
     pub outcomes: OutcomeCounts,
+    /// Rows answered.
+    pub rows: Counter,
 }
 
 impl DeploymentVitals {

@@ -104,7 +104,7 @@ fn every_error_has_its_status_its_code_and_one_shape() {
         ("NaN", post(r#"{"instances": [[5.1,3.5,NaN,0.2]]}"#), 400, "invalid_json", "column"),
         ("a number out of range", post(r#"{"instances": [[5.1,3.5,1e999,0.2]]}"#), 400, "invalid_input", "\\\"petal_length\\\" of instances[0] is 1e999, too large for a double"),
         ("no instances", post(r#"{"instances": []}"#), 400, "invalid_input", "at least one"),
-        ("an unknown path", "GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n".into(), 404, "not_found", "GET /livez, GET /readyz"),
+        ("an unknown path", "GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n".into(), 404, "not_found", "GET /livez, /readyz"),
         ("GET on predictions", "GET /predict HTTP/1.1\r\nHost: a\r\n\r\n".into(), 405, "method_not_allowed", "POST"),
         ("POST on a probe", "POST /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".into(), 405, "method_not_allowed", "GET, HEAD"),
         ("OPTIONS *", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n".into(), 405, "method_not_allowed", ""),

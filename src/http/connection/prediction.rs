@@ -29,8 +29,11 @@ impl Connection<'_> {
         prediction: routes::Prediction,
     ) -> Result<After, ConnectionEnd> {
         let http = &self.listener.http;
-        let deployment = Arc::clone(self.deployment());
         let arrived = clock::instant();
+        let deployment = match http.context.registry.find(&prediction.target) {
+            Ok(deployment) => Arc::clone(deployment),
+            Err(error) => return self.answer_refused(asked, prediction.dialect, &error, arrived),
+        };
         let head = &mut asked.head;
         let spoken = Spoken {
             head: BodyHead {
@@ -81,6 +84,8 @@ impl Connection<'_> {
         let _charge = reply.charge;
         let (answer, error) = match reply.result {
             Ok(payload) => {
+                let rows = reply.rows.unwrap_or_default();
+                deployment.vitals.rows.add(rows as u64);
                 self.input.was_of_use();
                 (Answer::from(payload), None)
             }
@@ -136,7 +141,9 @@ impl Connection<'_> {
         error: &RequestError,
     ) -> Answer {
         let overload = self.listener.http.context.config.overload.overload_status;
-        Answer::shaped(error, dialect.error(error, &asked.request_id), overload)
+        let status = error.code.status_with(overload);
+        let shape = dialect.error(error, &asked.request_id, status);
+        Answer::shaped(error, shape, overload)
     }
 
     /// The deployment asked for: the path names none.

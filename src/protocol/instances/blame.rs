@@ -52,7 +52,7 @@ pub(in crate::protocol) fn with_nulls(body: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Says that a body is empty, where it is.
-pub(super) fn emptiness(body: &[u8]) -> Option<&'static str> {
+pub(in crate::protocol) fn emptiness(body: &[u8]) -> Option<&'static str> {
     match without_mark(body) {
         [] => Some("the body is empty"),
         body if body.trim_ascii().is_empty() => Some("the body is blank"),

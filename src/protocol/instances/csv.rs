@@ -6,6 +6,7 @@
 //! Numbers are written as in JSON, so that both dialects read back as the same bits.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::io::{self, Write};
 
 use csv::StringRecord;
@@ -36,15 +37,41 @@ impl Encoder for CsvAnswer {
     }
 }
 
+/// Whether the first line of a CSV body names the columns: it has a feature's name, or a cell that can
+/// be no value of the feature in its place.
+pub(in crate::protocol) fn has_header(body: &[u8], signature: &Signature) -> bool {
+    let mut reader = csv::ReaderBuilder::new();
+    reader.has_headers(false).flexible(true);
+    let mut first = StringRecord::new();
+    let mut reader = reader.from_reader(blame::without_mark(body));
+    if !reader
+        .read_record(&mut first)
+        .is_ok_and(|is_there| is_there)
+    {
+        return true;
+    }
+    let is_category = |place: usize| {
+        let feature = signature.features.get(place);
+        feature.is_some_and(|feature| matches!(feature.kind, FeatureKind::Category { .. }))
+    };
+    let names: HashSet<&str> = signature.names().collect();
+    let cells = first.iter().map(str::trim).enumerate();
+    cells.clone().any(|(_, cell)| names.contains(cell))
+        || cells.into_iter().any(|(place, cell)| {
+            !cell.is_empty() && cell.parse::<f64>().is_err() && !is_category(place)
+        })
+}
+
 /// Decodes a CSV body into rows of the signature's width, all finite; their memory is charged to
-/// `charge`.
+/// `charge`. Without a header, the cells of a row are the features in order.
 ///
 /// # Errors
 ///
 /// 400 with line and column for a table without these features or with bad cells, 413 for more than
 /// `rows_max` rows, 503 while others hold the memory budget, 413 if it is too small.
-pub(super) fn decode_csv(
+pub(in crate::protocol) fn decode_csv(
     body: &[u8],
+    has_header: bool,
     signature: &Signature,
     rows_max: usize,
     charge: &mut Charge,
@@ -57,7 +84,14 @@ pub(super) fn decode_csv(
         )));
     }
     charge.grow(copied_bytes(body))?;
-    let mut table = TableReader::new("the body", Box::new(body), b',').map_err(invalid)?;
+    let source = Box::new(body);
+    let mut table = match has_header {
+        true => TableReader::new("the body", source, b',').map_err(invalid)?,
+        false => {
+            let names = signature.names().map(str::to_owned);
+            TableReader::without_header("the body", source, b',', names.collect())
+        }
+    };
     let columns = table.find(&signature.features).map_err(invalid)?;
     let mut record = StringRecord::new();
     let mut values: Vec<f64> = Vec::new();
@@ -351,7 +385,13 @@ mod tests {
 
     fn decode(body: &str, rows_max: usize) -> Result<Rows, RequestError> {
         let mut charge = Charge::new(&budget(1 << 20));
-        decode_csv(body.as_bytes(), &signature(&[]), rows_max, &mut charge)
+        decode_csv(
+            body.as_bytes(),
+            true,
+            &signature(&[]),
+            rows_max,
+            &mut charge,
+        )
     }
 
     #[test]
@@ -421,16 +461,18 @@ mod tests {
         drop(charge);
         let body = format!("x,y\n{}", "1,2\n".repeat(100_000));
         let mut charge = Charge::new(&budget);
-        let error = decode_csv(body.as_bytes(), &signature(&[]), 1 << 20, &mut charge).unwrap_err();
+        let error =
+            decode_csv(body.as_bytes(), true, &signature(&[]), 1 << 20, &mut charge).unwrap_err();
         assert_eq!(error.code, Code::ContentTooLarge);
         let long = format!("x,y\n1,{}\n", "2".repeat(300_000));
-        let error = decode_csv(long.as_bytes(), &signature(&[]), 9, &mut charge).unwrap_err();
+        let error = decode_csv(long.as_bytes(), true, &signature(&[]), 9, &mut charge).unwrap_err();
         assert_eq!(error.code, Code::ContentTooLarge);
         for wide in [
             ",".repeat(20_000),
             format!("\"\n\"{}", ",\n".repeat(20_000)),
         ] {
-            let error = decode_csv(wide.as_bytes(), &signature(&[]), 9, &mut charge).unwrap_err();
+            let error =
+                decode_csv(wide.as_bytes(), true, &signature(&[]), 9, &mut charge).unwrap_err();
             assert_eq!(error.code, Code::ContentTooLarge);
         }
     }
@@ -445,7 +487,7 @@ mod tests {
         signature.features[1].may_be_missing = true;
         let decode = |body: &str| {
             let mut charge = Charge::new(&budget(1 << 20));
-            decode_csv(body.as_bytes(), &signature, 9, &mut charge)
+            decode_csv(body.as_bytes(), true, &signature, 9, &mut charge)
         };
         let rows = decode("x,y\ngreen,\nred,2\n").unwrap();
         assert_eq!(rows.values()[0], 1.0);

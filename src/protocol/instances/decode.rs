@@ -7,12 +7,14 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 
 use super::blame;
-use super::list::{Decoding, Instances, ListForm};
+use super::decoding::{Decoding, ListForm};
+use super::list::Instances;
 use super::tokens::Text;
 use super::value::{echo, unexpected, unexpected_number};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Rows, Signature};
+use crate::protocol::forgiving::{self, Fault};
 
 /// How `/predict` has its instances.
 const INSTANCES: ListForm<'static> = ListForm {
@@ -61,34 +63,9 @@ pub fn decode_asked(
             format!("{what}, but must be JSON with the field \"instances\" (line 1 column 0)");
         return Err(RequestError::new(Code::InvalidJson, text));
     }
-    let body = blame::without_mark(body);
-    match decode_once(body, signature, rows_max, charge) {
-        Err(fault) if fault.is_syntax && may_be_missing(signature) => {
-            // Real clients send the bare word NaN.
-            let Some(nulls) = blame::with_nulls(body) else {
-                return Err(fault.error);
-            };
-            charge.grow(nulls.len())?;
-            let decoded = decode_once(&nulls, signature, rows_max, charge);
-            decoded.map_err(|fault| fault.error)
-        }
-        decoded => decoded.map_err(|fault| fault.error),
-    }
-}
-
-/// Why a body cannot be decoded, and whether it is not even JSON.
-struct Fault {
-    error: RequestError,
-    is_syntax: bool,
-}
-
-impl From<RequestError> for Fault {
-    fn from(error: RequestError) -> Self {
-        Fault {
-            error,
-            is_syntax: false,
-        }
-    }
+    forgiving::read(body, signature, charge, |body, charge| {
+        decode_once(body, signature, rows_max, charge)
+    })
 }
 
 fn decode_once(
@@ -97,7 +74,6 @@ fn decode_once(
     rows_max: usize,
     charge: &mut Charge,
 ) -> Result<(Rows, bool), Fault> {
-    charge.grow(copied_bytes(body))?;
     let decoding = Decoding::new(body, INSTANCES, (signature, rows_max), charge);
     let parameters = Cell::default();
     let mut json = serde_json::Deserializer::from_slice(body);
@@ -113,14 +89,6 @@ fn decode_once(
     })?;
     let Parameters { raw } = parameters.take();
     Ok((rows, raw))
-}
-
-/// Whether a row may lack a feature, so that `NaN` has a meaning.
-fn may_be_missing(signature: &Signature) -> bool {
-    signature
-        .features
-        .iter()
-        .any(|feature| feature.may_be_missing)
 }
 
 /// What the parser may copy of a body: strings with escapes, and numbers with many digits. In a

@@ -4,208 +4,44 @@
 //! is eight bytes per number, charged to the budget before it is taken. Every error says which instance
 //! and feature.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::blame;
-use super::tokens::{Surplus, Text};
-use super::value::{ECHO_MAX, Value, unexpected, unexpected_number};
+use super::decoding::{ABSENT, Decoding, ListForm, is_absent};
+use super::tokens::{IgnoredValue, Text};
+use super::value::{unexpected, unexpected_number};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Rows, Signature};
 use crate::protocol::Served;
+use crate::protocol::forgiving::Fault;
 
-/// How many feature names an error lists.
-const NAMES_SHOWN: usize = 20;
-const OTHERS_SHOWN: usize = 5;
-
-/// How a list is written.
-#[derive(Debug, Clone, Copy, Default)]
-pub(in crate::protocol) struct ListForm<'a> {
-    /// What errors call the list.
-    pub(in crate::protocol) field: &'a str,
-    /// The feature of each value of an array, where that is not the order of the features; other values
-    /// are left out.
-    pub(in crate::protocol) columns: Option<&'a [Option<usize>]>,
-    /// Whether a value may stand in a list of its own, as some clients of V1 send it.
-    pub(in crate::protocol) values_in_lists: bool,
+/// Decodes a body that is a JSON array of instances.
+///
+/// # Errors
+///
+/// As `/predict` does.
+pub(in crate::protocol) fn decode_list_whole(
+    body: &[u8],
+    form: ListForm<'_>,
+    served: Served<'_>,
+    charge: &mut Charge,
+) -> Result<Rows, Fault> {
+    let decoding = Decoding::new(body, form, (served.signature, served.rows_max), charge);
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let values = Instances(&decoding)
+        .deserialize(&mut reader)
+        .and_then(|values| reader.end().map(|()| values));
+    let values = values.map_err(|error| Fault {
+        is_syntax: error.is_syntax(),
+        error: decoding.request_error(&error),
+    })?;
+    Ok(rows(values, form.field, served.signature)?)
 }
 
-/// What reads instances needs to know, and what it finds.
-pub(super) struct Decoding<'a> {
-    body: &'a [u8],
-    form: ListForm<'a>,
-    signature: &'a Signature,
-    indices: HashMap<&'a str, usize>,
-    rows_max: usize,
-    charge: RefCell<&'a mut Charge>,
-    /// Why decoding stopped, if the parser cannot say it.
-    refusal: RefCell<Option<RequestError>>,
-    /// The instance and the feature whose number is being read.
-    reading: Cell<Option<(usize, usize)>>,
-    /// What else the present instance has, for an error.
-    others: RefCell<Others>,
-}
-
-/// Names that are not features: the first few, truncated, and how many there are.
-#[derive(Default)]
-struct Others {
-    shown: Vec<String>,
-    count: usize,
-}
-
-impl Others {
-    fn clear(&mut self) {
-        self.shown.clear();
-        self.count = 0;
-    }
-
-    fn add(&mut self, name: &str) {
-        self.count += 1;
-        if self.shown.len() < OTHERS_SHOWN {
-            let short: String = name.chars().take(ECHO_MAX).collect();
-            self.shown.push(short.escape_debug().to_string());
-        }
-    }
-}
-
-impl<'a> Decoding<'a> {
-    /// Starts to read a list in `body`.
-    pub(super) fn new(
-        body: &'a [u8],
-        form: ListForm<'a>,
-        (signature, rows_max): (&'a Signature, usize),
-        charge: &'a mut Charge,
-    ) -> Self {
-        let indices = signature.names().enumerate();
-        Decoding {
-            body,
-            form,
-            signature,
-            indices: indices.map(|(index, name)| (name, index)).collect(),
-            rows_max,
-            charge: RefCell::new(charge),
-            refusal: RefCell::new(None),
-            reading: Cell::new(None),
-            others: RefCell::default(),
-        }
-    }
-
-    fn width(&self) -> usize {
-        self.signature.features.len()
-    }
-
-    /// Makes room for one more row.
-    fn reserve<E: Error>(&self, values: &mut Vec<f64>) -> Result<(), E> {
-        let reserved = self
-            .charge
-            .borrow_mut()
-            .reserve(values, self.width(), usize::MAX);
-        reserved.map_err(|refusal| self.give_up(refusal))
-    }
-
-    fn give_up<E: Error>(&self, refusal: RequestError) -> E {
-        *self.refusal.borrow_mut() = Some(refusal);
-        E::custom("given up")
-    }
-
-    fn names(&self) -> String {
-        listed(self.signature.names().take(NAMES_SHOWN), self.width())
-    }
-
-    /// The names that an instance has; the values of missing ones are absent.
-    fn found(&self, values: &[f64]) -> String {
-        let others = self.others.borrow();
-        let features = self.signature.names().zip(values);
-        let features = features.filter(|(_, value)| !is_absent(**value));
-        let count = features.clone().count() + others.count;
-        let names = features.map(|(name, _)| name);
-        let others = others.shown.iter().map(String::as_str);
-        match count {
-            0 => "nothing".to_owned(),
-            _ => listed(names.take(NAMES_SHOWN).chain(others), count),
-        }
-    }
-
-    /// Number of values in an array.
-    fn columns(&self) -> usize {
-        self.form.columns.map_or(self.width(), <[_]>::len)
-    }
-
-    /// Reads an array whose values belong to these features, each of which occurs.
-    fn read_cells<'de, A: SeqAccess<'de>>(
-        &self,
-        row: usize,
-        columns: &[Option<usize>],
-        values: &mut Vec<f64>,
-        mut seq: A,
-    ) -> Result<(), A::Error> {
-        let start = values.len();
-        values.resize(start + self.width(), f64::from_bits(ABSENT));
-        let mut count = 0;
-        for column in columns {
-            let came = match column {
-                Some(feature) => {
-                    let value = seq.next_element_seed(self.value(row, *feature))?;
-                    value.map(|value| values[start + feature] = value).is_some()
-                }
-                None => seq.next_element::<Surplus>()?.is_some(),
-            };
-            if !came {
-                break;
-            }
-            count += 1;
-        }
-        self.reading.set(None);
-        while seq.next_element::<Surplus>()?.is_some() {
-            count += 1;
-        }
-        match count == columns.len() {
-            true => Ok(()),
-            false => Err(A::Error::custom(format!(
-                "{}[{row}] has {count} values, but there are {} columns",
-                self.form.field,
-                columns.len()
-            ))),
-        }
-    }
-
-    /// Reads a value; errors name its instance and feature.
-    fn value(&self, row: usize, feature: usize) -> Value<'_> {
-        self.reading.set(Some((row, feature)));
-        Value {
-            list: self.form.field,
-            row,
-            feature: &self.signature.features[feature],
-            may_be_in_list: self.form.values_in_lists,
-        }
-    }
-
-    /// What is wrong, from the parser's error.
-    pub(super) fn request_error(&self, error: &serde_json::Error) -> RequestError {
-        if let Some(refusal) = self.refusal.borrow_mut().take() {
-            return refusal;
-        }
-        let text = error.to_string();
-        if error.is_data() {
-            return RequestError::new(Code::InvalidInput, text);
-        }
-        if text.starts_with("recursion limit exceeded") {
-            let text = format!("the body is nested too deeply to be instances: {text}");
-            return RequestError::new(Code::InvalidInput, text);
-        }
-        let place = self.reading.get().map(|(row, feature)| {
-            let name = &self.signature.features[feature].name;
-            format!("{name:?} of {}[{row}]", self.form.field)
-        });
-        blame::not_json(self.body, error, place)
-    }
-}
-
-/// Decodes a JSON array of instances.
+/// Decodes a JSON array of instances, which is a piece of a body.
 ///
 /// # Errors
 ///
@@ -216,30 +52,23 @@ pub(in crate::protocol) fn decode_list(
     served: Served<'_>,
     charge: &mut Charge,
 ) -> Result<Rows, RequestError> {
-    let Served {
-        signature,
-        rows_max,
-        ..
-    } = served;
-    let decoding = Decoding::new(json, form, (signature, rows_max), charge);
+    let decoding = Decoding::new(json, form, (served.signature, served.rows_max), charge);
     let mut reader = serde_json::Deserializer::from_slice(json);
-    let values = Instances(&decoding)
-        .deserialize(&mut reader)
-        .and_then(|values| reader.end().map(|()| values));
-    let values = values.map_err(|error| decoding.request_error(&error))?;
-    rows(values, form.field, signature)
+    let values = Instances(&decoding).deserialize(&mut reader);
+    let values = values.map_err(|error| decoding.piece_error(&error))?;
+    rows(values, form.field, served.signature)
 }
 
 /// Decodes one instance per line; blank lines are left out.
 ///
 /// # Errors
 ///
-/// As `/predict` does.
+/// As `/predict` does, with the line's number.
 pub(in crate::protocol) fn decode_lines(
     body: &[u8],
     served: Served<'_>,
     charge: &mut Charge,
-) -> Result<Rows, RequestError> {
+) -> Result<Rows, Fault> {
     let form = ListForm {
         field: "lines",
         ..ListForm::default()
@@ -250,25 +79,31 @@ pub(in crate::protocol) fn decode_lines(
         ..
     } = served;
     let decoding = Decoding::new(body, form, (signature, rows_max), charge);
-    let lines = body.split(|byte| *byte == b'\n');
-    let lines = lines.filter(|line| !line.trim_ascii().is_empty());
+    let lines = body.split(|byte| *byte == b'\n').enumerate();
+    let lines = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
     let mut values = Vec::new();
-    for (row, line) in lines.enumerate() {
+    for (row, (number, line)) in lines.enumerate() {
         if row == rows_max {
-            return Err(too_many(rows_max));
+            return Err(too_many(rows_max).into());
         }
         let mut reader = serde_json::Deserializer::from_slice(line);
-        Instance(&decoding, row, &mut values)
+        let read = Instance(&decoding, row, &mut values)
             .deserialize(&mut reader)
-            .and_then(|()| reader.end())
-            .map_err(|error| {
-                let mut refusal = decoding.request_error(&error);
-                // Lines are counted from 0, as the parser's column is the line's own.
-                refusal.text = format!("line {row} of the body: {}", refusal.text);
-                refusal
-            })?;
+            .and_then(|()| reader.end());
+        if let Err(error) = read {
+            let mut refusal = match error.is_data() {
+                true => decoding.piece_error(&error),
+                false => blame::not_json(line, &error, None),
+            };
+            let text = refusal.text.replace(" line 1 column ", " column ");
+            refusal.text = format!("line {} of the body: {text}", number + 1);
+            return Err(Fault {
+                is_syntax: error.is_syntax(),
+                error: refusal,
+            });
+        }
     }
-    rows(values, form.field, signature)
+    Ok(rows(values, form.field, signature)?)
 }
 
 fn rows(values: Vec<f64>, field: &str, signature: &Signature) -> Result<Rows, RequestError> {
@@ -280,19 +115,11 @@ fn rows(values: Vec<f64>, field: &str, signature: &Signature) -> Result<Rows, Re
         .ok_or_else(|| RequestError::new(Code::Internal, "the decoded rows do not fit the model"))
 }
 
-fn too_many(rows_max: usize) -> RequestError {
+/// The refusal of too many rows.
+pub(super) fn too_many(rows_max: usize) -> RequestError {
     let text =
         format!("a request may hold {rows_max} instances (--max-rows); send fewer at a time");
     RequestError::new(Code::ContentTooLarge, text)
-}
-
-/// Lists the first names.
-fn listed<'a>(shown: impl Iterator<Item = &'a str>, count: usize) -> String {
-    let shown: Vec<&str> = shown.collect();
-    match count.saturating_sub(shown.len()) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
 }
 
 /// The array of instances.
@@ -324,7 +151,7 @@ impl<'de> Visitor<'de> for Instances<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<f64>, A::Error> {
         let mut values = Vec::new();
         let mut row = 0;
-        let rows_max = self.0.rows_max;
+        let rows_max = self.0.rows_max();
         while let Some(()) = seq.next_element_seed(Instance(self.0, row, &mut values))? {
             row += 1;
             if row > rows_max {
@@ -382,7 +209,7 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
             count += 1;
         }
         decoding.reading.set(None);
-        while seq.next_element::<Surplus>()?.is_some() {
+        while seq.next_element::<IgnoredValue>()?.is_some() {
             count += 1;
         }
         if count != decoding.width() {
@@ -413,7 +240,7 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
                 .map(|_| expected);
             let Some(index) = in_order.or_else(|| decoding.indices.get(&*key.0).copied()) else {
                 decoding.others.borrow_mut().add(&key.0);
-                map.next_value::<Surplus>()?;
+                map.next_value::<IgnoredValue>()?;
                 continue;
             };
             let name = &decoding.signature.features[index].name;
@@ -438,12 +265,4 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
         }
         Ok(())
     }
-}
-
-/// Marks a value that an object has not given yet. It is a special NaN; a value that a client calls
-/// missing is the usual one.
-const ABSENT: u64 = 0x7ff8_0000_0000_0bad;
-
-fn is_absent(value: f64) -> bool {
-    value.to_bits() == ABSENT
 }

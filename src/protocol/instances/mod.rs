@@ -4,8 +4,10 @@
 //! Each dialect has its own files.
 
 mod blame;
+mod columns;
 pub mod csv;
 mod decode;
+mod decoding;
 mod encode;
 mod list;
 mod predict;
@@ -13,13 +15,17 @@ mod tokens;
 mod value;
 
 pub use blame::without_mark;
-pub(super) use blame::{not_json, with_nulls};
+pub(super) use blame::{emptiness, not_json, with_nulls};
+pub(super) use columns::{decode_columns, decode_split};
 pub(super) use decode::copied_bytes;
 pub use decode::{decode, decode_asked};
+pub(super) use decoding::ListForm;
 pub use encode::encode;
-pub(super) use list::{ListForm, decode_lines, decode_list};
+pub(super) use list::{decode_lines, decode_list, decode_list_whole};
 pub use predict::Predict;
-pub(super) use value::echo;
+pub(super) use tokens::{IgnoredValue, Text};
+pub use value::echo;
+pub(super) use value::unexpected;
 
 use crate::error::{Code, RequestError};
 use crate::models::{Model, RowFault, Rows, Signature, compute};

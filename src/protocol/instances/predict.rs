@@ -48,7 +48,7 @@ impl Dialect for Predict {
     ) -> Result<Asked, RequestError> {
         let (rows, raw) = match is_csv(head) {
             true => (
-                decode_csv(body, served.signature, served.rows_max, charge)?,
+                decode_csv(body, true, served.signature, served.rows_max, charge)?,
                 false,
             ),
             false => decode_asked(body, served.signature, served.rows_max, charge)

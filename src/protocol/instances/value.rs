@@ -4,21 +4,24 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Unexpected, Visitor};
 
-use super::tokens::Surplus;
+use super::tokens::IgnoredValue;
 use crate::models::{Feature, FeatureKind, ShortNumber};
 
 /// How many characters of the client's input an error quotes.
 pub(super) const ECHO_MAX: usize = 40;
 
 /// Quotes a piece of the client's input, truncated and escaped.
-pub(in crate::protocol) fn echo(text: &str) -> String {
+pub fn echo(text: &str) -> String {
     let short: String = text.chars().take(ECHO_MAX).collect();
     let more = if short.len() < text.len() { "…" } else { "" };
     format!("{short:?}{more}")
 }
 
 /// A short description of a string in the wrong place: serde would repeat all of it.
-pub(super) fn unexpected<E: Error>(text: &str, expected: &impl serde::de::Expected) -> E {
+pub(in crate::protocol) fn unexpected<E: Error>(
+    text: &str,
+    expected: &impl serde::de::Expected,
+) -> E {
     E::custom(format!(
         "invalid type: string {}, expected {}",
         echo(text),
@@ -122,7 +125,7 @@ impl<'de> Visitor<'de> for Value<'_> {
             ..self
         };
         let value = seq.next_element_seed(own)?;
-        match (value, seq.next_element::<Surplus>()?) {
+        match (value, seq.next_element::<IgnoredValue>()?) {
             (Some(value), None) => Ok(value),
             _ => Err(wrong(&self)),
         }

@@ -128,7 +128,7 @@ fn has_shares(spec: &OutputSpec) -> bool {
 }
 
 /// The outputs of a model for its metadata: name, datatype, and values per row.
-pub(in crate::protocol) fn described(
+pub fn described(
     spec: &OutputSpec,
     answer: AnswerSpec,
 ) -> Vec<(&'static str, &'static str, usize)> {

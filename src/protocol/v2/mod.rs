@@ -3,9 +3,11 @@
 
 mod answer;
 mod request;
+mod rows;
 mod tensor;
 
-pub(in crate::protocol) use self::answer::described;
+pub use self::answer::described;
+pub(in crate::protocol) use self::request::tensor_rows;
 
 use super::paths::{self, Verb};
 use super::{Asked, BodyForm, BodyHead, Dialect, Served, Target};

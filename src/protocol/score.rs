@@ -1,0 +1,69 @@
+//! `/score`, as clients of Azure Machine Learning use it.
+
+use super::envelope::{either, fields};
+use super::instances::{ListForm, decode_list, decode_split};
+use super::list_answer::ListAnswer;
+use super::{Asked, BodyForm, BodyHead, Dialect, Served, Target, forgiving};
+use crate::error::{Code, RequestError};
+use crate::lanes::memory_budget::Charge;
+
+/// The fields that hold rows.
+const ROWS: [&str; 2] = ["input_data", "data"];
+
+/// `POST /score`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Score;
+
+impl Dialect for Score {
+    fn name(&self) -> &'static str {
+        "score"
+    }
+
+    fn target(&self, path: &str) -> Option<Target> {
+        (path == "/score").then(Target::default)
+    }
+
+    fn check_head(&self, head: &BodyHead) -> Result<(), RequestError> {
+        super::unpack::check(head)
+    }
+
+    fn form(&self, head: &BodyHead) -> BodyForm {
+        match &head.content_encoding {
+            Some(_) => BodyForm::Compressed,
+            None => BodyForm::Json,
+        }
+    }
+
+    fn decode(
+        &self,
+        _head: &BodyHead,
+        body: &[u8],
+        served: Served<'_>,
+        charge: &mut Charge,
+    ) -> Result<Asked, RequestError> {
+        forgiving::read(body, served.signature, charge, |body, charge| {
+            let found = fields(body, &ROWS, charge)?;
+            let [(field, rows)] = found[..] else {
+                let text = format!("the body must have {}", either(&ROWS));
+                return Err(RequestError::new(Code::InvalidInput, text).into());
+            };
+            let json = rows.get().as_bytes();
+            let rows = if json.starts_with(b"{") {
+                let split = fields(json, &["columns", "data", "index"], charge)?;
+                decode_split(&split, field, served, charge)?
+            } else {
+                let form = ListForm {
+                    field,
+                    ..ListForm::default()
+                };
+                decode_list(json, form, served, charge)?
+            };
+            Ok(Asked::new(rows, ListAnswer::Bare))
+        })
+    }
+
+    /// Azure's clients show `message`.
+    fn error(&self, error: &RequestError, request_id: &str, _status: u16) -> Vec<u8> {
+        super::error_json(error, request_id, &[("message", &error.text)])
+    }
+}

@@ -1,0 +1,74 @@
+//! The V1 protocol of TensorFlow Serving and KServe.
+
+use super::envelope::{either, fields};
+use super::instances::{ListForm, decode_columns, decode_list};
+use super::list_answer::ListAnswer;
+use super::paths::{self, Verb};
+use super::{Asked, BodyForm, BodyHead, Dialect, Served, Target, forgiving};
+use crate::error::{Code, RequestError};
+use crate::lanes::memory_budget::Charge;
+
+/// The fields that hold rows.
+const ROWS: [&str; 2] = ["instances", "inputs"];
+
+/// `POST /v1/models/MODEL[/versions/VERSION]:predict`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PredictV1;
+
+impl Dialect for PredictV1 {
+    fn name(&self) -> &'static str {
+        "v1"
+    }
+
+    fn target(&self, path: &str) -> Option<Target> {
+        match paths::v1(path)? {
+            (target, Verb::Infer) => Some(target),
+            _ => None,
+        }
+    }
+
+    /// Clients send anything as the media type, or none.
+    fn check_head(&self, head: &BodyHead) -> Result<(), RequestError> {
+        super::unpack::check(head)
+    }
+
+    fn form(&self, head: &BodyHead) -> BodyForm {
+        match &head.content_encoding {
+            Some(_) => BodyForm::Compressed,
+            None => BodyForm::Json,
+        }
+    }
+
+    fn decode(
+        &self,
+        _head: &BodyHead,
+        body: &[u8],
+        served: Served<'_>,
+        charge: &mut Charge,
+    ) -> Result<Asked, RequestError> {
+        forgiving::read(body, served.signature, charge, |body, charge| {
+            let fields = fields(body, &ROWS, charge)?;
+            let [(field, rows)] = fields[..] else {
+                let text = format!("the body must have {}", either(&ROWS));
+                return Err(RequestError::new(Code::InvalidInput, text).into());
+            };
+            // TensorFlow Serving takes a table by columns in "inputs", and answers it otherwise.
+            let by_columns = field == "inputs" && rows.get().starts_with('{');
+            let rows = if by_columns {
+                decode_columns(rows, field, served, charge)?
+            } else {
+                let form = ListForm {
+                    field,
+                    columns: None,
+                    values_in_lists: true,
+                };
+                decode_list(rows.get().as_bytes(), form, served, charge)?
+            };
+            let answer = match by_columns {
+                true => ListAnswer::Outputs,
+                false => ListAnswer::Predictions,
+            };
+            Ok(Asked::new(rows, answer))
+        })
+    }
+}

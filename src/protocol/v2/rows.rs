@@ -1,0 +1,430 @@
+//! Tensors of V2 into rows: one tensor of all features, or a tensor for each feature.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::echo;
+use super::tensor::{Datatype, Element};
+use crate::error::{Code, RequestError};
+use crate::lanes::memory_budget::Charge;
+use crate::models::{Feature, Rows, Signature};
+use crate::protocol::Served;
+
+/// Maximum number of dimensions of a tensor, and of nested lists of its data.
+pub(super) const DIMENSIONS_MAX: usize = 8;
+
+/// How many names an error lists.
+const NAMES_SHOWN: usize = 20;
+
+/// A few dimensions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Shape {
+    dimensions: [u64; DIMENSIONS_MAX],
+    count: usize,
+}
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Dimensions;
+        impl<'de> Visitor<'de> for Dimensions {
+            type Value = Shape;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a shape of at most {DIMENSIONS_MAX} sizes from 0 on")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
+                let mut shape = Shape {
+                    dimensions: [0; DIMENSIONS_MAX],
+                    count: 0,
+                };
+                while let Some(size) = seq.next_element()? {
+                    let place = shape.dimensions.get_mut(shape.count);
+                    *place.ok_or_else(|| {
+                        A::Error::custom(format!("a shape has at most {DIMENSIONS_MAX} sizes"))
+                    })? = size;
+                    shape.count += 1;
+                }
+                Ok(shape)
+            }
+        }
+        deserializer.deserialize_seq(Dimensions)
+    }
+}
+
+impl Shape {
+    /// Makes a shape of the first sizes.
+    pub(super) fn new(sizes: &[u64]) -> Self {
+        let mut shape = Shape {
+            dimensions: [0; DIMENSIONS_MAX],
+            count: sizes.len().min(DIMENSIONS_MAX),
+        };
+        shape.dimensions[..shape.count].copy_from_slice(&sizes[..shape.count]);
+        shape
+    }
+
+    pub(super) fn sizes(&self) -> &[u64] {
+        &self.dimensions[..self.count]
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.sizes())
+    }
+}
+
+/// Where a tensor's data are.
+pub(super) enum Data<'a> {
+    Json(&'a RawValue),
+    Binary(&'a [u8]),
+}
+
+/// A tensor whose sizes were checked.
+pub(super) struct Checked<'a> {
+    pub(super) name: Cow<'a, str>,
+    pub(super) datatype: Datatype,
+    pub(super) shape: Shape,
+    pub(super) data: Data<'a>,
+}
+
+/// The refusal of a request that does not fit the model.
+pub(super) fn invalid(text: impl Into<String>) -> RequestError {
+    RequestError::new(Code::InvalidInput, text)
+}
+
+/// Turns tensors into rows: one tensor of all features, or a tensor for each feature.
+pub(super) fn rows(
+    tensors: Vec<Checked<'_>>,
+    served: Served<'_>,
+    charge: &mut Charge,
+) -> Result<Rows, RequestError> {
+    let signature = served.signature;
+    let width = signature.width();
+    let is_matrix = match &tensors[..] {
+        [one] => width == 1 || !signature.names().any(|own| own == one.name),
+        _ => false,
+    };
+    let places = match is_matrix {
+        true => HashMap::new(),
+        false => places(signature),
+    };
+    let count = match &tensors[..] {
+        [one] if is_matrix => matrix_rows(one, width, signature)?,
+        _ => column_rows(&tensors, &places, signature)?,
+    };
+    if count > served.rows_max {
+        let text = format!(
+            "a request may hold {} rows (--max-rows); send fewer at a time",
+            served.rows_max
+        );
+        return Err(RequestError::new(Code::ContentTooLarge, text));
+    }
+    // As many as the request has bytes for.
+    let values = count.saturating_mul(width);
+    charge.grow(values.saturating_mul(size_of::<f64>()))?;
+    let mut all = vec![0.0; values];
+    for tensor in &tensors {
+        let target = match places.get(&*tensor.name).copied() {
+            Some(place) => Target {
+                first: place,
+                step: width,
+                features: std::slice::from_ref(&signature.features[place]),
+            },
+            None => Target {
+                first: 0,
+                step: 1,
+                features: &signature.features,
+            },
+        };
+        tensor.read(target, &mut all)?;
+    }
+    Rows::new(all, width)
+        .ok_or_else(|| RequestError::new(Code::Internal, "the decoded rows do not fit the model"))
+}
+
+/// The features by name.
+fn places(signature: &Signature) -> HashMap<&str, usize> {
+    let names = signature.names().enumerate();
+    names.map(|(place, name)| (name, place)).collect()
+}
+
+/// Rows of a tensor `[N, width]`, or of one row `[width]`.
+fn matrix_rows(
+    tensor: &Checked<'_>,
+    width: usize,
+    signature: &Signature,
+) -> Result<usize, RequestError> {
+    let wide = width as u64;
+    let rows = match *tensor.shape.sizes() {
+        [count, 1] | [count] if width == 1 => Some(count),
+        [count, own] if own == wide => Some(count),
+        [own] if own == wide => Some(1),
+        _ => None,
+    };
+    let rows = rows.and_then(|rows| usize::try_from(rows).ok());
+    rows.ok_or_else(|| {
+        invalid(format!(
+            "input {} has the shape {}, but must have [rows, {width}], or there must be a tensor for each feature: {}",
+            echo(&tensor.name),
+            tensor.shape,
+            names(signature.names(), width)
+        ))
+    })
+}
+
+/// Rows of a tensor `[N]` or `[N, 1]` for each feature.
+fn column_rows(
+    tensors: &[Checked<'_>],
+    places: &HashMap<&str, usize>,
+    signature: &Signature,
+) -> Result<usize, RequestError> {
+    let takes = || names(signature.names(), signature.width());
+    let mut seen = vec![false; signature.width()];
+    let mut rows = None;
+    for tensor in tensors {
+        let place = places.get(&*tensor.name).copied();
+        let place = place.ok_or_else(|| {
+            invalid(format!(
+                "input {} is no feature of the model, which takes {}",
+                echo(&tensor.name),
+                takes()
+            ))
+        })?;
+        if std::mem::replace(&mut seen[place], true) {
+            return Err(invalid(format!(
+                "input {} occurs twice",
+                echo(&tensor.name)
+            )));
+        }
+        let own = match *tensor.shape.sizes() {
+            [count] | [count, 1] => count,
+            _ => {
+                return Err(invalid(format!(
+                    "input {} has the shape {}, but a feature's tensor has [rows] or [rows, 1]",
+                    echo(&tensor.name),
+                    tensor.shape
+                )));
+            }
+        };
+        match rows {
+            Some(rows) if rows != own => {
+                return Err(invalid(format!(
+                    "input {} has {own} rows, but the ones before have {rows}",
+                    echo(&tensor.name)
+                )));
+            }
+            _ => rows = Some(own),
+        }
+    }
+    let missing = signature.names().zip(&seen).filter(|(_, seen)| !**seen);
+    let missing: Vec<&str> = missing.map(|(name, _)| name).collect();
+    if !missing.is_empty() {
+        return Err(invalid(format!(
+            "\"inputs\" lacks {}: the model takes {}",
+            names(missing.iter().copied(), missing.len()),
+            takes()
+        )));
+    }
+    Ok(rows
+        .and_then(|rows| usize::try_from(rows).ok())
+        .unwrap_or(0))
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a str>, count: usize) -> String {
+    let shown: Vec<&str> = names.take(NAMES_SHOWN).collect();
+    match count.saturating_sub(shown.len()) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// Where a tensor's values go.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    /// The place of the first.
+    first: usize,
+    /// The distance to the next.
+    step: usize,
+    /// What they are, in turn.
+    features: &'a [Feature],
+}
+
+impl Checked<'_> {
+    fn read(&self, target: Target<'_>, all: &mut [f64]) -> Result<(), RequestError> {
+        let mut sink = Sink {
+            tensor: self,
+            target,
+            all,
+            next: 0,
+            count: 0,
+        };
+        // The sizes were checked: there is a place for each value of the shape.
+        sink.count = sink
+            .all
+            .len()
+            .saturating_sub(target.first)
+            .div_ceil(target.step);
+        let wrong = |text: String| invalid(format!("input {}: {text}", echo(&self.name)));
+        match &self.data {
+            Data::Binary(bytes) => sink.read_binary(bytes).map_err(wrong)?,
+            Data::Json(json) => {
+                let mut reader = serde_json::Deserializer::from_str(json.get());
+                let read = Nested {
+                    sink: &mut sink,
+                    depth: 0,
+                }
+                .deserialize(&mut reader);
+                read.map_err(|error| {
+                    let text = error.to_string();
+                    // Its place is that within the data.
+                    wrong(text.split(" at line ").next().unwrap_or(&text).to_owned())
+                })?;
+            }
+        }
+        if sink.next != sink.count {
+            return Err(wrong(format!(
+                "its shape {} holds {} values, but its data {}",
+                self.shape, sink.count, sink.next
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Takes a tensor's values one by one.
+struct Sink<'a, 'v> {
+    tensor: &'a Checked<'a>,
+    target: Target<'a>,
+    all: &'v mut [f64],
+    /// How many came, and how many there are.
+    next: usize,
+    count: usize,
+}
+
+impl Sink<'_, '_> {
+    fn put(&mut self, element: Element<'_>) -> Result<(), String> {
+        if self.next == self.count {
+            return Err(format!(
+                "its shape {} holds {} values, but its data are more",
+                self.tensor.shape, self.count
+            ));
+        }
+        let features = self.target.features;
+        let feature = &features[self.next % features.len()];
+        let value = self.tensor.datatype.value(element, feature);
+        let value = value.map_err(|text| format!("value {} is {text}", self.next))?;
+        self.all[self.target.first + self.next * self.target.step] = value;
+        self.next += 1;
+        Ok(())
+    }
+
+    fn read_binary(&mut self, mut bytes: &[u8]) -> Result<(), String> {
+        let datatype = self.tensor.datatype;
+        if let Some(size) = datatype.bytes() {
+            return bytes
+                .chunks_exact(size)
+                .try_for_each(|value| self.put(datatype.read(value)));
+        }
+        while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
+            let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+            if length > rest.len() {
+                return Err(format!(
+                    "value {} says that it has {length} bytes, but {} are left",
+                    self.next,
+                    rest.len()
+                ));
+            }
+            let (text, rest) = rest.split_at(length);
+            let text = std::str::from_utf8(text)
+                .map_err(|_| format!("value {} is not UTF-8", self.next))?;
+            self.put(Element::Text(text))?;
+            bytes = rest;
+        }
+        match bytes.is_empty() {
+            true => Ok(()),
+            false => Err("its last value is cut off".to_owned()),
+        }
+    }
+}
+
+/// Data in JSON: values, or lists of them.
+struct Nested<'s, 'a, 'v> {
+    sink: &'s mut Sink<'a, 'v>,
+    depth: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Nested<'_, '_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Nested<'_, '_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.depth {
+            0 => f.write_str("its data as a list"),
+            _ => write!(f, "a value of the tensor as value {}", self.sink.next),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        if self.depth == DIMENSIONS_MAX {
+            return Err(A::Error::custom(format!(
+                "its data are nested deeper than {DIMENSIONS_MAX} lists"
+            )));
+        }
+        let Nested { sink, depth } = self;
+        loop {
+            let next = Nested {
+                sink: &mut *sink,
+                depth: depth + 1,
+            };
+            if seq.next_element_seed(next)?.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.put(Element::Number(value))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.put(Element::Number(value as f64))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.put(Element::Number(value as f64))
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.put(Element::Flag(value))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.put(Element::Text(value))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.put(Element::Null)
+    }
+}
+
+impl Nested<'_, '_, '_> {
+    fn put<E: Error>(self, element: Element<'_>) -> Result<(), E> {
+        if self.depth == 0 {
+            return Err(E::custom("its data must be a list"));
+        }
+        self.sink.put(element).map_err(E::custom)
+    }
+}
