@@ -58,6 +58,9 @@ fn serve(
     for line in config::unknown_variables() {
         log::warn!("{line}");
     }
+    if let Some(note) = &config.hosting {
+        log::info!("{note}");
+    }
     let variables = config.variables.clone();
     let named = |option| variables.name(option);
     if manager.journal && config.access_log_rate > JOURNAL_RATE_MAX {

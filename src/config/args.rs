@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use super::drill::DrillArgs;
 use super::environment::Variables;
-use super::limits::{LimitArgs, duration, mode, switch};
+use super::limits::{LimitArgs, duration, mode, route, switch};
 use super::manifest::ManifestArgs;
 use super::model::ModelRequest;
 use super::offline::{InspectArgs, PredictArgs, TrainArgs};
@@ -170,6 +170,14 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     pub drain_timeout: Duration,
 
+    /// Another path for POST /predict, such as Vertex AI's
+    #[arg(long, value_name = "PATH", value_parser = route)]
+    pub predict_route: Option<String>,
+
+    /// Another path for GET /health, which is 200 while the server is ready
+    #[arg(long, value_name = "PATH", value_parser = route)]
+    pub health_route: Option<String>,
+
     /// Serve /metrics on the main listener too, where KServe scrapes it
     #[arg(long, value_parser = switch)]
     pub main_metrics: bool,
@@ -220,4 +228,8 @@ pub struct ServeArgs {
     /// Which options the environment gave.
     #[arg(skip)]
     pub variables: Variables,
+
+    /// The options that a hosting platform gave, for the log.
+    #[arg(skip)]
+    pub hosting: Option<String>,
 }

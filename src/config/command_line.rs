@@ -45,7 +45,14 @@ const ADVANCED: [&str; 11] = [
 const HIDDEN: [&str; 1] = ["shared-lane"];
 
 /// The commands that take the options of `serve`, beside the command line without a command.
-const SERVING: [&str; 5] = ["serve", "check", "manifest", "kubernetes", "systemd"];
+const SERVING: [&str; 6] = [
+    "serve",
+    "check",
+    "manifest",
+    "kubernetes",
+    "kserve",
+    "systemd",
+];
 
 /// Returns the command line as clap parses it.
 pub(super) fn command_line() -> Command {

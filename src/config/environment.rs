@@ -82,6 +82,7 @@ pub(super) fn parse(args: &[OsString]) -> Result<Args, Error> {
         Some(Command::Manifest(manifest)) => {
             let serve = match &mut manifest.target {
                 ManifestTarget::Kubernetes(target) => &mut target.serve,
+                ManifestTarget::Kserve(target) => &mut target.serve,
                 ManifestTarget::Systemd(target) => &mut target.serve,
             };
             serve.args.variables = variables;

@@ -112,6 +112,17 @@ pub(super) fn mode(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "permissions are three octal digits, such as 660".to_owned())
 }
 
+/// Parses the path of a route.
+pub(super) fn route(text: &str) -> Result<String, String> {
+    let is_path = text.starts_with('/')
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
+        && !text.contains(['?', '#']);
+    match is_path {
+        true => Ok(text.to_owned()),
+        false => Err("a path starts with / and has no query, such as /v1/predict".to_owned()),
+    }
+}
+
 fn bytes(text: &str) -> Result<usize, String> {
     let size: ByteSize = text.parse().map_err(|error| {
         format!("{error}; a size is a number of bytes, or one with a unit, such as 64KiB or 16MiB")

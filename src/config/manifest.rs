@@ -26,6 +26,9 @@ pub enum ManifestTarget {
     /// Print a Deployment, Service, PodDisruptionBudget and HorizontalPodAutoscaler, as YAML
     #[command(args_override_self = true)]
     Kubernetes(Box<KubernetesArgs>),
+    /// Print a ClusterServingRuntime and an InferenceService for KServe, as YAML
+    #[command(args_override_self = true)]
+    Kserve(Box<KserveArgs>),
     /// Print a unit for systemd
     #[command(args_override_self = true)]
     Systemd(Box<SystemdArgs>),
@@ -86,6 +89,36 @@ pub struct KubernetesArgs {
     #[arg(long, value_name = "N", default_value = "2",
           value_parser = clap::value_parser!(i32).range(1..=REPLICAS_MAX))]
     pub replicas: i32,
+
+    /// The options of `serve`.
+    #[command(flatten)]
+    pub serve: GivenServeArgs,
+}
+
+/// The options of `lanekeeper manifest kserve`.
+#[derive(Debug, clap::Args)]
+pub struct KserveArgs {
+    /// Name of the InferenceService
+    #[arg(long, value_name = "NAME", default_value = "model", value_parser = name)]
+    pub name: String,
+
+    /// Name of the ClusterServingRuntime
+    #[arg(long, value_name = "NAME", default_value = "lanekeeper", value_parser = name)]
+    pub runtime: String,
+
+    /// Container image; lanekeeper is its entry point
+    #[arg(long, value_name = "IMAGE", value_parser = image,
+          default_value = concat!("lanekeeper:", env!("CARGO_PKG_VERSION")))]
+    pub image: String,
+
+    /// Where the model is; a directory with one model file [default: pvc://NAME-model]
+    #[arg(long, value_name = "URI", value_parser = image)]
+    pub storage_uri: Option<String>,
+
+    /// The model's format
+    #[arg(long, value_name = "FORMAT", default_value = "xgboost",
+          value_parser = clap::builder::PossibleValuesParser::new(["lanekeeper", "lightgbm", "xgboost"]))]
+    pub format: String,
 
     /// The options of `serve`.
     #[command(flatten)]

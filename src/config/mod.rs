@@ -9,6 +9,7 @@ mod checks;
 mod command_line;
 mod drill;
 mod environment;
+mod hosting;
 mod limits;
 mod manifest;
 mod model;
@@ -20,6 +21,7 @@ mod validate;
 mod verdicts;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::platform::address::Address;
@@ -31,8 +33,8 @@ pub use self::drill::{DrillArgs, DrillConfig, DrillTarget, Drilled, PARENT, dril
 pub use self::environment::{Variables, command_help, unknown_variables, usage_line};
 pub use self::limits::LimitArgs;
 pub use self::manifest::{
-    GivenOption, GivenServeArgs, KubernetesArgs, ManifestArgs, ManifestTarget, SystemdArgs,
-    SystemdUnit,
+    GivenOption, GivenServeArgs, KserveArgs, KubernetesArgs, ManifestArgs, ManifestTarget,
+    SystemdArgs, SystemdUnit,
 };
 pub use self::model::{AnswerMode, Iterations, ModelRequest};
 pub use self::offline::{InspectArgs, PredictArgs, TrainArgs};
@@ -99,6 +101,10 @@ pub struct Config {
     pub access_log_rate: u32,
     /// Which options the environment gave, for errors.
     pub variables: Variables,
+    /// The options that a hosting platform gave, for the log.
+    pub hosting: Option<String>,
+    /// Other paths of predictions and readiness, which a hosting platform names.
+    pub routes: Vec<(String, &'static str)>,
 }
 
 /// Reads the command line and the environment, and returns the requested command.
@@ -107,7 +113,22 @@ pub struct Config {
 ///
 /// clap's own; help and version are errors with exit code 0 too.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
-    let args = environment::parse(&args.into_iter().collect::<Vec<_>>())?;
+    let args: Vec<OsString> = args.into_iter().collect();
+    let place = hosting::Place {
+        variable: &|name| std::env::var(name).ok().filter(|value| !value.is_empty()),
+        is_directory: &Path::is_dir,
+    };
+    let (args, hosting) = hosting::add_options(&args, &place)
+        .map_err(|text| clap::Error::raw(clap::error::ErrorKind::ValueValidation, text))?;
+    let mut args = environment::parse(&args)?;
+    let serve = match &mut args.command {
+        None => Some(&mut args.serve),
+        Some(Command::Serve(serve)) => Some(&mut **serve),
+        Some(_) => None,
+    };
+    if let Some(serve) = serve {
+        serve.hosting = hosting;
+    }
     let serve = || Command::Serve(Box::new(args.serve));
     Ok(args.command.unwrap_or_else(serve))
 }

@@ -214,6 +214,14 @@ impl ServeArgs {
             drain_timeout: self.drain_timeout,
             shared_lane: self.shared_lane,
             main_metrics: self.main_metrics,
+            hosting: self.hosting,
+            routes: [
+                (self.predict_route, "/predict"),
+                (self.health_route, "/health"),
+            ]
+            .into_iter()
+            .filter_map(|(other, own)| Some((other?, own)))
+            .collect(),
             yielding: match self.yielding {
                 Yielding::Auto if crate::platform::sys::kernel_has_slices() => Yielding::Slice,
                 Yielding::Auto => Yielding::Nice,

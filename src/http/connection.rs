@@ -193,6 +193,7 @@ impl Connection<'_> {
                 main: &http.main_address,
                 probe: http.probe_address.as_ref(),
                 main_metrics: http.context.config.main_metrics,
+                aliases: &http.context.config.routes,
             },
         );
         match route {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -30,6 +30,9 @@ const HEAD_BYTES: usize = 4096;
 
 /// Maximum size of a model file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// How many files an error lists.
+const NAMES_SHOWN: usize = 5;
 
 /// The version of a model that is given none. Some clients of Triton take digits only.
 pub const DEFAULT_VERSION: &str = "1";
@@ -117,7 +120,8 @@ pub fn load(request: &ModelRequest) -> Result<Loaded, LoadError> {
         if let Some(name) = &request.name {
             loaded.name.clone_from(name);
         } else if loaded.name.is_empty() {
-            let stem = request.file.as_deref().and_then(Path::file_stem);
+            let file = request.file.as_deref().map(model_file).transpose()?;
+            let stem = file.as_deref().and_then(Path::file_stem);
             loaded.name = stem.map_or("model".into(), |stem| stem.to_string_lossy().into_owned());
         }
         if let Some(path) = &request.golden {
@@ -160,8 +164,8 @@ fn with_file<T>(
         return read(&Native, embedded::JSON.as_bytes())
             .map_err(|reason| LoadError(format!("the embedded model is damaged: {reason}")));
     };
-    let bytes = read_file(path, "--model must name a readable model file");
-    bytes
+    model_file(path)
+        .and_then(|file| read_file(&file, "--model must name a readable model file"))
         .and_then(|bytes| read(format_of(&bytes), &bytes))
         .map_err(|reason| {
             LoadError(format!(
@@ -169,6 +173,58 @@ fn with_file<T>(
                 path.display()
             ))
         })
+}
+
+/// The file of a model: the path itself, or the one model file of a directory, as platforms mount
+/// models. Other files may stand beside it, and hidden ones do not count.
+///
+/// # Errors
+///
+/// A directory with no model file, or with several.
+pub fn model_file(path: &Path) -> Result<PathBuf, ModelError> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).map_err(ModelError::of)? {
+        let entry = entry.map_err(ModelError::of)?;
+        let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
+        // A link counts as what it leads to.
+        if !is_hidden && entry.path().is_file() {
+            files.push(entry.path());
+        }
+    }
+    files.sort();
+    if files.len() > 1 {
+        files.retain(|file| is_recognised(file));
+    }
+    match &files[..] {
+        [one] => Ok(one.clone()),
+        [] => Err(
+            "the directory has no model file; --model must name one, or a directory with one"
+                .into(),
+        ),
+        several => {
+            let names = several.iter().filter_map(|file| file.file_name());
+            let names: Vec<_> = names
+                .take(NAMES_SHOWN)
+                .map(|name| name.to_string_lossy())
+                .collect();
+            Err(ModelError(format!(
+                "the directory has {} model files ({}); --model must name one of them",
+                several.len(),
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+/// Whether a file begins as a model of a known format does.
+fn is_recognised(file: &Path) -> bool {
+    let mut head = Vec::new();
+    let read =
+        File::open(file).and_then(|file| file.take(HEAD_BYTES as u64).read_to_end(&mut head));
+    read.is_ok() && FORMATS.iter().any(|format| format.recognises(&head))
 }
 
 /// The format of a file. A file that none recognizes is given to our own format, whose error says
@@ -211,7 +267,18 @@ mod tests {
         let request = |path: &Path| ModelRequest::of_file(Some(path.to_owned()));
         assert_eq!(load(&request(&path)).unwrap().name, "iris");
         let refused = |path: &Path| load(&request(path)).unwrap_err().0;
-        assert!(refused(&directory).contains("not a regular file"));
+        // A directory with one model is that model, whatever else is there.
+        assert_eq!(load(&request(&directory)).unwrap().name, "iris");
+        fs::write(directory.join("README.md"), "about").unwrap();
+        fs::write(directory.join(".hidden"), embedded::JSON).unwrap();
+        fs::create_dir_all(directory.join("below")).unwrap();
+        let link = directory.join("below").join("link");
+        std::os::unix::fs::symlink(&directory, &link).unwrap();
+        assert_eq!(load(&request(&link)).unwrap().name, "iris");
+        fs::write(directory.join("other"), embedded::JSON).unwrap();
+        assert!(refused(&directory).contains("2 model files (any.name, other)"));
+        fs::remove_file(&link).unwrap();
+        assert!(refused(&directory.join("below")).contains("no model file"));
         fs::remove_dir_all(&directory).unwrap();
         assert!(refused(&path).contains("--model must name a readable model file"));
     }

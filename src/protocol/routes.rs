@@ -132,6 +132,8 @@ pub struct Listening<'a> {
     pub probe: Option<&'a Address>,
     /// Whether the main listener has the metrics even if there is another.
     pub main_metrics: bool,
+    /// Other paths of our own ones, which a hosting platform names.
+    pub aliases: &'a [(String, &'static str)],
 }
 
 /// The list of paths, for a 404.
@@ -153,6 +155,12 @@ pub fn route(
     listening: Listening<'_>,
 ) -> Result<Route, RequestError> {
     let on_probe = listening.kind == ListenerKind::Probe;
+    let mut aliases = listening.aliases.iter();
+    // Nobody can take away a probe.
+    let path = match aliases.find(|(other, _)| other == path) {
+        Some((_, own)) if !is_probe(path) && path != METRICS => own,
+        _ => path,
+    };
     let (route, allow) = match path {
         _ if is_probe(path) => (Route::Probe(read_probe(path, query)?), READ),
         METRICS => match listening.probe {
@@ -394,6 +402,7 @@ mod tests {
             main,
             probe,
             main_metrics: false,
+            aliases: &[],
         }
     }
 
@@ -567,6 +576,33 @@ mod tests {
             route(&Method::Get, "/metrics", None, asked),
             Ok(Route::Metrics)
         );
+    }
+
+    #[test]
+    fn a_hosting_platform_may_name_other_paths_but_not_take_away_a_probe() {
+        let aliases = [
+            ("/v1/models/any:predict".to_owned(), "/predict"),
+            ("/v1/models/any".to_owned(), "/health"),
+            ("/livez".to_owned(), "/predict"),
+        ];
+        let main = main();
+        let ask = |method, path| {
+            let listening = Listening {
+                aliases: &aliases,
+                ..listening(ListenerKind::Main, &main, None)
+            };
+            route(&method, path, None, listening).ok()
+        };
+        assert_eq!(ask(Method::Post, "/v1/models/any:predict"), predict().ok());
+        assert_eq!(
+            ask(Method::Get, "/v1/models/any"),
+            ask(Method::Get, "/health")
+        );
+        assert_eq!(
+            ask(Method::Get, "/livez"),
+            probe(ProbeKind::Liveness, false).ok()
+        );
+        assert_eq!(ask(Method::Post, "/livez"), None);
     }
 
     #[test]

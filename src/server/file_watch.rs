@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::lifecycle::Waker;
+use crate::models::format;
 use crate::platform::sys;
 
 /// From look to look.
@@ -28,9 +29,9 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Returns the state of the file at `path`; `None` if there is none.
+    /// Returns the state of the model file at `path`, or in it; `None` if there is none.
     pub(super) fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
+        let metadata = fs::metadata(format::model_file(path).ok()?).ok()?;
         Some(Identity {
             device: metadata.dev(),
             inode: metadata.ino(),

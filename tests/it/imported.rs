@@ -8,7 +8,7 @@ use crate::offline::post;
 use crate::support::Server;
 use crate::train::{run, stderr, stdout};
 
-fn model(case: &str) -> String {
+pub(crate) fn model(case: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/data/models")
         .join(case);

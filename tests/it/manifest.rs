@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Container, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use lanekeeper::commands::manifest::numbers::{PodNumbers, ProbeNumbers};
 use lanekeeper::config::{self, Config, Resources};
@@ -82,6 +82,88 @@ fn every_document_is_what_the_published_api_knows() {
         assert_of_type::<PodDisruptionBudget>(budget);
         assert_of_type::<HorizontalPodAutoscaler>(autoscaler);
     }
+}
+
+/// The fields of an object, as `a.b`, without those of containers.
+fn fields(object: &Value, at: &str, all: &mut Vec<String>) {
+    match object {
+        Value::Object(map) => {
+            for (name, value) in map {
+                let at = format!("{at}.{name}");
+                if name != "containers" {
+                    fields(value, &at, all);
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| fields(item, at, all)),
+        _ => all.push(at.trim_start_matches('.').to_owned()),
+    }
+}
+
+#[test]
+fn kserves_objects_have_the_fields_of_its_api_and_a_container_of_kubernetes() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lanekeeper"));
+    command.args(["manifest", "kserve", "--name=credit", "--format=lightgbm"]);
+    command.args(["--storage-uri=s3://b/credit", "--max-body=1MiB"]);
+    let documents = documents(&printed(command));
+    let [runtime, service] = documents.as_slice() else {
+        panic!("{documents:?}");
+    };
+    let mut found = Vec::new();
+    fields(runtime, "", &mut found);
+    found.sort();
+    found.dedup();
+    assert_eq!(
+        found,
+        [
+            "apiVersion",
+            "kind",
+            "metadata.name",
+            "spec.annotations.prometheus.kserve.io/path",
+            "spec.annotations.prometheus.kserve.io/port",
+            "spec.protocolVersions",
+            "spec.supportedModelFormats.autoSelect",
+            "spec.supportedModelFormats.name",
+            "spec.supportedModelFormats.version",
+        ]
+    );
+    let container = &runtime["spec"]["containers"][0];
+    assert_of_type::<Container>(container);
+    assert_eq!(container["name"], "kserve-container");
+    let args: Vec<&str> = container["args"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|arg| arg.as_str().unwrap())
+        .collect();
+    for expected in [
+        "serve",
+        "--listen=0.0.0.0:8080",
+        "--probe-listen=none",
+        "--model=/mnt/models",
+        "--name={{.Name}}",
+        "--max-body=1MiB",
+    ] {
+        assert!(args.contains(&expected), "{expected}: {args:?}");
+    }
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        assert_eq!(container[probe]["httpGet"]["port"], 8080, "{probe}");
+    }
+    assert_eq!(container["ports"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        *service,
+        json!({
+            "apiVersion": "serving.kserve.io/v1beta1",
+            "kind": "InferenceService",
+            "metadata": {"name": "credit"},
+            "spec": {"predictor": {"model": {
+                "modelFormat": {"name": "lightgbm"},
+                "runtime": "lanekeeper",
+                "protocolVersion": "v2",
+                "storageUri": "s3://b/credit",
+            }}},
+        })
+    );
 }
 
 #[test]

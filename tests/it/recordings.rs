@@ -35,11 +35,11 @@ fn has_shares(name: &str) -> bool {
 }
 
 /// A message in parts.
-struct Message {
-    status: String,
-    content_type: String,
+pub(crate) struct Message {
+    pub(crate) status: String,
+    pub(crate) content_type: String,
     json_length: Option<usize>,
-    content: Vec<u8>,
+    pub(crate) content: Vec<u8>,
 }
 
 fn parse(bytes: &[u8]) -> Message {
@@ -65,7 +65,7 @@ fn parse(bytes: &[u8]) -> Message {
 }
 
 /// Sends bytes and reads one answer.
-fn ask(server: &Server, request: &[u8]) -> Message {
+pub(crate) fn ask(server: &Server, request: &[u8]) -> Message {
     let mut connection = Connection::open(server.main);
     connection.stream.write_all(request).unwrap();
     let mut bytes = Vec::new();
@@ -143,7 +143,7 @@ fn compare(place: &str, expected: &Value, found: &Value) {
     }
 }
 
-fn json(content: &[u8]) -> Value {
+pub(crate) fn json(content: &[u8]) -> Value {
     let text = String::from_utf8_lossy(content);
     serde_json::from_slice(content).unwrap_or_else(|error| panic!("{error}: {text}"))
 }

@@ -6,11 +6,10 @@
 use humantime::format_duration;
 
 use super::numbers::{
-    BASE_BYTES, CONNECTION_BYTES, KERNEL_BYTES, LIVENESS_PERIOD_MAX, LIVENESS_SHARE, LOADING,
-    MODEL_FACTOR, MODELS, PROBES_MILLICORES, PodNumbers, ProbeNumbers, TERMINATION_MARGIN,
+    LIVENESS_PERIOD_MAX, LIVENESS_SHARE, LOADING, PodNumbers, ProbeNumbers, TERMINATION_MARGIN,
     TIMEOUT_MAX,
 };
-use super::options::{ModelBytesSource, PodServer};
+use super::options::PodServer;
 use super::yaml::{Node, flag, list, map, number, stream, text};
 use crate::config::{KubernetesArgs, StallPolicy};
 use crate::error::StartError;
@@ -32,12 +31,22 @@ const REPLICAS_FACTOR: i32 = 4;
 const PRIVILEGED_PORTS: u16 = 1024;
 
 /// What the manifests are made of.
-struct Manifest {
-    name: String,
-    image: String,
-    replicas: i32,
-    server: PodServer,
-    numbers: PodNumbers,
+pub(super) struct Manifest {
+    pub(super) name: String,
+    pub(super) image: String,
+    pub(super) replicas: i32,
+    pub(super) server: PodServer,
+    pub(super) numbers: PodNumbers,
+    pub(super) probed_port: PortReference,
+}
+
+/// How a probe names its port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PortReference {
+    /// By the name that the container gives it.
+    Name,
+    /// By its number, where ports have no names.
+    Number,
 }
 
 /// Writes the manifests for these options.
@@ -53,6 +62,7 @@ pub(super) fn manifests(args: KubernetesArgs) -> Result<String, StartError> {
         replicas: args.replicas,
         numbers: PodNumbers::new(&server.config, server.model_bytes),
         server,
+        probed_port: PortReference::Name,
     };
     let about = about(&manifest);
     stream([
@@ -249,14 +259,7 @@ impl Manifest {
             ("livenessProbe", self.liveness_probe()),
             ("readinessProbe", self.readiness_probe()),
             ("resources", self.resources()),
-            (
-                "securityContext",
-                map([
-                    ("allowPrivilegeEscalation", flag(false)),
-                    ("readOnlyRootFilesystem", flag(true)),
-                    ("capabilities", map([("drop", list([text("ALL")]))])),
-                ]),
-            ),
+            ("securityContext", self.container_security()),
         ];
         if let Some(file) = &server.termination_log {
             let file = text(&**file).because("--termination-log, which gets the stall report");
@@ -279,6 +282,15 @@ impl Manifest {
         map(fields)
     }
 
+    /// What a container may do.
+    pub(super) fn container_security(&self) -> Node {
+        map([
+            ("allowPrivilegeEscalation", flag(false)),
+            ("readOnlyRootFilesystem", flag(true)),
+            ("capabilities", map([("drop", list([text("ALL")]))])),
+        ])
+    }
+
     fn ports(&self) -> Node {
         let port = |name: &str, port: u16, why: &str| {
             map([("name", text(name)), ("containerPort", number(port, why))])
@@ -293,9 +305,10 @@ impl Manifest {
 
     /// A probe, with the reasons for its three numbers.
     fn probe(&self, path: &str, numbers: &ProbeNumbers, whys: [String; 3]) -> Node {
-        let port = match self.server.probe_port {
-            Some(_) => text("probes"),
-            None => text("http").because("--probe-listen none"),
+        let port = match (self.probed_port, self.server.probe_port) {
+            (PortReference::Number, probe) => number(probe.unwrap_or(self.server.port), "--listen"),
+            (PortReference::Name, Some(_)) => text("probes"),
+            (PortReference::Name, None) => text("http").because("--probe-listen none"),
         };
         let [period, timeout, threshold] = whys;
         map([
@@ -309,7 +322,7 @@ impl Manifest {
         ])
     }
 
-    fn startup_probe(&self) -> Node {
+    pub(super) fn startup_probe(&self) -> Node {
         let numbers = &self.numbers.startup;
         let threshold = format!(
             "{} x {} s: {} to find, read and check the model file + one trial, at most --canary-timeout ({}), rounded up",
@@ -326,7 +339,7 @@ impl Manifest {
         self.probe("/startupz", numbers, whys)
     }
 
-    fn liveness_probe(&self) -> Node {
+    pub(super) fn liveness_probe(&self) -> Node {
         let (numbers, config) = (&self.numbers.liveness, &self.server.config);
         let (period, threshold) = (numbers.period.as_secs(), numbers.failure_threshold);
         let (stuck, since) = match config.verdicts.stall_policy {
@@ -350,7 +363,7 @@ impl Manifest {
         self.probe("/livez", numbers, whys)
     }
 
-    fn readiness_probe(&self) -> Node {
+    pub(super) fn readiness_probe(&self) -> Node {
         let numbers = &self.numbers.readiness;
         let (period, threshold) = (numbers.period.as_secs(), numbers.failure_threshold);
         let whys = [
@@ -362,45 +375,6 @@ impl Manifest {
             ),
         ];
         self.probe("/readyz", numbers, whys)
-    }
-
-    fn resources(&self) -> Node {
-        let numbers = &self.numbers;
-        let workers = self.server.config.predict_workers;
-        let cpu = text(format!("{}m", numbers.cpu_millicores)).because(format!(
-            "{workers} x 1000m, a core for each of --predict-workers + {PROBES_MILLICORES}m for probes and sockets. No CPU limit: throttling stops all threads of a pod, those that answer probes too"
-        ));
-        let memory = || text(format!("{}Mi", numbers.memory_mib));
-        let requests = map([
-            ("cpu", cpu),
-            ("memory", memory().because(self.memory_why())),
-        ]);
-        let limits = map([(
-            "memory",
-            memory().because("as requested: what is promised is there"),
-        )]);
-        map([("requests", requests), ("limits", limits)])
-    }
-
-    fn memory_why(&self) -> String {
-        let numbers = &self.numbers;
-        let model = match self.server.model_source {
-            ModelBytesSource::Embedded => "the embedded model".to_owned(),
-            ModelBytesSource::File => "the model file".to_owned(),
-            ModelBytesSource::Assumed => {
-                "assumed, as the model file is not where this was printed".to_owned()
-            }
-        };
-        format!(
-            "{} Mi for the server itself + {MODELS} models (one serves, one loads) x {MODEL_FACTOR} x {} Ki ({model}) + {} Mi --max-buffered + {} connections (--max-connections + --max-probe-connections) x {} Ki (stack and buffer {} Ki, the kernel's buffers {} Ki), rounded up",
-            BASE_BYTES >> 20,
-            numbers.model_file_bytes.div_ceil(1 << 10),
-            tenths(self.server.config.max_buffered as u64),
-            numbers.connections,
-            CONNECTION_BYTES >> 10,
-            (CONNECTION_BYTES - KERNEL_BYTES) >> 10,
-            KERNEL_BYTES >> 10,
-        )
     }
 
     fn service(&self) -> Node {
@@ -489,11 +463,4 @@ fn timeout_why(numbers: &ProbeNumbers) -> String {
         return "answers take milliseconds; what takes this long is the node".to_owned();
     }
     format!("the period, at most {TIMEOUT_MAX} s; answers take milliseconds")
-}
-
-/// Bytes in MiB, to a tenth where they are not whole.
-fn tenths(bytes: u64) -> String {
-    let mebibytes = bytes as f64 / f64::from(1 << 20);
-    let rounded = (mebibytes * 10.0).ceil() / 10.0;
-    rounded.to_string()
 }

@@ -5,8 +5,10 @@
 
 pub mod numbers;
 
+mod kserve;
 mod kubernetes;
 mod options;
+mod resources;
 mod systemd;
 mod yaml;
 
@@ -23,6 +25,7 @@ pub fn run(args: ManifestArgs) -> Result<(), StartError> {
     super::warn_of_unknown_variables();
     let text = match args.target {
         ManifestTarget::Kubernetes(args) => kubernetes::manifests(*args)?,
+        ManifestTarget::Kserve(args) => kserve::manifests(*args)?,
         ManifestTarget::Systemd(args) => systemd::unit(*args)?,
     };
     output::print(&text)

@@ -6,7 +6,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::answer::{Wanted, WantedOutput};
@@ -47,7 +48,7 @@ struct Parameters {
     #[serde(default)]
     binary_data_output: Option<bool>,
     /// Microseconds; 0 is no limit.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "microseconds")]
     timeout: Option<u64>,
 }
 
@@ -66,7 +67,7 @@ struct Tensor<'a> {
 
 #[derive(Deserialize, Default)]
 struct TensorParameters {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bytes")]
     binary_data_size: Option<u64>,
     #[serde(default)]
     shared_memory_region: Option<serde::de::IgnoredAny>,
@@ -88,6 +89,28 @@ struct OutputParameters {
     classification: Option<u64>,
     #[serde(default)]
     shared_memory_region: Option<serde::de::IgnoredAny>,
+}
+
+fn microseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    whole(deserializer, "timeout", "microseconds")
+}
+
+fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    whole(deserializer, "binary_data_size", "bytes")
+}
+
+/// A whole number from 0; errors name the parameter.
+fn whole<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    name: &str,
+    unit: &str,
+) -> Result<Option<u64>, D::Error> {
+    let number: Option<u64> = Deserialize::deserialize(deserializer).map_err(|error| {
+        D::Error::custom(format!(
+            "the parameter {name:?} counts whole {unit} from 0: {error}"
+        ))
+    })?;
+    Ok(number)
 }
 
 /// Decodes a body. `json_length` is what `Inference-Header-Content-Length` says.
