@@ -50,6 +50,8 @@ pub(crate) enum Model {
     Burning(Duration),
     /// A model that computes for this long for each row.
     BurningPerRow(Duration),
+    /// A hundred features, and nothing to compute.
+    Wide,
 }
 
 /// Runs a bench: as the server where this process is the child, else `bench` itself.
@@ -234,6 +236,7 @@ impl Server {
         }
         let role = match model {
             Model::Default => "default".to_owned(),
+            Model::Wide => WIDE.to_owned(),
             Model::Burning(time) => time.as_micros().to_string(),
             Model::BurningPerRow(time) => format!("{}{PER_ROW}", time.as_micros()),
         };
@@ -364,6 +367,7 @@ fn serve_if_asked() -> Option<ExitCode> {
         None => (role.as_str(), false),
     };
     let source: Arc<dyn ModelSource> = match micros.parse() {
+        _ if role == WIDE => Arc::new(Wide),
         Ok(micros) => Arc::new(Burning {
             time: Duration::from_micros(micros),
             per_row,
@@ -372,6 +376,51 @@ fn serve_if_asked() -> Option<ExitCode> {
     };
     let args: Vec<OsString> = env::args_os().collect();
     Some(lanekeeper::run(args, source))
+}
+
+/// The role of a server with [`Wide`].
+const WIDE: &str = "wide";
+
+/// Number of features of [`Wide`].
+const WIDE_FEATURES: usize = 100;
+
+/// A model whose predictions cost nothing, so that a protocol is all that is measured.
+#[derive(Debug)]
+struct Wide;
+
+impl ModelSource for Wide {
+    fn load(&self, _: &ModelRequest) -> Result<Arc<Loaded>, LoadError> {
+        let features = (0..WIDE_FEATURES)
+            .map(|index| format!("f{index}"))
+            .collect();
+        let output = OutputSpec::Numbers { width: 1 };
+        Ok(Arc::new(Loaded {
+            answer: AnswerSpec::of_labels(&output),
+            name: "bench".to_owned(),
+            version: "1".to_owned(),
+            algorithm: "none".to_owned(),
+            model: Box::new(WideModel(Signature::of_numbers(features, output))),
+            golden: vec![GoldenRow {
+                row: vec![0.0; WIDE_FEATURES],
+                expected: Expected::Number(0.0),
+                tolerance: 0.0,
+            }],
+            notes: Vec::new(),
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct WideModel(Signature);
+
+impl models::Model for WideModel {
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
+        Ok(Output::Numbers(vec![0.0; rows.len()]))
+    }
 }
 
 /// A source of a model that computes for a given time.

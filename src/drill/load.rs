@@ -69,7 +69,22 @@ impl Target {
         timeout: Duration,
     ) -> Result<Self, ClientError> {
         let fields = [("Content-Type", "application/json")];
-        let request = ClientRequest::new("POST", path, &address.to_string(), &fields, body)?;
+        Target::post(address, path, &fields, body, timeout)
+    }
+
+    /// `POST path` with these header fields, kept alive.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientRequest::new`].
+    pub fn post(
+        address: SocketAddr,
+        path: &str,
+        fields: &[(&str, &str)],
+        body: &[u8],
+        timeout: Duration,
+    ) -> Result<Self, ClientError> {
+        let request = ClientRequest::new("POST", path, &address.to_string(), fields, body)?;
         Ok(Target {
             address,
             request,

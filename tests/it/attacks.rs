@@ -154,6 +154,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack::new("json: many rows", bulk::many_rows).filling_lane(),
     Attack::new("json: long string", bulk::long_string).filling_lane(),
     Attack::new("json: wrong types", bulk::wrong_types).filling_lane(),
+    Attack::new("v2: oversized tensors", bulk::oversized_tensors).filling_lane(),
+    Attack::new("v2: gzip bombs", bulk::gzip_bombs).filling_lane(),
+    Attack::new("invocations: wide tables", bulk::wide_tables).filling_lane(),
     Attack::new("upload: 1,000 of 16 MiB", bulk::uploads).filling_lane(),
 ];
 

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::echo;
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::forest::Precision;
 use crate::models::{AnswerSource, AnswerSpec, Output, OutputSpec, PredictError};
+use crate::protocol::echo;
 use crate::protocol::json_writer::{JsonWriter, labels};
 use crate::protocol::{EncodeError, Encoder, Payload, Predicted, Served, is_whole};
 

@@ -60,7 +60,5 @@ impl Dialect for Infer {
     }
 }
 
-/// Quotes what a client sent, truncated.
-fn echo(text: &str) -> String {
-    super::instances::echo(text)
-}
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,6 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::answer::{Wanted, WantedOutput};
-use super::echo;
 use super::rows::{Checked, Data, Shape, invalid, rows};
 use super::tensor::Datatype;
 use crate::error::{Code, RequestError};
@@ -19,6 +18,7 @@ use crate::lanes::memory_budget::Charge;
 use crate::models::Rows;
 use crate::models::forest::Precision;
 use crate::protocol::Served;
+use crate::protocol::echo;
 use crate::protocol::forgiving::{self, Fault, charge_skipping};
 use crate::protocol::instances::not_json;
 

@@ -8,12 +8,12 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::echo;
 use super::tensor::{Datatype, Element};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Feature, Rows, Signature};
 use crate::protocol::Served;
+use crate::protocol::echo;
 
 /// Maximum number of dimensions of a tensor, and of nested lists of its data.
 pub(super) const DIMENSIONS_MAX: usize = 8;

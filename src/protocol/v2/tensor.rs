@@ -118,7 +118,7 @@ impl Datatype {
                     }
                     _ => None,
                 };
-                return code.ok_or_else(|| wrong(&super::echo(text)));
+                return code.ok_or_else(|| wrong(&crate::protocol::echo(text)));
             }
             _ if self == Datatype::Bytes => return Err(wrong("not a text, as BYTES are")),
             Element::Flag(flag) => match self {

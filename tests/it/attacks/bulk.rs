@@ -1,6 +1,10 @@
 //! Clients that send too much: requests without an end, JSON without measure, uploads by the thousand.
 
-use std::io;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use lanekeeper::platform::client::{Client, ClientError, ClientRequest};
 use lanekeeper::platform::clock;
@@ -140,13 +144,178 @@ pub(super) fn wrong_types(scene: &Scene) -> io::Result<()> {
     )
 }
 
+/// Tensors whose shapes claim more than there is, and such that are as large as may be.
+pub(super) fn oversized_tensors(scene: &Scene) -> io::Result<()> {
+    const PATH: &str = "/v2/models/MODEL/infer";
+    let input = |name: &str, shape: &str, rest: &str| {
+        format!("{{\"name\":\"{name}\",\"datatype\":\"FP64\",\"shape\":{shape},{rest}}}")
+    };
+    let sized = |shape: &str, bytes: u64| {
+        input(
+            "x",
+            shape,
+            &format!("\"parameters\":{{\"binary_data_size\":{bytes}}}"),
+        )
+    };
+    let body = |inputs: &str| format!("{{\"inputs\":[{inputs}]}}");
+    let many: Vec<String> = (0..60_000)
+        .map(|index| input(&format!("x{index}"), "[1]", "\"data\":[1]"))
+        .collect();
+    let full = (BODY_BYTES_MAX - 256) / 32 * 32;
+    let with_binary = |document: String, bytes: usize| {
+        let length = document.len();
+        let mut body = document.into_bytes();
+        body.resize(length + bytes, 0);
+        (Some(length), body)
+    };
+    let bodies = [
+        (
+            None,
+            body(&input(
+                "x",
+                "[18446744073709551615,18446744073709551615]",
+                "\"data\":[1]",
+            ))
+            .into_bytes(),
+        ),
+        (
+            None,
+            body(&input("x", "[4000000000,4]", "\"data\":[1,2,3,4]")).into_bytes(),
+        ),
+        (
+            None,
+            body(&input(
+                "x",
+                "[1,4]",
+                &format!("\"data\":{}", "[".repeat(1_000_000)),
+            ))
+            .into_bytes(),
+        ),
+        (
+            None,
+            body(&input(
+                "x",
+                "[3000000,4]",
+                &format!("\"data\":[{}1]", "1,".repeat(7_000_000)),
+            ))
+            .into_bytes(),
+        ),
+        (None, body(&many.join(",")).into_bytes()),
+        with_binary(body(&sized("[4000000000,4]", 128_000_000_000)), 64),
+        with_binary(
+            body(&sized(&format!("[{},4]", full / 32), full as u64)),
+            full,
+        ),
+    ];
+    let requests = bodies.iter().map(|(length, body)| {
+        let length = length.map(|length| length.to_string());
+        let fields = length
+            .iter()
+            .map(|length| ("Inference-Header-Content-Length", length.as_str()));
+        let fields: Vec<(&str, &str)> = fields.collect();
+        ClientRequest::new("POST", &named(scene, PATH), "a", &fields, body)
+    });
+    in_turn(scene, requests.collect())
+}
+
+/// Small bodies that unpack to gigabytes, or to as much as may be.
+pub(super) fn gzip_bombs(scene: &Scene) -> io::Result<()> {
+    let packed = |content: &[u8], times: usize| -> io::Result<Vec<u8>> {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        for _ in 0..times {
+            gzip.write_all(content)?;
+        }
+        gzip.finish()
+    };
+    let spaces = vec![b' '; 1 << 20];
+    let bodies = [
+        packed(&spaces, 512)?,
+        packed(&spaces, 15)?,
+        packed(b"[[0],", 3_000_000)?,
+        // Many members of next to nothing.
+        packed(b"", 0)?.repeat(100_000),
+    ];
+    let fields = [("Content-Encoding", "gzip")];
+    let paths = [
+        named(scene, "/v2/models/MODEL/infer"),
+        "/invocations".to_owned(),
+    ];
+    let requests = bodies.iter().flat_map(|body| {
+        let of = |path: &String| ClientRequest::new("POST", path, "a", &fields, body);
+        paths.iter().map(of).collect::<Vec<_>>()
+    });
+    in_turn(scene, requests.collect())
+}
+
+/// Tables by columns and with headers that are larger than any model's.
+pub(super) fn wide_tables(scene: &Scene) -> io::Result<()> {
+    let json = [("Content-Type", "application/json")];
+    let csv = [("Content-Type", "text/csv")];
+    let names: Vec<String> = (0..500_000).map(|index| format!("\"c{index}\"")).collect();
+    let columns: Vec<String> = names.iter().map(|name| format!("{name}:[1]")).collect();
+    let split = format!(
+        "{{\"dataframe_split\":{{\"columns\":[{}],\"data\":[[1]]}}}}",
+        names.join(",")
+    );
+    let requests = [
+        ClientRequest::new("POST", "/invocations", "a", &json, split.as_bytes()),
+        ClientRequest::new(
+            "POST",
+            "/invocations",
+            "a",
+            &json,
+            format!("{{\"inputs\":{{{}}}}}", columns.join(",")).as_bytes(),
+        ),
+        ClientRequest::new(
+            "POST",
+            "/invocations",
+            "a",
+            &json,
+            format!("{{\"instances\":{}", "{\"a\":".repeat(1_000_000)).as_bytes(),
+        ),
+        ClientRequest::new(
+            "POST",
+            "/invocations",
+            "a",
+            &csv,
+            ",".repeat(8_000_000).as_bytes(),
+        ),
+        ClientRequest::new(
+            "POST",
+            "/invocations",
+            "a",
+            &csv,
+            "1\n".repeat(4_000_000).as_bytes(),
+        ),
+    ];
+    in_turn(scene, requests.into_iter().collect())
+}
+
+/// A path with the name of the server's model.
+fn named(scene: &Scene, path: &str) -> String {
+    let deadline = clock::instant() + Duration::from_secs(5);
+    let mut client = Client::new(scene.main);
+    let names = ClientRequest::new("GET", "/v2/models", "a", &[], b"")
+        .ok()
+        .and_then(|request| {
+            let answer = client.send(&request, deadline).ok()?;
+            serde_json::from_slice::<serde_json::Value>(answer.body).ok()
+        });
+    let name = names.as_ref().and_then(|names| names["models"][0].as_str());
+    path.replace("MODEL", name.unwrap_or("iris"))
+}
+
 /// Asks for predictions with these bodies in turn, in a closed loop.
 fn bodies(scene: &Scene, bodies: &[String]) -> io::Result<()> {
     let requests = bodies
         .iter()
-        .map(|body| ClientRequest::new("POST", "/predict", "a", &[], body.as_bytes()))
-        .collect::<Result<Vec<_>, ClientError>>()
-        .map_err(io::Error::other)?;
+        .map(|body| ClientRequest::new("POST", "/predict", "a", &[], body.as_bytes()));
+    in_turn(scene, requests.collect())
+}
+
+/// Sends these requests in turn, in a closed loop.
+fn in_turn(scene: &Scene, requests: Result<Vec<ClientRequest>, ClientError>) -> io::Result<()> {
+    let requests = requests.map_err(io::Error::other)?;
     crowd(JSON_CLIENTS, |first| {
         let mut client = Client::new(scene.main);
         for request in requests.iter().cycle().skip(first) {

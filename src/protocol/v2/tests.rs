@@ -1,0 +1,233 @@
+//! Requests of V2 as they come and as they should not: both forms mean the same, and none takes more
+//! memory than its body allows.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::request::{Decoded, decode};
+use crate::error::{Code, RequestError};
+use crate::lanes::memory_budget::{Budget, Charge};
+use crate::models::forest::Precision;
+use crate::models::signature::Unseen;
+use crate::models::{FeatureKind, OutputSpec, Signature};
+use crate::protocol::Served;
+
+const FEATURES: usize = 3;
+const ROWS_MAX: usize = 1_000;
+const BUDGET: usize = 1 << 20;
+
+/// Numbers, one of which may be missing and infinite, and a category.
+fn signature(with_category: bool) -> Signature {
+    let names = ["a", "b", "c"].map(str::to_owned).to_vec();
+    let mut signature = Signature::of_numbers(names, OutputSpec::Numbers { width: 1 });
+    signature.features[1].may_be_missing = true;
+    signature.features[1].may_be_infinite = true;
+    if with_category {
+        signature.features[2].kind = FeatureKind::Category {
+            labels: ["red", "", "ü"].map(str::to_owned).to_vec(),
+            unseen: Unseen::Refuse,
+        };
+    }
+    signature
+}
+
+fn decode_with(
+    signature: &Signature,
+    body: &[u8],
+    json_length: Option<&str>,
+) -> Result<Decoded, RequestError> {
+    let budget = Arc::new(Budget::new(BUDGET, 0));
+    let mut charge = Charge::new(&budget);
+    let served = Served {
+        signature,
+        precision: Precision::F64,
+        rows_max: ROWS_MAX,
+    };
+    let decoded = decode(body, json_length, served, &mut charge);
+    assert!(budget.bytes() <= BUDGET);
+    if let Ok(decoded) = &decoded {
+        assert!(decoded.rows.len() <= ROWS_MAX);
+        assert!(budget.bytes() >= size_of_val(decoded.rows.values()));
+    }
+    decoded
+}
+
+/// A datatype, and its value in JSON and in binary.
+type Written = (&'static str, Vec<Value>, Vec<u8>);
+
+macro_rules! numbers {
+    ($name:literal, $numbers:expr) => {{
+        let numbers = $numbers;
+        let binary = numbers
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect();
+        let json = numbers.iter().map(|number| json!(number)).collect();
+        ($name, json, binary)
+    }};
+}
+
+/// Some values of each datatype, so many.
+fn written(count: usize) -> impl Strategy<Value = Written> {
+    use proptest::collection::vec;
+    // Beyond 53 bits a double cannot tell numbers apart, and JSON's numbers go through one.
+    let long = -(1_i64 << 53)..(1_i64 << 53);
+    prop_oneof![
+        vec(any::<f64>(), count).prop_map(|all| numbers!("FP64", all)),
+        vec(any::<f32>(), count).prop_map(|all| numbers!("FP32", all)),
+        vec(any::<i8>(), count).prop_map(|all| numbers!("INT8", all)),
+        vec(any::<i16>(), count).prop_map(|all| numbers!("INT16", all)),
+        vec(any::<i32>(), count).prop_map(|all| numbers!("INT32", all)),
+        vec(long, count).prop_map(|all| numbers!("INT64", all)),
+        vec(any::<u8>(), count).prop_map(|all| numbers!("UINT8", all)),
+        vec(any::<u16>(), count).prop_map(|all| numbers!("UINT16", all)),
+        vec(any::<u32>(), count).prop_map(|all| numbers!("UINT32", all)),
+        vec(0..1_u64 << 53, count).prop_map(|all| numbers!("UINT64", all)),
+        vec(any::<bool>(), count).prop_map(|all| {
+            let json = all.iter().map(|flag| json!(flag)).collect();
+            (
+                "BOOL",
+                json,
+                all.iter().map(|flag| u8::from(*flag)).collect(),
+            )
+        }),
+        vec(
+            prop_oneof![Just("red"), Just(""), Just("ü"), Just("other")],
+            count
+        )
+        .prop_map(|all| {
+            let binary = all.iter().flat_map(|text| {
+                let length = u32::try_from(text.len()).unwrap();
+                [&length.to_le_bytes()[..], text.as_bytes()].concat()
+            });
+            (
+                "BYTES",
+                all.iter().map(|text| json!(text)).collect(),
+                binary.collect(),
+            )
+        }),
+    ]
+}
+
+/// Tensors with their data in JSON, and the same with their data after it.
+fn both(tensors: &[(&str, Value, Written)]) -> (Vec<u8>, (Vec<u8>, String)) {
+    let tensor = |(name, shape, (datatype, _, _)): &(&str, Value, Written)| json!({"name": name, "shape": shape, "datatype": datatype});
+    let in_json = tensors.iter().map(|one| {
+        let mut tensor = tensor(one);
+        tensor["data"] = Value::from(one.2.1.clone());
+        tensor
+    });
+    let in_json = json!({"inputs": in_json.collect::<Vec<_>>()}).to_string();
+    let in_binary = tensors.iter().map(|one| {
+        let mut tensor = tensor(one);
+        tensor["parameters"] = json!({"binary_data_size": one.2.2.len()});
+        tensor
+    });
+    let in_binary = json!({"inputs": in_binary.collect::<Vec<_>>()}).to_string();
+    let length = in_binary.len().to_string();
+    let data: Vec<u8> = tensors.iter().flat_map(|one| one.2.2.clone()).collect();
+    let body = [in_binary.as_bytes(), &data].concat();
+    (in_json.into_bytes(), (body, length))
+}
+
+/// What a request decodes to: its bits, or that it is refused.
+fn bits(decoded: Result<Decoded, RequestError>) -> Result<Vec<u64>, ()> {
+    match decoded {
+        Ok(decoded) => Ok(decoded
+            .rows
+            .values()
+            .iter()
+            .map(|value| value.to_bits())
+            .collect()),
+        Err(error) => {
+            assert_eq!(error.code, Code::InvalidInput, "{error}");
+            Err(())
+        }
+    }
+}
+
+fn assert_twins(
+    signature: &Signature,
+    tensors: &[(&str, Value, Written)],
+) -> Result<(), TestCaseError> {
+    let (json, (binary, length)) = both(tensors);
+    let has_special = tensors
+        .iter()
+        .any(|(_, _, (_, json, _))| json.contains(&Value::Null));
+    let json = bits(decode_with(signature, &json, None));
+    let binary = bits(decode_with(signature, &binary, Some(&length)));
+    if has_special {
+        // JSON has no word for infinities, so such a value became null.
+        return Ok(());
+    }
+    prop_assert_eq!(json, binary);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn one_tensor_means_the_same_in_json_and_in_binary(
+        (rows, values, with_category) in (0_usize..6, any::<bool>())
+            .prop_flat_map(|(rows, with_category)| (Just(rows), written(rows * FEATURES), Just(with_category)))
+    ) {
+        let tensors = [("x", json!([rows, FEATURES]), values)];
+        assert_twins(&signature(with_category), &tensors)?;
+    }
+
+    #[test]
+    fn a_tensor_for_each_feature_means_the_same_in_json_and_in_binary(
+        (rows, a, b, c, with_category) in (0_usize..5, any::<bool>())
+            .prop_flat_map(|(rows, with_category)| {
+                (Just(rows), written(rows), written(rows), written(rows), Just(with_category))
+            })
+    ) {
+        let tensors = [("c", json!([rows, 1]), c), ("a", json!([rows]), a), ("b", json!([rows]), b)];
+        assert_twins(&signature(with_category), &tensors)?;
+    }
+
+    #[test]
+    fn a_spoiled_request_is_read_or_refused(
+        (rows, values) in (1_usize..4).prop_flat_map(|rows| (Just(rows), written(rows * FEATURES))),
+        spoils in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        length in prop_oneof![Just(None), any::<usize>().prop_map(Some), (0_usize..300).prop_map(Some)],
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let (json, (mut binary, own_length)) = both(&[("x", json!([rows, FEATURES]), values)]);
+        for (place, byte) in spoils {
+            let place = place.index(binary.len());
+            binary[place] = byte;
+        }
+        let length = length.map_or(own_length, |length| length.to_string());
+        let signature = signature(true);
+        let cut = cut.index(binary.len() + 1);
+        for body in [&binary[..], &binary[..cut], &json[..cut.min(json.len())]] {
+            for length in [Some(length.as_str()), None] {
+                if let Err(error) = decode_with(&signature, body, length) {
+                    let status = error.code.status();
+                    prop_assert!(status == 400 || status == 413, "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_sizes_make_the_decoder_take_more_than_there_is(
+        shape in proptest::collection::vec(any::<u64>(), 0..10),
+        size in any::<u64>(),
+        data in proptest::collection::vec(any::<u8>(), 0..64),
+    ) {
+        let document = json!({"inputs": [{"name": "x", "datatype": "FP64", "shape": shape,
+            "parameters": {"binary_data_size": size}}]})
+        .to_string();
+        let body = [document.as_bytes(), &data].concat();
+        let length = document.len().to_string();
+        let decoded = decode_with(&signature(false), &body, Some(&length));
+        if let Ok(decoded) = decoded {
+            prop_assert_eq!(decoded.rows.values().len() * 8, data.len());
+        }
+    }
+}
