@@ -83,6 +83,9 @@ pub enum Library {
     Xgboost,
     /// LightGBM
     Lightgbm,
+    /// An estimator with scikit-learn's interface: of scikit-learn itself, or a wrapper of XGBoost, LightGBM or
+    /// CatBoost
+    Sklearn,
 }
 
 /// The options of `lanekeeper help`.

@@ -417,10 +417,14 @@ fn golden_rows_hold_a_model_to_its_library() {
 
 #[test]
 fn golden_scripts_are_printed_for_each_library() {
-    for library in ["xgboost", "lightgbm"] {
+    for (library, uses) in [
+        ("xgboost", "import xgboost"),
+        ("lightgbm", "import lightgbm"),
+        ("sklearn", "predict_proba"),
+    ] {
         let output = crate::train::run(&["golden-script", library]);
         let script = crate::train::stdout(&output);
-        assert!(script.contains(&format!("import {library}")), "{script}");
+        assert!(script.contains(uses), "{script}");
         assert!(script.contains("lanekeeper-golden"), "{script}");
     }
 }
