@@ -22,7 +22,7 @@ const REFUSED: [(&str, &str); 2] = [
 /// 3e-39, as here. The files do not say which is wanted.
 const UNCLAMPED: [&str; 2] = ["old_1_0_2_gblinear", "old_1_3_3_gblinear"];
 
-fn data() -> PathBuf {
+pub(crate) fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/models")
 }
 
@@ -38,7 +38,7 @@ fn request(file: &Path) -> ModelRequest {
 }
 
 /// The rows of a case, as a client would send them.
-fn rows(case: &Path, loaded: &Loaded) -> Rows {
+pub(crate) fn rows(case: &Path, loaded: &Loaded) -> Rows {
     let text = fs::read_to_string(case.join("rows.json")).unwrap();
     let table: Value = serde_json::from_str(&text).unwrap();
     let signature = loaded.model.signature();
@@ -182,7 +182,7 @@ fn only_the_best_iterations_count_if_asked_for() {
             "{:?}",
             all.notes
         );
-        request.iterations = Iterations::Best;
+        request.iterations = Some(Iterations::Best);
         let loaded = format::load(&request).unwrap();
         let rows = rows(&case, &loaded);
         let raw = loaded.model.raw(&rows).unwrap();
@@ -341,7 +341,7 @@ fn spoiled_files_are_refused_or_predict_and_never_panic() {
 }
 
 /// A golden file of a case's own answers, with one digit changed if `spoiled` names a field.
-fn golden_file(case: &Path, spoiled: Option<&str>) -> String {
+pub(crate) fn golden_file(case: &Path, spoiled: Option<&str>) -> String {
     let read = |name: &str| -> Value {
         serde_json::from_str(&fs::read_to_string(case.join(name)).unwrap()).unwrap()
     };
