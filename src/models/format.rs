@@ -11,6 +11,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::converted::Converted;
+use super::import::catboost::{CatboostBinary, CatboostJson};
 use super::import::lightgbm::LightGbm;
 use super::import::xgboost::{XgboostBinary, XgboostJson, XgboostUbjson};
 use super::native::Native;
@@ -18,13 +19,15 @@ use super::{AnswerSpec, LoadError, Loaded, ModelError, embedded, golden};
 use crate::config::ModelRequest;
 
 /// All formats, in the order in which they are tried.
-static FORMATS: [&dyn Format; 6] = [
+static FORMATS: [&dyn Format; 8] = [
     &Converted,
     &Native,
+    &CatboostJson,
     &XgboostJson,
     &XgboostUbjson,
     &LightGbm,
     &XgboostBinary,
+    &CatboostBinary,
 ];
 
 /// How many bytes of a file's beginning are used to recognize it.

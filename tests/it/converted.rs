@@ -38,6 +38,7 @@ fn a_converted_model_answers_with_the_same_bits() {
         "xgboost/categorical_strings/model.ubj",
         "lightgbm/categorical_pandas/model.txt",
         "lightgbm/gamma/model.txt",
+        "catboost/poisson/model.json",
     ] {
         let original = PathBuf::from(file(case));
         let golden = folder.write(

@@ -255,6 +255,7 @@ fn load(document: Document, request: &ModelRequest) -> Result<Loaded, ModelError
             signature: Signature { features, output },
             margins,
             precision: Precision::F32,
+            adjustment: None,
             divisor: 1.0,
             link: task.link,
             meaning: task.meaning,
