@@ -114,6 +114,7 @@ pub fn run_with_faults(
         Ok(Command::Check(check)) => commands::check::run(*check, &source),
         Ok(Command::Probe(probe)) => commands::probe::run(probe),
         Ok(Command::Train(train)) => commands::train::run(*train),
+        Ok(Command::Convert(convert)) => commands::convert::run(&convert),
         Ok(Command::Predict(predict)) => commands::predict::run(&predict),
         Ok(Command::Inspect(inspect)) => commands::inspect::run(&inspect),
         Ok(Command::Drill(drill)) => commands::drill::run(*drill, source),

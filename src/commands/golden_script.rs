@@ -13,5 +13,6 @@ pub fn run(args: &GoldenScriptArgs) -> Result<(), StartError> {
     output::print(match args.library {
         Library::Xgboost => include_str!("golden_script/xgboost.py"),
         Library::Lightgbm => include_str!("golden_script/lightgbm.py"),
+        Library::Sklearn => include_str!("golden_script/sklearn.py"),
     })
 }

@@ -1,11 +1,13 @@
 //! The commands, one file each.
 
 pub mod check;
+pub mod convert;
 pub mod drill;
 pub mod golden_script;
 pub mod help;
 pub mod inspect;
 pub mod manifest;
+mod model_file;
 pub mod output;
 pub mod predict;
 pub mod probe;

@@ -1,22 +1,21 @@
 //! `lanekeeper train`: from a table to a model file.
 
-use std::io::{IsTerminal as _, Write as _, stderr};
+use std::io::{IsTerminal as _, stderr};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::commands::model_file::{note_to_stderr, stem, write};
 use crate::commands::output;
 use crate::config::{ModelRequest, TrainArgs};
 use crate::error::StartError;
 use crate::models::Rows;
 use crate::models::estimator::{ALGORITHMS, Algorithm, EstimatorKind, Probabilities, find};
 use crate::models::format::Format;
-use crate::models::native::{self, Document, Native, TrialDocument};
+use crate::models::native::{Document, Native, TrialDocument};
 use crate::train::table::TableReader;
 use crate::train::{self, Recipe, TrainError, TrainingData, Validation};
 
@@ -58,15 +57,7 @@ pub fn run(args: TrainArgs) -> Result<(), StartError> {
     };
     let (bytes, validation) =
         learn(&data, &recipe, &args, out).map_err(|error| StartError::Failed(error.0))?;
-    let interrupted = write(out, &bytes).map_err(|error| {
-        StartError::Failed(format!(
-            "cannot write the model file {}: {error}",
-            out.display()
-        ))
-    })?;
-    if interrupted {
-        note_to_stderr("interrupted while it was written; the file is whole");
-    }
+    write(out, &bytes)?;
     output::print(&report(
         algorithm,
         &data,
@@ -127,23 +118,6 @@ fn learn(
     Ok((bytes, validation))
 }
 
-/// Writes the file whole or not at all, reads it back and compares; returns whether it was told to
-/// stop meanwhile.
-fn write(path: &Path, bytes: &[u8]) -> std::io::Result<bool> {
-    // From here on an interrupt waits until the file is whole.
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
-    }
-    native::write_atomically(path, bytes)?;
-    if std::fs::read(path)? != bytes {
-        return Err(std::io::Error::other(
-            "it reads back differently than it was written",
-        ));
-    }
-    Ok(interrupted.load(Ordering::Acquire))
-}
-
 /// A bar on a terminal, and nothing elsewhere.
 fn progress_bar(steps: u64) -> ProgressBar {
     if !stderr().is_terminal() {
@@ -156,19 +130,6 @@ fn progress_bar(steps: u64) -> ProgressBar {
     }
     bar.tick();
     bar
-}
-
-fn stem(path: &Path) -> String {
-    let stem = path
-        .file_stem()
-        .map(|stem| stem.to_string_lossy().into_owned());
-    stem.filter(|stem| !stem.is_empty())
-        .unwrap_or_else(|| "model".to_owned())
-}
-
-fn note_to_stderr(note: &str) {
-    // A closed stderr must not stop the command.
-    let _ = writeln!(stderr(), "lanekeeper: {note}");
 }
 
 fn report(

@@ -9,7 +9,7 @@ use super::environment::Variables;
 use super::limits::{LimitArgs, duration, mode, route, switch};
 use super::manifest::ManifestArgs;
 use super::model::ModelRequest;
-use super::offline::{InspectArgs, PredictArgs, TrainArgs};
+use super::offline::{ConvertArgs, InspectArgs, PredictArgs, TrainArgs};
 use super::overload::OverloadArgs;
 use super::probe::{self, ProbeArgs};
 use super::verdicts::VerdictArgs;
@@ -53,6 +53,8 @@ pub enum Command {
     Probe(ProbeArgs),
     /// Train a model on a table and write a model file
     Train(Box<TrainArgs>),
+    /// Put another library's model, its golden rows and the names of its classes into one model file
+    Convert(ConvertArgs),
     /// Predict the rows of a table, without a server
     Predict(PredictArgs),
     /// Print what a model file holds
@@ -83,6 +85,9 @@ pub enum Library {
     Xgboost,
     /// LightGBM
     Lightgbm,
+    /// An estimator with scikit-learn's interface: of scikit-learn itself, or a wrapper of XGBoost, LightGBM or
+    /// CatBoost
+    Sklearn,
 }
 
 /// The options of `lanekeeper help`.

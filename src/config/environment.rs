@@ -89,6 +89,7 @@ pub(super) fn parse(args: &[OsString]) -> Result<Args, Error> {
         }
         Some(
             Command::Train(_)
+            | Command::Convert(_)
             | Command::Predict(_)
             | Command::Inspect(_)
             | Command::Drill(_)

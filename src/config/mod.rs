@@ -37,7 +37,7 @@ pub use self::manifest::{
     SystemdArgs, SystemdUnit,
 };
 pub use self::model::{AnswerMode, Iterations, ModelRequest};
-pub use self::offline::{InspectArgs, PredictArgs, TrainArgs};
+pub use self::offline::{ConvertArgs, InspectArgs, PredictArgs, TrainArgs};
 pub use self::overload::{FairBy, MaxWait, OverloadArgs};
 pub use self::probe::{ProbeArgs, ProbeCheck, ProbeConfig, ProbeListen};
 pub use self::sizing::{Resources, Sizing};

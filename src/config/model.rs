@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 /// Which model to load, and what its file does not say.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
@@ -32,9 +33,9 @@ pub struct ModelRequest {
     #[arg(long, value_name = "FILE")]
     pub golden: Option<PathBuf>,
 
-    /// Which trees count if XGBoost stopped training early: all, as Booster.predict does, or those up to the best iteration, as scikit-learn's wrapper does
-    #[arg(long, value_name = "WHICH", default_value = "all")]
-    pub iterations: Iterations,
+    /// Which trees count if XGBoost stopped training early: all, as Booster.predict does, or those up to the best iteration, as scikit-learn's wrapper does [default: the file's, or all]
+    #[arg(long, value_name = "WHICH")]
+    pub iterations: Option<Iterations>,
 
     /// The answer in V2, V1 and /invocations, which have room for one (/predict has all)
     #[arg(long, value_name = "WHAT", default_value = "auto")]
@@ -57,10 +58,10 @@ pub enum AnswerMode {
 }
 
 /// Which trees count if training stopped early.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Iterations {
     /// All of them
-    #[default]
     All,
     /// Those up to the best iteration
     Best,

@@ -1,8 +1,8 @@
-//! The options of the commands that need no server: `train`, `predict`, `inspect`.
+//! The options of the commands that need no server: `train`, `convert`, `predict`, `inspect`.
 
 use std::path::PathBuf;
 
-use super::model::ModelRequest;
+use super::model::{Iterations, ModelRequest};
 
 /// The options of `lanekeeper train`.
 #[derive(Debug, clap::Args)]
@@ -46,6 +46,34 @@ pub struct TrainArgs {
     /// Separator of cells: one character, or tab
     #[arg(long, value_name = "CHARACTER", default_value = ",", value_parser = delimiter)]
     pub delimiter: u8,
+}
+
+/// The options of `lanekeeper convert`.
+#[derive(Debug, clap::Args)]
+pub struct ConvertArgs {
+    /// Model file of another library
+    #[arg(long, value_name = "FILE")]
+    pub model: PathBuf,
+
+    /// Model file to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+
+    /// Golden rows to keep with it: rows with the library's own answers (lanekeeper golden-script)
+    #[arg(long, value_name = "FILE")]
+    pub golden: Option<PathBuf>,
+
+    /// Names of the classes, in order [default: those in the file, or 0, 1, …]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub classes: Vec<String>,
+
+    /// The model's name [default: that of the file to write, without the extension]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// Which trees count if XGBoost stopped training early, unless --iterations says otherwise when it is served
+    #[arg(long, value_name = "WHICH")]
+    pub iterations: Option<Iterations>,
 }
 
 /// The options of `lanekeeper predict`.

@@ -31,7 +31,7 @@ pub struct Topic {
 
 topics! {
     api: "requests, answers, error codes, the access log",
-    models: "XGBoost and LightGBM files, golden rows, offline prediction",
+    models: "XGBoost, LightGBM and CatBoost files, golden rows, offline prediction",
     training: "training, algorithms, scores beside scikit-learn",
     probes: "what each probe means, in every state of the server",
     overload: "admission, deadlines, fair shares, CPU scheduling",

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::converted::Converted;
+use super::import::catboost::{CatboostBinary, CatboostJson};
 use super::import::lightgbm::LightGbm;
 use super::import::xgboost::{XgboostBinary, XgboostJson, XgboostUbjson};
 use super::native::Native;
@@ -17,19 +19,22 @@ use super::{AnswerSpec, LoadError, Loaded, ModelError, embedded, golden};
 use crate::config::ModelRequest;
 
 /// All formats, in the order in which they are tried.
-static FORMATS: [&dyn Format; 5] = [
+static FORMATS: [&dyn Format; 8] = [
+    &Converted,
     &Native,
+    &CatboostJson,
     &XgboostJson,
     &XgboostUbjson,
     &LightGbm,
     &XgboostBinary,
+    &CatboostBinary,
 ];
 
 /// How many bytes of a file's beginning are used to recognize it.
 const HEAD_BYTES: usize = 4096;
 
 /// Maximum size of a model file, in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 30;
+pub(super) const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// How many files an error lists.
 const NAMES_SHOWN: usize = 5;
@@ -38,7 +43,7 @@ const NAMES_SHOWN: usize = 5;
 pub const DEFAULT_VERSION: &str = "1";
 
 /// What an operator should know of a model without golden rows.
-const NO_GOLDEN_ROWS: &str =
+pub const NO_GOLDEN_ROWS: &str =
     "it has no golden rows, so nothing holds its answers to those of the library that trained it";
 
 /// A kind of model file.
@@ -230,12 +235,20 @@ fn is_recognised(file: &Path) -> bool {
 /// The format of a file. A file that none recognizes is given to our own format, whose error says
 /// what a model file is.
 fn format_of(bytes: &[u8]) -> &'static dyn Format {
-    let head = &bytes[..bytes.len().min(HEAD_BYTES)];
-    let found = FORMATS.into_iter().find(|format| format.recognises(head));
-    found.unwrap_or(&Native)
+    find(head(bytes)).unwrap_or(&Native)
 }
 
-fn read_file(path: &Path, remedy: &str) -> Result<Vec<u8>, ModelError> {
+/// What a file is recognized by.
+pub(super) fn head(bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.len().min(HEAD_BYTES)]
+}
+
+/// The format that recognizes a file by its head.
+pub(super) fn find(head: &[u8]) -> Option<&'static dyn Format> {
+    FORMATS.into_iter().find(|format| format.recognises(head))
+}
+
+pub(super) fn read_file(path: &Path, remedy: &str) -> Result<Vec<u8>, ModelError> {
     let metadata = fs::metadata(path).map_err(|error| ModelError(format!("{error}; {remedy}")))?;
     if !metadata.is_file() {
         return Err(ModelError("it is not a regular file".to_owned()));

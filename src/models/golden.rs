@@ -26,11 +26,12 @@ pub enum Expected {
     Label(String),
     /// The number, or the first of several.
     Number(f64),
-    /// A library's sums, bit for bit, and its answers within two units in the last place.
+    /// A library's sums, bit for bit, if it tells any, and its answers within two units in the last
+    /// place.
     Library {
         /// The library and its version.
         name: String,
-        /// Its sums before the transform.
+        /// Its sums before the transform; empty if it does not tell them.
         sums: Vec<f64>,
         /// Its answers.
         answers: Vec<f64>,
@@ -49,7 +50,8 @@ struct GoldenFile {
     format: String,
     library: String,
     rows: Vec<Vec<Value>>,
-    margins: Vec<String>,
+    /// Absent if the library has none.
+    margins: Option<Vec<String>>,
     answers: Vec<String>,
 }
 
@@ -67,13 +69,14 @@ pub fn read(bytes: &[u8], signature: &Signature) -> Result<Vec<GoldenRow>, Model
         );
     }
     let count = file.rows.len();
+    let margins = file.margins.as_deref();
     if !(1..=ROWS_MAX).contains(&count)
-        || file.margins.len() != count
+        || margins.is_some_and(|margins| margins.len() != count)
         || file.answers.len() != count
     {
         return Err(ModelError(format!(
             "it must have 1 to {ROWS_MAX} rows, and margins and answers for each, but has {count}, {} and {}",
-            file.margins.len(),
+            margins.map_or(0, <[String]>::len),
             file.answers.len()
         )));
     }
@@ -102,7 +105,8 @@ pub fn read(bytes: &[u8], signature: &Signature) -> Result<Vec<GoldenRow>, Model
             row: values.ok_or_else(|| wrong("it has a value that its feature does not take"))?,
             expected: Expected::Library {
                 name: file.library.clone(),
-                sums: numbers(&file.margins[place])
+                sums: margins
+                    .map_or(Some(Vec::new()), |margins| numbers(&margins[place]))
                     .ok_or_else(|| wrong("its margins are no hexadecimal floats"))?,
                 answers: numbers(&file.answers[place])
                     .ok_or_else(|| wrong("its answers are no hexadecimal floats"))?,
@@ -249,11 +253,12 @@ fn try_row(loaded: &Loaded, golden: &GoldenRow) -> Result<(), ModelError> {
         answers,
     } = &golden.expected
     {
-        let rows = Rows::new(golden.row.clone(), signature.width());
-        let raw = rows
-            .and_then(|rows| loaded.model.raw(&rows))
-            .unwrap_or_default();
-        compare(signature, &golden.row, (name, "margin"), (sums, &raw), 0)?;
+        if !sums.is_empty() {
+            let rows = Rows::new(golden.row.clone(), signature.width());
+            let raw = rows.and_then(|rows| loaded.model.raw(&rows));
+            let raw = raw.unwrap_or_default();
+            compare(signature, &golden.row, (name, "margin"), (sums, &raw), 0)?;
+        }
         return compare(
             signature,
             &golden.row,
@@ -279,5 +284,36 @@ fn try_row(loaded: &Loaded, golden: &GoldenRow) -> Result<(), ModelError> {
         _ => Err(ModelError(
             "the trial gave a class instead of a number, or a number instead of a class".to_owned(),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ModelRequest;
+    use crate::models::{Files, ModelSource};
+
+    #[test]
+    fn a_library_without_margins_is_held_to_its_answers() {
+        let iris = Files.load(&ModelRequest::default()).unwrap();
+        let mut loaded = std::sync::Arc::into_inner(iris).unwrap();
+        let row = "\"rows\": [[5.1, 3.5, 1.4, 0.2]]";
+        let file = |first: f64| {
+            let shares = [first, 1.0 - first, 0.0].map(|share| format!("{:016x}", share.to_bits()));
+            let head = "\"format\": \"lanekeeper-golden\", \"library\": \"a library\"";
+            format!(
+                "{{{head}, {row}, \"answers\": [\"f8:{}\"]}}",
+                shares.concat()
+            )
+        };
+        for (first, is_right) in [(1.0, true), (0.5, false)] {
+            let text = file(first);
+            loaded.golden = read(text.as_bytes(), loaded.model.signature()).unwrap();
+            let tried = try_model(&loaded);
+            assert_eq!(tried.is_ok(), is_right, "{tried:?}");
+        }
+        let short = file(1.0).replace("\"answers\"", "\"margins\": [], \"answers\"");
+        let error = read(short.as_bytes(), loaded.model.signature()).unwrap_err();
+        assert!(error.0.contains("margins and answers for each"), "{error}");
     }
 }

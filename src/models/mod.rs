@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod compute;
+pub mod converted;
 pub mod embedded;
 pub mod estimator;
 pub mod forest;

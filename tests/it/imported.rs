@@ -89,6 +89,23 @@ fn infinities_are_numbers_where_the_library_takes_them() {
 }
 
 #[test]
+fn catboost_takes_what_is_missing_or_infinite_and_names_its_classes() {
+    let server = server("catboost/binary/model.json", &["--classes", "no,yes"]);
+    let far = answer(
+        &server,
+        r#"{"instances": [["Infinity",1e300,null,"-Infinity",-1e300,NaN]]}"#,
+    );
+    // Its nan_mode is Min: what is missing is below all borders.
+    let near = answer(
+        &server,
+        r#"{"instances": [[1e38,1e38,null,null,null,null]]}"#,
+    );
+    assert_eq!(far, near);
+    let shares = far["probabilities"][0].as_object().unwrap();
+    assert_eq!(shares.keys().collect::<Vec<_>>(), ["no", "yes"]);
+}
+
+#[test]
 fn categories_are_texts_and_unseen_ones_do_what_the_library_does() {
     let xgboost = server("xgboost/categorical_strings/model.ubj", &[]);
     answer(
@@ -215,4 +232,11 @@ fn old_and_foreign_files_are_refused_with_the_remedy() {
     ]);
     assert_eq!(old.status.code(), Some(1));
     assert!(stderr(&old).contains("save it as JSON"), "{}", stderr(&old));
+    let binary = run(&["check", "--model", &model("catboost/binary/model.cbm")]);
+    assert_eq!(binary.status.code(), Some(1));
+    assert!(
+        stderr(&binary).contains("save_model(\"model.json\", format=\"json\")"),
+        "{}",
+        stderr(&binary)
+    );
 }

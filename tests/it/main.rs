@@ -12,6 +12,7 @@
 mod attacks;
 mod cli;
 mod clients;
+mod converted;
 mod corpus;
 mod drill;
 mod environment;

@@ -151,7 +151,8 @@ pub(super) fn empty(features: usize, outputs: usize) -> Forest {
     Forest {
         width: features,
         outputs,
-        precision: Precision::F64,
+        row_precision: Precision::F64,
+        sum_precision: Precision::F64,
         flushes_to_zero: false,
         base: vec![0.0; outputs],
         trees: Vec::new(),

@@ -1,8 +1,9 @@
 //! From sums to answers: the libraries' transforms, in their own precision and order.
 //!
-//! Sources: XGBoost 3.4 `src/common/math.h`, `src/objective/`; LightGBM 4.7 `src/objective/`.
+//! Sources: XGBoost 3.4 `src/common/math.h`, `src/objective/`; LightGBM 4.7 `src/objective/`; CatBoost 1.2
+//! `catboost/libs/model/eval_processing.h`.
 
-use super::Precision;
+use super::{Precision, table_exp};
 
 /// How sums become an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,8 +17,12 @@ pub enum Link {
     },
     /// Shares of their exponentials.
     Softmax,
+    /// As `Softmax`, in 64 bits with CatBoost's exponential.
+    SoftmaxByTable,
     /// The exponential of each.
     Exponential,
+    /// The exponential of each, CatBoost's.
+    ExponentialByTable,
     /// 1 above 0, otherwise 0.
     Step,
     /// ln(1 + e^x) of each.
@@ -52,6 +57,8 @@ impl Link {
             Link::Identity => {}
             Link::Logistic { .. } => each(sums, logistic_f32),
             Link::Exponential => each(sums, f32::exp),
+            // CatBoost knows no 32 bits.
+            Link::SoftmaxByTable | Link::ExponentialByTable => self.apply_f64(sums),
             Link::Step => each(sums, |sum| if sum > 0.0 { 1.0 } else { 0.0 }),
             Link::Softplus => each(sums, softplus_f32),
             Link::SignedSquare => each(sums, |sum| sum.abs() * sum),
@@ -78,6 +85,9 @@ impl Link {
                 }
             }
             Link::Exponential => sums.iter_mut().for_each(|sum| *sum = sum.exp()),
+            Link::ExponentialByTable => {
+                sums.iter_mut().for_each(|sum| *sum = table_exp::exp(*sum));
+            }
             Link::Step => {
                 for sum in sums {
                     *sum = if *sum > 0.0 { 1.0 } else { 0.0 };
@@ -99,17 +109,21 @@ impl Link {
                 }
             }
             Link::Sorted => sums.sort_by(f64::total_cmp),
-            Link::Softmax => {
-                let most = sums.iter().copied().fold(f64::MIN, f64::max);
-                let mut total = 0.0;
-                for sum in sums.iter_mut() {
-                    *sum = (*sum - most).exp();
-                    total += *sum;
-                }
-                sums.iter_mut().for_each(|sum| *sum /= total);
-            }
+            Link::Softmax => softmax_f64(sums, f64::exp),
+            Link::SoftmaxByTable => softmax_f64(sums, table_exp::exp),
         }
     }
+}
+
+/// LightGBM's and CatBoost's: the total in the order of the classes.
+fn softmax_f64(sums: &mut [f64], exp: impl Fn(f64) -> f64) {
+    let most = sums.iter().copied().fold(f64::MIN, f64::max);
+    let mut total = 0.0;
+    for sum in sums.iter_mut() {
+        *sum = exp(*sum - most);
+        total += *sum;
+    }
+    sums.iter_mut().for_each(|sum| *sum /= total);
 }
 
 /// XGBoost's: the exponent is clamped so that it stays finite, and a tiny term keeps the quotient so.

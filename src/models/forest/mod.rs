@@ -12,6 +12,7 @@ pub mod plan;
 #[cfg(test)]
 mod reference;
 mod slices;
+mod table_exp;
 
 use super::ModelError;
 
@@ -40,9 +41,11 @@ pub struct Forest {
     pub width: usize,
     /// Number of sums.
     pub outputs: usize,
-    /// The precision to which rows are rounded, and in which leaves are summed.
-    pub precision: Precision,
-    /// Whether values next to 0 ([`ALMOST_ZERO`]) become 0 before anything else.
+    /// The precision to which rows are rounded.
+    pub row_precision: Precision,
+    /// The precision in which leaves are summed.
+    pub sum_precision: Precision,
+    /// Whether values next to 0 ([`ALMOST_ZERO`]) become 0 before anything else; for rows of 64 bits.
     pub flushes_to_zero: bool,
     /// The value each sum starts with.
     pub base: Vec<f64>,

@@ -48,6 +48,15 @@ impl Meaning {
     }
 }
 
+/// A factor and summands for the sums of trees, as CatBoost has them.
+#[derive(Debug)]
+pub struct Adjustment {
+    /// What each sum is multiplied with.
+    pub scale: f64,
+    /// What is added to each after that.
+    pub bias: Vec<f64>,
+}
+
 /// A model read from another library's file.
 #[derive(Debug)]
 pub struct ForestModel {
@@ -55,8 +64,10 @@ pub struct ForestModel {
     pub signature: Signature,
     /// What computes its sums.
     pub margins: Margins,
-    /// The precision of sums and transforms, and the one to which rows are rounded.
+    /// The precision of sums and transforms.
     pub precision: Precision,
+    /// What is done to the sums of the trees before they are the library's sums; `None` for nothing.
+    pub adjustment: Option<Adjustment>,
     /// By how much sums are divided before they are transformed; 1 for most models.
     pub divisor: f64,
     /// The transform.
@@ -81,7 +92,7 @@ impl ForestModel {
     /// Computes the sums of each row, row after row, as the library does before it transforms them.
     fn sums(&self, rows: &Rows) -> Vec<f64> {
         match &self.margins {
-            Margins::Trees(plan) => plan.margins(rows),
+            Margins::Trees(plan) => self.adjusted(plan.margins(rows)),
             Margins::Linear {
                 weights,
                 base,
@@ -93,6 +104,17 @@ impl ForestModel {
                 })
                 .collect(),
         }
+    }
+
+    fn adjusted(&self, mut sums: Vec<f64>) -> Vec<f64> {
+        if let Some(Adjustment { scale, bias }) = &self.adjustment {
+            for row in sums.chunks_mut(bias.len().max(1)) {
+                for (sum, bias) in row.iter_mut().zip(bias) {
+                    *sum = *sum * scale + bias;
+                }
+            }
+        }
+        sums
     }
 
     /// Computes what the library's `Booster.predict` answers, row after row.

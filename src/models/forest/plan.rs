@@ -83,7 +83,7 @@ impl Plan {
     /// As [`Forest::check`], and a tree that asks more different questions than fit.
     pub fn new(forest: &Forest) -> Result<Self, ModelError> {
         forest.check()?;
-        Ok(match forest.precision {
+        Ok(match forest.sum_precision {
             Precision::F32 => Plan::F32(Layout::new(forest)?),
             Precision::F64 => Plan::F64(Layout::new(forest)?),
         })
@@ -121,11 +121,11 @@ impl Plan {
     }
 }
 
-/// A forest in one precision.
+/// A forest with sums of one precision.
 #[derive(Debug)]
 pub struct Layout<S> {
     width: usize,
-    precision: Precision,
+    row_precision: Precision,
     flushes_to_zero: bool,
     base: Vec<S>,
     parts: Vec<Part<S>>,
@@ -180,7 +180,7 @@ impl<S: Sum> Layout<S> {
         }
         Ok(Layout {
             width: forest.width,
-            precision: forest.precision,
+            row_precision: forest.row_precision,
             flushes_to_zero: forest.flushes_to_zero,
             base: forest.base.iter().map(|base| S::of(*base)).collect(),
             parts,
@@ -274,7 +274,7 @@ impl<S: Sum> Layout<S> {
     }
 
     fn rounded(&self, value: f64) -> f64 {
-        match self.precision {
+        match self.row_precision {
             Precision::F32 => f64::from(value as f32),
             Precision::F64 if self.flushes_to_zero && value.abs() <= ALMOST_ZERO => 0.0,
             Precision::F64 => value,

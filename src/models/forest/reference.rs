@@ -2,11 +2,11 @@
 
 use super::{ALMOST_ZERO, Forest, Missing, NodeKind, Precision, Test, Tree};
 
-/// The sums of one row, in the forest's own precision, widened.
+/// The sums of one row, in the forest's own precisions, widened.
 pub(super) fn margins(forest: &Forest, row: &[f64]) -> Vec<f64> {
     let row: Vec<f64> = row
         .iter()
-        .map(|value| match forest.precision {
+        .map(|value| match forest.row_precision {
             Precision::F32 => f64::from(*value as f32),
             Precision::F64 if forest.flushes_to_zero && value.abs() <= ALMOST_ZERO => 0.0,
             Precision::F64 => *value,
@@ -37,7 +37,7 @@ pub(super) fn margins(forest: &Forest, row: &[f64]) -> Vec<f64> {
                 }
                 _ => *value,
             };
-            sums[output] = match forest.precision {
+            sums[output] = match forest.sum_precision {
                 Precision::F32 => f64::from(sums[output] as f32 + value as f32),
                 Precision::F64 => sums[output] + value,
             };

@@ -44,27 +44,34 @@ fn value() -> impl Strategy<Value = f64> {
 struct Draw {
     width: usize,
     outputs: usize,
-    precision: Precision,
+    row_precision: Precision,
+    sum_precision: Precision,
     thresholds: Vec<f64>,
     seed: u64,
     trees: usize,
 }
 
 fn draw() -> impl Strategy<Value = Draw> {
-    let precision = prop_oneof![Just(Precision::F32), Just(Precision::F64)];
+    // Of rows and of sums: XGBoost's, LightGBM's, CatBoost's.
+    let precisions = prop::sample::select(vec![
+        (Precision::F32, Precision::F32),
+        (Precision::F64, Precision::F64),
+        (Precision::F32, Precision::F64),
+    ]);
     (
         1..6_usize,
         1..4_usize,
-        precision,
+        precisions,
         prop::collection::vec(number(), 1..20),
         any::<u64>(),
         0..40_usize,
     )
         .prop_map(
-            |(width, outputs, precision, thresholds, seed, trees)| Draw {
+            |(width, outputs, (row_precision, sum_precision), thresholds, seed, trees)| Draw {
                 width,
                 outputs,
-                precision,
+                row_precision,
+                sum_precision,
                 thresholds,
                 seed,
                 trees,
@@ -91,8 +98,9 @@ fn forest(draw: &Draw) -> Forest {
     Forest {
         width: draw.width,
         outputs: draw.outputs,
-        precision: draw.precision,
-        flushes_to_zero: draw.precision == Precision::F64,
+        row_precision: draw.row_precision,
+        sum_precision: draw.sum_precision,
+        flushes_to_zero: draw.row_precision == Precision::F64,
         base: (0..draw.outputs)
             .map(|output| f64::from(output as f32 * 0.3))
             .collect(),
@@ -126,7 +134,7 @@ fn tree(draw: &Draw, chance: &mut Chance) -> Tree {
         let left = tree.nodes.len();
         tree.nodes.extend([leaf(), leaf()]);
         let threshold = draw.thresholds[chance.below(draw.thresholds.len())];
-        let test = match (draw.precision, chance.below(5)) {
+        let test = match (draw.sum_precision, chance.below(5)) {
             (Precision::F32, 0) => Test::InSet {
                 set: chance.below(2),
                 rule: CategoryRule::Xgboost,
@@ -159,7 +167,7 @@ fn tree(draw: &Draw, chance: &mut Chance) -> Tree {
         let output = |_| chance.below(draw.outputs) as u32;
         tree.leaf_outputs = (0..leaves).map(output).collect();
     }
-    if draw.precision == Precision::F64 && tree.leaf_width == 1 && chance.below(4) == 0 {
+    if draw.sum_precision == Precision::F64 && tree.leaf_width == 1 && chance.below(4) == 0 {
         tree.linear = (0..leaves)
             .map(|leaf| LinearLeaf {
                 constant: leaf as f64 / 7.0,
@@ -259,7 +267,8 @@ fn more_thresholds_than_a_key_can_count_become_more_columns() {
     let forest = Forest {
         width: 1,
         outputs: 1,
-        precision: Precision::F64,
+        row_precision: Precision::F64,
+        sum_precision: Precision::F64,
         flushes_to_zero: false,
         base: vec![0.0],
         trees,
@@ -320,7 +329,8 @@ fn many_sets_of_categories_become_parts() {
     let forest = Forest {
         width: 1,
         outputs: 1,
-        precision: Precision::F64,
+        row_precision: Precision::F64,
+        sum_precision: Precision::F64,
         flushes_to_zero: true,
         base: vec![0.0],
         trees: (0..70_000).map(tree).collect(),
@@ -339,7 +349,8 @@ fn what_predicting_relies_on_is_checked() {
     let sound = Forest {
         width: 1,
         outputs: 1,
-        precision: Precision::F64,
+        row_precision: Precision::F64,
+        sum_precision: Precision::F64,
         flushes_to_zero: false,
         base: vec![0.0],
         trees: vec![chain(2)],

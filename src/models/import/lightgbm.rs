@@ -85,7 +85,8 @@ impl Format for LightGbm {
         let forest = Forest {
             width,
             outputs,
-            precision: Precision::F64,
+            row_precision: Precision::F64,
+            sum_precision: Precision::F64,
             flushes_to_zero: true,
             base: vec![0.0; outputs],
             trees: trees.collect::<Result<_, _>>()?,
@@ -109,6 +110,7 @@ impl Format for LightGbm {
                 signature: Signature { features, output },
                 margins: Margins::Trees(Plan::new(&forest)?),
                 precision: Precision::F64,
+                adjustment: None,
                 divisor,
                 link: task.link,
                 meaning: task.meaning,

@@ -1,5 +1,6 @@
 //! Importers: other libraries' model files, read as data. Nothing in a file is run.
 
+pub mod catboost;
 pub mod lightgbm;
 mod ubjson;
 pub mod xgboost;

@@ -211,7 +211,7 @@ fn load(document: Document, request: &ModelRequest) -> Result<Loaded, ModelError
                 drop,
                 (width, outputs),
                 base,
-                best.filter(|_| request.iterations == Iterations::Best),
+                best.filter(|_| request.iterations == Some(Iterations::Best)),
             )?;
             (Margins::Trees(Plan::new(&forest)?), "xgboost")
         }
@@ -228,7 +228,7 @@ fn load(document: Document, request: &ModelRequest) -> Result<Loaded, ModelError
     let notes = best
         .filter(|_| matches!(margins, Margins::Trees(_)))
         .map(|best| {
-            let used = match request.iterations == Iterations::Best {
+            let used = match request.iterations == Some(Iterations::Best) {
                 true => "only those up to it are used, as scikit-learn's wrapper does",
                 false => "all iterations are used, as Booster.predict does; --iterations best uses only those up to it",
             };
@@ -255,6 +255,7 @@ fn load(document: Document, request: &ModelRequest) -> Result<Loaded, ModelError
             signature: Signature { features, output },
             margins,
             precision: Precision::F32,
+            adjustment: None,
             divisor: 1.0,
             link: task.link,
             meaning: task.meaning,

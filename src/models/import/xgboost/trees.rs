@@ -65,7 +65,8 @@ pub(super) fn forest(
     Ok(Forest {
         width,
         outputs,
-        precision: Precision::F32,
+        row_precision: Precision::F32,
+        sum_precision: Precision::F32,
         flushes_to_zero: false,
         base,
         trees,
