@@ -117,7 +117,7 @@ pub struct KserveArgs {
 
     /// The model's format
     #[arg(long, value_name = "FORMAT", default_value = "xgboost",
-          value_parser = clap::builder::PossibleValuesParser::new(["lanekeeper", "lightgbm", "xgboost"]))]
+          value_parser = clap::builder::PossibleValuesParser::new(["catboost", "lanekeeper", "lightgbm", "xgboost"]))]
     pub format: String,
 
     /// The options of `serve`.

@@ -31,6 +31,7 @@ pub struct Topic {
 
 topics! {
     api: "requests, answers, error codes, the access log",
+    clients: "clients and platforms: Triton, KServe, MLflow, SageMaker, Vertex AI, Azure",
     models: "XGBoost, LightGBM and CatBoost files, golden rows, offline prediction",
     training: "training, algorithms, scores beside scikit-learn",
     probes: "what each probe means, in every state of the server",

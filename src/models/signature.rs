@@ -123,6 +123,15 @@ impl Signature {
     ///
     /// The first value that does not fit.
     pub fn check(&self, rows: &Rows) -> Result<(), RowFault> {
+        // What most rows are, at a fraction of the time.
+        let is_number = |feature: &Feature| feature.kind == FeatureKind::Number;
+        let is_narrow = rows.width() <= self.features.len();
+        if is_narrow
+            && self.features.iter().all(is_number)
+            && rows.values().iter().all(|value| value.is_finite())
+        {
+            return Ok(());
+        }
         for (row, values) in rows.iter().enumerate() {
             for (feature, value) in values.iter().enumerate() {
                 let fits = self

@@ -14,8 +14,9 @@ use crate::error::StartError;
 const MODEL: &str = "/mnt/models";
 
 /// The formats that are read, with the versions that KServe's own runtimes name.
-const FORMATS: [(&str, &str); 4] = [
+const FORMATS: [(&str, &str); 5] = [
     ("lanekeeper", "1"),
+    ("catboost", "1"),
     ("xgboost", "1"),
     ("xgboost", "2"),
     ("lightgbm", "3"),

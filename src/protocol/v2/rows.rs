@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::tensor::{Datatype, Element};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
-use crate::models::{Feature, Rows, Signature};
+use crate::models::{Feature, FeatureKind, Rows, Signature};
 use crate::protocol::Served;
 use crate::protocol::echo;
 
@@ -324,8 +324,31 @@ impl Sink<'_, '_> {
         Ok(())
     }
 
+    /// Takes numbers of `N` bytes each, which are as many as the shape says.
+    fn copy<const N: usize>(&mut self, bytes: &[u8], read: impl Fn(&[u8; N]) -> f64) {
+        let (numbers, _) = bytes.as_chunks::<N>();
+        let places = self.all.iter_mut().skip(self.target.first);
+        for (place, number) in places.step_by(self.target.step).zip(numbers) {
+            *place = read(number);
+        }
+        self.next = numbers.len();
+    }
+
     fn read_binary(&mut self, mut bytes: &[u8]) -> Result<(), String> {
         let datatype = self.tensor.datatype;
+        let is_category = |feature: &Feature| matches!(feature.kind, FeatureKind::Category { .. });
+        match datatype {
+            // Any such number is a feature's value as it is; what a model takes is checked later.
+            Datatype::Fp32 if !self.target.features.iter().any(is_category) => {
+                self.copy(bytes, |four: &[u8; 4]| f64::from(f32::from_le_bytes(*four)));
+                return Ok(());
+            }
+            Datatype::Fp64 if !self.target.features.iter().any(is_category) => {
+                self.copy(bytes, |eight: &[u8; 8]| f64::from_le_bytes(*eight));
+                return Ok(());
+            }
+            _ => {}
+        }
         if let Some(size) = datatype.bytes() {
             return bytes
                 .chunks_exact(size)
