@@ -248,10 +248,12 @@ impl Connection<'_> {
         asked: &mut RequestInProgress,
         document: &Document,
     ) -> Result<After, ConnectionEnd> {
+        let mut charge = Charge::new(&self.listener.http.context.budget);
         let rendered = self
             .read_index_request(asked, document)
             .and_then(|ready_only| {
                 let context = &self.listener.http.context;
+                charge.grow(documents::bytes(context))?;
                 Ok(documents::render(context, document, ready_only)?)
             });
         match rendered {
@@ -394,8 +396,8 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Waits for a slot before reading the next request, unless there will be none or somebody
-    /// closes the connection first.
+    /// Waits for a slot before the next request is read. The wait ends early if the client leaves or
+    /// the connection is evicted.
     fn wait_for_next(&mut self, wait: Duration) -> Result<(), ConnectionEnd> {
         let entry = &self.input.place.entry;
         if !entry.enter(ConnectionState::Paced) {

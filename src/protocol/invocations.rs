@@ -209,3 +209,54 @@ fn answer_form(accept: Option<&str>, usual: ListAnswer) -> ListAnswer {
     }
     chosen
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_the_code_that_mlflow_has_for_its_status() {
+        for (code, status, expected) in [
+            (Code::InvalidInput, 400, "BAD_REQUEST"),
+            (Code::ContentTooLarge, 413, "BAD_REQUEST"),
+            (Code::NotFound, 404, "RESOURCE_DOES_NOT_EXIST"),
+            (Code::Overloaded, 429, "RESOURCE_EXHAUSTED"),
+            (Code::Overloaded, 503, "TEMPORARILY_UNAVAILABLE"),
+            (Code::Loading, 503, "TEMPORARILY_UNAVAILABLE"),
+            (Code::DeadlineExceeded, 504, "DEADLINE_EXCEEDED"),
+            (Code::PredictionFailed, 500, "INTERNAL_ERROR"),
+        ] {
+            let error = RequestError::new(code, "a \"text\"");
+            let json = Invocations.error(&error, "id", status);
+            let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+            assert_eq!(json["error_code"], expected, "{code:?} {status}");
+            assert_eq!(json["message"], "a \"text\"");
+            assert_eq!(json["error"], "a \"text\"");
+            assert_eq!(json["code"], code.as_str());
+            assert_eq!(json["request_id"], "id");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_written_as_the_client_prefers() {
+        use ListAnswer::{Bare, Csv, Lines, Npy, Predictions};
+        #[rustfmt::skip]
+        let table = [
+            (None, Predictions, Predictions),
+            (Some("*/*"), Csv, Csv),
+            (Some("application/json"), Csv, Predictions),
+            (Some("application/json"), Bare, Bare),
+            (Some("text/csv"), Bare, Csv),
+            (Some("application/json;q=0.1, text/csv;q=0.9"), Predictions, Csv),
+            (Some("application/json, text/csv"), Csv, Csv),
+            (Some("application/json, text/csv"), Predictions, Predictions),
+            (Some("application/x-npy, application/json"), Predictions, Predictions),
+            (Some("application/x-npy"), Predictions, Npy),
+            (Some("application/x-ndjson"), Predictions, Lines),
+            (Some("text/html"), Predictions, Predictions),
+        ];
+        for (accept, usual, expected) in table {
+            assert_eq!(answer_form(accept, usual), expected, "{accept:?}");
+        }
+    }
+}

@@ -32,6 +32,18 @@ const EXTENSIONS: [&str; 7] = [
 
 const BYTES_PER_MIB: usize = 1 << 20;
 
+/// What a document takes of memory while it is made, at most.
+pub(crate) fn bytes(context: &Context) -> usize {
+    /// Of a document without its tensors.
+    const REST: usize = 4096;
+    /// Of a tensor, without its name.
+    const TENSOR: usize = 1024;
+    let version = context.registry.default_deployment().slot.get();
+    let inputs = version.as_deref().map(inputs).unwrap_or_default();
+    let names = inputs.iter().map(|tensor| TENSOR + 3 * tensor.name.len());
+    names.fold(REST, usize::saturating_add)
+}
+
 /// Renders a document. `ready_only` leaves out models that are not ready, where models are listed by
 /// their state.
 ///

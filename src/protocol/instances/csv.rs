@@ -29,11 +29,18 @@ const CELL_BYTES: usize = 2 * size_of::<usize>();
 
 /// An answer as a table.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct CsvAnswer;
+pub(super) struct CsvAnswer {
+    /// Whether the sums are asked for.
+    pub(super) raw: bool,
+}
 
 impl Encoder for CsvAnswer {
     fn encode(&self, answer: &Predicted<'_>, charge: &mut Charge) -> Result<Payload, EncodeError> {
-        encode_csv(answer, charge).map(Payload::csv)
+        let answer = Predicted {
+            raw: answer.raw.filter(|_| self.raw),
+            ..*answer
+        };
+        encode_csv(&answer, charge).map(Payload::csv)
     }
 }
 

@@ -55,8 +55,8 @@ impl Dialect for Predict {
                 .map_err(|error| blame_form(error, head, body))?,
         };
         let encoder: Box<dyn Encoder> = match wants_csv(head.accept.as_deref()) {
-            true => Box::new(CsvAnswer),
-            false => Box::new(JsonAnswer),
+            true => Box::new(CsvAnswer { raw }),
+            false => Box::new(JsonAnswer { raw }),
         };
         Ok(Asked {
             rows,
@@ -69,11 +69,18 @@ impl Dialect for Predict {
 
 /// An answer in JSON.
 #[derive(Debug, Clone, Copy)]
-struct JsonAnswer;
+struct JsonAnswer {
+    /// Whether the sums are asked for: they may be there for another protocol's sake.
+    raw: bool,
+}
 
 impl Encoder for JsonAnswer {
     fn encode(&self, answer: &Predicted<'_>, charge: &mut Charge) -> Result<Payload, EncodeError> {
-        encode(answer, charge).map(|json| Payload::json(200, json))
+        let answer = Predicted {
+            raw: answer.raw.filter(|_| self.raw),
+            ..*answer
+        };
+        encode(&answer, charge).map(|json| Payload::json(200, json))
     }
 }
 
