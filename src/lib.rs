@@ -17,12 +17,12 @@
 //!    and no log line.
 //! 2. Every request gets exactly one answer, or its connection is closed and the fact is counted.
 //! 3. Every queue, table, thread count, head, body and wait has a limit with a unit.
-//! 4. Ahead of predictions stand only the probe listener's threads, the acceptor, the probe lane
-//!    and the main thread, and what costs no prediction is paced.
+//! 4. Only the threads of the probe listener, the acceptor, the probe workers and the main thread run
+//!    before prediction workers. All other responses without a prediction are rate-limited.
 //! 5. `/livez` compares time stamps; it never sends a check through the queue it judges. Where the way
 //!    to a probe worker is blocked, the connection's own thread makes the same comparison.
 //! 6. What is refused is refused before it is worked on.
-//! 7. No client can turn a verdict: not by load, not by what it sends, not by leaving.
+//! 7. No client can change a verdict: not by load, not by what it sends, not by leaving.
 //!
 //! # Lexicon
 //! A *lane* is one bounded queue and the workers reserved to it (in papers: a bulkhead). *Waiting

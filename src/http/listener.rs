@@ -242,8 +242,8 @@ impl Listener {
         self.replenish(self.spare.1).map(|_| ())
     }
 
-    /// Has connections accepted that were kept waiting so far; where the system has no thread to give,
-    /// that is tried again at every tick.
+    /// Starts to accept the connections that have been waiting. If the system refuses a thread for it,
+    /// the next tick tries again.
     pub fn open(self: &Arc<Self>) {
         if !self.accepting.swap(true, Ordering::AcqRel) {
             self.replenish_or_starve(self.spare.1);
@@ -295,8 +295,9 @@ impl Listener {
         }
     }
 
-    /// As [`replenish`](Self::replenish); where the system has no thread to give, those there are
-    /// become the cap, and the reserved thread makes room among them, until one can be started.
+    /// As [`replenish`](Self::replenish). If the system refuses a thread, the present number of
+    /// threads becomes the maximum, and the reserved thread evicts connections to make room, until a
+    /// thread can be started again.
     fn replenish_or_starve(self: &Arc<Self>, spare: usize) {
         if !self.accepting.load(Ordering::Acquire) {
             return;
@@ -318,8 +319,8 @@ impl Listener {
         let _leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
         let vitals = &self.shared.http.context.vitals;
         loop {
-            // Under load one waits already, and then nobody is asked whether one does. Who connects
-            // and leaves costs this much and no more: all that wait are taken at once.
+            // Under load a connection is waiting already, so accepting is tried before polling. All
+            // waiting connections are taken at once, so one that has closed again costs no poll.
             let mut early_departures = 0;
             loop {
                 if !self.accepting.load(Ordering::Acquire) {

@@ -1,6 +1,6 @@
 //! Fair shares of a contended lane: how far each client is ahead of its share.
 //!
-//! Pure but for atomics. Each client has a virtual clock (as in weighted fair queueing). Admitted
+//! It uses atomics and no locks. Each client has a virtual clock (as in weighted fair queueing). Admitted
 //! work advances it by the time that the work takes at the client's share, which is the lane
 //! divided by the number of active clients. A client whose clock is too far ahead has had more than
 //! its share. Memory is fixed: clients are identified by a hash, and one that has been away for a

@@ -1,6 +1,6 @@
 //! How long a prediction that arrives now would wait, given the work ahead of it.
 //!
-//! Pure: it reads the lane's atomics and a point in time. With c workers and general service times
+//! A function of the lane's atomics and a point in time. With c workers and general service times
 //! this is the waiting time of an M/G/c queue as one arrival sees it, computed from the work that
 //! is actually there rather than as a mean.
 

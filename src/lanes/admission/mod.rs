@@ -1,10 +1,10 @@
 //! Admission: which predictions are refused on arrival, when to retry, and the rate limits of cheap
 //! answers.
 //!
-//! Pure but for atomics. Connection threads ask before they read a body, if that says enough, and
-//! otherwise before they send the job, so that refused work costs nothing. The criterion is the
-//! expected wait and not the queue's length: in a queue where everybody waits longer than anybody
-//! wants an answer, the workers are busy in vain.
+//! It reads and writes atomics and does no I/O. A connection thread asks before it reads a body if
+//! `Content-Length` says enough, and otherwise before it sends the job, so that rejected work costs
+//! nothing. The criterion is the expected wait, not the queue's length: if everybody waits longer than
+//! anybody wants an answer, the workers are busy in vain.
 
 mod fair;
 mod forecast;
@@ -115,8 +115,8 @@ impl Admission {
         self.shares.as_ref().map(|shares| shares.client(known_by))
     }
 
-    /// Says whether a prediction would be admitted now, before its body is read. Its work counts as
-    /// coming for as long as the returned value is kept.
+    /// Checks whether a prediction would be admitted now, before its body is read. Until the returned
+    /// value is dropped, later checks count its work as ahead of theirs.
     ///
     /// # Errors
     ///
@@ -220,8 +220,8 @@ impl Admission {
         let by_deadline = time_remaining.saturating_sub(needed);
         let limit = self.wait_max(lane, service_times, judgement.service);
         let wait = judgement.wait;
-        // A fixed limit is also checked at dequeue, after a wait in vain. If service times vary,
-        // keeping the same headroom from it would leave workers idle.
+        // A fixed limit is checked again when a worker takes the prediction, so the estimate needs no
+        // margin here. With one, workers would idle if service times vary.
         let against_limit = match self.max_wait {
             MaxWait::Fixed(_) => wait.safe,
             MaxWait::Auto | MaxWait::Unlimited => wait.with_margin,

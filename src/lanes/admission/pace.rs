@@ -1,6 +1,6 @@
 //! Rate limits while predictions run: token buckets for cheap answers, bodies and evictions.
 //!
-//! Pure but for atomics. Connection threads reserve a slot and wait for it themselves.
+//! It uses atomics and no locks. Connection threads reserve a slot and wait for it themselves.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -96,7 +96,7 @@ pub enum NodeKind {
         missing: Missing,
         /// Whether a missing value goes left.
         default_left: bool,
-        /// The node for yes.
+        /// The node for yes; what yes means for a set of categories, [`CategoryRule`] says.
         left: usize,
         /// The node for no.
         right: usize,

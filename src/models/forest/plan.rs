@@ -18,14 +18,14 @@ use crate::models::{ModelError, Rows};
 /// Maximum number of thresholds of a column, so that a key fits 16 bits; more become more columns.
 const RANKS_MAX: usize = u16::MAX as usize - 1;
 
-/// Number of columns from which on the trees that follow have columns of their own.
+/// Maximum number of columns that trees share. Trees that come after that have columns of their own.
 const COLUMNS_MAX: usize = 32_000;
 
-/// From so many rows on, slices are faster.
+/// Minimum number of rows for the byte slices; the walk is faster for fewer.
 const SLICED_ROWS_MIN: usize = 48;
 
-/// Features, and sums, of a row that is computed by slices, at most: a block of 256 rows takes 4 MiB of
-/// each at the most, which no budget of clients counts.
+/// Maximum number of features, and of sums, of a row for the byte slices. A block of 256 rows then
+/// takes at most 4 MiB of each, which the memory budget of clients does not count.
 const SLICED_WIDTH_MAX: usize = 2048;
 
 /// A number that leaves are summed in.
