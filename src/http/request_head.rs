@@ -65,7 +65,7 @@ pub struct RequestHead {
     pub timeout_fault: Option<String>,
     /// The value of the field that tells clients apart, if one is configured.
     pub client: Option<String>,
-    /// `X-Request-Id`, if it is 1 to 128 of `[A-Za-z0-9._:-]`.
+    /// `X-Request-Id`, or else `x-ms-request-id`, if it is 1 to 128 of `[A-Za-z0-9._:-]`.
     pub request_id: Option<String>,
 }
 
@@ -382,6 +382,9 @@ impl HeadFields {
                 Some(list) => list + "," + &text(value),
             });
         } else if is("x-request-id") {
+            self.request_id = sane_id(value);
+        } else if is("x-ms-request-id") && self.request_id.is_none() {
+            // Azure Machine Learning's own name for it.
             self.request_id = sane_id(value);
         } else if is("x-request-timeout") {
             // It is not known yet whether the field matters for this request.
@@ -777,6 +780,15 @@ mod tests {
         assert_eq!(head.content_type.as_deref(), Some("application/json"));
         assert_eq!(head.content_encoding.as_deref(), Some("gzip"));
         assert_eq!(head.request_id.as_deref(), Some("a.b:c-1"));
+        for (fields, id) in [
+            ("x-ms-request-id: azure\r\n", "azure"),
+            ("x-ms-request-id: azure\r\nX-Request-Id: own\r\n", "own"),
+            ("X-Request-Id: own\r\nx-ms-request-id: azure\r\n", "own"),
+        ] {
+            let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            let head = read(request.as_bytes(), 100, None).unwrap();
+            assert_eq!(head.request_id.as_deref(), Some(id), "{fields}");
+        }
         let old = |fields: &str| {
             read(
                 format!("GET / HTTP/1.0\r\n{fields}\r\n").as_bytes(),
