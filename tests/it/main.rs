@@ -30,6 +30,7 @@ mod overload;
 mod pod;
 mod probe_command;
 mod probes;
+mod real_clients;
 mod recordings;
 mod refusals;
 mod sockets;
