@@ -193,7 +193,7 @@ def sagemaker():
     with check("sagemaker: another width is refused, and both widths are named"):
         found = predict(rows[:, :3], JSONSerializer(), JSONDeserializer())
         equal(found["error_code"], "BAD_REQUEST")
-        contains(found["message"], "has 3 features", "takes 4")
+        contains(found["message"], "body[0] has 3 features", "takes 4")
 
 
 mlflow()
