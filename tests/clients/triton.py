@@ -5,7 +5,10 @@ Usage: triton.py HOST:PORT, of a server with the embedded iris model under the n
 
 import asyncio
 import json
+import pathlib
+import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import requests
@@ -407,6 +410,31 @@ def codecs():
         assert first and second and first != second, f"found {first!r} and {second!r}"
 
 
+def mlservers_batch_client():
+    """`mlserver infer`: a file of requests, which it joins into batches and takes apart again."""
+    program = pathlib.Path(sys.executable).with_name("mlserver")
+    if not program.exists():
+        print("left out: mlserver infer, which is not installed")
+        return
+    lines = [
+        {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP64", "data": row}]}
+        for row in ROWS
+    ]
+    for size in ["1", "8"]:
+        with check(f"mlserver infer, {size} at a time"), tempfile.TemporaryDirectory() as folder:
+            sent, answered = pathlib.Path(folder, "in"), pathlib.Path(folder, "out")
+            sent.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            files = ["-i", sent, "-o", answered, "--batch-size", size]
+            command = [program, "infer", "-u", address, "-m", "iris", *files]
+            run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            assert run.returncode == 0, f"exit code {run.returncode}: {run.stderr}"
+            found = {}
+            for line in answered.read_text().splitlines():
+                answer = json.loads(line)
+                found[answer["parameters"]["batch_index"]] = answer["outputs"][0]["data"]
+            equal([found[at] for at in range(len(ROWS))], [[label] for label in expected.labels])
+
+
 def plain_requests():
     session = requests.Session()
     url = f"http://{address}/v2/models/iris/infer"
@@ -453,6 +481,7 @@ requests_of_all_kinds()
 refusals()
 asyncio.run(asynchronous())
 codecs()
+mlservers_batch_client()
 plain_requests()
 client.close()
 finish()
