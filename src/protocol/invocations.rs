@@ -158,7 +158,7 @@ fn decode_json(
         let start = body.trim_ascii_start();
         if start.starts_with(b"[") {
             let form = ListForm {
-                field: "the list",
+                field: "body",
                 ..ListForm::default()
             };
             let rows = decode_list_whole(body, form, served, charge)?;

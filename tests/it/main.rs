@@ -32,6 +32,7 @@ mod pod;
 mod probe_command;
 mod probes;
 mod protocols;
+mod real_clients;
 mod recordings;
 mod refusals;
 mod sockets;

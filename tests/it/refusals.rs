@@ -413,3 +413,24 @@ fn what_clients_did_is_counted() {
         assert_eq!(counted(name), before + 1, "{name}");
     }
 }
+
+#[test]
+fn an_instance_of_a_bare_list_is_named_by_its_place_in_the_body() {
+    let server = Server::real(&[]);
+    server.wait_ready();
+    for (body, expected) in [
+        (
+            "[[1, 2, 3, 4], [1, 2, 3]]",
+            "body[1] has 3 features, but the model takes 4: ",
+        ),
+        ("[]", "\"body\" is empty: at least one instance is needed"),
+    ] {
+        let head = "POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Type: application/json";
+        let length = body.len();
+        let request = format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}");
+        let answer = answer(&server, request.as_bytes());
+        assert_eq!(answer.status, 400, "{body}");
+        let text = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(text.starts_with(expected), "{body}: {text}");
+    }
+}

@@ -1,0 +1,130 @@
+//! Clients that people have, as PyPI has them, against the server.
+//!
+//! Their packages conflict, so each script of `tests/clients` has a virtual environment. It is made
+//! where cargo keeps the tests' files, and made anew when its list of packages changes. Hundreds of
+//! megabytes come from PyPI: the tests run only where that is asked for.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::{Killed, Server, skip};
+
+/// Set where these tests run; nothing that they need may be missing then.
+const ASKED_FOR: &str = "TEST_LANEKEEPER_REAL_CLIENTS";
+
+/// The longest installation.
+const INSTALL_LIMIT: Duration = Duration::from_secs(600);
+
+/// The longest run of a script, which takes some seconds.
+const SCRIPT_LIMIT: Duration = Duration::from_secs(180);
+
+#[test]
+fn tritons_and_mlservers_clients_get_what_predict_gives() {
+    run("triton", "triton.py");
+}
+
+#[test]
+fn kserves_client_gets_what_predict_gives() {
+    run("kserve", "kserve_client.py");
+}
+
+#[test]
+fn mlflows_and_sagemakers_clients_get_what_predict_gives() {
+    run("mlflow_sagemaker", "mlflow_sagemaker.py");
+}
+
+/// Runs a script against a server of its own, with the packages of `tests/clients/NAME.txt`.
+fn run(name: &str, script: &str) {
+    if std::env::var_os(ASKED_FOR).is_none_or(|value| value.is_empty()) {
+        skip(&format!(
+            "it installs clients from PyPI, and {ASKED_FOR} is not set"
+        ));
+        return;
+    }
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
+    let python = environment(name, &scripts.join(format!("{name}.txt")));
+    let server = Server::real(&["--name=iris"]);
+    server.wait_ready();
+    let mut command = Command::new(python);
+    command
+        // Nothing is written beside the sources.
+        .arg("-B")
+        .arg(scripts.join(script))
+        .arg(server.main.to_string());
+    match output(command, name, SCRIPT_LIMIT) {
+        Ok(printed) => eprintln!("{printed}"),
+        Err(text) => panic!("{script} against {}: {text}", server.main),
+    }
+}
+
+/// Where the environments are.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("real-clients")
+}
+
+/// The Python of an environment with these packages, made now if it is not there.
+fn environment(name: &str, requirements: &Path) -> PathBuf {
+    let folder = folder().join(name);
+    fs::create_dir_all(&folder).unwrap();
+    let need = |what: &str, result: Result<String, String>| {
+        result.unwrap_or_else(|text| panic!("{ASKED_FOR} is set, which needs {what}: {text}"))
+    };
+    let mut version = Command::new("python3");
+    version.arg("--version");
+    let version = need("python3", output(version, name, INSTALL_LIMIT));
+    let wanted = version + &fs::read_to_string(requirements).unwrap();
+    let python = folder.join("bin/python");
+    // Written last, so that half an installation is never used.
+    let marker = folder.join("installed.txt");
+    if fs::read_to_string(&marker).is_ok_and(|installed| installed == wanted) {
+        return python;
+    }
+    let mut make = Command::new("python3");
+    make.args(["-m", "venv", "--clear"]).arg(&folder);
+    let venv = "python3 with the module venv (Debian: python3-venv)";
+    need(venv, output(make, name, INSTALL_LIMIT));
+    let mut install = Command::new(&python);
+    install
+        .args(["-m", "pip", "install", "--disable-pip-version-check"])
+        // A package that has to be compiled would need a compiler, and minutes.
+        .args(["--no-input", "--only-binary=:all:", "--requirement"])
+        .arg(requirements);
+    need("PyPI", output(install, name, INSTALL_LIMIT));
+    fs::write(&marker, wanted).unwrap();
+    python
+}
+
+/// Runs a command to its end and gives what it printed.
+///
+/// # Errors
+///
+/// It could not be started, failed, or was not done by the limit: a text with all that it printed.
+fn output(mut command: Command, name: &str, limit: Duration) -> Result<String, String> {
+    // A file, as a pipe that nobody reads would stop it.
+    let path = folder().join(format!("{name}.log"));
+    let file = File::create(&path).unwrap();
+    command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone().unwrap())
+        .stderr(file);
+    let child = command
+        .spawn()
+        .map_err(|error| format!("{command:?} does not start: {error}"))?;
+    let mut child = Killed(child);
+    let deadline = Instant::now() + limit;
+    let end = loop {
+        match child.0.try_wait().unwrap() {
+            Some(status) => break status.to_string(),
+            None if Instant::now() >= deadline => break format!("not done after {limit:?}"),
+            None => thread::sleep(Duration::from_millis(50)), // a pause between looks
+        }
+    };
+    let printed = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+    match end.as_str() {
+        "exit status: 0" => Ok(printed),
+        _ => Err(format!("{command:?}: {end}\n{printed}")),
+    }
+}
