@@ -75,7 +75,7 @@ impl Dialect for Invocations {
         let (rows, usual) = match form(head)? {
             Form::Json => decode_json(body, served, charge)?,
             Form::Csv => {
-                let has_header = has_header(body, served.signature);
+                let has_header = has_header(body, served.signature, charge)?;
                 let rows = decode_csv(body, has_header, served.signature, served.rows_max, charge)?;
                 let usual = match has_header {
                     true => ListAnswer::Predictions,

@@ -1,5 +1,6 @@
 //! A table in JSON by its columns: an object of a list for each feature, or a header and rows.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -15,10 +16,6 @@ use crate::lanes::memory_budget::Charge;
 use crate::models::{Rows, Signature};
 use crate::protocol::Served;
 use crate::protocol::envelope::Fields;
-
-/// What a column's name takes of memory while a header is read, at most, for each of its bytes: a
-/// name of one digit becomes a value of the parser's.
-const NAME_BYTES: usize = 24;
 
 /// Decodes `{"FEATURE": [value, …], …}`; other names are ignored.
 ///
@@ -193,12 +190,12 @@ pub(in crate::protocol) fn decode_split(
         None => None,
         Some((_, names)) if names.get() == "null" => None,
         Some((_, names)) => {
-            charge.grow(names.get().len().saturating_mul(NAME_BYTES))?;
-            let names: Vec<serde_json::Value> =
-                serde_json::from_str(names.get()).map_err(|_| {
-                    invalid(format!("\"columns\" of {field:?} must be a list of names"))
-                })?;
-            places(&names, field, served.signature)?
+            let mut found = Names::new(served.signature, charge);
+            let mut reader = serde_json::Deserializer::from_str(names.get());
+            match (&mut found).deserialize(&mut reader) {
+                Ok(()) => found.places(field)?,
+                Err(error) => return Err(found.refusal(field, &error)),
+            }
         }
     };
     let form = ListForm {
@@ -209,43 +206,149 @@ pub(in crate::protocol) fn decode_split(
     decode_list(data.get().as_bytes(), form, served, charge)
 }
 
-/// The feature that each column is; `None` if the columns are only numbered.
-fn places(
-    names: &[serde_json::Value],
-    field: &str,
-    signature: &Signature,
-) -> Result<Option<Vec<Option<usize>>>, RequestError> {
-    let is_number =
-        |(place, name): (usize, &serde_json::Value)| name.as_u64() == Some(place as u64);
-    if names.len() == signature.width() && names.iter().enumerate().all(is_number) {
-        // A frame that was made without names.
-        return Ok(None);
-    }
-    let indices: HashMap<&str, usize> = signature
-        .names()
-        .enumerate()
-        .map(|(index, name)| (name, index))
-        .collect();
-    let mut seen = vec![false; signature.width()];
-    let mut places = Vec::with_capacity(names.len());
-    for name in names {
-        let feature = name.as_str().and_then(|name| indices.get(name).copied());
-        if let Some(feature) = feature
-            && std::mem::replace(&mut seen[feature], true)
-        {
-            let text = format!("\"columns\" of {field:?} has {name} twice");
-            return Err(RequestError::new(Code::InvalidInput, text));
+/// The names of a table's columns, as they are read.
+struct Names<'a> {
+    signature: &'a Signature,
+    indices: HashMap<&'a str, usize>,
+    charge: &'a mut Charge,
+    /// The feature that each column is.
+    places: Vec<Option<usize>>,
+    seen: Vec<bool>,
+    /// Whether all columns so far are only numbered, from 0.
+    are_numbers: bool,
+    budget: Option<RequestError>,
+}
+
+impl<'a> Names<'a> {
+    fn new(signature: &'a Signature, charge: &'a mut Charge) -> Self {
+        let indices = signature.names().enumerate();
+        Names {
+            signature,
+            indices: indices.map(|(index, name)| (name, index)).collect(),
+            charge,
+            places: Vec::new(),
+            seen: vec![false; signature.width()],
+            are_numbers: true,
+            budget: None,
         }
-        places.push(feature);
     }
-    match seen.iter().position(|seen| !seen) {
-        None => Ok(Some(places)),
-        Some(missing) => {
-            let text = format!(
-                "\"columns\" of {field:?} lacks the feature {:?}",
-                signature.features[missing].name
-            );
-            Err(RequestError::new(Code::InvalidInput, text))
+
+    /// The feature that each column is; `None` if the columns are only numbered.
+    fn places(self, field: &str) -> Result<Option<Vec<Option<usize>>>, RequestError> {
+        if self.are_numbers && self.places.len() == self.signature.width() {
+            // A frame that was made without names.
+            return Ok(None);
         }
+        match self.seen.iter().position(|seen| !seen) {
+            None => Ok(Some(self.places)),
+            Some(missing) => {
+                let text = format!(
+                    "\"columns\" of {field:?} lacks the feature {:?}",
+                    self.signature.features[missing].name
+                );
+                Err(RequestError::new(Code::InvalidInput, text))
+            }
+        }
+    }
+
+    fn refusal(self, field: &str, error: &serde_json::Error) -> RequestError {
+        let text = error.to_string();
+        let text = text.split(" at line ").next().unwrap_or_default();
+        let refusal = || RequestError::new(Code::InvalidInput, format!("{field:?}: {text}"));
+        self.budget.unwrap_or_else(refusal)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Names<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Names<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"columns\" to be a list of names")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        Err(unexpected(text, &self))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(name) = seq.next_element::<ColumnName<'de>>()? {
+            if let Err(refusal) = self.charge.reserve(&mut self.places, 1, usize::MAX) {
+                self.budget = Some(refusal);
+                return Err(A::Error::custom("given up"));
+            }
+            let place = match &name {
+                ColumnName::Text(name) => self.indices.get(&**name).copied(),
+                ColumnName::Other => None,
+                ColumnName::Number(number) => {
+                    self.are_numbers &= *number == self.places.len() as u64;
+                    self.places.push(None);
+                    continue;
+                }
+            };
+            self.are_numbers = false;
+            if let Some(place) = place
+                && std::mem::replace(&mut self.seen[place], true)
+            {
+                return Err(A::Error::custom(format!(
+                    "\"columns\" has {:?} twice",
+                    self.signature.features[place].name
+                )));
+            }
+            self.places.push(place);
+        }
+        Ok(())
+    }
+}
+
+/// The name of a column; pandas numbers those without one.
+enum ColumnName<'de> {
+    Text(Cow<'de, str>),
+    Number(u64),
+    Other,
+}
+
+impl<'de> serde::Deserialize<'de> for ColumnName<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+        impl<'de> Visitor<'de> for Name {
+            type Value = ColumnName<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a column's name")
+            }
+
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(ColumnName::Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(ColumnName::Text(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+                Ok(ColumnName::Number(number))
+            }
+
+            fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+                Ok(ColumnName::Other)
+            }
+
+            fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+                Ok(ColumnName::Other)
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+                Ok(ColumnName::Other)
+            }
+        }
+        deserializer.deserialize_any(Name)
     }
 }

@@ -46,16 +46,28 @@ impl Encoder for CsvAnswer {
 
 /// Whether the first line of a CSV body names the columns: it has a feature's name, or a cell that can
 /// be no value of the feature in its place.
-pub(in crate::protocol) fn has_header(body: &[u8], signature: &Signature) -> bool {
+///
+/// # Errors
+///
+/// The budget's own.
+pub(in crate::protocol) fn has_header(
+    body: &[u8],
+    signature: &Signature,
+    charge: &mut Charge,
+) -> Result<bool, RequestError> {
     let mut reader = csv::ReaderBuilder::new();
     reader.has_headers(false).flexible(true);
     let mut first = StringRecord::new();
-    let mut reader = reader.from_reader(blame::without_mark(body));
+    let body = blame::without_mark(body);
+    let line = body.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    // What the line takes beside itself, as the list of its cells grows by doubling.
+    charge.grow(line.len().saturating_mul(1 + CELL_BYTES))?;
+    let mut reader = reader.from_reader(line);
     if !reader
         .read_record(&mut first)
         .is_ok_and(|is_there| is_there)
     {
-        return true;
+        return Ok(true);
     }
     let is_category = |place: usize| {
         let feature = signature.features.get(place);
@@ -63,10 +75,11 @@ pub(in crate::protocol) fn has_header(body: &[u8], signature: &Signature) -> boo
     };
     let names: HashSet<&str> = signature.names().collect();
     let cells = first.iter().map(str::trim).enumerate();
-    cells.clone().any(|(_, cell)| names.contains(cell))
-        || cells.into_iter().any(|(place, cell)| {
-            !cell.is_empty() && cell.parse::<f64>().is_err() && !is_category(place)
-        })
+    let has_name = cells.clone().any(|(_, cell)| names.contains(cell));
+    let is_no_value = |(place, cell): (usize, &str)| {
+        !cell.is_empty() && cell.parse::<f64>().is_err() && !is_category(place)
+    };
+    Ok(has_name || cells.into_iter().any(is_no_value))
 }
 
 /// Decodes a CSV body into rows of the signature's width, all finite; their memory is charged to
