@@ -32,8 +32,8 @@ pub struct ModelRequest {
     #[arg(long, value_name = "FILE")]
     pub golden: Option<PathBuf>,
 
-    /// Which trees count if XGBoost stopped training early: all, as Booster.predict does, or those up to the best iteration, as scikit-learn's wrapper does
-    #[arg(long, value_name = "WHICH", default_value = "all")]
+    /// Which trees count if XGBoost stopped training early: all, as Booster.predict does, or those up to the best iteration, as scikit-learn's wrapper does; auto goes by which of the two wrote the file
+    #[arg(long, value_name = "WHICH", default_value = "auto")]
     pub iterations: Iterations,
 
     /// The answer in V2, V1 and /invocations, which have room for one (/predict has all)
@@ -59,8 +59,10 @@ pub enum AnswerMode {
 /// Which trees count if training stopped early.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Iterations {
-    /// All of them
+    /// As what wrote the file does: all of them, or the best for scikit-learn's wrapper
     #[default]
+    Auto,
+    /// All of them
     All,
     /// Those up to the best iteration
     Best,
