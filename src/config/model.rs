@@ -33,7 +33,7 @@ pub struct ModelRequest {
     #[arg(long, value_name = "FILE")]
     pub golden: Option<PathBuf>,
 
-    /// Which trees count if XGBoost stopped training early: all, as Booster.predict does, or those up to the best iteration, as scikit-learn's wrapper does [default: the file's, or all]
+    /// Which trees count if XGBoost stopped training early: all, as Booster.predict does, or those up to the best iteration, as scikit-learn's wrapper does [default: the converted file's, or as what wrote the file does]
     #[arg(long, value_name = "WHICH")]
     pub iterations: Option<Iterations>,
 

@@ -27,7 +27,7 @@ pub struct AnswerSpec {
     pub source: AnswerSource,
     /// Numbers in a row; 1 for labels.
     pub width: usize,
-    /// The precision of its numbers.
+    /// The precision of its numbers, and of the probabilities beside it.
     pub precision: Precision,
 }
 
@@ -62,6 +62,11 @@ impl AnswerSpec {
         }
     }
 
+    /// The same in another precision.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        AnswerSpec { precision, ..self }
+    }
+
     /// The answer in this mode. `usual` is what servers for this kind of file give.
     ///
     /// # Errors
@@ -71,7 +76,7 @@ impl AnswerSpec {
         let output = &model.signature().output;
         match mode {
             AnswerMode::Auto => Ok(usual),
-            AnswerMode::Label => Ok(Self::of_labels(output)),
+            AnswerMode::Label => Ok(Self::of_labels(output).in_precision(model.precision())),
             AnswerMode::Probability => match output {
                 OutputSpec::Classes {
                     labels,
@@ -79,7 +84,7 @@ impl AnswerSpec {
                 } => Ok(AnswerSpec {
                     source: AnswerSource::Shares,
                     width: labels.len(),
-                    precision: Precision::F64,
+                    precision: model.precision(),
                 }),
                 _ => Err("--answer probability needs a model with probabilities, but this one has none; use --answer label".into()),
             },

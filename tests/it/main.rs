@@ -9,6 +9,7 @@
     unreachable_pub
 )]
 
+mod answers;
 mod attacks;
 mod cli;
 mod clients;

@@ -390,20 +390,17 @@ fn a_model_is_found_by_its_name_and_version_or_named() {
 fn v1_takes_rows_records_and_columns() {
     let server = iris(&[]);
     let v1 = |body: &str| post(&server, "/v1/models/iris:predict", "", body.as_bytes());
-    let record = |row: &[f64], in_list: bool| {
-        let value = |value: f64| {
-            if in_list {
-                json!([value])
-            } else {
-                json!(value)
-            }
-        };
+    let record = |row: &[f64], value: fn(f64) -> Value| {
         let fields = NAMES
             .iter()
             .zip(row)
             .map(|(name, cell)| ((*name).to_owned(), value(*cell)));
         Value::Object(fields.collect())
     };
+    let plain: fn(f64) -> Value = |value| json!(value);
+    let in_list: fn(f64) -> Value = |value| json!([value]);
+    // As pandas writes a table of one row.
+    let in_table: fn(f64) -> Value = |value| json!({"0": value});
     let (one, two) = ([5.1, 3.5, 1.4, 0.2], [6.3, 3.3, 6.0, 2.5]);
     let columns: serde_json::Map<String, Value> = NAMES
         .iter()
@@ -415,8 +412,9 @@ fn v1_takes_rows_records_and_columns() {
     let table = [
         (json!({"instances": [one, two], "signature_name": "x", "parameters": {"a": 1}}), predictions.clone()),
         (json!({"inputs": [one, two]}), predictions.clone()),
-        (json!({"instances": [record(&one, false), record(&two, false)]}), predictions.clone()),
-        (json!({"instances": [record(&one, true), record(&two, true)]}), predictions.clone()),
+        (json!({"instances": [record(&one, plain), record(&two, plain)]}), predictions.clone()),
+        (json!({"instances": [record(&one, in_list), record(&two, in_list)]}), predictions.clone()),
+        (json!({"inputs": [record(&one, in_table), record(&two, in_table)]}), predictions.clone()),
         (json!({"inputs": columns}), json!({"outputs": LABELS})),
     ];
     for (body, expected) in table {

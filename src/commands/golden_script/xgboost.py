@@ -33,8 +33,11 @@ for place, names in enumerate(trees.get("cats", {}).get("enc", [])):
 data = xgboost.DMatrix(
     data if booster.feature_names else data.to_numpy(), enable_categorical=True
 )
-margins = numpy.asarray(booster.predict(data, output_margin=True), dtype=">f4")
-answers = numpy.asarray(booster.predict(data), dtype=">f4")
+# A file of scikit-learn's wrapper counts only the trees up to the best iteration, if there is one.
+best = booster.attr("scikit_learn") and booster.attr("best_iteration")
+trees = {"iteration_range": (0, int(best) + 1 if best else 0)}
+margins = numpy.asarray(booster.predict(data, output_margin=True, **trees), dtype=">f4")
+answers = numpy.asarray(booster.predict(data, **trees), dtype=">f4")
 plain = rows.astype(object).where(rows.notna(), None).values.tolist()
 json.dump(
     {

@@ -172,6 +172,12 @@ fn load(document: Document, request: &ModelRequest) -> Result<Loaded, ModelError
     let base = base_margins(task.link, &version, base);
     let best = learner.attributes.get("best_iteration");
     let best = best.map(|best| best.count("best_iteration")).transpose()?;
+    // Only scikit-learn's wrapper writes this attribute.
+    let is_wrapped = learner.attributes.contains_key("scikit_learn");
+    let uses_best = match request.iterations {
+        None => is_wrapped,
+        Some(iterations) => iterations == Iterations::Best,
+    };
     let (booster, drop) = match learner.gradient_booster {
         Booster {
             gbtree: Some(inner),
@@ -211,7 +217,7 @@ fn load(document: Document, request: &ModelRequest) -> Result<Loaded, ModelError
                 drop,
                 (width, outputs),
                 base,
-                best.filter(|_| request.iterations == Some(Iterations::Best)),
+                best.filter(|_| uses_best),
             )?;
             (Margins::Trees(Plan::new(&forest)?), "xgboost")
         }
@@ -228,8 +234,8 @@ fn load(document: Document, request: &ModelRequest) -> Result<Loaded, ModelError
     let notes = best
         .filter(|_| matches!(margins, Margins::Trees(_)))
         .map(|best| {
-            let used = match request.iterations == Some(Iterations::Best) {
-                true => "only those up to it are used, as scikit-learn's wrapper does",
+            let used = match uses_best {
+                true => "only those up to it are used, as scikit-learn's wrapper does; --iterations all uses all",
                 false => "all iterations are used, as Booster.predict does; --iterations best uses only those up to it",
             };
             format!("training stopped early and iteration {best} was the best; {used}")
@@ -241,9 +247,9 @@ fn load(document: Document, request: &ModelRequest) -> Result<Loaded, ModelError
         "multi:softmax" => LibraryAnswer::Index,
         _ => task.meaning.library(),
     };
-    // scikit-learn's wrapper, which wrote such a file, answers with labels.
-    let answer = match learner.attributes.contains_key("scikit_learn") {
-        true => AnswerSpec::of_labels(&output),
+    // The wrapper answers with labels.
+    let answer = match is_wrapped {
+        true => AnswerSpec::of_labels(&output).in_precision(Precision::F32),
         false => AnswerSpec::of_library(library, &output, Precision::F32),
     };
     Ok(Loaded {

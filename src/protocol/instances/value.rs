@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Unexpected, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 
-use super::tokens::IgnoredValue;
+use super::tokens::{IgnoredValue, Text};
 use crate::models::{Feature, FeatureKind, ShortNumber};
 
 /// How many characters of the client's input an error quotes.
@@ -44,7 +44,7 @@ pub(super) struct Value<'a> {
     pub(super) list: &'a str,
     pub(super) row: usize,
     pub(super) feature: &'a Feature,
-    /// Whether it may stand in a list of its own.
+    /// Whether it may stand in a list of its own, or in an object under the number of its row.
     pub(super) may_be_in_list: bool,
 }
 
@@ -128,6 +128,25 @@ impl<'de> Visitor<'de> for Value<'_> {
         match (value, seq.next_element::<IgnoredValue>()?) {
             (Some(value), None) => Ok(value),
             _ => Err(wrong(&self)),
+        }
+    }
+
+    /// KServe's examples send a pandas table of one row as its `to_dict` writes it,
+    /// `{"column": {"0": value}}`.
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<f64, A::Error> {
+        let wrong = |value: &Self| A::Error::invalid_type(Unexpected::Map, value);
+        let is_number = |key: Text<'_>| key.0.parse::<u64>().is_ok();
+        if !self.may_be_in_list || !map.next_key()?.is_some_and(is_number) {
+            return Err(wrong(&self));
+        }
+        let own = Value {
+            may_be_in_list: false,
+            ..self
+        };
+        let value = map.next_value_seed(own)?;
+        match map.next_key::<IgnoredValue>()? {
+            None => Ok(value),
+            Some(_) => Err(wrong(&self)),
         }
     }
 

@@ -134,7 +134,8 @@ pub fn described(
 ) -> Vec<(&'static str, &'static str, usize)> {
     let mut outputs = vec![("predict", datatype(spec, answer), answer.width)];
     if has_shares(spec) {
-        outputs.push(("predict_proba", "FP64", spec.labels().len()));
+        let shares = float(answer.precision);
+        outputs.push(("predict_proba", shares, spec.labels().len()));
     }
     outputs
 }
@@ -254,8 +255,8 @@ impl WantedOutput {
                         )
                     }
                     None => (
-                        Data::Numbers(Cow::Borrowed(shares), Precision::F64),
-                        "FP64",
+                        Data::Numbers(Cow::Borrowed(shares), answer.answer.precision),
+                        float(answer.answer.precision),
                         classes,
                     ),
                 }
