@@ -167,6 +167,14 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
 
+    /// A command line, variables, directories, and what becomes of the command line.
+    type Row = (
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        &'static [&'static str],
+        &'static str,
+    );
+
     fn options(args: &str, variables: &[(&str, &str)], directories: &[&str]) -> String {
         let variables: HashMap<&str, &str> = variables.iter().copied().collect();
         let place = Place {
@@ -184,7 +192,7 @@ mod tests {
     fn each_platform_gives_its_options_before_those_that_are_typed() {
         let model = &["/opt/ml/model"][..];
         #[rustfmt::skip]
-        let table: [(&str, &[(&str, &str)], &[&str], &str); 14] = [
+        let table: [Row; 14] = [
             ("x serve", &[], &[], "x serve"),
             ("x", &[], model, "x"),
             ("x serve", &[], model, "x serve --listen=0.0.0.0:8080 --model=/opt/ml/model --probe-listen=none"),

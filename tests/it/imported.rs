@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::offline::post;
-use crate::support::Server;
+use crate::support::{Server, eventually};
 use crate::train::{run, stderr, stdout};
 
 pub(crate) fn model(case: &str) -> String {
@@ -174,11 +174,9 @@ fn parameters_add_the_sums_and_unknown_ones_are_ignored() {
 fn a_model_without_golden_rows_is_told_everywhere() {
     let file = model("xgboost/binary_logistic/model.json");
     let server = server("xgboost/binary_logistic/model.json", &[]);
-    assert!(
-        server.logged().contains("no golden rows"),
-        "{}",
-        server.logged()
-    );
+    eventually("the log says so", || {
+        server.logged().contains("no golden rows")
+    });
     let notes = &server.status()["model"]["notes"];
     assert!(
         notes[0].as_str().unwrap().contains("no golden rows"),
