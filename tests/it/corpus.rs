@@ -283,6 +283,9 @@ fn classes_and_models_have_the_names_that_are_asked_for() {
     assert!(error.contains("--classes must name 3 classes"), "{error}");
 }
 
+/// How many seconds each file is spoiled for, if not a fixed number of times.
+const SPOILED_SECONDS: &str = "TEST_LANEKEEPER_SPOILED_SECONDS";
+
 /// The generator SplitMix64 (Steele, Lea and Flood, 2014).
 struct Chance(u64);
 
@@ -344,17 +347,29 @@ fn spoiled_files_are_refused_or_predict_and_never_panic() {
         "lightgbm-old/old_2_3_1_rf/model.txt",
         "catboost/multiclass/model.json",
     ];
+    // For as long as a person likes, with other files each time: a number of seconds for each file.
+    let seconds = std::env::var(SPOILED_SECONDS).ok();
+    let lasts = seconds.map(|seconds| Duration::from_secs(seconds.parse().unwrap()));
+    let seed = lasts.map_or(7, |_| u64::from(std::process::id()));
     let path = std::env::temp_dir().join(format!("lanekeeper-spoiled-{}", std::process::id()));
-    let mut chance = Chance(7);
+    let mut chance = Chance(seed);
     let (mut refused, mut loaded_ones) = (0, 0);
     for file in files {
         let bytes = fs::read(data().join(file)).unwrap();
-        for _ in 0..250 {
+        let (started, before) = (instant(), refused + loaded_ones);
+        let goes_on = |round: usize| match lasts {
+            None => round < 250,
+            Some(lasts) => started.elapsed() < lasts,
+        };
+        for round in 0.. {
+            if !goes_on(round) {
+                break;
+            }
             fs::write(&path, spoil(&bytes, &mut chance)).unwrap();
             let began = instant();
             match format::load(&request(&path)) {
                 Err(error) => {
-                    assert!(!error.0.contains('\n'), "{file}: {error}");
+                    assert!(!error.0.contains('\n'), "{file}, seed {seed}: {error}");
                     refused += 1;
                 }
                 Ok(loaded) => {
@@ -369,7 +384,16 @@ fn spoiled_files_are_refused_or_predict_and_never_panic() {
                     loaded_ones += 1;
                 }
             }
-            assert!(began.elapsed() < Duration::from_secs(1), "{file}");
+            assert!(
+                began.elapsed() < Duration::from_secs(1),
+                "{file}, seed {seed}"
+            );
+        }
+        if lasts.is_some() {
+            println!(
+                "{file}: {} files, seed {seed}",
+                refused + loaded_ones - before
+            );
         }
     }
     let _ = fs::remove_file(&path);
