@@ -33,8 +33,9 @@ class Bench(Model):
     def predict(self, payload, headers=None, response_headers=None):
         rows = payload.inputs[0].as_numpy().shape[0]
         output = InferOutput("output-0", [rows], "FP64")
-        output.set_data_from_numpy(numpy.zeros(rows), binary_data=payload.from_grpc)
-        return InferResponse(payload.id, "bench", [output])
+        output.set_data_from_numpy(numpy.zeros(rows), binary_data=False)
+        # It refuses an answer without an id.
+        return InferResponse(payload.id or "none", "bench", [output])
 
 
 def end_with_the_parent():

@@ -118,8 +118,8 @@ impl Peers {
         let burn = match model {
             Model::Burning(time) => time,
             Model::Default => Duration::ZERO,
-            Model::BurningPerRow(_) => {
-                return Err("the peer has no model that burns by rows".into());
+            Model::BurningPerRow(_) | Model::Wide => {
+                return Err("the peer has no model that burns by rows, and no wide one".into());
             }
         };
         let mut command = Command::new(&self.python);

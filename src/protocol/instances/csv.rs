@@ -73,13 +73,18 @@ pub(in crate::protocol) fn has_header(
         let feature = signature.features.get(place);
         feature.is_some_and(|feature| matches!(feature.kind, FeatureKind::Category { .. }))
     };
-    let names: HashSet<&str> = signature.names().collect();
     let cells = first.iter().map(str::trim).enumerate();
-    let has_name = cells.clone().any(|(_, cell)| names.contains(cell));
-    let is_no_value = |(place, cell): (usize, &str)| {
-        !cell.is_empty() && cell.parse::<f64>().is_err() && !is_category(place)
-    };
-    Ok(has_name || cells.into_iter().any(is_no_value))
+    let is_text = |cell: &str| !cell.is_empty() && cell.parse::<f64>().is_err();
+    if cells
+        .clone()
+        .any(|(place, cell)| is_text(cell) && !is_category(place))
+    {
+        return Ok(true);
+    }
+    let names: HashSet<&str> = signature.names().collect();
+    // Numbers may be names too, but a row of nothing else is a row.
+    let mut texts = cells.filter(|(_, cell)| is_text(cell));
+    Ok(texts.any(|(_, cell)| names.contains(cell)))
 }
 
 /// Decodes a CSV body into rows of the signature's width, all finite; their memory is charged to
