@@ -6,7 +6,6 @@
 //! Numbers are written as in JSON, so that both dialects read back as the same bits.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::io::{self, Write};
 
 use csv::StringRecord;
@@ -81,10 +80,10 @@ pub(in crate::protocol) fn has_header(
     {
         return Ok(true);
     }
-    let names: HashSet<&str> = signature.names().collect();
-    // Numbers may be names too, but a row of nothing else is a row.
-    let mut texts = cells.filter(|(_, cell)| is_text(cell));
-    Ok(texts.any(|(_, cell)| names.contains(cell)))
+    let mut texts = cells.clone().filter(|(_, cell)| is_text(cell));
+    // Features may be called 0, 1, …; all of them in order are no row.
+    let is_name = |cell: &str| signature.names().any(|name| name == cell);
+    Ok(texts.any(|(_, cell)| is_name(cell)) || cells.map(|(_, cell)| cell).eq(signature.names()))
 }
 
 /// Decodes a CSV body into rows of the signature's width, all finite; their memory is charged to
