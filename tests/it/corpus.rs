@@ -390,7 +390,7 @@ fn spoiled_files_are_refused_or_predict_and_never_panic() {
             );
         }
         if lasts.is_some() {
-            println!(
+            eprintln!(
                 "{file}: {} files, seed {seed}",
                 refused + loaded_ones - before
             );

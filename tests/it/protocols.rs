@@ -478,7 +478,7 @@ fn invocations_takes_each_form_and_answers_as_its_client_expects() {
         ("text/csv; header=present", "", with_index, json_type, labels),
         (csv, csv, table, "text/csv; charset=utf-8", answer_csv),
         (csv, "", cells.to_owned(), "text/csv; charset=utf-8", answer_csv),
-        (csv, "", "0,1,2,3\n4,5,6,7\n".to_owned(), "text/csv; charset=utf-8", "virginica\nvirginica\n"),
+        (csv, "", "0,1,2,3\n4,5,6,7\n".to_owned(), "text/csv; charset=utf-8", "setosa\nvirginica\n"),
         ("text/csv; label_size=0", json_type, cells.to_owned(), json_type, labels),
         ("application/jsonlines", "", lines.to_owned(), json_type, labels),
         ("application/x-ndjson", "application/jsonlines", lines.to_owned(), "application/jsonlines", answer_lines),

@@ -6,6 +6,7 @@
 //! Numbers are written as in JSON, so that both dialects read back as the same bits.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::io::{self, Write};
 
 use csv::StringRecord;
@@ -72,18 +73,20 @@ pub(in crate::protocol) fn has_header(
         let feature = signature.features.get(place);
         feature.is_some_and(|feature| matches!(feature.kind, FeatureKind::Category { .. }))
     };
-    let cells = first.iter().map(str::trim).enumerate();
+    let cells = || first.iter().map(str::trim);
     let is_text = |cell: &str| !cell.is_empty() && cell.parse::<f64>().is_err();
-    if cells
-        .clone()
-        .any(|(place, cell)| is_text(cell) && !is_category(place))
-    {
+    let mut places = cells().enumerate();
+    if places.any(|(place, cell)| is_text(cell) && !is_category(place)) {
         return Ok(true);
     }
-    let mut texts = cells.clone().filter(|(_, cell)| is_text(cell));
+    // Most tables without a header are nothing but numbers.
+    let names: HashSet<&str> = match cells().any(is_text) {
+        true => signature.names().collect(),
+        false => HashSet::new(),
+    };
+    let has_name = cells().any(|cell| is_text(cell) && names.contains(cell));
     // Features may be called 0, 1, …; all of them in order are no row.
-    let is_name = |cell: &str| signature.names().any(|name| name == cell);
-    Ok(texts.any(|(_, cell)| is_name(cell)) || cells.map(|(_, cell)| cell).eq(signature.names()))
+    Ok(has_name || cells().eq(signature.names()))
 }
 
 /// Decodes a CSV body into rows of the signature's width, all finite; their memory is charged to
