@@ -1,11 +1,11 @@
 //! What do hostile clients cost the others?
 //!
-//! Each attack of `tests/it/attacks.rs` in turn, beside kubelet-like probes on both listeners and
-//! four clients that predict in a closed loop (20 ms of CPU each, one prediction worker); server and
-//! generator have a core each. Takes about five minutes, as each server is looked at again five seconds
-//! after its attack; `LANEKEEPER_BENCH_SECONDS` lengthens each attack. `-- --only NAME` runs those whose name holds NAME. `-- --soak 10m` runs all in
-//! rotation for that long, with rests between them in which memory and descriptors are sampled, and
-//! says whether those grow.
+//! Runs each attack of `tests/it/attacks.rs` beside probes like a kubelet's on both listeners, and four
+//! clients that predict in a closed loop (20 ms of CPU each, one prediction worker). Server and generator
+//! have a core each. It takes about five minutes, because each server is measured again five seconds
+//! after its attack; `LANEKEEPER_BENCH_SECONDS` lengthens each attack. `-- --only NAME` runs the attacks
+//! whose names contain NAME. `-- --soak 10m` runs all in rotation for that long, samples memory and
+//! descriptors in rests between them, and reports whether those grow.
 #![allow(clippy::print_stdout)] // the report is the purpose
 
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ const SOAK_ATTACK: Duration = Duration::from_secs(2);
 const SOAK_REST: Duration = Duration::from_secs(3);
 const SAMPLE: Duration = Duration::from_secs(1);
 
-/// The share of a soak that counts for its slopes: its start fills buffers that stay.
+/// The last part of a soak, from which slopes are computed: at the start, buffers grow once and stay.
 const SOAK_COUNTED: f64 = 0.75;
 
 const PLAN: Plan = Plan {
@@ -83,7 +83,7 @@ impl Args {
     }
 }
 
-/// The server under attack, and what it held before anybody spoke to it.
+/// The server under attack, and the resources that it held before its first client.
 struct Target {
     server: Server,
     subject: Subject,
@@ -100,7 +100,7 @@ impl Target {
             probe: server.probe.ok_or("the server has no probe listener")?,
             pid: server.pid(),
         };
-        // Everything once, so that what is made at first use is there.
+        // Use everything once, so that whatever is allocated at first use exists.
         let short = Plan {
             attack: Duration::from_millis(300),
             rest: Duration::ZERO,
@@ -227,7 +227,7 @@ fn cells(name: &str, seen: &Seen, idle: Usage, calm_rate: f64, lasted: Duration)
     cells
 }
 
-/// Number of probes, and what became of them where some failed.
+/// Number of probes, with all outcomes if some failed.
 fn probes(tally: &Tally) -> String {
     if tally.failed() == 0 {
         tally.requests().to_string()
@@ -244,7 +244,7 @@ fn mebibytes(kib: u64) -> String {
     format!("{:.1}", kib as f64 / 1024.0)
 }
 
-/// One look at the server between attacks.
+/// A sample of the server's resources between attacks.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     minutes: f64,
@@ -277,7 +277,7 @@ fn soak(attacks: &[&Attack], duration: Duration) -> BenchResult<()> {
     Ok(())
 }
 
-/// Attacks and rests until `ends`; gives what probes saw, and who was harmed.
+/// Attacks and rests until `ends`; returns what probes saw, and which attacks did harm.
 fn rotate(
     attacks: &[&Attack],
     target: &Target,
@@ -331,7 +331,7 @@ fn rotate(
     Ok(report)
 }
 
-/// Looks at the server every second, and keeps what it sees while the server rests.
+/// Samples the server's resources every second while it rests.
 struct Sampler {
     began: Instant,
     resting: AtomicBool,
@@ -356,7 +356,7 @@ impl Sampler {
         while !self.over.load(Ordering::Relaxed) {
             let rested = self.resting.load(Ordering::Relaxed);
             sys::sleep(SAMPLE);
-            // The first second of a rest is still the end of the attack.
+            // The first second of a rest does not count: the attack is still ending.
             if rested
                 && self.resting.load(Ordering::Relaxed)
                 && let Ok(usage) = Usage::of(pid)
@@ -430,8 +430,8 @@ fn sloped(slope: Option<f64>) -> String {
     slope.map_or("-".to_owned(), |slope| format!("{slope:+.2}"))
 }
 
-/// The common slope of lines with the least squares, one through each group of points, so that what
-/// differs from attack to attack is not taken for growth; `None` where no group has width.
+/// The slope of parallel least-squares lines, one through each group of points, so that differences
+/// between attacks do not count as growth; `None` if no group has two distinct times.
 fn slope(points: impl Iterator<Item = (usize, f64, f64)> + Clone) -> Option<f64> {
     let mut sums: BTreeMap<usize, (f64, f64, f64)> = BTreeMap::new();
     for (group, x, y) in points.clone() {

@@ -1,8 +1,8 @@
 //! How fast forests are computed: rows a second in batches, and the time of a single row.
 //!
-//! `cargo bench --bench forests` writes four models of other libraries' formats, made from a seed, and
-//! computes them on one thread. Where `LANEKEEPER_BENCH_PYTHON` (or `python3`) has xgboost and lightgbm,
-//! the libraries compute the same files beside it, in the same run.
+//! `cargo bench --bench forests` writes four random models in other libraries' formats and computes them
+//! on one thread. If `LANEKEEPER_BENCH_PYTHON` (or `python3`) has xgboost and lightgbm, these compute the
+//! same files in the same run.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -38,7 +38,7 @@ impl Chance {
         (self.unit() * limit as f64) as usize
     }
 
-    /// A threshold as histograms have them: one of 255 a feature.
+    /// A random threshold, one of 255 for each feature, as in training by histograms.
     fn threshold(&mut self) -> f64 {
         (self.below(255) as f64 - 127.0) / 64.0
     }
@@ -53,7 +53,7 @@ struct Arrays {
     value: Vec<f64>,
 }
 
-/// A tree that is whole down to `depth`, or grown at random to so many leaves.
+/// A complete tree of this depth, or one grown at random to this many leaves.
 fn grow(chance: &mut Chance, leaves: usize, depth: Option<u32>) -> Arrays {
     let mut tree = Arrays::default();
     let mut open = std::collections::VecDeque::from([(0, 0)]);
@@ -122,7 +122,7 @@ fn xgboost(chance: &mut Chance, trees: usize, depth: u32) -> String {
                 parents[tree.right[node] as usize] = node as i64;
             }
         }
-        // XGBoost tells numbers from whole numbers.
+        // XGBoost distinguishes floats from integers, so a float needs its decimal point.
         let numbers = list((0..nodes).map(|_| "0.0"), ",");
         let zeros = list((0..nodes).map(|_| 0), ",");
         let comma = if id > 0 { "," } else { "" };
@@ -155,7 +155,7 @@ fn lightgbm(chance: &mut Chance, trees: usize, leaves: usize) -> String {
     let mut sizes = Vec::new();
     for id in 0..trees {
         let tree = grow(chance, leaves, None);
-        // Splits and leaves are numbered apart.
+        // Splits and leaves have separate numbers.
         let (mut splits, mut ends) = (Vec::new(), Vec::new());
         let mut place = vec![0_i64; tree.left.len()];
         for node in 0..tree.left.len() {
@@ -227,7 +227,7 @@ fn single(loaded: &Loaded, rows: &Rows) -> f64 {
     times[times.len() / 2].as_secs_f64() * 1e6
 }
 
-/// What a library says of the same file: rows a second and microseconds.
+/// A library's figures for the same file: rows a second, and microseconds a row.
 fn peer(python: &str, file: &Path) -> Option<(String, f64, f64)> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/forests_peer.py");
     let output = Command::new(python).arg(script).arg(file).output().ok()?;

@@ -1,9 +1,9 @@
-//! How many requests a second does lanekeeper answer, what do pacing and yielding cost where there
-//! is nothing to pace, and how far is that from FastAPI with scikit-learn?
+//! How many requests a second does lanekeeper answer, what do rate limits and `--yield` cost without
+//! overload, and how does FastAPI with scikit-learn compare?
 //!
 //! `GET /livez` and `POST /predict` (one iris row, the default model) from 1, 16 and 128 closed-loop
 //! keep-alive clients; server and load generator have a core each. The contenders take turns within
-//! each row, so that what changes on the machine changes for all. The peer needs a python3 with
+//! each row, so that disturbances affect all of them. The peer needs a python3 with
 //! fastapi, uvicorn and scikit-learn (`LANEKEEPER_BENCH_PYTHON` names another) and is skipped
 //! otherwise.
 #![allow(clippy::print_stdout)] // the report is the purpose
@@ -29,7 +29,7 @@ const PEER_PHASE: Duration = Duration::from_secs(3);
 const WARM_UP: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The generator is close to being what is measured from this share of its core on.
+/// A generator that uses more than this share of its core may be the bottleneck.
 const GENERATOR_BUSY: f64 = 0.9;
 
 const CONTENDERS: [(&str, &[&str]); 3] = [
@@ -122,7 +122,7 @@ fn bench() -> BenchResult<()> {
     Ok(())
 }
 
-/// Measures every contender and shows them side by side; returns the figures of the first.
+/// Measures every contender and prints them side by side; returns the figures of the first.
 fn contenders(cores: Option<Cores>) -> BenchResult<Vec<Figure>> {
     let core = cores.map(|cores| cores.server);
     let start = |(_, options): &(&str, &[&str])| {
@@ -197,7 +197,7 @@ fn row(name: &str, figure: &Figure, shipped: f64) -> Vec<String> {
     ]
 }
 
-/// Rounds follow one another: their windows add up, unlike those of clients beside each other.
+/// Merges rounds. They ran one after another, so their windows add up, unlike those of parallel clients.
 fn add_round(sum: &mut Figure, round: &Figure) {
     let window = sum.tally.window + round.tally.window;
     sum.tally.merge(&round.tally);
@@ -232,7 +232,7 @@ fn measure(
     })
 }
 
-/// Measures FastAPI with scikit-learn, where this machine has it.
+/// Measures FastAPI with scikit-learn, if this machine has them.
 fn peer(cores: Option<Cores>) -> BenchResult<Vec<Figure>> {
     let python = env::var("LANEKEEPER_BENCH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let mut check = Command::new(&python);

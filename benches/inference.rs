@@ -1,5 +1,5 @@
-//! What a prediction costs a worker: rows/s through decode + predict + encode and each part, beside
-//! smartcore's own `predict` on the same forest in the same run; and rows/s of every algorithm.
+//! What a prediction costs a worker: rows/s of decode + predict + encode together and alone, beside
+//! smartcore's own `predict` of the same forest in the same run; and rows/s of every algorithm.
 
 #![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)]
 
@@ -36,7 +36,7 @@ fn rate(rows: usize, mut work: impl FnMut()) -> f64 {
 const TRAINED_ROWS: usize = 1000;
 const FEATURES: usize = 10;
 
-/// Whole numbers from 0 to 9, which every algorithm takes, and what to predict from them.
+/// Features that are whole numbers from 0 to 9, which every algorithm accepts, and targets.
 fn table() -> (Rows, Targets, Targets) {
     let mut seed = 7u64;
     let mut next = || {

@@ -1,11 +1,11 @@
-//! What is the second lane worth, and who pays for it?
+//! What is the second lane worth, and what does it cost?
 //!
-//! First: probes on both listeners and goodput while clients that wait 5 s offer 0.5, 2 and 10 times
-//! the server's measured capacity of 200 ms predictions, for two lanes and `--shared-lane`; server
-//! and load generator share all cores, as on a small node. Second: what 20 ms predictions keep of
-//! their calm rate beside closed-loop clients that flood `/livez`, paced and unpaced, with a core
-//! each for server and generator. Takes under three minutes; `LANEKEEPER_BENCH_SECONDS` lengthens
-//! its phases.
+//! First, it measures probes on both listeners and goodput, for two lanes and for `--shared-lane`.
+//! Clients that wait 5 s offer 0.5, 2 and 10 times the server's measured capacity (200 ms a prediction).
+//! Server and load generator share all cores, as on a small node. Second, it measures the rate of 20 ms
+//! predictions while closed-loop clients flood `/livez`, with and without rate limits, as a share of the
+//! rate without a flood. Server and generator then have a core each. It takes under three minutes;
+//! `LANEKEEPER_BENCH_SECONDS` lengthens its phases.
 #![allow(clippy::print_stdout)] // the report is the purpose
 
 use std::net::SocketAddr;
@@ -25,9 +25,9 @@ use support::{BenchResult, Cores, IRIS, Model, Others, Pinned, Server};
 
 const HEAVY: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The goodput window is this less the patience.
+/// Goodput is measured in this time less [`PATIENCE`].
 const OVERLOAD_PHASE: Duration = Duration::from_secs(12);
-/// A thousand probes and some, for a p99.
+/// Long enough for a thousand probes, which a p99 needs.
 const IDLE_PHASE: Duration = Duration::from_millis(10_500);
 const SHARED_IDLE_PHASE: Duration = Duration::from_secs(4);
 const OVERLOAD_PROBES: Duration = Duration::from_millis(10);
@@ -38,7 +38,7 @@ const PREDICTING_CLIENTS: usize = 4;
 const FLOOD_PHASE: Duration = Duration::from_secs(3);
 const FLOOD_WARM_UP: Duration = Duration::from_millis(600);
 const FLOOD_PROBES: Duration = Duration::from_millis(20);
-/// Long enough that no client of a flood ever leaves.
+/// So long that no client of a flood times out.
 const FLOOD_PATIENCE: Duration = Duration::from_secs(10);
 
 const FLOOD_MODES: [(&str, &[&str]); 2] = [
@@ -55,7 +55,7 @@ const FLOOD_MODES: [(&str, &[&str]); 2] = [
         ],
     ),
 ];
-/// Closed-loop clients on `/livez`, and whether they ask on the probe listener.
+/// Number of closed-loop clients on `/livez`, and whether they use the probe listener.
 const FLOODS: [(usize, bool); 5] = [
     (0, false),
     (16, false),
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Probes and goodput under overload, two lanes and one.
+/// Probes and goodput under overload, with two lanes and with one.
 fn overload() -> BenchResult<()> {
     let workers = thread::available_parallelism()?.get();
     println!(
@@ -106,7 +106,7 @@ fn overload() -> BenchResult<()> {
     Ok(())
 }
 
-/// One server, idle and under each load, into `table`.
+/// Measures one server, idle and under each load, and adds rows to `table`.
 fn overload_mode(
     name: &str,
     more: &[&str],
@@ -168,7 +168,7 @@ fn overload_mode(
     Ok(())
 }
 
-/// What was offered in one phase, and what came of it.
+/// The load of one phase and its results.
 struct Offer<'a> {
     name: &'a str,
     rate: f64,
@@ -189,7 +189,7 @@ impl Offer<'_> {
                     .quantile(0.99)
                     .map_or(0.0, |p99| p99.as_secs_f64())
             };
-            // What was offered is said once, in the first listener's row.
+            // The load is shown once, in the first listener's row.
             let said = |cell: &dyn Fn(&Tally) -> String| load.map_or(String::new(), cell);
             let once = |cell: &str| {
                 if first {
@@ -202,7 +202,7 @@ impl Offer<'_> {
                 once(self.name),
                 said(&|_| rate(self.rate)),
                 said(&|tally| rate(tally.per_second())),
-                // Below capacity no more than what is offered can be had.
+                // Goodput cannot exceed the offered load or the capacity.
                 said(&|tally| share(tally.per_second(), self.capacity.min(self.rate))),
                 (*listener).to_owned(),
                 probe.requests().to_string(),
@@ -219,7 +219,7 @@ impl Offer<'_> {
     }
 }
 
-/// What became of all, where some failed.
+/// The outcomes of all probes, if some failed.
 fn failures(probe: &Tally) -> String {
     if probe.failed() > 0 {
         outcomes(probe)
@@ -228,7 +228,7 @@ fn failures(probe: &Tally) -> String {
     }
 }
 
-/// Predictions a second beside floods of `/livez`, as a share of the calm rate.
+/// Predictions a second beside floods of `/livez`, as a share of the rate without one.
 fn flood() -> BenchResult<()> {
     let cores = Cores::pick();
     println!(
@@ -331,7 +331,7 @@ fn flood_table() -> TextTable {
     ])
 }
 
-/// What one phase beside a flood saw.
+/// The results of one phase with a flood.
 struct Seen {
     predictions: Tally,
     flood: Tally,
@@ -418,7 +418,7 @@ fn beside<T>(
     })
 }
 
-/// Waits until the server answers a prediction again, so that no phase inherits another's queue.
+/// Waits until the server answers a prediction, so that the queue of one phase does not affect the next.
 fn settle(target: &Target) -> BenchResult<()> {
     for _ in 0..20 {
         let deadline = clock::instant() + target.timeout;

@@ -1,9 +1,9 @@
 //! What the benches share: the bench binary started again as the real server, and a core each.
 //!
-//! A bench asks for its own executable as a child with a model of its own ([`Model`]); the child is
-//! then `lanekeeper` itself, through [`lanekeeper::run`]. It is ended by its PID when [`Server`] is
-//! dropped, and by the kernel if the bench dies first. Nothing here makes load.
-#![allow(dead_code)] // each bench uses its part
+//! A bench starts its own executable as a child with a [`Model`]; the child then runs `lanekeeper` through
+//! [`lanekeeper::run`]. It is ended by its PID when [`Server`] is dropped, or by the kernel if the bench
+//! dies first. Nothing here makes load.
+#![allow(dead_code)] // each bench uses a part of it
 
 use std::env;
 use std::ffi::OsString;
@@ -26,15 +26,15 @@ use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Any error ends a bench with its text.
+/// An error ends the bench, which prints its text.
 pub(crate) type BenchResult<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// One row of the iris data; the burning model takes it too.
+/// A body with one row of the iris data; the burning models accept it too.
 pub(crate) const IRIS: &[u8] = br#"{"instances": [[5.1, 3.5, 1.4, 0.2]]}"#;
 
 const ROLE: &str = "LANEKEEPER_BENCH_MODEL";
 const CORE: &str = "LANEKEEPER_BENCH_CORE";
-/// Ends the role of a model whose time is that of a row.
+/// Suffix of the role of a model whose time is for each row.
 const PER_ROW: &str = " a row";
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const END_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,7 +46,7 @@ const THREAD_STACK_BYTES: usize = 128 << 10;
 pub(crate) enum Model {
     /// The embedded default.
     Default,
-    /// A model that computes for this long, in thread CPU time, however many rows it gets.
+    /// A model that computes for this long in thread CPU time, however many rows it gets.
     Burning(Duration),
     /// A model that computes for this long for each row.
     BurningPerRow(Duration),
@@ -54,7 +54,7 @@ pub(crate) enum Model {
     Wide,
 }
 
-/// Runs a bench: as the server where this process is the child, else `bench` itself.
+/// Runs the server if this process is a bench's child, otherwise `bench`.
 pub(crate) fn main(bench: impl FnOnce() -> BenchResult<()>) -> ExitCode {
     if let Some(code) = serve_if_asked() {
         return code;
@@ -73,7 +73,7 @@ pub(crate) fn main(bench: impl FnOnce() -> BenchResult<()>) -> ExitCode {
     }
 }
 
-/// CPU time that neither the bench nor its server uses: what disturbs the figures.
+/// CPU time of other processes, which disturbs the figures.
 pub(crate) struct Others {
     began: Instant,
     before: Option<f64>,
@@ -88,14 +88,14 @@ impl Others {
         }
     }
 
-    /// CPU time of others since then, in cores; `None` where there is no /proc.
+    /// CPU time of others since then, in cores; `None` without /proc.
     pub(crate) fn cores(&self, servers: &[&Server]) -> Option<f64> {
         let used = others_cpu_seconds(servers)? - self.before?;
         let took = clock::instant().saturating_duration_since(self.began);
         Some((used / took.as_secs_f64().max(0.01)).max(0.0))
     }
 
-    /// As [`cores`](Self::cores), for a table: marked where it is more than the kernel's own noise.
+    /// As [`cores`](Self::cores), for a table; marked if it is more than the kernel's own noise.
     pub(crate) fn cell(&self, servers: &[&Server]) -> String {
         match self.cores(servers) {
             None => "-".to_owned(),
@@ -117,7 +117,7 @@ fn others_cpu_seconds(servers: &[&Server]) -> Option<f64> {
     let mut own = own_cpu_time().as_secs_f64();
     for server in servers {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).ok()?;
-        // utime and stime are the 12th and 13th after the name, which may hold spaces.
+        // utime and stime are the 12th and 13th fields after the name, which may contain spaces.
         let mut words = stat.rsplit_once(") ")?.1.split(' ').skip(11);
         let (user, system) = (
             words.next()?.parse::<f64>().ok()?,
@@ -128,7 +128,7 @@ fn others_cpu_seconds(servers: &[&Server]) -> Option<f64> {
     Some(busy / TICKS_PER_SECOND - own)
 }
 
-/// Length of one phase: `usual`, unless `LANEKEEPER_BENCH_SECONDS` asks for more (it never shortens).
+/// Length of one phase: `usual`, or `LANEKEEPER_BENCH_SECONDS` if that is longer.
 pub(crate) fn phase(usual: Duration) -> Duration {
     let asked = env::var("LANEKEEPER_BENCH_SECONDS")
         .ok()
@@ -138,7 +138,7 @@ pub(crate) fn phase(usual: Duration) -> Duration {
     })
 }
 
-/// CPU time of this process so far: of the load generator, as the server is another one.
+/// CPU time of this process so far, which is the load generator; the server is another process.
 pub(crate) fn own_cpu_time() -> Duration {
     time_of(ClockId::ProcessCPUTime)
 }
@@ -161,7 +161,7 @@ pub(crate) struct Cores {
 }
 
 impl Cores {
-    /// `None` where there are not two.
+    /// `None` if there are fewer than two.
     pub(crate) fn pick() -> Option<Self> {
         let allowed = sched_getaffinity(None).ok()?;
         let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
@@ -171,7 +171,7 @@ impl Cores {
         })
     }
 
-    /// Says who has which core.
+    /// Says which core the server and the generator have.
     pub(crate) fn describe(cores: Option<Self>) -> String {
         match cores {
             Some(cores) => format!(
@@ -184,11 +184,11 @@ impl Cores {
     }
 }
 
-/// Keeps the calling thread, and those it starts from now on, to the generator's core until dropped.
+/// Pins the calling thread, and those it starts from now on, to the generator's core until dropped.
 pub(crate) struct Pinned(Option<CpuSet>);
 
 impl Pinned {
-    /// Does nothing where there are not two cores, or the kernel refuses.
+    /// Does nothing if there are fewer than two cores, or the kernel refuses.
     pub(crate) fn to_generator(cores: Option<Cores>) -> Self {
         let before = cores.and_then(|_| sched_getaffinity(None).ok());
         if let Some(cores) = cores {
@@ -219,16 +219,15 @@ pub(crate) struct Server {
     child: Child,
     /// Main listener.
     pub(crate) main: SocketAddr,
-    /// Probe listener, where there is one.
+    /// Probe listener, if there is one.
     pub(crate) probe: Option<SocketAddr>,
 }
 
 impl Server {
-    /// Starts lanekeeper with `options`, on `core` or wherever the kernel likes; returns when it is
-    /// ready.
+    /// Starts lanekeeper with `options`, on `core` if given; returns when it is ready.
     pub(crate) fn start(model: Model, core: Option<usize>, options: &[&str]) -> BenchResult<Self> {
         let mut command = Command::new(env::current_exe()?);
-        // Options in the caller's environment are not this bench's.
+        // Ignore options in the caller's environment.
         for (name, _) in
             env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LANEKEEPER_"))
         {
@@ -259,9 +258,9 @@ impl Server {
         Self::start_command(command)?.wait_until_ready()
     }
 
-    /// Starts any server that says on stderr where it listens, as lanekeeper does.
+    /// Starts any server that prints its addresses on stderr in lanekeeper's form.
     pub(crate) fn start_command(mut command: Command) -> BenchResult<Self> {
-        // The pipe to its stdin is how a peer learns that this process has gone.
+        // A peer ends when its stdin closes, which also happens if this process dies.
         let child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -280,7 +279,7 @@ impl Server {
         let (sender, lines) = mpsc::sync_channel::<String>(64);
         sys::spawn("stderr", THREAD_STACK_BYTES, move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                // Read to its end, so that the child never waits; only the start is of interest.
+                // Read everything, so that the child never blocks on stderr; only its start is used.
                 let _ = sender.try_send(line);
             }
         })?;
@@ -327,7 +326,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // A peer ends at once with its stdin, rather than after all that waits for it.
+        // A peer ends at once when its stdin closes, even if requests wait.
         drop(self.child.stdin.take());
         if let Ok(pid) = i32::try_from(self.child.id())
             && let Some(pid) = Pid::from_raw(pid)
@@ -346,7 +345,7 @@ impl Drop for Server {
     }
 }
 
-/// Reads `listening on http://A, probes on http://B`, the second part being optional.
+/// Reads `listening on http://A, probes on http://B`; the second part is optional.
 fn addresses(line: &str) -> Option<(SocketAddr, Option<SocketAddr>)> {
     let after = |mark: &str| {
         let (_, rest) = line.split_once(mark)?;
@@ -357,7 +356,7 @@ fn addresses(line: &str) -> Option<(SocketAddr, Option<SocketAddr>)> {
 
 fn serve_if_asked() -> Option<ExitCode> {
     let role = env::var(ROLE).ok()?;
-    // A bench that is killed leaves no server behind.
+    // If the bench is killed, the kernel kills its server.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     if let Some(core) = env::var(CORE).ok().and_then(|core| core.parse().ok()) {
         pin(core);
@@ -468,13 +467,13 @@ impl models::Model for BurningModel {
     }
 
     fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
-        // CPU time, not time on the wall: what a real model needs does not shrink when it waits.
+        // CPU time rather than elapsed time: while a real model waits for a core, it makes no progress.
         let times = if self.per_row { rows.len() } else { 1 };
         let time = self.time * u32::try_from(times).unwrap_or(u32::MAX);
         let ends = time_of(ClockId::ThreadCPUTime) + time;
         let mut state = 1_u64;
         while time_of(ClockId::ThreadCPUTime) < ends {
-            // About a microsecond, so that even 20 µs are kept to.
+            // About a microsecond, so that even 20 µs are exact enough.
             for _ in 0..1_000 {
                 state = std::hint::black_box(
                     state

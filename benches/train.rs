@@ -1,8 +1,7 @@
-//! What does it take to train and to score, beside scikit-learn with the same algorithm on the same
-//! table?
+//! How long do training and predicting take, compared with scikit-learn's same algorithm on the same table?
 //!
-//! One thread each, 10,000 rows of 10 features, five times, the medians. scikit-learn is measured
-//! where `python3` (or `LANEKEEPER_BENCH_PYTHON`) has it, by `train_peer.py`, in the same run.
+//! One thread each, 10,000 rows of 10 features, medians of five runs. If `python3` (or
+//! `LANEKEEPER_BENCH_PYTHON`) has scikit-learn, `train_peer.py` measures it in the same run.
 
 #![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)]
 
@@ -20,7 +19,7 @@ const ROWS: usize = 10_000;
 const FEATURES: usize = 10;
 const ROUNDS: usize = 5;
 
-/// Algorithms whose defaults differ from scikit-learn's, and what makes them alike.
+/// Algorithms whose defaults differ from scikit-learn's, and the parameters that make them alike.
 const CASES: [(&str, &[(&str, &str)]); 6] = [
     ("random-forest-classifier", &[("n_trees", "20")]),
     ("random-forest-regressor", &[("n_trees", "20"), ("m", "10")]),
@@ -60,7 +59,7 @@ fn median(mut times: Vec<Duration>) -> f64 {
     times[times.len() / 2].as_secs_f64() * 1e3
 }
 
-/// Has scikit-learn do the same; milliseconds to train and to predict, by algorithm.
+/// Measures scikit-learn: milliseconds to train and to predict, by algorithm.
 fn peer(rows: &Rows, numbers: &Targets, classes: &Targets) -> HashMap<String, (f64, f64)> {
     let python = std::env::var("LANEKEEPER_BENCH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let (Targets::Numbers(numbers), Targets::Classes { indices, .. }) = (numbers, classes) else {

@@ -8,21 +8,21 @@
 //!                         ▲                    └──────offer──▶ probe lane ─────▶ probe-0..M
 //!                         └──────────── Reply (exactly one per Job) ◀─────────────────┘
 //! ```
-//! The modules below stand in that order. A connection thread does all reading and writing of its
-//! socket; the acceptor dispatches and never blocks; prediction workers compute; probe workers read
-//! time stamps. The lanes share nothing but read-only options and the atomics in [`vitals`].
+//! A connection thread does all reading and writing of its socket; the acceptor dispatches and never
+//! blocks; prediction workers compute; probe workers read time stamps. The lanes share nothing but
+//! read-only options and the atomics in [`vitals`].
 //!
 //! # Invariants
-//! 1. A probe waits for no prediction, no client other than its own, no lock held across either,
-//!    and no log line.
+//! 1. A probe does not wait for a prediction, for another client or for a log line, nor for a lock
+//!    that is held during one of these.
 //! 2. Every request gets exactly one answer, or its connection is closed and the fact is counted.
 //! 3. Every queue, table, thread count, head, body and wait has a limit with a unit.
-//! 4. Only the threads of the probe listener, the acceptor, the probe workers and the main thread run
-//!    before prediction workers. All other responses without a prediction are rate-limited.
-//! 5. `/livez` compares time stamps; it never sends a check through the queue it judges. Where the way
-//!    to a probe worker is blocked, the connection's own thread makes the same comparison.
-//! 6. What is refused is refused before it is worked on.
-//! 7. No client can change a verdict: not by load, not by what it sends, not by leaving.
+//! 4. `/livez` compares time stamps; it never sends a check through the queue it judges. If no probe
+//!    worker can be reached, the connection's own thread makes the same comparison.
+//! 5. No client can change a verdict: not by load, not by what it sends, not by leaving.
+//! 6. An overloaded server refuses a request before it computes anything for it.
+//! 7. Threads that respond preempt predictions only briefly: cheap responses are rate-limited while
+//!    predictions run.
 //!
 //! # Lexicon
 //! A *lane* is one bounded queue and the workers reserved to it (in papers: a bulkhead). *Waiting
@@ -36,8 +36,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-// The rooms of the house, in the order in which a request travels. A room uses only rooms below it
-// in this list; a test checks that.
+// The modules from the top down: commands, then the way of a request, then the system. Each uses only
+// modules below it in this list; a test checks that.
 
 // One file for each command.
 pub mod commands;
@@ -51,7 +51,7 @@ pub mod http;
 // What happens to a request: acceptor, workers, canary, probes, metrics.
 pub mod serving;
 
-// What travels.
+// Jobs, and the deployments that they are for.
 pub mod job;
 
 // How requests are read and answers written: routes and dialects.

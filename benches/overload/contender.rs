@@ -1,4 +1,4 @@
-//! Who is measured: lanekeeper with several options, and FastAPI in two versions.
+//! The servers that are compared: lanekeeper with several sets of options, and FastAPI in two versions.
 
 use std::env;
 use std::fmt;
@@ -12,16 +12,16 @@ use crate::support::{BenchResult, Model, Server};
 /// A server, or a way to run one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Contender {
-    /// For tables.
+    /// Its name in tables.
     pub(crate) name: &'static str,
     kind: Kind,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    /// lanekeeper with these options more.
+    /// lanekeeper with these additional options.
     Own(&'static [&'static str]),
-    /// benches/fastapi_peer.py with these.
+    /// benches/fastapi_peer.py with these options.
     Peer(&'static [&'static str]),
 }
 
@@ -35,32 +35,32 @@ const fn peer(name: &'static str, options: &'static [&'static str]) -> Contender
     Contender { name, kind }
 }
 
-/// Without any option.
+/// Without options.
 pub(crate) const SHIPPED: Contender = own("two lanes, as shipped", &[]);
-/// Probes through the queue of predictions.
+/// Probes go through the queue of predictions.
 pub(crate) const SHARED_LANE: Contender = own("`--shared-lane`", &["--shared-lane"]);
-/// No look at the time, only at the number that waits.
+/// The queue is bounded by count, not by waiting time.
 pub(crate) const COUNT_ONLY: Contender = own(
     "bounded by count only (`--max-wait none`)",
     &["--max-wait", "none"],
 );
-/// No client gets more than its part of the queue.
+/// No client gets more than its share.
 pub(crate) const FAIR: Contender = own("`--fair-by address`", &["--fair-by", "address"]);
-/// The same, where a proxy tells who the client is.
+/// The same, with clients told apart by a request field, as behind a proxy.
 pub(crate) const FAIR_BY_FIELD: Contender = own(
     "`--fair-by header:X-Client`",
     &["--fair-by", "header:X-Client"],
 );
 /// Predictions and probes in FastAPI's pool of 40 threads.
 pub(crate) const FAULT: Contender = peer("FastAPI, shared pool (the fault)", &[]);
-/// Predictions on one thread of their own, probes on the event loop.
+/// Predictions in an executor with one thread, probes on the event loop.
 pub(crate) const CURE: Contender = peer("FastAPI, own executor (the cure)", &["--own-executor"]);
 
 impl Contender {
-    /// Starts it with one prediction worker; where that fails, `Err` within says why.
+    /// Starts it with one prediction worker. If that fails, the inner `Err` says why.
     ///
     /// # Errors
-    /// Where lanekeeper as shipped does not start: then there is nothing to measure.
+    /// lanekeeper without options does not start, so there is nothing to measure.
     pub(crate) fn start(&self, run: &Run, model: Model) -> BenchResult<Result<Server, String>> {
         let started = match self.kind {
             Kind::Own(options) => {
@@ -77,7 +77,7 @@ impl Contender {
     }
 }
 
-/// The line that tells most, of what a server said before it ended.
+/// The most informative line that a server printed before it ended.
 fn reason(said: &str) -> String {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
     let told = lines()
@@ -86,16 +86,16 @@ fn reason(said: &str) -> String {
     told.unwrap_or("no reason given").to_owned()
 }
 
-/// The python that runs the peers, and what it has.
+/// The Python interpreter for the peers, and its versions.
 #[derive(Debug)]
 pub(crate) struct Peers {
     python: String,
-    /// `None` where something is missing.
+    /// `None` if a package is missing.
     versions: Option<String>,
 }
 
 impl Peers {
-    /// Looks for a python3 that has all that the peers need.
+    /// Looks for a python3 with the packages that the peers need.
     pub(crate) fn find() -> Self {
         let python = env::var("LANEKEEPER_BENCH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
         let check = "import sys, fastapi, uvicorn, sklearn; print('Python', sys.version.split()[0] + ', FastAPI', fastapi.__version__ + ', uvicorn', uvicorn.__version__ + ', scikit-learn', sklearn.__version__)";

@@ -1,4 +1,4 @@
-//! Nine honest clients beside one that floods: what each gets of what it asks for.
+//! Nine honest clients beside one that floods: which share of its requests does each get answered?
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use crate::support::{BenchResult, IRIS, Model, Server, phase};
 
 const SERVICE: Duration = Duration::from_millis(5);
 const LASTS: Duration = Duration::from_secs(9);
-/// Shares are of what is asked from then on.
+/// Only requests sent after this time count.
 const BEGINS: Duration = Duration::from_secs(2);
 
 const HONEST: u8 = 9;
-/// Less than its tenth of the capacity, and so no more than its fair share.
+/// Of the capacity: less than the tenth that is its fair share.
 const HONEST_LOAD: f64 = 0.09;
 const FLOOD_LOAD: f64 = 10.0;
 const HONEST_CONNECTIONS: usize = 30;
 const FLOOD_CONNECTIONS: usize = 300;
 
-/// What of its fair share was asked to be left to an honest client.
+/// The required share of an honest client's requests that are answered.
 const SHARE_MIN: f64 = 0.9;
 
 /// The whole scenario.
@@ -64,7 +64,7 @@ pub(crate) fn run(run: &mut Run) -> BenchResult<()> {
     Ok(())
 }
 
-/// One flood and what came of it: the honest clients' traces first.
+/// The results of one flood; the honest clients' traces come first.
 struct Flood {
     capacity: f64,
     lasts: Duration,
@@ -111,7 +111,7 @@ impl Flood {
         &self.seen.traces[..usize::from(HONEST)]
     }
 
-    /// What each honest client got of what it asked.
+    /// The answered share of each honest client's requests.
     fn shares(&self) -> Vec<f64> {
         let share = |trace: &Trace| {
             let due = trace.due(BEGINS, self.lasts);

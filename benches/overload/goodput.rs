@@ -13,29 +13,29 @@ use crate::contender::{COUNT_ONLY, CURE, Contender, FAULT, SHARED_LANE, SHIPPED}
 use crate::measure::{self, PATIENCE, Seen, in_millis, late_per_thousand, p999_millis};
 use crate::support::{BenchResult, Model, Server, phase};
 
-/// A thousand probes and some, for a p99.
+/// Long enough for a thousand probes, which a p99 needs.
 const IDLE_PHASE: Duration = Duration::from_millis(10_500);
 
-/// More than the queue has places, or nobody would ever be refused, and fewer than the listener takes.
-/// Where refusals are paced, this is what bounds the rate.
+/// More than the queue holds, so that some requests are refused, and fewer than the listener accepts. If
+/// refusals are rate-limited, this also limits how many requests are sent.
 const CONNECTIONS_MAX: usize = 300;
 
 const HEAVY: Duration = Duration::from_millis(200);
 
-/// Loads as multiples of capacity, and how long each lasts. The window is that less the patience.
+/// Loads as multiples of capacity, with their durations. Goodput is measured in that less [`PATIENCE`].
 type Loads = &'static [(f64, Duration)];
 
 const fn millis_long(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Small predictions are where probes have most to wait for: overload lasts for three thousand of them.
+/// Probes wait longest beside small predictions, so overload lasts long enough for three thousand probes.
 const SMALL: Loads = &[
     (0.5, millis_long(6_500)),
     (2.0, millis_long(31_000)),
     (10.0, millis_long(31_000)),
 ];
-/// Ten times lasts long enough for a thousand probes.
+/// The tenfold load lasts long enough for a thousand probes.
 const LIGHT: Loads = &[
     (0.5, millis_long(6_500)),
     (2.0, millis_long(7_000)),
@@ -47,7 +47,7 @@ const WHOLE: Loads = &[
     (10.0, millis_long(12_000)),
 ];
 const TWICE_AND_TEN: Loads = &[(2.0, millis_long(11_000)), (10.0, millis_long(11_000))];
-/// A queue without an end takes its time to become too long.
+/// A queue without a limit on waiting time takes longer to fill.
 const UNBOUNDED: Loads = &[(2.0, millis_long(16_000)), (10.0, millis_long(11_000))];
 const TEN: Loads = &[(10.0, millis_long(11_000))];
 
@@ -69,7 +69,7 @@ const CASES: [Case; 7] = [
     (SHIPPED, Duration::from_secs(1), TWICE_AND_TEN),
 ];
 
-/// The least share of capacity that was asked for, by service time and load.
+/// The required goodput as a share of capacity, by service time and load.
 fn asked(service: Duration, load: f64) -> Option<f64> {
     match (service.as_micros(), load) {
         (_, load) if load < 1.0 => None,
@@ -81,15 +81,15 @@ fn asked(service: Duration, load: f64) -> Option<f64> {
     }
 }
 
-/// What a probe's p99 may be in milliseconds, where it is that at rest.
+/// The maximum p99 of probes in milliseconds, given their p99 on the idle server.
 fn probe_p99_max(at_rest: f64) -> f64 {
     (5.0 * at_rest).max(3.0)
 }
 
-/// The longest that a refusal may take, from when its request ought to be sent.
+/// Maximum time to a refusal, from the time at which its request was due.
 const REFUSAL_MAX_MS: f64 = 50.0;
 
-/// Predictions so small that the server's own work counts.
+/// Predictions so small that the server's own overhead matters.
 pub(crate) fn small(run: &mut Run) -> BenchResult<()> {
     measure_all(run, "Small predictions", &SMALL_CASES)
 }
@@ -139,7 +139,7 @@ fn measure_all(run: &mut Run, title: &str, cases: &[Case]) -> BenchResult<()> {
     idle_row.resize(23, "–".to_owned());
     table.row(idle_row);
     for (contender, service, loads) in cases {
-        // What cannot be measured of one says nothing about the others.
+        // If one contender cannot be measured, the others still can.
         if let Err(error) = case(run, contender, *service, loads, &at_rest, &mut table) {
             let told = humantime::format_duration(*service).to_string();
             table.row([told, contender.name.to_owned(), format!("failed: {error}")]);
@@ -149,13 +149,13 @@ fn measure_all(run: &mut Run, title: &str, cases: &[Case]) -> BenchResult<()> {
     Ok(())
 }
 
-/// What probes see where nothing is to do.
+/// Measures probes on an idle server.
 fn at_rest(run: &Run) -> BenchResult<Tally> {
     let server = SHIPPED.start(run, Model::Burning(HEAVY))??;
     measure::idle(&server, phase(IDLE_PHASE))
 }
 
-/// One contender at one service time, under each load.
+/// Measures one contender at one service time, under each load.
 fn case(
     run: &mut Run,
     contender: &Contender,
@@ -186,7 +186,7 @@ fn case(
             lasts: phase(*lasts),
         };
         if !measure::settle(&measure::predict(&server)?) {
-            // Its queue is longer than anybody waits; the next load is not to pay for the last one.
+            // Its queue is longer than any client waits. Restart it, so that the next load starts without it.
             drop(server);
             server = contender.start(run, model)??;
         }
@@ -200,7 +200,7 @@ fn case(
         row.extend(main_probe_cells(&seen));
         row.push(latest_refusal(&seen).map_or("–".to_owned(), |latest| format!("{latest:.1}")));
         row.extend([seen.generator(), seen.others.clone()]);
-        // The table comes when all of it is there; until then, this is what there is to see.
+        // The table is printed at the end; this shows progress.
         eprintln!("{}", row.join(" | "));
         table.row(row);
         if contender.name == SHIPPED.name {
@@ -244,16 +244,17 @@ impl Load {
         seen.traces[0].offered(PATIENCE, self.lasts)
     }
 
-    /// What `--max-wait auto` admits to: a wait of ten service times, 100 ms to 2 s (or two service
-    /// times), and then the service. As long as that takes here, with all that belongs to it.
+    /// The maximum sojourn time with `--max-wait auto`: a wait of ten service times, at least 100 ms and
+    /// at most 2 s (or two service times), and the service. The service time includes overhead, because
+    /// it is computed from the capacity.
     fn budget(&self) -> Duration {
         let service = Duration::from_secs_f64(1.0 / self.capacity.max(1e-3));
         let longest = Duration::from_secs(2).max(service * 2);
         (service * 10).clamp(Duration::from_millis(100), longest) + service
     }
 
-    /// The most that could be had. At twice and more that is the capacity even where no more was
-    /// offered: then the server has made its clients wait.
+    /// The maximum goodput. From twice the capacity on that is the capacity, even if the clients sent less
+    /// because the server made them wait.
     fn possible(&self, seen: &Seen) -> f64 {
         if self.factor < 1.0 {
             self.offered(seen)
@@ -365,7 +366,7 @@ fn main_probe_cells(seen: &Seen) -> [String; 3] {
     )
 }
 
-/// From the number of probes to their p99 in terms of the idle server's.
+/// Table cells from the number of probes to their p99 as a multiple of the idle server's.
 fn probe_cells(probes: &Tally, at_rest: &Tally) -> [String; 7] {
     let latencies = &probes.latencies;
     let p99 = |tally: &Tally| in_millis(tally.latencies.quantile(0.99)).unwrap_or(0.0);

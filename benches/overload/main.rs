@@ -1,15 +1,15 @@
-//! Ten times too much: what is still answered in time, by whom, and how soon is it over?
+//! At ten times the capacity, how much does each server answer in time, and how soon does it recover?
 //!
-//! Open loops of clients that wait 5 s, against servers started one after the other with the same
-//! model: lanekeeper as shipped, with `--shared-lane` and with a queue bounded by count only, and
-//! FastAPI as it is often written and as it is cured, where `LANEKEEPER_BENCH_PYTHON` (or python3)
-//! has fastapi, uvicorn and scikit-learn. A contender that refuses its options is skipped, and the
-//! reason shown. Server and generator have a core each; shares are of the capacity that was measured
-//! in the same run with the same server. The tables are Markdown.
+//! Clients in an open loop wait 5 s. The servers are started one after another with the same model:
+//! lanekeeper as shipped, with `--shared-lane` and with a queue bounded by count only; and, if
+//! `LANEKEEPER_BENCH_PYTHON` (or python3) has fastapi, uvicorn and scikit-learn, FastAPI as it is often
+//! written and with the fault repaired. A contender that refuses its options is skipped, and the reason
+//! printed. Server and generator have a core each. Shares are of the capacity measured in the same run
+//! with the same server. The tables are Markdown.
 //!
-//! Takes nine to ten minutes; `LANEKEEPER_BENCH_SECONDS` lengthens its phases. `-- NAME…` runs the
-//! scenarios whose names hold one of these: small, goodput, step, bursts, flood, mixed, scrape. What it finds is
-//! compared with what was asked for at the end; only a bench that cannot run is a failure.
+//! It takes nine to ten minutes; `LANEKEEPER_BENCH_SECONDS` lengthens its phases. `-- NAME…` runs the
+//! scenarios whose names contain one of these: small, goodput, step, bursts, flood, mixed, scrape. At the
+//! end the results are compared with the requirements. A missed one is printed, but does not fail the bench.
 #![allow(clippy::print_stdout)] // the report is the purpose
 
 use std::process::{Command, ExitCode, Stdio};
@@ -84,13 +84,13 @@ pub(crate) struct Run {
     cores: Option<Cores>,
     peers: Peers,
     verdicts: Vec<Verdict>,
-    /// What README tells of steady loads, by line.
+    /// Lines of the table "In short".
     in_short: Vec<[String; 8]>,
-    /// Cores that others used while that was measured which is judged next.
+    /// Cores that other processes used during the measurement that is compared next.
     others: String,
 }
 
-/// One promise, held against what was measured.
+/// A requirement and the measured value.
 struct Verdict {
     what: String,
     found: String,
@@ -100,17 +100,18 @@ struct Verdict {
 }
 
 impl Run {
-    /// The core that servers are kept to.
+    /// The core to which servers are pinned.
     pub(crate) fn server_core(&self) -> Option<usize> {
         self.cores.map(|cores| cores.server)
     }
 
-    /// Says what disturbed the figures that are judged from now on: one of a busy machine is no verdict.
+    /// Notes what other processes used during the measurements compared from now on, since on a busy
+    /// machine a miss may mean nothing.
     pub(crate) fn meanwhile(&mut self, others: &str) {
         others.clone_into(&mut self.others);
     }
 
-    /// Holds a figure against the least that was asked for.
+    /// Compares a figure with the required minimum.
     pub(crate) fn at_least(&mut self, what: impl Into<String>, found: f64, least: f64) {
         self.verdicts.push(Verdict {
             what: what.into(),
@@ -121,7 +122,7 @@ impl Run {
         });
     }
 
-    /// Holds a figure against the most that was asked for; `None` is more than any.
+    /// Compares a figure with the required maximum; `None` is more than any.
     pub(crate) fn at_most(
         &mut self,
         what: impl Into<String>,
@@ -138,7 +139,7 @@ impl Run {
         });
     }
 
-    /// Notes a line of what README tells of steady loads.
+    /// Adds a line to the table "In short".
     pub(crate) fn tell_in_short(&mut self, line: [String; 8]) {
         self.in_short.push(line);
     }
@@ -179,7 +180,7 @@ impl Run {
     }
 }
 
-/// Says what was measured, on what, when and how.
+/// Prints what was measured, when, how and on which machine.
 fn machine(run: &Run) -> String {
     let first_line = |path: &str, mark: &str| {
         let text = std::fs::read_to_string(path).ok()?;

@@ -1,4 +1,4 @@
-//! One load against one server: what came of it, what probes saw meanwhile, what it cost the generator.
+//! One load against one server: its results, those of probes meanwhile, and the generator's CPU use.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -14,45 +14,45 @@ use lanekeeper::platform::sys;
 
 use crate::support::{BenchResult, IRIS, Others, Server, own_cpu_time};
 
-/// How long clients wait. The window of a steady load opens so long after its start.
+/// How long clients wait. A steady load is measured from this long after its start.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the listener of probes takes unpaced while predictions run: one on a fresh connection every 8 ms.
+/// The probe listener's rate limit on fresh connections is one every 8 ms, so these are not delayed.
 pub(crate) const PROBE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Capacity is measured over so long at least, or ten service times.
+/// Capacity is measured over this time or ten service times, whichever is longer.
 const CAPACITY_DURATION_MIN: Duration = Duration::from_secs(5);
 
-/// Cores used by others from which on a capacity is not believed at once, and how often it is tried.
+/// If others use more cores than this, capacity is measured again, up to so many times in all.
 const DISTURBED: f64 = 0.15;
 const CAPACITY_TRIALS: usize = 2;
 
-/// The load's threads stand behind the prober's, with which they share a core: what probes wait for
-/// is to be the server, not the generator.
+/// The load's threads have a lower priority than the prober's on the same core, so that probes wait for
+/// the server, not for the generator.
 const LOAD_NICE: i32 = 10;
 
-/// A generator above this share of its core is close to being what is measured.
+/// A generator that uses more than this share of its core may be the bottleneck.
 const GENERATOR_BUSY: f64 = 0.9;
 
-/// Probes below which a p99.9 is a guess.
+/// With fewer probes than this, a p99.9 is a guess.
 const P999_NEEDS: u64 = 10_000;
 
-/// One phase or several, seen from all sides.
+/// The results of one phase or of several.
 pub(crate) struct Seen {
-    /// One for each crowd.
+    /// The trace of each crowd.
     pub(crate) traces: Vec<Trace>,
-    /// What the probe listener answered meanwhile.
+    /// The probes on the probe listener.
     pub(crate) probes: Tally,
-    /// What the main listener answered to probes meanwhile, where it was asked.
+    /// The probes on the main listener, if there were any.
     pub(crate) main_probes: Option<Tally>,
-    /// The share of a core that the generator used.
+    /// The share of its core that the generator used.
     generator: f64,
-    /// Cores that neither bench nor server used.
+    /// Cores that other processes used.
     pub(crate) others: String,
 }
 
 impl Seen {
-    /// The generator's share of its core, marked where it may be what limits.
+    /// The generator's share of its core, marked if it may be the bottleneck.
     pub(crate) fn generator(&self) -> String {
         let mark = if self.generator >= GENERATOR_BUSY {
             "*"
@@ -63,8 +63,8 @@ impl Seen {
     }
 }
 
-/// Loads `server` with all crowds, with a prober at its probe listener (or its only one) for as long
-/// as the longest schedule.
+/// Loads `server` with all crowds. For as long as the longest schedule, a prober asks its probe listener,
+/// or its only one.
 pub(crate) fn run(server: &Server, crowds: &[Crowd]) -> BenchResult<Seen> {
     run_probed(server, crowds, false)
 }
@@ -110,7 +110,7 @@ fn run_probed(server: &Server, crowds: &[Crowd], on_main: bool) -> BenchResult<S
     })
 }
 
-/// What probes see at a server that has nothing to do.
+/// Measures probes on an idle server.
 pub(crate) fn idle(server: &Server, duration: Duration) -> BenchResult<Tally> {
     Ok(prober(probe_address(server), duration)?.run())
 }
@@ -123,12 +123,12 @@ fn prober(address: SocketAddr, duration: Duration) -> BenchResult<Prober> {
     })
 }
 
-/// The listener for probes; peers have but one for all.
+/// The address for probes; peers have only one for everything.
 pub(crate) fn probe_address(server: &Server) -> SocketAddr {
     server.probe.unwrap_or(server.main)
 }
 
-/// How long a schedule is.
+/// The duration of a schedule.
 pub(crate) fn length(phases: &[RatePhase]) -> Duration {
     phases.iter().map(|phase| phase.duration).sum()
 }
@@ -138,9 +138,9 @@ pub(crate) fn predict(server: &Server) -> BenchResult<Target> {
     Ok(Target::post_json(server.main, "/predict", IRIS, PATIENCE)?)
 }
 
-/// Predictions a second of a closed loop of two clients (one prediction worker), as README defines
-/// capacity; read between completions at its edges, as goodput is. Measured again where others used
-/// the cores meanwhile: they can but lower it, and a capacity too low flatters every share.
+/// The capacity as README defines it: predictions a second of a closed loop of two clients (one prediction
+/// worker), measured from completion to completion, as goodput is. It is measured again if other processes
+/// used the cores: they can only lower it, and a capacity that is too low makes every share look better.
 pub(crate) fn capacity(server: &Server) -> BenchResult<f64> {
     let target = predict(server)?;
     let mut most: f64 = 0.0;
@@ -165,7 +165,7 @@ fn capacity_once(target: &Target) -> BenchResult<f64> {
         return Err(format!("an idle server must answer 200, but answered {status}").into());
     }
     let service_time = clock::instant().saturating_duration_since(began);
-    // Until then both clients wait, so that the worker is on a prediction that began under load.
+    // By then the worker is on a prediction that began under load, with another one waiting.
     let opens = service_time * 2;
     let closes = opens + crate::support::phase(CAPACITY_DURATION_MIN.max(service_time * 10));
     let began = clock::instant();
@@ -184,7 +184,7 @@ fn capacity_once(target: &Target) -> BenchResult<f64> {
     Ok(Trace::new(arrivals).goodput(opens, closes))
 }
 
-/// One client that asks again when it has its answer, until `ends`.
+/// One client in a closed loop until `ends`.
 fn closed_loop(target: &Target, began: Instant, ends: Duration) -> Vec<Arrival> {
     let mut client = Client::new(target.address);
     let mut arrivals = Vec::new();
@@ -206,8 +206,8 @@ fn closed_loop(target: &Target, began: Instant, ends: Duration) -> Vec<Arrival> 
     }
 }
 
-/// Waits until the server answers a prediction within its patience again, so that no load inherits
-/// another's queue; returns false where it does not within two patiences.
+/// Waits until the server answers a prediction within [`PATIENCE`], so that the queue of one load does not
+/// affect the next; returns false if it does not within twice that.
 pub(crate) fn settle(target: &Target) -> bool {
     let ends = clock::instant() + 2 * target.timeout;
     while clock::instant() < ends {
@@ -221,19 +221,19 @@ pub(crate) fn settle(target: &Target) -> bool {
     false
 }
 
-/// For how long a load of so many times the capacity goes on after what is looked at, so that its last
-/// completions are followed by others, between which goodput is read.
+/// How long a load of so many times the capacity continues after the measured window: goodput is measured
+/// from completion to completion, so another one must follow the window.
 pub(crate) fn tail(load: f64, capacity: f64) -> Duration {
     Duration::from_secs_f64(2.0 / (load.min(1.0) * capacity).max(0.1))
 }
 
-/// Requests of 1,000 that were admitted, as far as their clients know, and not answered in time.
+/// Of 1,000 requests that were not refused, how many were not answered in time.
 pub(crate) fn late_per_thousand(tally: &Tally) -> f64 {
     let late = tally.failures.get("timeout").copied().unwrap_or(0);
     late as f64 * 1e3 / (late + tally.ok()).max(1) as f64
 }
 
-/// The 0.999 quantile, marked where too few make it a guess.
+/// The 0.999 quantile, marked if there are too few samples.
 pub(crate) fn p999_millis(latencies: &Latencies) -> String {
     let mark = if (1..P999_NEEDS).contains(&latencies.count()) {
         "~"
@@ -243,7 +243,7 @@ pub(crate) fn p999_millis(latencies: &Latencies) -> String {
     format!("{mark}{}", millis(latencies.quantile(0.999)))
 }
 
-/// Milliseconds, where there is a latency.
+/// Milliseconds, or nothing without a latency.
 pub(crate) fn in_millis(latency: Option<Duration>) -> Option<f64> {
     latency.map(|latency| latency.as_secs_f64() * 1e3)
 }

@@ -1,4 +1,4 @@
-//! Requests of one row beside requests of thousands: who waits for whom?
+//! Requests of one row beside requests of thousands: how long does each kind wait?
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::measure::{self, PATIENCE, p999_millis};
 use crate::support::{BenchResult, Model, Server, phase};
 
 const ROW: Duration = Duration::from_micros(20);
-/// A thousand requests of one row and some, for a p99.
+/// Long enough for a thousand requests of one row, which a p99 needs.
 const LASTS: Duration = Duration::from_millis(10_500);
 const ALONE_LASTS: Duration = Duration::from_secs(5);
 
 const ONE_ROW_RATE: f64 = 100.0;
 
-/// Arrivals a second of 1, 1,000 and 10,000 rows.
+/// Arrivals a second of requests of 1, 1,000 and 10,000 rows.
 const MIXES: [(&str, [f64; 3], Duration); 3] = [
     ("one row alone", [ONE_ROW_RATE, 0.0, 0.0], ALONE_LASTS),
     ("half a core's worth", [ONE_ROW_RATE, 5.0, 2.0], LASTS),
@@ -86,7 +86,7 @@ pub(crate) fn run(run: &mut Run) -> BenchResult<()> {
     Ok(())
 }
 
-/// One crowd for each size that comes at all; those come first.
+/// One crowd for each size with a rate above 0, the smallest first.
 fn crowds(server: &Server, rates: [f64; 3], lasts: Duration) -> BenchResult<Vec<Crowd>> {
     let mut crowds = Vec::new();
     for (rows, rate) in ROWS.into_iter().zip(rates) {
@@ -98,7 +98,7 @@ fn crowds(server: &Server, rates: [f64; 3], lasts: Duration) -> BenchResult<Vec<
                     rate,
                     duration: lasts,
                 }],
-                // No client waits beyond its patience, so that there is always one free.
+                // A client waits for at most its patience, so one is always free.
                 connections: (rate * PATIENCE.as_secs_f64()) as usize + 8,
             });
         }

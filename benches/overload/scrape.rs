@@ -1,5 +1,5 @@
-//! What does it cost to be watched? Goodput at ten times the capacity, with and without ten scrapes of
-//! `/metrics` a second.
+//! What do scrapes cost? Goodput at ten times the capacity, with and without ten scrapes of `/metrics` a
+//! second.
 
 use std::thread;
 use std::time::Duration;
@@ -22,13 +22,13 @@ const LOAD: f64 = 10.0;
 const CONNECTIONS: usize = 300;
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Before the first turn, until the queue is what it then remains.
+/// The time before the first turn, in which the queue reaches its steady length.
 const WARM_UP: Duration = Duration::from_secs(3);
-/// Turns without and with scrapes alternate, so that what changes on the machine changes for both.
+/// Turns without and with scrapes alternate, so that disturbances affect both.
 const QUANTUM: Duration = Duration::from_secs(2);
 const TURNS: u32 = 6;
 
-/// What was asked of a scrape's time, and of what it leaves of goodput.
+/// The required maximum time of a scrape, and the required minimum of the goodput beside it.
 const SCRAPE_MAX_MILLIS: f64 = 50.0;
 const LEFT_MIN: f64 = 0.98;
 

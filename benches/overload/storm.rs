@@ -1,4 +1,4 @@
-//! Loads that come and go: one step to ten times the capacity and back, and bursts at three times.
+//! Changing loads: one step to ten times the capacity and back, and bursts of three times the capacity.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::contender::{CURE, Contender, SHIPPED};
 use crate::measure::{self, PATIENCE, Seen, late_per_thousand};
 use crate::support::{BenchResult, Model, Server, phase};
 
-/// At half of its capacity, arrivals are 100 ms apart: recovery is told to that.
+/// At half the capacity, arrivals are 100 ms apart, which is the resolution of recovery times.
 const SERVICE: Duration = Duration::from_millis(50);
 
-/// As many as ten times the capacity has waiting for an answer at once.
+/// Enough for all requests that wait for an answer at ten times the capacity.
 const CONNECTIONS: usize = 1_000;
 
 const CALM: f64 = 0.5;
@@ -33,13 +33,13 @@ const BURSTS: [(f64, Duration); 5] = [
     (CALM, Duration::from_secs(3)),
 ];
 
-/// A quarter of a second: how finely the storm's course is told.
+/// The interval at which goodput is shown.
 const SLICE: Duration = Duration::from_millis(250);
 
-/// Recovery was asked for within so long.
+/// The required maximum time to recover.
 const RECOVERY_MAX_SECONDS: f64 = 1.0;
 
-/// An answer takes as long as in calm again where it takes less than this many service times.
+/// An answer within fewer service times than this is as fast as before the storm.
 const CALM_SERVICE_TIMES: u32 = 3;
 
 fn contended(
@@ -55,7 +55,7 @@ fn contended(
     Course::run(&server, capacity, parts).map(Ok)
 }
 
-/// From half of capacity to ten times and back.
+/// From half the capacity to ten times and back.
 pub(crate) fn step(run: &mut Run) -> BenchResult<()> {
     println!(
         "## A storm\n\n{} ms a prediction, {} s at {CALM}x, {} s at {STORM}x, {} s at {CALM}x.\nback: from the storm's end to the first request from which on all get a 200 in time; as quick: all within {CALM_SERVICE_TIMES} service times; told to one interval between requests\n",
@@ -131,7 +131,7 @@ fn course_table() -> TextTable {
     ])
 }
 
-/// A load in parts, and what came of it.
+/// A load in several parts, and its results.
 struct Course {
     capacity: f64,
     parts: Vec<(f64, Duration)>,
@@ -139,7 +139,7 @@ struct Course {
 }
 
 impl Course {
-    /// Storms last as long as `LANEKEEPER_BENCH_SECONDS` asks for, calms as given.
+    /// Storms last at least `LANEKEEPER_BENCH_SECONDS`; calms last as given.
     fn run(server: &Server, capacity: f64, parts: &[(f64, Duration)]) -> BenchResult<Self> {
         let long = |(load, lasts): &(f64, Duration)| match *load > 1.0 {
             true => (*load, phase(*lasts)),
@@ -183,7 +183,7 @@ impl Course {
         self.parts.iter().map(span).collect()
     }
 
-    /// How soon all are answered in time after each storm, and how soon as quickly as before it.
+    /// For each storm, how soon after it all answers are in time, and how soon they are as fast as before.
     fn recoveries(&self) -> Vec<[Option<Duration>; 2]> {
         let spans = self.spans();
         let after_storm = spans.windows(2).filter(|pair| pair[0].0 > 1.0);
@@ -229,7 +229,7 @@ impl Course {
         }
     }
 
-    /// Goodput in each second, slice by slice, as shares of capacity.
+    /// Goodput in each interval, as a share of capacity, with one line for each second.
     fn seconds(&self) -> Vec<String> {
         let ends: Duration = self.parts.iter().map(|(_, lasts)| *lasts).sum();
         let slices: Vec<u32> = (0..(ends.as_millis() / SLICE.as_millis()) as u32).collect();
@@ -253,7 +253,7 @@ impl Course {
             );
         }
         let (_, from, to) = self.spans()[1];
-        // Who was admitted in a storm is to be answered in time.
+        // Requests admitted in a storm must be answered in time.
         let late = late_per_thousand(&self.trace().tally(from, to));
         run.at_most(
             format!("admitted but late in {what}"),

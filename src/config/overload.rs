@@ -10,7 +10,7 @@ use crate::error::OverloadStatus;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Overload")]
 pub struct OverloadArgs {
-    /// Maximum expected time in the queue for a prediction to be admitted: auto is ten service times, at least 100ms, at most 2s (or two service times); none leaves only --predict-queue
+    /// Reject a prediction that is expected to wait in the queue longer than this: auto is ten service times, at least 100ms, at most 2s (or two service times, if longer); none leaves --predict-queue, deadlines and --fair-by
     #[arg(long, value_name = "DURATION|auto|none", default_value = "auto", value_parser = max_wait)]
     pub max_wait: MaxWait,
 

@@ -136,7 +136,7 @@ struct Connection<'a> {
     watch: ClientWatch,
     /// Answers given on this connection.
     answers: u64,
-    /// Its place is needed: it is closed after the answer that is ready.
+    /// A new connection needs its place: it is closed after the answer that is ready.
     is_evicted: bool,
     /// The probe that is being answered, if any.
     probed: Option<Timer<'a>>,
@@ -368,8 +368,8 @@ impl Connection<'_> {
         Ok(after)
     }
 
-    /// Waits for the slot of an answer that is not a probe's; not to the end if its place is
-    /// needed.
+    /// Waits for the slot of an answer that is not a probe's, or until a new connection needs this
+    /// one's place.
     fn delay(&mut self) -> Result<(), ConnectionEnd> {
         let pace = &self.listener.pace;
         let pacer = if self.answers == 0 {
@@ -454,7 +454,7 @@ impl Connection<'_> {
         if !self.input.place.entry.enter(ConnectionState::Writing) {
             return Err(ConnectionEnd::Closed);
         }
-        // A client that has its answer finds it counted.
+        // Count before writing: a client that has its answer must find it in the metrics.
         let vitals = &self.listener.http.context.vitals;
         vitals.responses.count(answer.status, answer.code);
         let port = self.listener.main_port();

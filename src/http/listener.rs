@@ -242,8 +242,8 @@ impl Listener {
         self.replenish(self.spare.1).map(|_| ())
     }
 
-    /// Starts to accept the connections that have been waiting. If the system refuses a thread for it,
-    /// the next tick tries again.
+    /// Starts accepting connections, which waited in the backlog until now. If the system refuses
+    /// threads, every tick tries again.
     pub fn open(self: &Arc<Self>) {
         if !self.accepting.swap(true, Ordering::AcqRel) {
             self.replenish_or_starve(self.spare.1);
@@ -255,8 +255,8 @@ impl Listener {
         self.shared.table.close_idle();
     }
 
-    /// Makes good for threads that ended by a panic, or could not be started when they were wanted;
-    /// the main thread calls it at every tick.
+    /// Replaces threads that ended by a panic, and starts those that could not be started before. The
+    /// main thread calls it at every tick.
     pub fn tick(self: &Arc<Self>) {
         if !self.accepting.load(Ordering::Acquire) {
             return;
@@ -267,7 +267,7 @@ impl Listener {
         }
     }
 
-    /// Starts threads until `spare` wait, as far as the cap allows; returns how many.
+    /// Starts threads until `spare` wait for a connection, at most `cap` in all; returns how many.
     fn replenish(self: &Arc<Self>, spare: usize) -> io::Result<usize> {
         let mut started = 0;
         loop {
@@ -295,9 +295,8 @@ impl Listener {
         }
     }
 
-    /// As [`replenish`](Self::replenish). If the system refuses a thread, the present number of
-    /// threads becomes the maximum, and the reserved thread evicts connections to make room, until a
-    /// thread can be started again.
+    /// As [`replenish`](Self::replenish). If the system refuses a thread, the present number of threads
+    /// becomes the limit, at which the reserved thread evicts connections, until one can be started.
     fn replenish_or_starve(self: &Arc<Self>, spare: usize) {
         if !self.accepting.load(Ordering::Acquire) {
             return;
@@ -319,8 +318,8 @@ impl Listener {
         let _leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
         let vitals = &self.shared.http.context.vitals;
         loop {
-            // Under load a connection is waiting already, so accepting is tried before polling. All
-            // waiting connections are taken at once, so one that has closed again costs no poll.
+            // Accept before polling: under load a connection is usually there, which saves a system
+            // call. This also takes all clients that connected and left in one pass.
             let mut early_departures = 0;
             loop {
                 if !self.accepting.load(Ordering::Acquire) {
@@ -361,7 +360,7 @@ impl Listener {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a connection if there is one; where the system refuses, sheds a connection and pauses.
+    /// Takes a connection if there is one. If the system refuses, evicts a connection and pauses.
     fn accept(&self) -> Accepted {
         match self.socket.accept() {
             Ok((socket, peer)) => {
@@ -400,7 +399,7 @@ impl Listener {
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes the reserved thread up, to look whether it is wanted.
+    /// Wakes the reserved thread, which then checks whether the listener is full.
     pub fn wake_reserved(&self) {
         if let Some(reserved) = &*self.reserved() {
             reserved.unpark();
@@ -412,7 +411,7 @@ impl Listener {
         sys::sleep(BACK_OFF);
     }
 
-    /// Says once a minute that the system refuses something; clients can cause it at will.
+    /// Logs that the system refuses something, at most once a minute, because clients can cause it.
     fn complain(&self, what: &str, error: &io::Error) {
         let now = clock::instant();
         let mut last = self

@@ -1,9 +1,9 @@
 //! What hostile and broken clients do to a server, each bounded in number and time.
 //!
-//! [`ATTACKS`] is the table that the tests and the bench go through. An attack runs on threads of its
-//! own, at the lowest priority so that it does not slow the client that measures beside it, speaks
-//! only to the two addresses of its [`Scene`], and ends when the scene does. [`observe`] runs one
-//! beside probes and honest clients and says what they saw.
+//! [`ATTACKS`] is the table that the tests and the bench go through. An attack runs on its own threads,
+//! at the lowest priority so that it does not slow the measuring client. It connects only to the two
+//! addresses of its [`Scene`], and ends when the scene does. [`observe`] runs one attack beside probes
+//! and honest clients, and returns what those saw.
 #![allow(dead_code, unused_imports)] // the tests use one part, the bench another
 
 use std::io;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use lanekeeper::platform::clock;
 use lanekeeper::platform::sys;
 
-// A path each, so that the bench, which finds this file by its path, finds those too.
+// The bench includes this file by its path, so these need paths too.
 #[path = "attacks/bulk.rs"]
 mod bulk;
 #[path = "attacks/flood.rs"]
@@ -36,27 +36,27 @@ pub(crate) use honest::{Honest, Served};
 pub(crate) use observe::{Plan, Seen, Subject, observe};
 pub(crate) use usage::Usage;
 
-/// A prediction that both the embedded model and the benches' take.
+/// The body of a prediction, for the embedded model and for those of the benches.
 pub(crate) const PREDICTION: &str = r#"{"instances": [[5.1, 3.5, 1.4, 0.2]]}"#;
 
-/// What a thread of an attack needs: a few frames and a read buffer.
+/// Stack of an attack's thread: a few frames and a read buffer.
 const STACK_BYTES: usize = 128 << 10;
 
-/// The lowest priority there is: about a seventieth of a core beside a busy thread of the usual one.
+/// The lowest priority: about a seventieth of a core beside a busy thread of normal priority.
 const NICE: i32 = 19;
 
-/// Descriptors that are left to the process for everything but the attack's connections.
+/// File descriptors of this process that are not for the attack's connections.
 const DESCRIPTORS_KEPT: usize = 512;
 
 /// One attack.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attack {
-    /// What it is called in tables and failures.
+    /// Its name in tables and failures.
     pub(crate) name: &'static str,
-    /// Whether its connections leave room under `--max-connections`: then no probe on the main
-    /// listener may fail either.
+    /// Whether its connections stay below `--max-connections`. If so, no probe on the main listener
+    /// may fail either.
     pub(crate) fits_cap: bool,
-    /// Whether what it asks for costs prediction workers, so that honest predictions may be refused.
+    /// Whether it occupies prediction workers, so that honest predictions may be refused.
     pub(crate) fills_lane: bool,
     /// Whether it goes to the probe listener instead of the main one.
     pub(crate) on_probe_listener: bool,
@@ -67,7 +67,7 @@ impl Attack {
     /// Runs it on the calling thread and those it starts, until the scene ends.
     ///
     /// # Errors
-    /// Where the system has no threads or sockets for it; never for what the server does.
+    /// The system has no threads or sockets for it. Nothing that the server does is an error.
     pub(crate) fn run(&self, scene: &Scene) -> io::Result<()> {
         (self.run)(scene)
     }
@@ -160,13 +160,13 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack::new("upload: 1,000 of 16 MiB", bulk::uploads).filling_lane(),
 ];
 
-/// For servers that have little: connections that may be closed for others, and such that may not.
+/// For servers with few resources: connections that may be evicted, and connections that may not.
 pub(crate) const SMALL: [Attack; 2] = [
     Attack::new("hold: 300 idle", hold::idle_300).exceeding_cap(),
     Attack::new("hold: 300 dripped heads", hold::dripped_heads_300).exceeding_cap(),
 ];
 
-/// The attacks whose name holds `part`.
+/// The attacks whose names contain `part`.
 pub(crate) fn named(part: &str) -> impl Iterator<Item = &'static Attack> + Clone {
     ATTACKS
         .iter()
@@ -189,7 +189,7 @@ pub(crate) struct Scene {
 impl Scene {
     /// Begins a scene.
     pub(crate) fn new(main: SocketAddr, probe: SocketAddr, lasts: Duration) -> Self {
-        // The one promise that a mistake elsewhere must not break.
+        // Whatever mistake is made elsewhere, no attack leaves this machine.
         assert!(
             main.ip().is_loopback() && probe.ip().is_loopback(),
             "attacks go to the loopback interface only, not to {main} and {probe}"
@@ -212,7 +212,7 @@ impl Scene {
     }
 }
 
-/// Runs `body` on `size` threads of low priority and waits for all of them; each learns its number.
+/// Runs `body` with each number below `size` on threads of low priority, and waits for all of them.
 fn crowd(size: usize, body: impl Fn(usize) + Sync) -> io::Result<()> {
     let body = &body;
     thread::scope(|scope| {
@@ -221,7 +221,7 @@ fn crowd(size: usize, body: impl Fn(usize) + Sync) -> io::Result<()> {
                 .name("attack".to_owned())
                 .stack_size(STACK_BYTES)
                 .spawn_scoped(scope, move || {
-                    // Refused only where the thread is lower already.
+                    // The kernel refuses only if the thread's priority is lower already.
                     let _ = rustix::process::setpriority_process(None, NICE);
                     body(index);
                 })?;
@@ -230,7 +230,7 @@ fn crowd(size: usize, body: impl Fn(usize) + Sync) -> io::Result<()> {
     })
 }
 
-/// As many connections of `wanted` as the descriptor limit leaves room for; says so where it is less.
+/// The number of connections, at most `wanted`, that the descriptor limit permits; prints if it is fewer.
 fn affordable(wanted: usize) -> usize {
     let limit = sys::raise_descriptor_limit().unwrap_or(u64::MAX);
     let room = usize::try_from(limit)

@@ -56,7 +56,7 @@ fn version_names_the_commit_and_help_names_the_limits_with_their_units() {
         "{version}"
     );
     let help = String::from_utf8(run(&["serve", "--help"]).stdout).unwrap();
-    // However wide the terminal is.
+    // Help wraps to the width of the terminal.
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for option in [
         "--max-connections <N>",
@@ -95,7 +95,7 @@ fn help_lists_the_topics_and_shows_each() {
         assert!(readme.contains(&link), "{link}");
     }
     assert!(told(&["help", "serve"]).contains("--max-wait"));
-    // A topic and a command: the topic, and where the options are.
+    // `drill` is both a topic and a command: help shows the topic and names the command's `--help`.
     assert!(told(&["help", "drill"]).ends_with("`lanekeeper drill --help` lists the options.\n"));
     let output = run(&["help", "nonsense"]);
     assert_eq!(output.status.code(), Some(2));
@@ -126,7 +126,7 @@ fn an_address_in_use_is_one_line_with_the_remedy_and_exit_code_1() {
 
 const IRIS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/iris.csv");
 
-/// Runs every command that prints, with stdout as `stdout` gives it, and returns what came of each.
+/// Runs every command that prints, each with a stdout from `stdout`, and returns their outputs.
 fn print_everything(stdout: impl Fn() -> Stdio) -> Vec<(String, Output)> {
     let server = Server::real(&[]);
     let address = server.probe.unwrap().to_string();
@@ -172,7 +172,7 @@ fn print_everything(stdout: impl Fn() -> Stdio) -> Vec<(String, Output)> {
 #[test]
 fn output_that_cannot_be_written_is_exit_code_1_with_a_line() {
     let full = || File::options().write(true).open("/dev/full").unwrap();
-    // Open, but not for writing.
+    // Opened for reading only.
     let closed = || File::open("/dev/null").unwrap();
     for (why, stdout) in [
         ("No space left on device", &full as &dyn Fn() -> File),
@@ -212,14 +212,14 @@ fn a_reader_that_has_gone_is_no_error() {
     }
 }
 
-/// Checks that `args` end `serve` for want of a probe listener, and that both remedies are named.
+/// Checks that `serve` with `args` ends because it has no probe listener, and names both remedies.
 fn check_no_probe_listener(args: &[&str], expected: &str) {
     let child = Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
         .args(args)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    // One that serves instead is ended with its test.
+    // If the server starts after all, it is killed when the test fails.
     let mut child = Killed(child.unwrap());
     let mut status = None;
     eventually("the server ends at its start", || {
@@ -248,7 +248,7 @@ fn an_unavailable_probe_port_is_exit_code_1_with_both_remedies() {
     let (main, taken) = (format!("{ip}:7000"), format!("{ip}:7001"));
     let _next = TcpListener::bind(&taken).unwrap();
     check_no_probe_listener(&["serve", "--listen", &main], &taken);
-    // As much where it was typed, and where there is no place for it.
+    // The same for an address that was given, and if the main address has no next port or path.
     let typed = ["--listen", "127.0.0.1:0", "--probe-listen", &taken];
     check_no_probe_listener(&typed, &taken);
     let last = ["--listen", "127.0.0.1:65535"];
@@ -261,7 +261,7 @@ fn an_unavailable_probe_port_is_exit_code_1_with_both_remedies() {
     check_no_probe_listener(&["--listen", &beside_folder], "a file that is not a socket");
     assert!(!folder.join("a").exists(), "the main socket's file is gone");
     std::fs::remove_dir_all(folder).unwrap();
-    // What the second remedy says.
+    // The second remedy works.
     let server = Server::real(&["--probe-listen", "none"]);
     assert_eq!(server.get("/livez").status, 200);
 }

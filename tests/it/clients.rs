@@ -1,7 +1,7 @@
-//! No client, and no thousand of them, costs anybody else a probe or the server its life.
+//! No client, and no thousand of them, makes another client's probe fail or ends the server.
 //!
-//! Each group of attacks has a server of its own, and the groups take turns: beside each other they
-//! would measure the machine.
+//! Each group of attacks has its own server. The groups run one after another; in parallel they would
+//! measure the machine instead.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use lanekeeper::drill::report::outcomes;
 use crate::attacks::{self, Attack, PREDICTION, Plan, Scene, Seen, Subject, Usage, observe};
 use crate::support::{PATIENCE, Server, eventually};
 
-/// `--max-buffered`, as it is by default.
+/// The default of `--max-buffered`.
 const BUFFERED_KIB_MAX: u64 = 256 << 10;
 
 /// What connections, stacks and the allocator may take beyond that.
@@ -22,7 +22,7 @@ const RSS_KIB_MARGIN: u64 = 64 << 10;
 pub const PLAN: Plan = Plan {
     calm: Duration::from_millis(200),
     attack: Duration::from_millis(1_600),
-    // More often than a kubelet, so that one in a hundred means something.
+    // More often than a kubelet, so that one percent is a whole number of probes.
     probe_interval: Duration::from_millis(10),
     honest_clients: 1,
     honest_pause: Duration::from_millis(5),
@@ -45,7 +45,7 @@ pub fn subject(server: &Server) -> Subject {
     }
 }
 
-/// What the server holds when it has served everything once and nobody is there.
+/// What the server holds once it has served each kind of request and has no clients.
 pub fn idle_usage(server: &Server) -> Usage {
     server.wait_ready();
     for _ in 0..5 {
@@ -60,15 +60,15 @@ pub fn idle_usage(server: &Server) -> Usage {
     Usage::of(server.pid()).unwrap()
 }
 
-/// What `seen` has of what no attack may do, one line each.
+/// The effects in `seen` that no attack may have, one line each.
 fn harm(attack: &Attack, seen: &Seen, idle: Usage) -> Vec<String> {
     let (probe, main) = (&seen.probe, &seen.main);
     let mut harm = Vec::new();
     if probe.failed() > 0 || probe.ok() == 0 {
         harm.push(format!("probe listener: {}", outcomes(probe)));
     }
-    // One in a hundred may meet a listener that is just then full. Of those that were to be sent: one
-    // that waits its second out takes the place of a hundred others.
+    // One percent of the probes may meet a full listener. The percentage is of the planned probes: while
+    // one waits for its second, a hundred others are not sent.
     let planned = PLAN.attack.div_duration_f64(PLAN.probe_interval) as u64;
     let allowed = if attack.fits_cap { 0 } else { planned / 100 };
     if main.failed() > allowed || main.ok() == 0 {
@@ -123,7 +123,7 @@ fn endure(kind: &str) {
     check_unharmed(&server);
 }
 
-/// Whether the server serves, and nothing in it broke.
+/// Checks that the server still serves and that no thread of it has ended.
 pub fn check_unharmed(server: &Server) {
     eventually("predictions are served again", || {
         server.predict(PREDICTION).status == 200
@@ -175,7 +175,7 @@ fn uploads_by_the_thousand_harm_nobody() {
     endure("upload:");
 }
 
-/// Nobody who holds a connection holds the end of the process.
+/// Clients that hold connections cannot delay the end of the process.
 #[test]
 fn a_server_under_attack_still_drains() {
     let _turn = inject();
@@ -194,7 +194,7 @@ fn a_server_under_attack_still_drains() {
             let attacking = thread::Builder::new()
                 .spawn_scoped(scope, || attack.run(&scene))
                 .unwrap();
-            thread::sleep(Duration::from_millis(700)); // for the attack to unfold
+            thread::sleep(Duration::from_millis(700)); // until the attack is under way
             server.signal(rustix::process::Signal::TERM);
             let status = server.wait();
             scene.end();

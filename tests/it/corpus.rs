@@ -1,4 +1,4 @@
-//! Models of other libraries answer with the bits that their library answered with.
+//! Models of other libraries give the same bits as their library.
 //!
 //! `tests/data/models/FAMILY/CASE` has model files, `rows.json`, and `expected.json` with the answers
 //! of the library that wrote the model.
@@ -24,8 +24,8 @@ const REFUSED: [(&str, &str); 5] = [
     ("one_hot_categorical/model.json", "categorical features"),
 ];
 
-/// Cases whose library has since changed its logistic function: where it once gave 0 it now gives
-/// 3e-39, as here. The files do not say which is wanted.
+/// Cases whose library has changed its logistic function since: some answers that were 0 are now 3e-39,
+/// as here. Nothing in the files tells the two apart.
 const UNCLAMPED: [&str; 2] = ["old_1_0_2_gblinear", "old_1_3_3_gblinear"];
 
 pub(crate) fn data() -> PathBuf {
@@ -67,7 +67,7 @@ pub(crate) fn rows(case: &Path, loaded: &Loaded) -> Rows {
     Rows::new(values, signature.width()).unwrap()
 }
 
-/// Numbers by their bits.
+/// The bits of numbers, as text.
 fn bits(numbers: &[f64], dtype: &str) -> Vec<String> {
     let bits = |number: &f64| match dtype {
         "float32" => {
@@ -79,7 +79,7 @@ fn bits(numbers: &[f64], dtype: &str) -> Vec<String> {
     numbers.iter().map(bits).collect()
 }
 
-/// What `Booster.predict` answers, from an answer.
+/// Converts an answer to what `Booster.predict` returns.
 fn predicted(output: &Output, classes: usize) -> Vec<f64> {
     match output {
         Output::Numbers(numbers) => numbers.clone(),
@@ -102,7 +102,7 @@ fn expected(expected: &Value, name: &str) -> Option<(Vec<String>, String)> {
     Some((bits.collect(), output["dtype"].as_str().unwrap().to_owned()))
 }
 
-/// Compares all files of a case with its library; returns how many there were.
+/// Compares all files of a case with its library's answers; returns the number of files.
 fn check_case(case: &Path) -> usize {
     let name = case.file_name().unwrap().to_str().unwrap();
     let text = fs::read_to_string(case.join("expected.json")).unwrap();
@@ -128,7 +128,7 @@ fn check_case(case: &Path) -> usize {
         let rows = rows(case, &loaded);
         let model = loaded.model.as_ref();
         compute::check(model, &rows).unwrap_or_else(|fault| panic!("{name}: {fault:?}"));
-        // What the present version answers, where another wrote the file.
+        // If another version wrote the file, `margin_now` has the present version's answer.
         let (margin, dtype) = expected(&truth, "margin_now")
             .or_else(|| expected(&truth, "margin"))
             .unwrap();
@@ -299,7 +299,7 @@ impl Chance {
     }
 }
 
-/// Changes a file as an accident or a hostile author would.
+/// Damages a file as an accident or an attacker might.
 fn spoil(bytes: &[u8], chance: &mut Chance) -> Vec<u8> {
     let mut spoiled = bytes.to_vec();
     for _ in 0..=chance.below(3) {
@@ -307,7 +307,7 @@ fn spoil(bytes: &[u8], chance: &mut Chance) -> Vec<u8> {
         match chance.below(5) {
             0 => spoiled[at] ^= 1 << chance.below(8),
             1 => spoiled.truncate(at.max(1)),
-            // A number becomes another.
+            // Change a number.
             2 => {
                 let digits = spoiled
                     .iter_mut()
@@ -322,7 +322,7 @@ fn spoil(bytes: &[u8], chance: &mut Chance) -> Vec<u8> {
                 let word = words[chance.below(words.len())];
                 spoiled.splice(at..at, word.iter().copied());
             }
-            // A piece stands twice, or elsewhere.
+            // Duplicate or move a piece.
             _ => {
                 let to = (at + chance.below(40)).min(spoiled.len());
                 let piece = spoiled[at..to].to_vec();
@@ -377,7 +377,7 @@ fn spoiled_files_are_refused_or_predict_and_never_panic() {
                     let values = [0.0, 1.0, f64::NAN, -7.5];
                     let row = values.iter().copied().cycle().take(width * 64).collect();
                     let rows = Rows::new(row, width).unwrap();
-                    // A category may have become one of fewer.
+                    // The damaged file may have fewer categories, and then refuses the row.
                     if compute::check(loaded.model.as_ref(), &rows).is_ok() {
                         let _ = compute::predict(loaded.model.as_ref(), &rows);
                     }
@@ -403,7 +403,7 @@ fn spoiled_files_are_refused_or_predict_and_never_panic() {
     );
 }
 
-/// A golden file of a case's own answers, with one digit changed if `spoiled` names a field.
+/// Makes a golden file from a case's answers; changes one digit of the field `spoiled`, if any.
 pub(crate) fn golden_file(case: &Path, spoiled: Option<&str>) -> String {
     let read = |name: &str| -> Value {
         serde_json::from_str(&fs::read_to_string(case.join(name)).unwrap()).unwrap()
@@ -420,7 +420,7 @@ pub(crate) fn golden_file(case: &Path, spoiled: Option<&str>) -> String {
             .collect();
         if spoiled == Some(field) {
             let last = texts[7].pop().unwrap();
-            // Three units in the last place, or thirteen fewer.
+            // Adds 3 to the last hexadecimal digit, or subtracts 13: more than the tolerance of 2.
             texts[7].push(char::from_digit((last.to_digit(16).unwrap() + 3) % 16, 16).unwrap());
         }
         texts

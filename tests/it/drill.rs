@@ -1,6 +1,6 @@
-//! `lanekeeper drill`, on the real binary and on this machine alone, with phases as short as they come.
+//! `lanekeeper drill` with the real binary on this machine, with the shortest phases that it accepts.
 //!
-//! Nothing here judges a latency: the machine may be busy. What is judged is what is told.
+//! The tests check what drill reports. They check no latency, because the machine may be busy.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -101,7 +101,7 @@ fn a_running_server_is_drilled_by_url_and_told_of_in_tables() {
 fn a_failed_probe_is_exit_code_1() {
     let folder = Folder::new("drill-fails");
     let body = folder.write("body.json", IRIS);
-    // A server whose probes are answered by nobody: they are asked for at a path it does not have.
+    // Every probe fails, because the probe URL's path does not exist.
     let server = Server::real(&[]);
     server.wait_ready();
     let url = format!("http://{}", server.main);
@@ -161,7 +161,7 @@ fn what_cannot_be_drilled_is_one_line_before_any_load() {
     }
 }
 
-/// A drill that has said how long it takes, so that its server runs.
+/// Starts a drill and waits until it has printed how long it takes; its server then runs.
 fn begun() -> (Child, BufReader<std::process::ChildStderr>) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
         .args(["drill", "--seconds", "60"])
@@ -176,7 +176,7 @@ fn begun() -> (Child, BufReader<std::process::ChildStderr>) {
     (child, stderr)
 }
 
-/// The processes that a process has started.
+/// The child processes of a process.
 fn children(pid: u32) -> Vec<u32> {
     let mut found = Vec::new();
     for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
@@ -191,7 +191,7 @@ fn children(pid: u32) -> Vec<u32> {
 }
 
 fn has_gone(pid: u32) -> bool {
-    // What is dead and not waited for yet, as its parent died, is gone too.
+    // A zombie, which nobody has reaped since its parent died, counts as gone.
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')')
         .is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))

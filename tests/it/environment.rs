@@ -48,7 +48,7 @@ fn an_empty_variable_counts_as_not_set() {
     let (_, without, _) = told(&run(&[], &["manifest", "kubernetes"]));
     let (_, with, _) = told(&run(&empty, &["manifest", "kubernetes"]));
     assert_eq!(with, without);
-    // A probe looks for such a server where it is then.
+    // A probe with the same environment finds a server that listens there.
     let ip = own_ip();
     let main = format!("{ip}:7000");
     let server = Server::real(&["--listen", &main]);
@@ -129,14 +129,14 @@ fn an_error_that_comes_from_a_variable_names_it_and_no_option() {
             assert_eq!((code, stderr.lines().count()), (Some(2), 1), "{stderr}");
             assert!(stderr.contains(variable), "{variable}: {stderr}");
             assert!(!stderr.contains(option), "{option}: {stderr}");
-            // One that was typed is told as it was typed, whatever the variable says.
+            // If the option is given too, the error names the option rather than the variable.
             let typed = format!("{option}={value}");
             let (code, _, stderr) = told(&run(&[(variable, value)], &[command, &typed]));
             assert_eq!(code, Some(2));
             assert!(stderr.contains(option), "{option}: {stderr}");
             assert!(!stderr.contains(variable), "{variable}: {stderr}");
         }
-        // Another command has nothing to do with it.
+        // Commands without this option ignore the variable.
         let (code, ..) = told(&run(&[(variable, value)], &["inspect"]));
         assert_eq!(code, Some(0), "{variable}");
     }
@@ -162,7 +162,7 @@ fn an_error_that_comes_from_a_variable_names_it_and_no_option() {
         stderr.starts_with("lanekeeper: LANEKEEPER_LISTEN must be UTF-8"),
         "{stderr}"
     );
-    // An address that is taken, too.
+    // An address in use is also reported by the variable's name.
     let server = Server::real(&[]);
     let taken = server.main.to_string();
     let variables = [("LANEKEEPER_LISTEN", taken.as_str())];
@@ -178,7 +178,7 @@ fn an_error_that_comes_from_a_variable_names_it_and_no_option() {
 fn a_variable_that_no_option_knows_is_one_warning_with_the_nearest_name() {
     let variables = [
         ("LANEKEEPER_PREDICT_WORKER", "4"),
-        // What Kubernetes sets for a Service called lanekeeper.
+        // Variables that Kubernetes sets for a Service called lanekeeper.
         ("LANEKEEPER_SERVICE_HOST", "10.0.0.1"),
         ("LANEKEEPER_SERVICE_PORT", "80"),
         ("LANEKEEPER_SERVICE_PORT_HTTP", "80"),

@@ -1,7 +1,6 @@
-//! Descriptors, threads and memory run out, and the probe listener does not notice.
+//! The probe listener works even if descriptors, threads or memory run out.
 //!
-//! The limits are set with `prlimit` and `setpriv` of util-linux; where those are missing nothing here
-//! is tested.
+//! The limits are set with `prlimit` and `setpriv` of util-linux; without those, these tests are skipped.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,14 +11,14 @@ use crate::attacks::{self, Attack, PREDICTION, SMALL, Seen, Usage, observe};
 use crate::clients::{PLAN, check_unharmed, idle_usage, inject, subject};
 use crate::support::{Server, eventually, has_programs, skip};
 
-/// Descriptors beyond what the idle server has: few, for 300 clients.
+/// File descriptors beyond those of the idle server: too few for 300 clients.
 const ROOM: u64 = 40;
 
-/// Threads that a server may have: enough for its probe listener, which keeps 64, its lanes and some
-/// clients, and not for 300.
+/// Threads that a server may have: enough for its probe listener (64), its lanes and some clients, but
+/// not for 300 clients.
 const THREADS: u64 = 120;
 
-/// A user without rights, as `nobody` is on every Linux.
+/// The id of `nobody`, an unprivileged user on every Linux.
 const NOBODY: &str = "65534";
 
 fn binary() -> &'static Path {
@@ -36,7 +35,7 @@ fn limit(server: &Server, option: &str) {
     assert!(status.success(), "prlimit --pid {pid} {option}");
 }
 
-/// Attacks a server that runs out of something: its probe listener must not notice, and its main
+/// Attacks a server that runs out of a resource. No probe on the probe listener may fail, and the main
 /// listener must serve again afterwards.
 fn survive(server: &Server, attack: &Attack, idle: Usage) -> Seen {
     let seen = observe(subject(server), Some(attack), &PLAN, idle)
@@ -68,7 +67,8 @@ fn probes_pass_while_a_server_started_with_few_descriptors_has_none_left() {
     let idle = idle_usage(&server);
     for attack in &SMALL {
         let seen = survive(&server, attack, idle);
-        // Fewer than all, as a server may keep some for its probe listener; many, or it was no test.
+        // The attack took many descriptors, or this would test nothing. It need not take all, because some
+        // are reserved for the probe listener.
         assert!(
             seen.peak.descriptors > idle.descriptors + ROOM,
             "{seen}; idle {idle}"
@@ -130,7 +130,7 @@ fn probes_pass_while_the_system_gives_no_more_threads() {
     }
     let _turn = inject();
     let open = Open::with_binary();
-    // The user may have other threads, and all of them count.
+    // The limit is for all threads of the user, of which other programs may have some.
     let most = threads_of(NOBODY) + THREADS;
     let wrapper = [
         "prlimit".to_owned(),
@@ -184,7 +184,7 @@ fn a_start_without_threads_names_the_limits_and_what_is_needed() {
     }
     let needed = line.split(" threads are needed").next().unwrap();
     let needed: usize = needed.rsplit(' ').next().unwrap().parse().unwrap();
-    // As many as there are then, but for the one that loads the model, which ends.
+    // That is the number of threads of a running server, and one more that loads the model and ends.
     let server = Server::real(&["--predict-workers", "2"]);
     server.wait_ready();
     let running = server.resources().0;
@@ -194,7 +194,7 @@ fn a_start_without_threads_names_the_limits_and_what_is_needed() {
     );
 }
 
-/// Threads of a user, those that the kernel counts against `RLIMIT_NPROC`.
+/// Number of a user's threads, which the kernel counts against `RLIMIT_NPROC`.
 fn threads_of(user: &str) -> u64 {
     let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let threads = |entry: fs::DirEntry| {
@@ -210,8 +210,7 @@ fn threads_of(user: &str) -> u64 {
     processes.filter_map(threads).sum()
 }
 
-/// The limit counts address space: what is buffered, and the stacks of as many connections as there
-/// may be.
+/// The limit is on address space, which includes buffers and a stack for every permitted connection.
 #[test]
 fn a_server_without_room_for_more_memory_lives() {
     const BUFFERED_KIB: u64 = 256 << 10;

@@ -1,4 +1,4 @@
-//! Ending and hanging each kind of thread: what is promised happens, and nothing is left behind.
+//! Each kind of thread ends or hangs: the server recovers as promised and leaks nothing.
 
 use crate::support::{Connection, Server, action, eventually, exchange, instance};
 
@@ -15,7 +15,7 @@ fn server(args: &[&str]) -> (Server, Vec<String>, (usize, usize)) {
     eventually("the loader has ended", || {
         !server.threads().iter().any(|name| name == "loader")
     });
-    // At rest is where several looks in a row see the same.
+    // The server is at rest once eight looks in a row see the same.
     let look = || (server.threads(), server.resources());
     let mut looks = vec![look()];
     eventually("the server is at rest", || {
@@ -27,7 +27,7 @@ fn server(args: &[&str]) -> (Server, Vec<String>, (usize, usize)) {
     (server, threads, resources)
 }
 
-/// Waits until the server has its idle threads and descriptors again, and works.
+/// Waits until the server works, with the same threads and descriptors as when it was idle.
 fn check_recovered(server: &Server, threads: &[String], resources: (usize, usize)) {
     eventually("probes and predictions work", || {
         server.get("/readyz").status == 200
@@ -83,7 +83,7 @@ fn probe_workers_that_end_or_hang_cost_no_probe_its_answer() {
     assert_eq!(server.status()["threads_replaced"], 1);
     for _ in 0..2 {
         server.tell("hang probe");
-        // The first of these finds the fault.
+        // The first probe makes a worker hang.
         probes_pass(&server);
         assert_eq!(server.predict(&instance(action::ANSWER, 1.0)).status, 200);
     }
@@ -101,7 +101,7 @@ fn probes_are_answered_while_probe_workers_hang_and_their_queue_fills() {
         server.tell("hang probe");
         assert_eq!(server.get("/livez").status, 200);
     }
-    // The probe lane has room for 24 + 4 + 16.
+    // The probe queue holds 24 + 4 + 16 jobs; 70 probes are more than that.
     for probe in 0..70 {
         assert_eq!(server.probe("/livez").status, 200, "probe {probe}");
     }

@@ -1,5 +1,5 @@
-//! Clients that shut down their sending half behind a request, as `nc -N` does, get their answer;
-//! clients that depart are counted, and nothing is computed for them.
+//! Clients that half-close after a request, as `nc -N` does, get their answer. Clients that leave are
+//! counted, and nothing is computed for them.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -19,8 +19,8 @@ fn busy_server(args: &[&str]) -> (Server, Connection) {
     (server, running)
 }
 
-/// Waits until the oldest prediction in the queue has waited for longer than it takes to tell a
-/// half-close from a departure, and the connection has looked after that.
+/// Waits until the oldest queued prediction has waited long enough for a FIN to mean a departure, and
+/// its connection has checked again since.
 fn wait_until_decided(server: &Server) {
     eventually("what waits has waited for a while", || {
         let age = &server.status()["lanes"]["predict"]["queue_oldest_age_seconds"];
@@ -73,7 +73,7 @@ fn a_client_that_half_closes_behind_two_requests_gets_two_answers() {
     let (mut server, running) = busy_server(&["--pace-later=20"]);
     let request = predict_request(&instance(action::ANSWER, 3.0), "");
     let mut client = Connection::open(server.main);
-    // Answers that cost nothing are held back meanwhile, which is when a client's end is looked for.
+    // These cheap responses are rate-limited; while one is delayed, the connection looks for a FIN.
     let cheap = "GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n".repeat(12);
     client.send(format!("{cheap}{request}").as_bytes());
     client.finish_sending();
@@ -88,7 +88,7 @@ fn a_client_that_half_closes_behind_two_requests_gets_two_answers() {
 
 #[test]
 fn a_client_that_half_closes_behind_a_large_body_is_read_to_the_end() {
-    // The body is read at the pace of a server that is busy.
+    // Reading the body is rate-limited, because a prediction runs.
     let (mut server, running) = busy_server(&["--pace-bodies=1MiB"]);
     let rows = vec![[action::ANSWER, 1.0]; 100_000];
     let body = serde_json::json!({"instances": rows}).to_string();
@@ -179,7 +179,7 @@ fn a_departure_while_the_acceptor_is_late_is_counted_as_abandoned() {
     let mut server = Server::fixture("scripted", &["--predict-workers=1"]);
     server.wait_ready();
     server.tell("hang acceptor");
-    // The first finds the fault, the second waits behind it.
+    // The acceptor hangs on the first job; the second waits behind it.
     let first = server.begin(&instance(action::ANSWER, 1.0));
     eventually("the acceptor hangs", || {
         server.logged().contains("fixture: hangs")
@@ -203,7 +203,7 @@ fn a_departure_while_the_acceptor_is_late_is_counted_as_abandoned() {
     eventually("the acceptor goes on", || {
         server.predict(&instance(action::ANSWER, 3.0)).status == 200
     });
-    // The main listener's connection is that of the question.
+    // `status` asks on the probe listener, so it adds no connection to the main one.
     eventually("their connections have ended", || {
         server.status()["connections"]["main"] == 0
     });

@@ -1,4 +1,4 @@
-//! Every row of the HTTP and error tables.
+//! The HTTP behaviour and the error codes that the guide lists.
 
 use std::process::Command;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::support::{
 
 const ROW: &str = r#"{"instances": [[5.1,3.5,1.4,0.2]]}"#;
 
-/// Checks the one shape of errors.
+/// Checks that a response has the form of all errors.
 fn check_error(name: &str, response: &Response, status: u16, code: &str) {
     assert_eq!(response.status, status, "{name}: {response:?}");
     let json = response.json();
@@ -257,7 +257,8 @@ fn pipelined_requests_are_answered_in_order_however_they_arrive() {
         let at_once = [pipelined.concat()];
         let requests: &[String] = if size == 10_000 { &at_once } else { &pipelined };
         for request in requests {
-            // A body that nobody wants is skipped where it came along, and not waited for.
+            // Its route takes no body. A body that came with the head is skipped; the server does not wait
+            // for one that did not.
             let size = if request.ends_with("abc") {
                 request.len()
             } else {
@@ -427,16 +428,16 @@ fn a_full_lane_refuses_and_who_waited_too_long_is_not_computed() {
         503,
         "queue_full",
     );
-    // The refusal leaves a kept connection usable.
+    // A refused connection can be used again.
     let mut kept = server.begin(&instance(action::ANSWER, 4.0));
     check_error("full", &kept.read(), 503, "queue_full");
-    std::thread::sleep(Duration::from_millis(150)); // lets --max-wait pass: waiting is what is tested
+    std::thread::sleep(Duration::from_millis(150)); // longer than --max-wait
     server.tell("release");
     assert_eq!(running.read().json()["predictions"][0], 1.0);
     for connection in &mut waiting {
         check_error("expired", &connection.read(), 503, "expired");
     }
-    // On a machine with other work even this one may wait longer than --max-wait.
+    // On a busy machine, even this one may wait longer than --max-wait.
     eventually("the kept connection gets its prediction", || {
         kept.send(predict_request(&instance(action::ANSWER, 5.0), "").as_bytes());
         kept.read().json()["predictions"][0] == 5.0

@@ -1,4 +1,4 @@
-//! Models of other libraries, served: what their clients send means what it means to the library.
+//! Served models of other libraries: requests mean the same as they do to the library.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ fn server(case: &str, args: &[&str]) -> Server {
     server
 }
 
-/// The answer to a body, which has to be 200.
+/// The answer to a body; its status must be 200.
 fn answer(server: &Server, body: &str) -> Value {
     let answer = server.predict(body);
     assert_eq!(answer.status, 200, "{body}: {}", answer.body);
@@ -46,10 +46,10 @@ fn missing_values_are_null_or_nan_or_an_empty_cell() {
     let csv = "f0,f1,f2,f3,f4,f5,f6,f7\n,-9.3,0.03,-2,,1,nan,1\n";
     let table = post(&server, "text/csv", "application/json", csv);
     assert_eq!(table.json(), by_null);
-    // A word within a text is none.
+    // NaN in quotes is a text.
     let text = server.predict(r#"{"instances": [["NaN",1,1,1,1,1,1,1]]}"#);
     assert_eq!(text.status, 400, "{}", text.body);
-    // Where nothing may be missing, it is named.
+    // A model without missing values refuses NaN and names it.
     let iris = Server::real(&[]);
     iris.wait_ready();
     let refused = iris.predict(r#"{"instances": [[NaN,1,1,1]]}"#);

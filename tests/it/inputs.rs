@@ -1,4 +1,4 @@
-//! What clients send that is not quite what was meant: each is told what it is, and whose fault.
+//! Requests with mistakes: each answer says what is wrong, and whether client or server is at fault.
 
 use crate::attacks::PREDICTION;
 use crate::support::{
@@ -42,7 +42,7 @@ fn extreme_input_is_the_clients_error_and_asks_for_a_trial() {
         let server = Server::real(&["--model", &out, "--canary-interval", "1h"]);
         server.wait_ready();
         let trial = trial_began_at(&server);
-        // Where all that is added up has one sign, a logistic regression has an answer.
+        // With inputs of the same sign, a logistic regression's sum is infinite, which still has an answer.
         let far = if algorithm == "logistic-regression" {
             "[-1.7e308, 1.7e308]"
         } else {
@@ -168,7 +168,7 @@ fn an_invalid_host_names_the_character_and_http_1_2_is_served() {
     }
     assert_eq!(ask("GET /livez HTTP/2.0", "a").status, 505);
     assert_eq!(server.status()["clients"]["malformed"], 2);
-    // A later minor version keeps its connection, as 1.1 does.
+    // Connections of later minor versions are persistent, as in 1.1.
     let mut connection = Connection::open(server.main);
     for _ in 0..2 {
         connection.send(b"GET /livez HTTP/1.2\r\nHost: a\r\n\r\n");
@@ -203,7 +203,7 @@ fn a_timeout_that_is_none_is_the_matter_of_predictions_alone() {
         };
         connection.send(request.as_bytes());
         check(connection.read());
-        // Also where the body comes after the head.
+        // The same if the body arrives after the head.
         connection.send(head.as_bytes());
         let soon = std::time::Duration::from_millis(20);
         assert!(connection.answered_within(soon).is_none(), "{value}");

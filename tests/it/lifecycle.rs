@@ -1,4 +1,4 @@
-//! The beginning and the end of a server.
+//! How a server starts and ends.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -86,13 +86,13 @@ fn signal_until_it_ends(server: &mut Server, signal: Signal) -> Option<i32> {
 fn a_second_sigint_ends_the_server_unless_a_wrapper_doubled_the_first() {
     let began = Instant::now();
     let (mut server, _running) = draining(&[]);
-    // By whatever comes within half a second of the first, nothing ends.
+    // Signals within half a second of the first do not end the server.
     assert_eq!(signal_until_it_ends(&mut server, Signal::INT), Some(130));
     assert!(began.elapsed() >= Duration::from_millis(500));
     eventually("it says so", || {
         server.logged().contains("ended at once by SIGINT")
     });
-    // As much where the first was one, too.
+    // The same if the drain began with a SIGINT.
     let mut server = Server::real(&["--drain-grace", "60s"]);
     server.wait_ready();
     assert_eq!(signal_until_it_ends(&mut server, Signal::INT), Some(130));
@@ -120,7 +120,7 @@ fn socket_files_are_removed_when_a_server_is_ended_at_once() {
         assert!(path.exists());
         if hangs {
             server.tell("hang main");
-            // It and the prediction.
+            // Two hangs: the main thread and the prediction.
             eventually("the main thread hangs", || {
                 server.logged().matches("fixture: hangs").count() == 2
             });
@@ -148,7 +148,7 @@ fn signals_that_mean_nothing_to_a_server_do_not_end_it() {
 #[test]
 fn a_log_that_may_not_grow_any_more_ends_nothing() {
     let path = std::env::temp_dir().join(format!("lanekeeper-grown-{}", std::process::id()));
-    // As much as shells call a block, 512 bytes or 1024, is soon full.
+    // The limit is one block, 512 or 1024 bytes depending on the shell.
     let script = r#"ulimit -f 1; exec "$0" serve --listen 127.0.0.1:0 2>"$1""#;
     let server = Command::new("sh")
         .args(["-c", script, env!("CARGO_BIN_EXE_lanekeeper")])
@@ -293,11 +293,11 @@ fn at_the_cap_idle_connections_are_evicted_and_busy_ones_are_not() {
     let open = |count: usize| -> Vec<Connection> {
         (0..count).map(|_| Connection::open(server.main)).collect()
     };
-    // One after the other, so that it is known who has been idle longest.
+    // One before the others, so that it has been idle longest.
     let mut idle = open(1);
     let are_open = |count: usize| server.status()["connections"]["main"] == count;
     eventually("one is open", || are_open(1));
-    std::thread::sleep(std::time::Duration::from_millis(5)); // the clock of idleness counts milliseconds
+    std::thread::sleep(std::time::Duration::from_millis(5)); // idle times are compared in milliseconds
     idle.extend(open(19));
     eventually("all are open", || are_open(20));
     let alive = "GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
@@ -313,7 +313,7 @@ fn at_the_cap_idle_connections_are_evicted_and_busy_ones_are_not() {
     eventually("one runs", || server.busy() == 1);
     owed.extend([begin(), begin(), begin()]);
     eventually("three wait", || server.queued() == 3);
-    // Who sends slowly goes where nobody is idle, and whoever is owed an answer never does.
+    // If no connection is idle, slow senders are evicted. A connection that is owed an answer never is.
     let mut slow = open(16);
     for connection in &mut slow {
         connection.send(b"GET /livez HTTP/1.1\r\n");
@@ -378,7 +378,7 @@ fn the_log_says_why_there_are_so_many_workers_and_statusz_has_the_cgroup() {
     }
     assert_eq!(status["buffered"]["bytes_max"], 64 << 20);
 
-    // Nothing asked for: the numbers of the line are those in force.
+    // Without options, the log line has the numbers in use.
     let server = Server::real(&[]);
     let status = server.status();
     let workers = status["lanes"]["predict"]["workers"].as_u64().unwrap();

@@ -1,11 +1,11 @@
-//! The limits on what clients may hold and send: what is within them is served, and whoever is over
-//! one is told which.
+//! The limits on what clients may hold and send: within them a request is served; beyond one, its error
+//! names the limit.
 
 use std::time::Duration;
 
 use crate::support::{Connection, Server, action, eventually, exchange, instance, predict_request};
 
-/// A request whose body is announced and does not come.
+/// A request whose head announces a body that is not sent.
 fn announced(bytes: usize) -> String {
     format!("POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: {bytes}\r\n\r\n")
 }
@@ -74,7 +74,7 @@ fn large_bodies_over_the_budget_are_refused_and_small_predictions_are_not() {
         ],
     );
     server.wait_ready();
-    // Half of the budget is a reserve for small requests: one body fills the other half.
+    // Half of the budget is reserved for small requests; one body fills the other half.
     let mut holder = Connection::open(server.main);
     holder.send(announced(2_000_000).as_bytes());
     holder.send(&vec![b' '; 1_900_000]);
@@ -91,7 +91,7 @@ fn large_bodies_over_the_budget_are_refused_and_small_predictions_are_not() {
     let mut chunked = Connection::open(server.main);
     chunked
         .send(b"POST /predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nF4240\r\n");
-    // It may be refused, and its connection closed, before all is sent.
+    // Writing may fail, because the server may refuse it and close before all is sent.
     let _ = std::io::Write::write_all(&mut chunked.stream, &vec![b' '; 1_000_000]);
     assert_eq!(chunked.read().code(), "over_budget");
     for _ in 0..10 {
@@ -103,7 +103,7 @@ fn large_bodies_over_the_budget_are_refused_and_small_predictions_are_not() {
     eventually("all is given back", || {
         server.status()["buffered"]["bytes"] == 0
     });
-    // Large rows within the budget, answered whole and given back.
+    // A large request within the budget is answered, and its memory is returned.
     let body = format!("{{\"instances\": [{}]}}", vec!["[0, 1]"; 20_000].join(","));
     assert_eq!(server.predict(&body).status, 200);
     eventually("all is given back", || {
@@ -120,7 +120,7 @@ fn one_address_may_have_so_many_connections_and_its_idle_ones_make_room() {
         "1",
     ];
     let mut server = Server::fixture("scripted", &args);
-    // Its own probes on the main listener count too, so the probe listener is asked.
+    // Ask on the probe listener: a connection to the main one would count towards the limit.
     eventually("the server is ready", || {
         server.probe("/readyz").status == 200
     });
@@ -173,13 +173,13 @@ fn an_answer_is_written_for_as_long_as_its_client_takes_it() {
         std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
         stream
     };
-    // A client that takes nothing is left.
+    // A client that reads nothing is disconnected.
     let deaf = connect();
     eventually("it is counted", || {
         server.status()["clients"]["write_timeout"] == 1
     });
     drop(deaf);
-    // One that takes a little within each deadline gets all, however long that is.
+    // A client that reads a little within each deadline gets the whole answer, however long it takes.
     let mut slow = connect();
     let started = std::time::Instant::now();
     let mut taken = 0;
@@ -191,7 +191,7 @@ fn an_answer_is_written_for_as_long_as_its_client_takes_it() {
             break;
         }
         if started.elapsed() < Duration::from_secs(2) {
-            // Slowness is what is tested: five times the deadline in all.
+            // In all five times the deadline.
             std::thread::sleep(Duration::from_millis(20));
         }
     }

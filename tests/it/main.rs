@@ -1,6 +1,6 @@
 //! Tests against the real binary on real sockets.
 
-// A test may panic and read the clock, and its threads end with it.
+// Tests may panic, read the clock and start threads.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! `lanekeeper manifest`: what is printed is valid, fits the options, and says why.
+//! `lanekeeper manifest`: the output is valid, fits the options, and explains its numbers.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 
 use crate::support::{Server, has_programs};
 
-/// A model file that is there.
+/// A model file that exists.
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/models/embedded.json");
 
-/// Options that between them bring every part of a manifest about.
+/// Sets of options that together produce every part of a manifest.
 const EVERY_PART: [&[&str]; 5] = [
     &[],
     &["--model", MODEL, "--name", "iris", "--image", "a.test/b:1"],
@@ -53,7 +53,7 @@ fn manifest(options: &[&str]) -> Vec<Value> {
     documents(&printed(command(options)))
 }
 
-/// The configuration of a server with these options, with the worker that a manifest pins.
+/// The configuration of a server with these options and the number of workers that a manifest sets.
 fn config(options: &[&str]) -> Config {
     let args = ["lanekeeper", "serve", "--predict-workers", "1"];
     let args = args.iter().chain(options).map(OsString::from);
@@ -63,8 +63,8 @@ fn config(options: &[&str]) -> Config {
     }
 }
 
-/// Reads a document as a type of the API and writes it again: what the type does not know, or knows
-/// elsewhere, is lost on the way.
+/// Reads a document as an API type and writes it again; fields that are unknown or misplaced would be
+/// lost.
 fn assert_of_type<T: DeserializeOwned + Serialize>(document: &Value) {
     let read: T = serde_json::from_value(document.clone()).unwrap();
     assert_eq!(serde_json::to_value(&read).unwrap(), *document);
@@ -175,7 +175,7 @@ fn a_field_that_the_api_does_not_know_would_be_noticed() {
     assert_ne!(serde_json::to_value(&read).unwrap(), deployment);
 }
 
-/// Runs kubectl, which asks no cluster with `--local`; `None` where there is no kubectl.
+/// Runs kubectl, with `--local` so that it contacts no cluster; `None` if it is not installed.
 fn kubectl(args: &[&str], stdin: &str) -> Option<Output> {
     if !has_programs(&["kubectl"]) {
         return None;
@@ -194,7 +194,7 @@ fn kubectl(args: &[&str], stdin: &str) -> Option<Output> {
     Some(child.wait_with_output().unwrap())
 }
 
-/// Says where `part` has what `whole` does not have, or has otherwise.
+/// Lists what `part` has and `whole` lacks or has with another value.
 fn missing(part: &Value, whole: &Value, at: &str) -> Vec<String> {
     match (part, whole) {
         (Value::Object(part), Value::Object(whole)) => part
@@ -215,8 +215,8 @@ fn missing(part: &Value, whole: &Value, at: &str) -> Vec<String> {
     }
 }
 
-/// `kubectl create --dry-run=client` asks a cluster which kinds there are. `kubectl set --local`
-/// asks nobody, and reads Deployments and Services into kubectl's own types.
+/// Uses `kubectl set --local`, which reads Deployments and Services into kubectl's own types without a
+/// cluster. (`kubectl create --dry-run=client` asks a cluster which kinds exist.)
 #[test]
 fn kubectl_reads_every_document_as_it_is_meant() {
     for options in EVERY_PART {
@@ -240,14 +240,14 @@ fn kubectl_reads_every_document_as_it_is_meant() {
             assert!(output.status.success(), "{options:?}, {args:?}: {stderr}");
             let read: Value = serde_json::from_slice(&output.stdout).unwrap();
             let mut lost = missing(document, &read, "");
-            // The one thing that was changed.
+            // `set selector` changed this field.
             lost.retain(|line| args[1] != "selector" || !line.starts_with("/spec/selector"));
             assert!(lost.is_empty(), "{options:?}, {args:?}: {lost:#?}");
         }
     }
 }
 
-/// Whether a line of YAML has a number as its value, or an argument with one.
+/// Whether a line of YAML is a field, or an argument, with a number.
 fn has_number(line: &str) -> bool {
     let line = line.trim_start();
     let item = line.strip_prefix("- ").unwrap_or(line);
@@ -279,7 +279,7 @@ fn every_number_says_where_it_comes_from() {
     }
 }
 
-/// Where one of the first document's containers has something.
+/// The path of the first document's container.
 const CONTAINER: &str = "/spec/template/spec/containers/0/";
 
 fn assert_changes(document: usize, prefix: &str, table: &[(&str, &str, Value)]) {
@@ -445,7 +445,7 @@ fn the_objects_belong_together() {
     }
     assert_eq!(target["name"], "iris");
     assert_eq!(service["spec"]["ports"][0]["targetPort"], "http");
-    // The autoscaler has them.
+    // The autoscaler sets the replicas.
     assert_eq!(deployment["spec"]["replicas"], Value::Null);
 }
 
@@ -527,7 +527,7 @@ fn the_printed_arguments_start_a_server() {
         "--log-format=json",
     ]);
     let args = args(&documents);
-    // It listens on free ports instead.
+    // Without the listen options: the server is to use free ports.
     let args = args[1..].iter().map(String::as_str);
     let args: Vec<&str> = args.filter(|arg| !arg.contains("listen=")).collect();
     assert_eq!(args.len(), 8);

@@ -1,5 +1,5 @@
-//! `/metrics`: both formats, everything there from the start, counts that move by what was done, and
-//! an answer when nothing else has one.
+//! `/metrics`: both formats, all series present from the start, counts that match what was done, and an
+//! answer even if no prediction gets one.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub fn scrape_as(server: &Server, method: &str, accept: &str) -> Response {
     exchange(server.probe.unwrap(), &request)
 }
 
-/// Every series and its value, as text has them; checks what both formats promise.
+/// Every series and its value from the text format; checks the rules of both formats.
 fn parse(text: &str) -> BTreeMap<String, f64> {
     let mut samples = BTreeMap::new();
     let (mut family, mut kind) = ("", "");
@@ -59,7 +59,7 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
     samples
 }
 
-/// Cumulative counts never fall, and the last is the count.
+/// Checks that cumulative bucket counts never decrease and that the last equals the count.
 fn check_histograms(text: &str, samples: &BTreeMap<String, f64>) {
     let mut before = 0.0;
     let mut checked = 0;
@@ -85,7 +85,7 @@ pub fn scrape(server: &Server) -> BTreeMap<String, f64> {
     parse(&answer.body)
 }
 
-/// What a series has grown by; both have to be there.
+/// By how much a series has grown; it must be present before and after.
 pub fn grown(name: &str, before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) -> f64 {
     let value = |samples: &BTreeMap<String, f64>| {
         *samples
@@ -142,7 +142,7 @@ fn the_main_listener_has_metrics_only_where_there_is_no_other() {
     parse(&answer.body);
 }
 
-/// Series that must be there before anything has happened, but for those of histograms.
+/// Series that must be present before anything has happened, without those of histograms.
 const FROM_THE_START: [&str; 26] = [
     "lanekeeper_responses_total{status=\"405\",code=\"method_not_allowed\"}",
     "lanekeeper_responses_total{status=\"503\"}",
@@ -222,7 +222,7 @@ fn counts_move_by_exactly_what_was_done() {
     let server = Server::fixture("scripted", &["--probe-listen", "127.0.0.1:0"]);
     server.wait_ready();
     const READYZ: &str = "lanekeeper_probe_requests_total{probe=\"readyz\"";
-    // A probe's time is counted once its answer is written, which its client may see before.
+    // A probe's latency is counted after its answer is written, so its client may be earlier.
     let mut before = BTreeMap::new();
     eventually("the probes so far are counted", || {
         before = scrape(&server);
@@ -285,7 +285,7 @@ fn counts_move_by_exactly_what_was_done() {
             1.0,
         ),
     ];
-    // A client has its answer before a worker has put its job away.
+    // The client has its answer before the worker has counted its job.
     let (mut scrapes, mut after) = (0.0, BTreeMap::new());
     eventually("all is counted", || {
         scrapes += 1.0;
@@ -297,7 +297,7 @@ fn counts_move_by_exactly_what_was_done() {
         }
         differing.is_none()
     });
-    // 6 predictions, 6 probes, and the scrapes that tell of it.
+    // 6 predictions, 6 probes and the scrapes.
     let accepted = grown("lanekeeper_connections_accepted_total", &before, &after);
     assert_eq!(accepted, 12.0 + scrapes);
     let started = "process_start_time_seconds";
@@ -338,7 +338,7 @@ fn a_scrape_is_answered_while_every_worker_hangs_and_the_queue_is_full() {
         .iter()
         .filter(|(name, _)| name.starts_with("lanekeeper_refusals_total"));
     assert_eq!(reasons.map(|(_, count)| count).sum::<f64>(), 2.0);
-    // A fast refusal says nothing about those that were served.
+    // Refusals do not count in the latency of served predictions.
     let served = "lanekeeper_prediction_sojourn_seconds_count{outcome=\"ok\"}";
     assert_eq!(grown(served, &idle, &full), 0.0);
     let oldest = "lanekeeper_oldest_waiting_timestamp_seconds{lane=\"predict\"}";
@@ -347,10 +347,10 @@ fn a_scrape_is_answered_while_every_worker_hangs_and_the_queue_is_full() {
         "{}",
         full[oldest]
     );
-    // What is being worked on counts before it has come to an end.
+    // Busy time includes predictions that still run.
     let busy = "lanekeeper_worker_busy_seconds_total{lane=\"predict\"}";
     assert!(grown(busy, &idle, &full) > 0.0);
-    // One of those that wait leaves, and is dropped.
+    // A queued client leaves, and its prediction is discarded.
     queued.pop().unwrap().reset();
     let abandoned = "lanekeeper_predictions_total{outcome=\"abandoned\"}";
     eventually("it is counted", || {
@@ -360,7 +360,7 @@ fn a_scrape_is_answered_while_every_worker_hangs_and_the_queue_is_full() {
     for mut connection in held.into_iter().chain(queued) {
         assert_eq!(connection.read().status, 200);
     }
-    // A client has its answer before its worker has put the job away.
+    // The client has its answer before the worker has counted its job.
     eventually("all are counted, and no worker is busy", || {
         let done = scrape(&server);
         let answered = "lanekeeper_predictions_total{outcome=\"ok\"}";
@@ -374,7 +374,7 @@ fn a_scrape_is_answered_while_every_worker_hangs_and_the_queue_is_full() {
 
 #[test]
 fn few_scrapes_run_at_a_time_and_the_others_get_503() {
-    // Four first answers a second after a burst of eight, so that scrapes pile up.
+    // The rate limit is four first answers a second after a burst of eight, so scrapes pile up.
     let args = ["--probe-listen", "127.0.0.1:0", "--pace-probes", "1"];
     let mut server = Server::fixture("scripted", &args);
     server.wait_ready();

@@ -1,4 +1,4 @@
-//! What is predicted offline, and in CSV, is what the server says in JSON: bit for bit.
+//! Offline predictions and CSV answers equal the server's JSON answers, bit for bit.
 
 use std::collections::HashSet;
 use std::fs;
@@ -11,7 +11,7 @@ use lanekeeper::models::estimator::{ALGORITHMS, EstimatorKind, Probabilities};
 use crate::support::{Connection, Response, Server};
 use crate::train::{Folder, IRIS, run, stderr, stdout, train};
 
-/// A table of whole numbers that every algorithm takes, with a class and a number to predict.
+/// A table of whole numbers, which every algorithm accepts, with a class and a number as targets.
 fn whole_table() -> String {
     let mut seed = 7u64;
     let mut next = |below: u64| {
@@ -42,7 +42,7 @@ pub(crate) fn post(server: &Server, content_type: &str, accept: &str, body: &str
     connection.read()
 }
 
-/// The answers of a JSON body as the cells of a CSV body.
+/// Converts the answers of a JSON body to the cells of a CSV body.
 fn as_cells(answer: &serde_json::Value, classes: &[String]) -> Vec<Vec<String>> {
     let text = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => text.clone(),
@@ -270,7 +270,7 @@ fn a_reader_that_leaves_ends_it_quietly_and_standard_input_is_a_table_too() {
     assert_eq!(stdout(&output).lines().count(), 150);
 }
 
-/// A file of this repository.
+/// Reads a file of this repository.
 fn text(path: &str) -> String {
     fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
@@ -297,7 +297,7 @@ fn shown_commands() -> Vec<Vec<String>> {
         .collect()
 }
 
-/// The body that README sends to an imported model.
+/// The request body in README's example of an imported model.
 fn shown_body() -> &'static str {
     let readme = include_str!("../../README.md");
     let lines = readme.lines().filter(|line| line.contains("NaN"));
@@ -312,7 +312,7 @@ fn shown_commands_work_as_they_are_pasted() {
     let mut served = None;
     let mut seen = Vec::new();
     for command in shown_commands() {
-        // As pasted at the root of a checkout, but for where the model goes.
+        // As pasted at the root of a checkout, except for the path of the model.
         let args: Vec<String> = command
             .iter()
             .map(|word| match word.strip_prefix("/tmp/") {
@@ -322,7 +322,7 @@ fn shown_commands_work_as_they_are_pasted() {
             .collect();
         let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
         if command[0] == "drill" {
-            // As shown it takes a minute and a half.
+            // The documented command takes a minute and a half.
             args.extend(["--loads", "0.5", "--seconds", "1"]);
         }
         seen.push(command[0].clone());

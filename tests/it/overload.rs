@@ -1,10 +1,10 @@
-//! More than can be done in time: what is admitted, what is refused and how, and who goes first.
+//! Overload: what is admitted, what is refused and how, and in which order.
 
 use std::time::Duration;
 
 use crate::support::{Connection, Server, action, eventually, instance, predict_request};
 
-/// A server of one worker that knows what a prediction takes.
+/// A server with one worker that has measured how long a prediction takes.
 fn experienced(args: &[&str]) -> Server {
     let server = Server::fixture("scripted", &[&["--predict-workers", "1"], args].concat());
     server.wait_ready();
@@ -15,12 +15,12 @@ fn experienced(args: &[&str]) -> Server {
     server
 }
 
-/// Whether the model has begun with a row that blocks.
+/// Whether the model is on a row that blocks.
 pub fn has_hung(server: &Server) -> bool {
     server.logged().contains("fixture: hangs")
 }
 
-/// A body of so many rows, each with its action.
+/// A body with a row for each action.
 fn batch(actions: &[f64]) -> String {
     let rows: Vec<String> = actions
         .iter()
@@ -44,7 +44,7 @@ fn who_would_wait_for_too_long_is_refused_at_once_and_unread() {
         eventually("the worker is busy", || has_hung(&server));
         let mut refusal = None;
         eventually("the wait is longer than a second", || {
-            // The body is never sent: it is refused by its head.
+            // The request is refused by its head; its body is never sent.
             let mut asking = Connection::open(server.main);
             let fields = "Content-Length: 40\r\nExpect: 100-continue\r\n";
             let head = format!("POST /predict HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
@@ -62,14 +62,14 @@ fn who_would_wait_for_too_long_is_refused_at_once_and_unread() {
         assert_eq!(server.probe("/readyz").status, 200, "load turns no verdict");
         server.tell("release");
         assert_eq!(running.read().status, 200);
-        // The idle worker takes what comes.
+        // An idle worker takes any prediction.
         assert_eq!(server.predict(&instance(action::ANSWER, 2.0)).status, 200);
     }
 }
 
 #[test]
 fn a_refusal_that_waits_for_its_turn_is_given_whoever_has_to_make_room() {
-    // A refusal a second, after a burst of eight.
+    // The rate limit is one refusal a second after a burst of eight.
     let mut server = Server::fixture(
         "scripted",
         &[
@@ -104,18 +104,18 @@ fn a_refusal_that_waits_for_its_turn_is_given_whoever_has_to_make_room() {
     eventually("the first has gone", || {
         server.status()["connections"]["main"] == 2
     });
-    // All that there may be, so that one of them has to go for another.
+    // The listener is full, so one of these must be evicted for a new connection.
     let mut refused: Vec<Connection> = (0..16).map(|_| send(&server, &body, "")).collect();
     for connection in &mut refused {
         is_refused(connection);
     }
     for connection in &mut refused {
-        // A second answer has to wait: for a second at most.
+        // The second answer on a connection is delayed, by a second at most.
         ask(connection);
     }
     eventually("a probe is let in", || server.get("/livez").status == 200);
-    // Whether that was while they waited or when they had their answers is for the machine to say. That
-    // one that waits goes with its answer, at once, is held by a test of the table of connections.
+    // The probe may have been let in while they waited or after their answers, depending on the machine.
+    // A test of the connection table checks that one that waits is answered at once and then closed.
     let closing: Vec<bool> = refused
         .iter_mut()
         .map(|connection| is_refused(connection).field("connection") == "close")
@@ -139,8 +139,8 @@ fn what_is_left_of_a_batch_counts_by_what_such_batches_take() {
     let args = ["--predict-workers=1", "--max-wait=500ms"];
     let mut server = Server::fixture("scripted", &args);
     server.wait_ready();
-    // Rows that come sorted: the first slice says nothing of the others, which take 0.7 s (as many
-    // milliseconds each as its place in the batch).
+    // The first slice is fast and says nothing about the other rows. Each of those takes as many
+    // milliseconds as its index in the batch, 0.7 s in all.
     let rows = |others: &[f64]| batch(&[&[action::ANSWER; 16][..], others].concat());
     let long = rows(&[action::SLEEP; 24]);
     assert_eq!(server.predict(&long).status, 200);
@@ -231,7 +231,7 @@ fn a_large_batch_lets_others_in_between_its_slices() {
     let mut server = Server::fixture("scripted", &["--predict-workers", "1"]);
     server.wait_ready();
     let mut actions = [action::ANSWER; 64];
-    // One in the first slice, and one in a later one.
+    // One row blocks in the first slice, and one in a later slice.
     (actions[0], actions[40]) = (action::BLOCK, action::BLOCK);
     let mut large = server.begin(&batch(&actions));
     eventually("the batch has begun", || has_hung(&server));
@@ -239,7 +239,7 @@ fn a_large_batch_lets_others_in_between_its_slices() {
     eventually("the small one waits", || server.queued() == 1);
     server.tell("release");
     assert_eq!(small.read().json()["predictions"][0], 7.0);
-    // The batch still has to be released; it has not been answered by then.
+    // The batch cannot have been answered yet: its second block is released only now.
     server.tell("release");
     let predictions: Vec<f64> = (0..64).map(f64::from).collect();
     assert_eq!(

@@ -1,5 +1,5 @@
-//! The life of a pod under a kubelet, with the numbers of the manifest that `lanekeeper manifest
-//! kubernetes` prints: started, ready, loaded, stalled, told to end; and a rolling update.
+//! The life of a pod under a simulated kubelet, with the numbers that `lanekeeper manifest kubernetes`
+//! prints: started, ready, under load, stalled, terminated; and a rolling update.
 
 mod kubelet;
 
@@ -28,8 +28,7 @@ struct Pod {
     probes: SocketAddr,
 }
 
-/// Two ports in a row that nobody has, nor will be given by the system while they are let go: those
-/// are from 32768 on.
+/// Two successive free ports below 32768, so that the system gives them to no other program meanwhile.
 fn free_ports() -> (u16, u16) {
     static TAKEN: AtomicU16 = AtomicU16::new(0);
     let offset = u16::try_from(std::process::id() % 1000).unwrap() * 10;
@@ -95,7 +94,7 @@ fn a_pod_starts_stays_ready_is_killed_on_a_stall_and_ends_in_its_grace() {
     let mut server = Server::fixture("slow-load", &pod.args());
     let kubelet = pod.kubelet();
     let started_at = Instant::now();
-    // Loading: the container is not started, and nobody asks whether it is alive or ready.
+    // While the model loads, the container is not started, and kubelet sends no other probe.
     eventually("startup is asked twice", || {
         kubelet.asked("startupProbe") >= 2
     });
@@ -104,7 +103,7 @@ fn a_pod_starts_stays_ready_is_killed_on_a_stall_and_ends_in_its_grace() {
     eventually("it is started and ready", || kubelet.seen().ready);
     assert!(kubelet.seen().started && !kubelet.seen().killed);
 
-    // Load, at many times what two workers can do: refusals, and no probe that fails.
+    // Load of many times the capacity of two workers: requests are refused, and no probe fails.
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..12)
         .map(|_| {
@@ -135,7 +134,7 @@ fn a_pod_starts_stays_ready_is_killed_on_a_stall_and_ends_in_its_grace() {
         (0, 0)
     );
 
-    // Both workers hang: the pod is killed, by the probe that the manifest promises, and not before.
+    // Both workers hang: kubelet kills the pod after as many liveness probes as the manifest says.
     let asked = kubelet.asked("livenessProbe");
     let held: Vec<_> = (0..2)
         .map(|_| server.begin(&instance(action::BLOCK, 1.0)))
@@ -145,14 +144,14 @@ fn a_pod_starts_stays_ready_is_killed_on_a_stall_and_ends_in_its_grace() {
     let decided = stalled_at.elapsed();
     let (period, _, threshold) = kubelet.numbers("livenessProbe");
     assert!(decided >= Duration::from_secs(2), "{decided:?}");
-    // Stall timeout, a tick of a quarter of it, and as many failures as it takes: counted in probes,
-    // which come late where the machine is. Up to three may fall in between.
+    // The stall timeout, a tick of a quarter of it, and the threshold, counted in probes rather than
+    // time, because probes are late on a busy machine. Up to three more may be sent in between.
     let asked = kubelet.asked("livenessProbe") - asked;
     let promised = Duration::from_millis(2_500).div_duration_f64(period).ceil() as usize;
     assert!(asked <= promised + threshold as usize + 3, "{asked} probes");
     assert_eq!(kubelet.failed("livenessProbe"), threshold as usize);
 
-    // Told to end it does, within its grace, and readiness is asked to the last.
+    // On SIGTERM it ends within its grace period; readiness probes are answered until then.
     let ready = kubelet.asked("readinessProbe");
     server.signal(Signal::TERM);
     let ended = server.wait_for(pod.termination_grace);
@@ -166,7 +165,7 @@ fn a_pod_starts_stays_ready_is_killed_on_a_stall_and_ends_in_its_grace() {
     drop(held);
     let log = server.logged();
     let lines = log.lines().filter(|line| line.contains("[ERROR]"));
-    // What is told is the stall, and no client that resets its connection.
+    // The only errors in the log are about the stall, not about clients that reset connections.
     for line in lines {
         assert!(
             line.contains("livez") || line.contains("readyz") || line.contains("stall"),
@@ -188,7 +187,7 @@ fn a_signal_while_the_model_loads_ends_it_at_once() {
     );
 }
 
-/// Where clients send their requests: what was ready three seconds ago.
+/// The servers to which clients send requests: those that were ready three seconds ago.
 #[derive(Default)]
 struct Endpoints {
     history: Mutex<Vec<(Instant, Vec<SocketAddr>)>>,
@@ -228,7 +227,7 @@ fn a_rolling_update_fails_no_request_of_clients_three_seconds_behind() {
                 |probes: &SocketAddr| kubelet::probe(*probes, "/readyz", Duration::from_secs(1));
             let ready = probes.iter().filter(|(_, probes)| is_ready(probes));
             told.observe(ready.map(|(main, _)| *main).collect());
-            thread::sleep(Duration::from_millis(100)); // the watcher's pace
+            thread::sleep(Duration::from_millis(100)); // the watcher's interval
         }
     });
     let mut old = Server::real(&pods[0].args());
@@ -249,7 +248,7 @@ fn a_rolling_update_fails_no_request_of_clients_three_seconds_behind() {
                     let response = exchange(to, &predict_request(ROW, "Connection: close\r\n"));
                     assert_eq!(response.status, 200, "{response:?}");
                     answered.fetch_add(1, Ordering::Relaxed);
-                    thread::sleep(Duration::from_millis(10)); // the client's pace
+                    thread::sleep(Duration::from_millis(10)); // the client's interval
                 }
             })
         })
@@ -285,7 +284,7 @@ fn as_process_1_it_obeys_signals_and_reaps_every_child() {
         skip("no process namespace can be made on this machine");
         return;
     }
-    // A process that ends after its parent did is the first one's child.
+    // A process whose parent has ended becomes a child of process 1, which must reap it.
     let orphans = r#"(sleep 0.2 & (sleep 0.3 & ) & ) & exec "$@""#;
     let wrapper = [&unshare[..], &["sh", "-c", orphans, "sh"]].concat();
     let binary = std::path::Path::new(env!("CARGO_BIN_EXE_lanekeeper"));

@@ -1,4 +1,4 @@
-//! `lanekeeper probe`: its exit codes, what it says, whom it asks, and that it ends in time.
+//! `lanekeeper probe`: its exit codes, its output, which server it asks, and that it ends in time.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
@@ -14,7 +14,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::support::{Killed, PATIENCE, Server, action, eventually, instance, own_ip};
 
-/// What a probe with `--timeout 200ms` may take on a machine that is busy with other tests.
+/// Maximum duration of a probe with `--timeout 200ms` on a machine that is busy with other tests.
 const SOON: Duration = PATIENCE;
 
 fn command(args: &[&str]) -> Command {
@@ -27,7 +27,7 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
-/// Waits for a probe's end; one that does not end fails its test rather than hold it up.
+/// Waits for a probe to end; one that does not end fails the test instead of blocking it.
 fn verdict(mut probe: Child) -> Verdict {
     let deadline = Instant::now() + 2 * PATIENCE;
     while probe.try_wait().unwrap().is_none() {
@@ -35,7 +35,7 @@ fn verdict(mut probe: Child) -> Verdict {
             probe.kill().unwrap();
             panic!("{:?}", Verdict::from(probe.wait_with_output().unwrap()));
         }
-        thread::sleep(Duration::from_millis(1)); // a pause between looks, not a wait for the event
+        thread::sleep(Duration::from_millis(1)); // polling interval
     }
     probe.wait_with_output().unwrap().into()
 }
@@ -44,7 +44,7 @@ fn ended(command: &mut Command) -> Verdict {
     verdict(command.spawn().unwrap())
 }
 
-/// What a probe ended with: exit code, stdout, stderr.
+/// The result of a probe: exit code, stdout, stderr.
 #[derive(Debug)]
 struct Verdict(Option<i32>, String, String);
 
@@ -194,7 +194,7 @@ fn the_server_is_found_in_the_environment() {
         let verdict = ended(command(&[]).envs(variables.iter().copied()));
         assert_eq!(verdict.0, Some(0), "{variables:?}: {verdict:?}");
     }
-    // What is typed goes before what is in the environment.
+    // Options override the environment.
     ended(command(&["--addr", &main]).env("LANEKEEPER_PROBE_ADDR", &nobody)).assert_passed();
     let beginning = format!("cannot probe /livez at http://{nobody}: cannot connect: ");
     ended(command(&[]).env("LANEKEEPER_PROBE_LISTEN", &nobody)).assert_failed(1, &beginning);
@@ -213,7 +213,7 @@ fn the_probe_listener_beside_the_main_one_is_found() {
     let ask = || ended(command(&[]).env("LANEKEEPER_LISTEN", main.typed()));
     eventually("it answers", || ask().0 == Some(0));
     drop(server);
-    // Its socket files are still there, and the probe listener's is the one that was asked.
+    // The socket files still exist, and the error names that of the probe listener.
     let place = format!(
         "cannot probe /livez at {}: cannot connect: ",
         probes.typed()
@@ -221,7 +221,7 @@ fn the_probe_listener_beside_the_main_one_is_found() {
     ask().assert_failed(1, &place);
 }
 
-/// Starts a server with this option, and waits until it answers at `probe`; `None` where it ends.
+/// Starts a server with this option and waits until it answers at `probe`; `None` if it ends.
 fn listening(listen: &str, probe: &str) -> Option<Killed> {
     let server = Command::new(env!("CARGO_BIN_EXE_lanekeeper"))
         .args(["serve", &format!("--listen={listen}"), "--log-level=off"])
@@ -245,7 +245,7 @@ fn a_server_on_every_address_is_found_over_loopback() {
             &format!("127.0.0.1:{}", port + 1),
         )
     };
-    // Somebody else may have a port on one of all those addresses.
+    // Another program may have one of these ports.
     let ports = [7100, 7110, 7120, 7130, 7140];
     let (_server, port) = ports
         .into_iter()
@@ -256,7 +256,7 @@ fn a_server_on_every_address_is_found_over_loopback() {
         let listen = format!("{listen}:{port}");
         ended(command(&[]).env("LANEKEEPER_LISTEN", listen)).assert_passed();
     }
-    // On the default ports the environment need not say anything.
+    // On the default ports, the environment can be empty.
     match found(8080) {
         Some(_server) => ended(command(&[]).env_clear()).assert_passed(),
         None => eprintln!("not tested: somebody has port 8080 or 8081 of this machine"),
@@ -274,14 +274,14 @@ fn a_stranger_beside_the_main_port_does_not_pass_for_the_server() {
             "cannot probe /livez at http://{place}: the server on port {port} must answer there, but {who}"
         );
         ask(port).assert_failed(1, &beginning);
-        // Whoever names the address knows whom it asks.
+        // With an explicit address, the probe does not check whose server it is.
         probe(&["--addr", &place]).assert_passed();
     };
     let _server = listening(&at(7000), &at(7001)).unwrap();
     ask(7000).assert_passed();
-    // Of servers that are stopped, the places of their probe listeners are another's …
+    // No server runs on port 6999. On the next port is the main listener of another one.
     fails(6999, "a program that is not lanekeeper's probe listener");
-    // … whose main or probe listener is there, or somebody else altogether.
+    // On the next port is the probe listener of another server, or another program.
     let other = Server::real(&["--probe-listen", &at(7101)]);
     let who = format!(
         "the probe listener of a server on port {}",
@@ -307,7 +307,7 @@ fn answers_of_the_probe_listener_alone_name_the_main_port() {
 fn a_name_is_resolved() {
     let resolved = ("localhost", 0).to_socket_addrs().unwrap().next().unwrap();
     for ip in [resolved.ip(), Ipv4Addr::LOCALHOST.into()] {
-        // Where localhost is [::1] first, a server on 127.0.0.1 alone is found all the same.
+        // A server on 127.0.0.1 alone is found even if localhost resolves to [::1] first.
         let server = answering(TcpListener::bind((ip, 0)).unwrap());
         probe(&["--addr", &format!("localhost:{}", server.port())]).assert_passed();
     }
@@ -325,7 +325,7 @@ fn answering(listener: TcpListener) -> SocketAddr {
     address
 }
 
-/// Runs to the end of the tests' process.
+/// Runs `work` on a thread that nobody joins.
 fn background(work: impl FnOnce() + Send + 'static) {
     thread::Builder::new().spawn(work).unwrap();
 }
@@ -395,7 +395,7 @@ fn nobody_at_an_address_is_exit_code_1() {
     let path = SocketPath::new("nobody");
     let beginning = format!("cannot probe /livez at {}: cannot connect: ", path.typed());
     probe(&["--addr", &path.typed()]).assert_failed(1, &beginning);
-    // Reserved so that it never resolves (RFC 6761 section 6.4); no resolver at all is as well.
+    // This name never resolves (RFC 6761 section 6.4). A machine without a resolver fails as well.
     probe(&["--addr", "nobody.invalid:80"])
         .assert_failed(1, "cannot probe /livez at http://nobody.invalid:80: ");
 }
@@ -447,7 +447,7 @@ fn only_a_whole_200_passes() {
     }
 }
 
-/// Probes with 200 ms and asserts that it failed by time, and in time.
+/// Probes with a timeout of 200 ms and asserts that the probe timed out, and soon enough.
 fn assert_times_out(address: &str, doing: &str) {
     let began = Instant::now();
     let verdict = probe(&["--addr", address, "--timeout", "200ms"]);
@@ -461,7 +461,7 @@ fn assert_times_out(address: &str, doing: &str) {
 
 #[test]
 fn a_listener_that_never_accepts_or_never_answers_is_left_in_time() {
-    // Connections wait in the backlog, as established as any to their client.
+    // Connections wait in the backlog, where they look established to the client.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     assert_times_out(&address, "waiting for the answer");
@@ -485,7 +485,7 @@ fn an_answer_that_drips_is_left_in_time() {
                 if stream.write_all(&[byte]).is_err() {
                     return; // the probe has left
                 }
-                thread::sleep(Duration::from_millis(10)); // the pace of the drip itself
+                thread::sleep(Duration::from_millis(10)); // between two bytes
             }
         });
         assert_times_out(&address, "waiting for the answer");
@@ -537,7 +537,7 @@ fn a_full_backlog_of_a_unix_socket_is_left_in_time_and_waited_for() {
         }
     }
     assert_times_out(&path.typed(), "connecting");
-    // One that has the time gets in once there is room.
+    // A probe with a longer timeout gets in once there is room.
     let patience = format!("{}s", PATIENCE.as_secs());
     let waiting = command(&["--addr", &path.typed(), "--timeout", &patience])
         .spawn()

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Connection, Server, action, crowd, eventually, instance, predict_request};
 
-/// What a kubelet does: a fresh connection, one second for everything.
+/// Probes as a kubelet does: on a fresh connection, with one second for everything.
 fn kubelet_probe(address: SocketAddr) -> Result<Duration, String> {
     let started = Instant::now();
     let mut connection = Connection::open(address);
@@ -121,7 +121,7 @@ fn livez_fails_when_every_worker_is_stuck_and_passes_again_when_one_moves() {
     server.wait_ready();
     let first = server.begin(&instance(action::BLOCK, 1.0));
     eventually("one worker is stuck", || server.busy() == 1);
-    std::thread::sleep(Duration::from_millis(500)); // longer than the limit: that is what is tested
+    std::thread::sleep(Duration::from_millis(500)); // longer than the limit
     assert_eq!(server.get("/livez").status, 200, "the other worker is idle");
     let second = server.begin(&instance(action::BLOCK, 1.0));
     eventually("livez fails", || server.get("/livez").status == 500);
@@ -157,7 +157,7 @@ fn a_stopped_process_is_alive_when_it_wakes_up() {
     let mut running = server.begin(&instance(action::BLOCK, 1.0));
     eventually("the worker is busy", || server.busy() == 1);
     server.signal(rustix::process::Signal::STOP);
-    std::thread::sleep(Duration::from_millis(2500)); // longer than the limit: that is what is tested
+    std::thread::sleep(Duration::from_millis(2500)); // longer than the limit
     server.signal(rustix::process::Signal::CONT);
     for _ in 0..5 {
         assert_eq!(server.get("/livez").status, 200);
@@ -379,7 +379,7 @@ fn a_stderr_that_nobody_reads_slows_and_blocks_nothing() {
     let (server, stderr) = Server::deaf(&["--log-level", "trace", "--access-log-rate", "1000000"]);
     server.wait_ready();
     let mut connection = Connection::open(server.main);
-    // Some 100 bytes a line: several times what a pipe and the log's queue hold.
+    // About 100 bytes a line, several times more than a pipe and the log's queue hold.
     for _ in 0..8000 {
         connection.send(predict_request(r#"{"instances": [[5.1,3.5,1.4,0.2]]}"#, "").as_bytes());
         assert_eq!(connection.read().status, 200);

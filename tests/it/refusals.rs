@@ -1,4 +1,4 @@
-//! What is refused is answered, named and counted, and comes back as nothing but JSON text.
+//! Refused requests are answered and counted, with a code, and the answer quotes them only as JSON text.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -8,10 +8,10 @@ use crate::attacks::{MALFORMED, PREDICTION};
 use crate::clients::check_unharmed;
 use crate::support::{Connection, Response, Server, eventually, exchange, predict_request};
 
-/// Sends bytes, and reads all that comes until the server closes.
+/// Sends bytes, and reads until the server closes.
 fn everything(server: &Server, bytes: &[u8]) -> String {
     let mut connection = Connection::open(server.main);
-    // A server that has refused already may have closed.
+    // The server may have refused and closed before all is sent.
     let _ = connection.stream.write_all(bytes);
     let _ = connection.stream.shutdown(Shutdown::Write);
     let mut text = Vec::new();
@@ -19,7 +19,7 @@ fn everything(server: &Server, bytes: &[u8]) -> String {
     String::from_utf8(text).unwrap()
 }
 
-/// Sends bytes on a fresh connection and reads one answer, whatever becomes of the sending.
+/// Sends bytes on a fresh connection and reads one answer, even if sending fails.
 fn answer(server: &Server, bytes: &[u8]) -> Response {
     let mut connection = Connection::open(server.main);
     let _ = connection.stream.write_all(bytes);
@@ -78,7 +78,7 @@ fn each_limit_has_its_answer() {
     check_unharmed(&server);
 }
 
-/// What every answer must have, so that no browser takes it for what it is not.
+/// Checks the fields that keep browsers from misinterpreting an answer.
 fn check_fields(name: &str, answer: &Response) {
     assert_eq!(
         answer.field("x-content-type-options"),
@@ -137,7 +137,7 @@ fn what_is_no_request_is_refused_and_never_echoed() {
     check_unharmed(&server);
 }
 
-/// The pattern of CVE-2026-66753: a value with a line end becomes fields, or an answer, of its own.
+/// As in CVE-2026-66753, where a value with a line end became additional fields or another answer.
 #[test]
 fn a_request_id_never_splits_an_answer() {
     let server = Server::real(&[]);
@@ -151,7 +151,7 @@ fn a_request_id_never_splits_an_answer() {
         ("a\u{10d}\u{10a}Set-Cookie: b=c", 1),
         ("a\u{2028}Set-Cookie: b=c", 1),
         ("a\0Set-Cookie: b=c", 1),
-        // The rest is a request of its own, and not a good one.
+        // The rest is read as a second request, which is malformed.
         ("a\r\n\r\nHTTP/1.1 200 OK\r\nSet-Cookie: b=c\r\n", 2),
     ] {
         for line in ["GET /livez HTTP/1.1", "GET /nowhere HTTP/1.1"] {
@@ -215,7 +215,7 @@ fn what_a_client_sends_comes_back_as_json_text_only_and_makes_no_log_line() {
             assert!(!value.contains("script"), "{request}: {answer:?}");
         }
     }
-    // Its line is there when those of all before it are.
+    // Log lines are in order: once this one is there, all are.
     let last = predict_request(PREDICTION, "X-Request-Id: last-of-all\r\n");
     assert_eq!(exchange(server.main, &last).status, 200);
     eventually("the requests are logged", || {
@@ -249,7 +249,7 @@ fn every_answer_forbids_sniffing() {
     }
     check_fields("a prediction", &server.predict(PREDICTION));
     check_fields("no prediction", &server.predict("{}"));
-    // With every connection in use there is nobody but the listener itself to answer.
+    // With every connection in use, the reserved thread answers.
     let held: Vec<Connection> = (0..300)
         .map(|_| {
             let mut connection = Connection::open(server.main);
@@ -262,7 +262,7 @@ fn every_answer_forbids_sniffing() {
         let _ = connection
             .stream
             .write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n");
-        // A refusal may be lost where the request came after it; there is nothing to check then.
+        // If the request arrives after the refusal, a reset may discard the refusal.
         if let Some(answer) = connection.try_read(true) {
             check_fields("a full listener", &answer);
         }
@@ -270,7 +270,7 @@ fn every_answer_forbids_sniffing() {
     drop(held);
 }
 
-/// A body that stays unfinished holds its bytes; beyond the budget others are refused, not kept.
+/// Unfinished bodies use up the budget; further ones are refused instead of being buffered.
 #[test]
 fn bodies_beyond_the_budget_are_refused_and_small_ones_served() {
     let server = Server::real(&["--max-buffered", "2MiB", "--max-body", "1MiB"]);
@@ -283,11 +283,11 @@ fn bodies_beyond_the_budget_are_refused_and_small_ones_served() {
     for _ in 0..8 {
         let mut connection = Connection::open(server.main);
         connection.send(head.as_bytes());
-        // All but one byte; whoever is refused meanwhile may be closed before all is sent.
+        // All but one byte. Writing fails if the server refuses and closes before all is sent.
         let _ = connection.stream.write_all(&vec![b' '; (1 << 20) - 1]);
         held.push(connection);
     }
-    let patience = Some(Duration::from_millis(500)); // those that are kept have no answer yet
+    let patience = Some(Duration::from_millis(500)); // buffered ones get no answer
     let mut refused = 0;
     for connection in &mut held {
         connection.stream.set_read_timeout(patience).unwrap();
@@ -311,7 +311,7 @@ fn bodies_beyond_the_budget_are_refused_and_small_ones_served() {
     check_unharmed(&server);
 }
 
-/// An obedient client comes back for ever for what is told it may.
+/// A request that can never succeed must not get a `Retry-After`, or its client would retry forever.
 #[test]
 fn what_can_never_be_served_is_413_and_names_the_option() {
     let server = Server::real(&["--max-buffered", "4MiB", "--max-connections", "400"]);
@@ -342,7 +342,7 @@ fn what_can_never_be_served_is_413_and_names_the_option() {
         ("an answer", predict_request(&rows(16_000), "")),
     ];
     for (name, request) in table {
-        // Nothing is held any more of the one before: it was given back before its answer.
+        // The memory of the request before was returned before its answer.
         let answer = answer(&server, request.as_bytes());
         let seen = (answer.status, answer.code());
         assert_eq!(

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::{PATIENCE, Server, eventually, has_programs};
 
-/// A folder of its own for each test; removed at the end.
+/// A test's own folder; removed when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -29,7 +29,7 @@ impl Drop for Folder {
     }
 }
 
-/// A server on Unix sockets alone; ended when dropped.
+/// A server on Unix sockets only; ended when dropped.
 struct UnixServer(Child);
 
 impl UnixServer {

@@ -1,4 +1,4 @@
-//! The structure that the sources promise: what may use what.
+//! The structure of the sources: which modules may use which.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ fn module(path: &Path) -> String {
         .to_owned()
 }
 
-/// The rooms of the house, in the order of a request.
+/// The top-level modules, from the command line down to the system.
 const ROOMS: [&str; 18] = [
     "commands",
     "server",

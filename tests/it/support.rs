@@ -1,7 +1,7 @@
 //! Starts the server, speaks to it, and ends it by PID.
 //!
-//! [`Server::real`] is the released binary. [`Server::fixture`] is this test binary started again as
-//! the same server with a model that does what each row tells it to, and with faults on command.
+//! [`Server::real`] runs the released binary. [`Server::fixture`] starts this test binary again as the same
+//! server, with a model that does what each row says, and with faults that a test can inject.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -22,10 +22,10 @@ pub use self::programs::{has_programs, skip};
 pub use self::script::action;
 use self::script::{Commands, Source};
 
-/// Longest wait for anything that should happen.
+/// Maximum wait for an event that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Where nobody listens.
+/// An address on which nobody listens.
 const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 const ARGS: &str = "TEST_LANEKEEPER_ARGS";
@@ -48,7 +48,7 @@ pub struct Server {
     pub log: Arc<Mutex<Vec<String>>>,
     /// Reads its log.
     reader: Option<thread::JoinHandle<()>>,
-    /// Main listener; [`NO_ADDRESS`] where that is a Unix socket.
+    /// Main listener; [`NO_ADDRESS`] if that is a Unix socket.
     pub main: SocketAddr,
     /// Probe listener, if there is one.
     pub probe: Option<SocketAddr>,
@@ -105,8 +105,8 @@ impl Server {
         Self::reading(command)
     }
 
-    /// Starts a copy of the real binary, or itself, through commands that end in `exec`, such as
-    /// `prlimit`; the process is then still the server.
+    /// Starts the real binary, or a copy of it, through commands such as `prlimit` that `exec` their
+    /// arguments, so that the child process is the server.
     pub fn wrapped(wrapper: &[&str], binary: &Path, args: &[&str]) -> Self {
         let mut command = Command::new(wrapper[0]);
         command
@@ -133,7 +133,7 @@ impl Server {
         Self::fixture_through(&[], environment, source, args)
     }
 
-    /// Starts it through commands that end in `exec`.
+    /// Starts it through commands that `exec` their arguments.
     pub fn fixture_through(
         wrapper: &[&str],
         environment: &[(&str, &str)],
@@ -200,8 +200,8 @@ impl Server {
         self.log.lock().unwrap().concat()
     }
 
-    /// Tells the fixture something, and waits until it has done it; a release waits by itself until
-    /// somebody hangs.
+    /// Sends the fixture a command and waits until it is done. Does not wait for `release`, which the
+    /// fixture itself delays until something hangs.
     pub fn tell(&mut self, command: &str) {
         let mark = format!("fixture: obeys {command}\n");
         let obeyed = |server: &Self| server.logged().matches(&mark).count();
@@ -295,7 +295,7 @@ impl Server {
             if status.is_some() || Instant::now() >= deadline {
                 return status;
             }
-            thread::sleep(Duration::from_millis(5)); // a pause between looks
+            thread::sleep(Duration::from_millis(5)); // polling interval
         }
     }
 
@@ -316,7 +316,7 @@ impl Server {
         names
     }
 
-    /// Kernel ids of the threads of that name: another id is another thread.
+    /// Kernel ids of the threads of that name.
     pub fn thread_ids(&self, name: &str) -> Vec<String> {
         let tasks = self.tasks().into_iter();
         tasks
@@ -361,7 +361,7 @@ pub fn own_ip() -> Ipv4Addr {
     Ipv4Addr::new(127, 100 + NUMBER.fetch_add(1, Ordering::Relaxed), high, low)
 }
 
-/// Instances that tell the fixture's model what to do.
+/// A body with one instance, which tells the fixture's model what to do.
 pub fn instance(action: f64, value: f64) -> String {
     format!("{{\"instances\": [[{action}, {value}]]}}")
 }
@@ -371,7 +371,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
-        thread::sleep(Duration::from_millis(5)); // a pause between looks, not a wait for the event
+        thread::sleep(Duration::from_millis(5)); // polling interval
     }
 }
 
@@ -402,7 +402,7 @@ impl Response {
 pub struct Connection {
     pub stream: TcpStream,
     buffer: Vec<u8>,
-    /// Why nothing more came, where that was so.
+    /// Why reading failed, if it did.
     end: Option<String>,
 }
 
@@ -422,18 +422,18 @@ impl Connection {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// Half-closes the connection: nothing more will be sent, the answer is waited for.
+    /// Half-closes the connection: nothing more will be sent, but an answer can be read.
     pub fn finish_sending(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Leaves with a reset, which no server can take for a half-close.
+    /// Leaves with a reset, which cannot mean a half-close.
     pub fn reset(self) {
         let socket = socket2::SockRef::from(&self.stream);
         socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// Reads one answer; `None` where the connection ends or times out first.
+    /// Reads one answer; `None` if the connection ends or times out first.
     pub fn try_read(&mut self, with_body: bool) -> Option<Response> {
         let end = loop {
             if let Some(at) = self
@@ -516,7 +516,7 @@ pub fn exchange(address: SocketAddr, request: &str) -> Response {
 
 // ---- the fixture: this binary as a server ----
 
-/// Is no test: started with the right environment it is the server. Otherwise it has nothing to do.
+/// Not a test: with the fixture's environment it runs the server, otherwise it does nothing.
 #[test]
 fn fixture() {
     let Ok(args) = std::env::var(ARGS) else {
@@ -537,7 +537,7 @@ fn fixture() {
     std::process::exit(number.unwrap().into());
 }
 
-/// Runs `work` on `count` threads until `stop` and returns what each gave.
+/// Runs `work` on `count` threads until `stop` and returns their results.
 pub fn crowd<T: Send + 'static>(
     count: usize,
     work: impl Fn() -> T + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! What a service manager sees: datagrams on its notify socket, activated sockets, reloads, restarts.
+//! The server under a service manager: its notify socket, socket activation, reloads, restarts.
 
 mod activation;
 mod manager;

@@ -1,5 +1,5 @@
-//! What requests leave behind: a count of each answer, its line in the log, and for what clients get
-//! wrong the reason and a client.
+//! What requests leave behind: a count of each answer, its line in the log, and for malformed requests
+//! the reason and the client's address.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::support::{Server, action, eventually, exchange, instance, predict_req
 
 const ROW: &str = "{\"instances\": [[5.1, 3.5, 1.4, 0.2], [6.3, 3.3, 6.0, 2.5]]}";
 
-/// The one line of a request, which may be on its way.
+/// Waits for the log line of a request, of which there must be one.
 fn line(server: &Server, id: &str) -> String {
     let mut found = Vec::new();
     eventually(&format!("{id} is in the log"), || {
@@ -70,7 +70,7 @@ fn a_json_log_has_the_fields_of_a_request_as_members() {
         waiting >= 0.0 && service > 0.0 && sojourn >= service,
         "{served}"
     );
-    // What the lane has never seen has not waited.
+    // A request that was never queued has no waiting time.
     let long = " ".repeat(1001);
     assert_eq!(exchange(server.main, &named("large-1", &long)).status, 413);
     let refused = json_line(&server, "large-1");
@@ -82,7 +82,7 @@ fn a_json_log_has_the_fields_of_a_request_as_members() {
     );
     let members = refused.as_object().unwrap();
     assert!(!members.contains_key("waiting_ms") && !members.contains_key("service_ms"));
-    // What a worker found wrong has.
+    // A request that a worker rejected has both times.
     assert_eq!(exchange(server.main, &named("wrong-1", "{")).status, 400);
     let rejected = json_line(&server, "wrong-1");
     assert_eq!(rejected["code"], "invalid_json");
@@ -160,7 +160,7 @@ fn no_client_can_forge_a_line_or_a_field() {
     }
 }
 
-/// A request, what it is answered with, and how many such answers the metrics then have more.
+/// A request with the status and code of its answer, which the metrics must count.
 type Asked<'a> = (&'a str, u16, &'a str);
 
 const ASKED: [Asked<'_>; 9] = [
@@ -238,7 +238,7 @@ fn every_answer_is_counted_by_its_status_and_code() {
         assert_eq!(server.predict(&body).status, status, "{body}");
         expect(status, code);
     }
-    // One address has one connection, and that is owed an answer.
+    // An address may have one connection. The present one is owed an answer, so it is not evicted.
     alone(&server);
     let mut held = server.begin(&instance(action::BLOCK, 1.0));
     eventually("it is computed", || has_hung(&server));
@@ -258,7 +258,7 @@ fn every_answer_is_counted_by_its_status_and_code() {
     for (name, count) in expected.iter().filter(|(name, _)| **name != ok) {
         assert_eq!(grown(name, &before, &after), *count, "{name}");
     }
-    // Besides, this test has asked for how things stand, and for metrics.
+    // There are more, because this test has also requested `/statusz` and `/metrics`.
     assert!(grown(&ok, &before, &after) > expected[&ok]);
     let again = scrape(&server);
     assert_eq!(grown(&ok, &after, &again), 1.0, "a scrape is an answer too");
@@ -298,7 +298,7 @@ fn what_is_no_sound_http_is_told_with_the_commonest_reason_and_a_client() {
         status["malformed"],
         serde_json::json!({"reason": reason, "count": 1, "client": "127.0.0.1"})
     );
-    // A broken body is no sound HTTP either.
+    // A malformed chunk counts as malformed HTTP too.
     let broken = "POST /predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n";
     assert_eq!(exchange(server.main, broken).status, 400);
     let status = server.status();

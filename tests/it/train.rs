@@ -1,4 +1,4 @@
-//! From a table to a model file, by the commands that need no server.
+//! From a table to a model file, with the commands that need no server.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::support::{Server, eventually};
 
 pub const IRIS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/iris.csv");
 
-/// A folder of one test's own, removed at its end.
+/// A test's own folder; removed when dropped.
 pub struct Folder(PathBuf);
 
 impl Folder {
@@ -262,7 +262,7 @@ fn an_interrupt_leaves_no_half_file() {
         fs::read_dir(&task).is_ok_and(|threads| threads.count() > 1)
     });
     let pid = rustix::process::Pid::from_child(&child);
-    // Not SIGINT, which the background jobs of a shell ignore.
+    // Not SIGINT, which is ignored if the tests run as a background job of a shell.
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), None, "ended by the signal");
     let left = fs::read_dir(folder.path("")).unwrap().count();

@@ -1,8 +1,8 @@
 //! Probes tell the truth: the fault matrix.
 //!
-//! Each row of the matrix is a scenario with what is true in it, written down beforehand. A kubelet
-//! in a hurry probes a real process meanwhile, and what it heard is held against that: a live server
-//! that is said to be dead is a false positive, a dead one that passes a false negative.
+//! Each row of the matrix is a scenario with the verdicts that are right in it. A simulated kubelet with
+//! short intervals probes a real process meanwhile, and its results are compared with those: a live
+//! server whose probe fails is a false positive, a dead one whose probe passes is a false negative.
 
 mod control;
 mod failures;

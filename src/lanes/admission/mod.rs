@@ -1,10 +1,10 @@
 //! Admission: which predictions are refused on arrival, when to retry, and the rate limits of cheap
 //! answers.
 //!
-//! It reads and writes atomics and does no I/O. A connection thread asks before it reads a body if
-//! `Content-Length` says enough, and otherwise before it sends the job, so that rejected work costs
-//! nothing. The criterion is the expected wait, not the queue's length: if everybody waits longer than
-//! anybody wants an answer, the workers are busy in vain.
+//! Runs on connection threads and does no I/O; it reads the process clock, and reads and writes
+//! atomics. A connection thread asks before it reads a body, if the head says enough, and again before
+//! it sends the job. The criterion is the expected wait rather than the queue's length: if every
+//! request waits longer than its client does, the workers compute in vain.
 
 mod fair;
 mod forecast;
@@ -81,7 +81,7 @@ pub struct Ask<'a> {
     pub form: usize,
     /// The size of its body in bytes, if known.
     pub bytes: Option<usize>,
-    /// Now, and when its client stops waiting.
+    /// The present time, on the clock of `deadline`.
     pub now: Instant,
     /// The latest time at which an answer is useful.
     pub deadline: Instant,
@@ -120,11 +120,11 @@ impl Admission {
     ///
     /// # Errors
     ///
-    /// The refusal it would get: the server drains or loads its model; the queue is full; its
-    /// deadline has passed or is too short for the prediction alone (504); it would wait too long;
-    /// or its client has had its share of a contended lane.
+    /// The refusal it would get: the model is loading; the grace period of the drain is over; the
+    /// queue is full; its deadline has passed or is too short for the prediction alone (504); it would
+    /// wait too long; or its client has had its share of a contended lane.
     pub fn check(&self, vitals: &Arc<Vitals>, ask: &Ask<'_>) -> Result<Announced, RequestError> {
-        // Requests whose bodies are arriving have been told the same and will be there first.
+        // Requests that passed this check and whose bodies are arriving will be queued first.
         let now = vitals.clock.now();
         let coming = vitals.predict.work.coming(now);
         let judgement = self.judge(vitals, ask, coming)?;
@@ -220,8 +220,9 @@ impl Admission {
         let by_deadline = time_remaining.saturating_sub(needed);
         let limit = self.wait_max(lane, service_times, judgement.service);
         let wait = judgement.wait;
-        // A fixed limit is checked again when a worker takes the prediction, so the estimate needs no
-        // margin here. With one, workers would idle if service times vary.
+        // A prediction that waits longer than a fixed limit is discarded at dequeue and has waited
+        // in vain, so the safe estimate counts. With auto it is still computed, and the safe
+        // estimate's headroom would leave workers idle if service times vary.
         let against_limit = match self.max_wait {
             MaxWait::Fixed(_) => wait.safe,
             MaxWait::Auto | MaxWait::Unlimited => wait.with_margin,
@@ -289,8 +290,8 @@ impl Admission {
             MaxWait::Unlimited => Duration::MAX,
             MaxWait::Auto => {
                 // The lane's mean counts too, so that a short prediction may wait behind usual
-                // ones. All jobs computed in slices wait in one line; the largest may wait longest
-                // and would shut the others out.
+                // ones. Suspended jobs run one after another, so all jobs computed in slices get
+                // the limit of the largest: otherwise large ones would keep small ones out.
                 let mut usual = service.mean.max(lane.service_time());
                 let cost = forecast::cost(service_times, service.mean);
                 if cost.whole > cost.slice {
@@ -302,8 +303,8 @@ impl Admission {
         }
     }
 
-    /// The time after which an admitted prediction is no longer computed: twice the wait it was
-    /// admitted to, unless a limit is set, so that a short stop of the machine, or one long
+    /// The time after which an admitted prediction is no longer computed: the fixed limit, or with
+    /// auto twice the limit and at least 2 s, so that a short stop of the machine, or one long
     /// prediction, does not cost every answer.
     fn last_word(
         &self,

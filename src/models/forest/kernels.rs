@@ -18,10 +18,10 @@ pub(super) const GROUPS: usize = 4;
 /// Rows that are computed together.
 pub(super) const BLOCK: usize = GROUP * GROUPS;
 
-/// Leaves that a tree of slices has at most, as a leaf's place is one byte.
+/// Maximum number of leaves of a tree computed by `Slices`: a leaf's place is one byte.
 pub(super) const SLICE_LEAVES_MAX: usize = 256;
 
-/// Where rows are noted that nobody asks for: those that reach a leaf on the right.
+/// The slot for rows that need no further split on their right: they have reached a leaf.
 pub(super) const NOWHERE: u8 = u8::MAX;
 
 /// A node in 8 bytes. A leaf leads to itself: no key is above its rank.
@@ -38,7 +38,7 @@ pub(super) struct PackedNode {
 
 /// Moves each place `depth` steps down from where it stands.
 ///
-/// `offsets` is where the keys of each lane's row begin. The caller has checked, when the plan was made,
+/// `offsets` is where the keys of each walk's row begin. The caller has checked, when the plan was made,
 /// that every node's children and every place are among `nodes`, and that each row has a key for each
 /// node's column from its offset on.
 #[inline] // where it is not, single rows take a tenth longer
@@ -65,8 +65,8 @@ pub(super) fn walk(
     }
 }
 
-/// A split of a tree of slices. Rows that reach it are noted in `slot`; those that go on to the right
-/// are noted in `right_slot`, those that go left stay where they are.
+/// A split of a tree computed by `Slices`. The rows that reach it are noted in `slot`. Those that go
+/// right move to `right_slot`; those that go left stay.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub(super) struct SliceSplit {

@@ -96,9 +96,9 @@ pub enum NodeKind {
         missing: Missing,
         /// Whether a missing value goes left.
         default_left: bool,
-        /// The node for yes; what yes means for a set of categories, [`CategoryRule`] says.
+        /// The node for yes; with [`CategoryRule::Xgboost`], for a category that is not in the set.
         left: usize,
-        /// The node for no.
+        /// The other node.
         right: usize,
     },
 }
@@ -114,7 +114,7 @@ pub enum Test {
     InSet {
         /// The set's index in [`Tree::sets`].
         set: usize,
-        /// How a number becomes a category, and which answer is yes.
+        /// How a number becomes a category, and whether those in the set go left or right.
         rule: CategoryRule,
     },
 }

@@ -3,9 +3,10 @@
 //! Each row is first turned into *keys*: for each column, how many of the column's thresholds lie at
 //! or below the value. A column is a feature with its rule for missing values and its comparison, so
 //! missing values, `<` and `<=`, f32 and f64 and categories are all settled before a tree is walked,
-//! and every node asks the same: is the key above the node's rank? Trees are walked in lockstep, 16 at
-//! a time for a single row, 16 rows at a time for several: each walk waits for memory, and 16 wait
-//! together. Leaves are summed in the order of the trees, so that sums have the library's bits.
+//! and every node asks the same: is the key above the node's rank? Sixteen walks advance in step, so
+//! that their memory accesses overlap: through 16 trees for a single row, through one tree for 16 rows
+//! of a batch. Large batches use `slices`, if the trees are small. Leaves are summed in the order of
+//! the trees, so that sums have the library's bits.
 
 use std::collections::HashSet;
 
@@ -18,14 +19,15 @@ use crate::models::{ModelError, Rows};
 /// Maximum number of thresholds of a column, so that a key fits 16 bits; more become more columns.
 const RANKS_MAX: usize = u16::MAX as usize - 1;
 
-/// Maximum number of columns that trees share. Trees that come after that have columns of their own.
+/// Maximum number of columns of a [`Part`] of several trees; a tree that would exceed it starts another
+/// part. That is well within the 16 bits of a column's index, because a column may have to be split.
 const COLUMNS_MAX: usize = 32_000;
 
-/// Minimum number of rows for the byte slices; the walk is faster for fewer.
+/// Minimum number of rows for which [`Slices`] are faster than walks.
 const SLICED_ROWS_MIN: usize = 48;
 
-/// Maximum number of features, and of sums, of a row for the byte slices. A block of 256 rows then
-/// takes at most 4 MiB of each, which the memory budget of clients does not count.
+/// Maximum number of features, and of sums, for computing by [`Slices`]. A block of 256 rows then holds at
+/// most 4 MiB of each, which `--max-buffered` does not count.
 const SLICED_WIDTH_MAX: usize = 2048;
 
 /// A number that leaves are summed in.
@@ -219,7 +221,7 @@ impl<S: Sum> Layout<S> {
         }
     }
 
-    /// Whether a block of slices takes little memory.
+    /// Whether a block of rows takes little memory.
     fn is_narrow(&self) -> bool {
         self.width <= SLICED_WIDTH_MAX && self.base.len() <= SLICED_WIDTH_MAX
     }
@@ -415,7 +417,7 @@ impl<S: Sum> Part<S> {
                     .iter()
                     .map(|column| column.key(row, &self.thresholds)),
             );
-            // A part of nothing but leaves asks for one all the same.
+            // Leaves read a key too, even in a part that has no splits.
             if self.columns.is_empty() {
                 keys.push(0);
             }

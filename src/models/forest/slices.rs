@@ -1,4 +1,6 @@
-//! Trees of at most 256 leaves, asked split by split for a block of rows at once.
+//! Trees of at most 256 leaves, computed for a block of rows at once, split by split.
+//!
+//! (These slices have nothing to do with those of the scheduler.)
 //!
 //! Keys are one byte, so that a register holds those of 64 rows. Every split is asked once for all rows
 //! of a block, whether or not they reach it, which costs less than following each row. Leaves are
@@ -20,7 +22,7 @@ const COLUMNS_MAX: usize = 2048;
 /// The key of a value that goes right at every split of its column.
 const RIGHT: u8 = u8::MAX;
 
-/// A part's trees as slices.
+/// A part's trees, laid out to be computed split by split.
 #[derive(Debug)]
 pub(super) struct Slices<S> {
     columns: Vec<Column>,

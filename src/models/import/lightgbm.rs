@@ -33,7 +33,7 @@ pub struct LightGbm;
 /// `key=value` lines.
 type Lines<'a> = HashMap<&'a str, &'a str>;
 
-/// A file cut into its parts.
+/// The sections of a file.
 struct Parts<'a> {
     head: Lines<'a>,
     trees: Vec<Lines<'a>>,
@@ -291,7 +291,7 @@ fn add_splits(
         for pair in bounds.windows(2) {
             let set = words.get(pair[0]..pair[1]);
             tree.sets
-                .push(set.ok_or("cat_boundaries must rise")?.to_vec());
+                .push(set.ok_or("cat_boundaries must be increasing")?.to_vec());
         }
     }
     // A child below 0 is a leaf: its complement.
@@ -377,7 +377,8 @@ fn name_categories(
     if lists.is_empty() {
         return Ok(());
     }
-    // The parameters say which features they are, otherwise the kind of each feature's values.
+    // The parameters list the categorical features. If they do not, `feature_infos` shows them: it has a
+    // list of values for each categorical feature and a range for each numeric one.
     let listed = tail.iter().find_map(|line| {
         let list = line
             .strip_prefix("[categorical_feature: ")?
@@ -404,7 +405,7 @@ fn name_categories(
     }
     for (place, values) in places.into_iter().zip(lists) {
         let feature = features.get_mut(place).ok_or_else(|| {
-            format!("categorical_feature names feature {place}, which there is not")
+            format!("categorical_feature names feature {place}, which does not exist")
         })?;
         let labels = values.iter().map(|value| match value {
             Value::String(text) => text.clone(),

@@ -1,6 +1,6 @@
 //! Whose turn it is: the next job in the queue, or a suspended execution.
 //!
-//! Pure. Deficit round robin (Shreedhar and Varghese, 1995) between the two: while both have work,
+//! Deficit round robin (Shreedhar and Varghese, 1995) between the two: while both have work,
 //! each gets the same time. A short job waits for no more of a long one than its own service time,
 //! or for one slice.
 

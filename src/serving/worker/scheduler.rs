@@ -1,9 +1,9 @@
 //! Decides what a worker does next: a job from the queue, or the next slice of a suspended
 //! execution.
 //!
-//! It computes nothing, reads no clock and knows nothing about what it schedules. Workers
-//! drive it with threads, the simulation with a clock. Each worker has its own; they share the
-//! queue and the suspended executions.
+//! It computes no prediction and reads no clock; its state is its own, apart from the queue and the
+//! suspended executions, which all workers share. Each worker has its own scheduler. The simulation
+//! uses the same one, without threads.
 
 use std::time::Duration;
 
@@ -47,8 +47,8 @@ impl<E> Clone for SuspendedQueue<E> {
 pub(super) struct Scheduler<J, E> {
     queue: Intake<J>,
     suspended: SuspendedQueue<E>,
-    /// The execution that this worker computes to its end: the oldest that no other worker has.
-    /// Executions are finished one after another. Taking turns among them would make all of them late.
+    /// The suspended execution that this worker resumes until it is finished. Suspended executions
+    /// run one after another per worker; if they took turns, all of them would be late.
     current: Option<E>,
     /// An execution that found the suspended queue full. It runs before anything else, so there is
     /// at most one.
@@ -129,9 +129,9 @@ impl<J, E> Scheduler<J, E> {
     /// Records that the last work has had `time`, and keeps it if it is not finished.
     pub(super) fn end(&mut self, time: Duration, unfinished: Option<E>) {
         let others = self.current.is_some() || !self.suspended.receiver.is_empty();
-        // An unfinished first turn is counted as a suspended execution's turn. Otherwise its job would
-        // have two turns before the next job has its first. If other executions are suspended, it is
-        // counted as a new job's, because the others would pay for it.
+        // The first slice of a large job counts as time of suspended executions, so that the next
+        // job in the queue runs before the second slice. But if other executions are suspended, it
+        // counts as time of the queue: they did not have it.
         let class = if unfinished.is_some() && !others {
             NextWork::Suspended
         } else {

@@ -1,4 +1,4 @@
-//! Clients that send too much: requests without an end, JSON without measure, uploads by the thousand.
+//! Clients that send too much: endless requests, huge JSON, a thousand uploads.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -14,13 +14,13 @@ use super::{Scene, affordable, crowd};
 
 const CLIENTS: usize = 16;
 
-/// Each of these costs a worker as long as it lasts; more would only wait.
+/// Each of these occupies a worker; more would only wait.
 const JSON_CLIENTS: usize = 4;
 
-/// `--max-body`, as it is by default.
+/// The default of `--max-body`.
 const BODY_BYTES_MAX: usize = 16 << 20;
 
-/// What all bulk consists of: read by every client, owned by none.
+/// The bytes of all large bodies, shared by all clients.
 static FILLER: [u8; 64 << 10] = [b'x'; 64 << 10];
 
 pub(super) fn endless_request_line(scene: &Scene) -> io::Result<()> {
@@ -44,7 +44,7 @@ pub(super) fn endless_declared_body(scene: &Scene) -> io::Result<()> {
     endless(scene, head, &FILLER)
 }
 
-/// What follows the body's end would be the next request.
+/// Whatever follows the body's end is read as the next request.
 pub(super) fn endless_allowed_body(scene: &Scene) -> io::Result<()> {
     let head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\n\r\n";
     endless(scene, head, &FILLER)
@@ -81,7 +81,7 @@ fn endless(scene: &Scene, opening: &[u8], refrain: &[u8]) -> io::Result<()> {
     traffic.run(scene, scene.main)
 }
 
-/// Uploads as many as fit under the cap, each as large as is allowed, all at once.
+/// As many uploads at once as the connection limit permits, each of the maximum size.
 pub(super) fn uploads(scene: &Scene) -> io::Result<()> {
     let openings =
         [
@@ -322,7 +322,7 @@ fn in_turn(scene: &Scene, requests: Result<Vec<ClientRequest>, ClientError>) -> 
             if !scene.goes_on() {
                 return;
             }
-            // Whatever comes of it; the scene's end is the deadline.
+            // Ignore the result; the end of the scene is the deadline.
             let failed = client.send(request, scene.ends).is_err();
             if failed && clock::instant() < scene.ends {
                 lanekeeper::platform::sys::sleep(super::flood::BACK_OFF);

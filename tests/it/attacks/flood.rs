@@ -11,7 +11,7 @@ use lanekeeper::platform::sys;
 use super::traffic::{Traffic, connect};
 use super::{PREDICTION, Scene, crowd, predict_request};
 
-/// Patience of a client in a closed loop; longer than any pacing, so that none ever leaves.
+/// Timeout of a client in a closed loop; longer than any delay by a rate limit, so that none leaves.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Pause after a request that got no answer.
@@ -20,13 +20,13 @@ pub(super) const BACK_OFF: Duration = Duration::from_millis(10);
 /// Threads that connect anew each time.
 const CONNECTING: usize = 4;
 
-/// What no request is, one after another on fresh connections.
+/// Malformed requests, each on a fresh connection.
 pub(super) fn malformed(scene: &Scene) -> io::Result<()> {
     let openings: Vec<Vec<u8>> = MALFORMED.iter().map(|request| request.to_vec()).collect();
     Traffic::of(16, &openings).run(scene, scene.main)
 }
 
-/// Each is refused, or is one of the rare forms that few servers have tested.
+/// Each is malformed, or valid in a rare form that few servers are tested with.
 pub(crate) const MALFORMED: &[&[u8]] = &[
     b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
@@ -87,7 +87,7 @@ pub(super) fn other_protocols(scene: &Scene) -> io::Result<()> {
         b"*1\r\n$4\r\nPING\r\n".to_vec(),
         b"\x05\x01\x00".to_vec(),
     ];
-    // Of no randomness but its own (xorshift), so that a failure comes again.
+    // From its own generator (xorshift), so that a failure can be repeated.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for length in [1, 7, 64, 1_000, 20_000] {
         let bytes = (0..length).map(|_| {
@@ -98,7 +98,7 @@ pub(super) fn other_protocols(scene: &Scene) -> io::Result<()> {
         });
         openings.push(bytes.collect());
     }
-    // What is not refused at its first bytes waits for its time limit, so some make way for others.
+    // An opening that is not refused at its first bytes waits for a time limit, so some are closed early.
     Traffic::of(64, &openings).run(scene, scene.main)
 }
 
@@ -112,7 +112,7 @@ pub(super) fn connect_and_reset(scene: &Scene) -> io::Result<()> {
     })
 }
 
-/// Predictions that nobody waits for: sent and closed, every other one with a reset.
+/// Predictions whose clients leave at once, every other one with a reset.
 pub(super) fn abandoned_predictions(scene: &Scene) -> io::Result<()> {
     let request = predict_request(PREDICTION, "");
     crowd(CONNECTING, |_| {
@@ -161,7 +161,7 @@ fn fresh(scene: &Scene, address: SocketAddr) -> io::Result<()> {
     Traffic::of(200, &openings).run(scene, address)
 }
 
-/// The answer that costs most of those that cost no prediction.
+/// The most expensive of the cheap responses.
 pub(super) fn statusz(scene: &Scene) -> io::Result<()> {
     let request = ClientRequest::new("GET", "/statusz", "a", &[], b"");
     closed_loop(scene, scene.main, 500, request)
@@ -183,7 +183,7 @@ fn livez(scene: &Scene, address: SocketAddr, clients: usize) -> io::Result<()> {
     closed_loop(scene, address, clients, request)
 }
 
-/// Predictions that are refused by their content type, and so cost no worker.
+/// Predictions that are refused by their content type, which occupies no worker.
 pub(super) fn refused_predictions(scene: &Scene) -> io::Result<()> {
     let fields = [("Content-Type", "text/html")];
     let request = ClientRequest::new("POST", "/predict", "a", &fields, PREDICTION.as_bytes());

@@ -1,11 +1,11 @@
-//! Clients that hold what they get: connections, threads, answers.
+//! Clients that hold resources: connections, threads, unread answers.
 
 use std::io;
 
 use super::traffic::{Ending, Tempo, Traffic};
 use super::{PREDICTION, Scene, affordable, predict_request};
 
-/// The least that the kernel gives as `SO_RCVBUF`; it doubles this.
+/// The minimum of `SO_RCVBUF`, which the kernel doubles.
 const TINY_BUFFER_BYTES: usize = 1152;
 
 /// Requests that a pipelining client sends before it would read the first answer.
@@ -27,7 +27,7 @@ pub(super) fn idle_12000(scene: &Scene) -> io::Result<()> {
     idle(scene, 12_000)
 }
 
-/// Whoever is closed does not come back: what is held is held by the server's leave.
+/// A client whose connection is closed does not connect again.
 fn idle(scene: &Scene, clients: usize) -> io::Result<()> {
     let traffic = Traffic {
         ending: Ending::Leave,
@@ -81,8 +81,7 @@ pub(super) fn expect_and_silence(scene: &Scene) -> io::Result<()> {
     Traffic::of(200, &openings).run(scene, scene.main)
 }
 
-/// An answer to what is no request is followed by a wait for its client to go: these do not go, and
-/// do not read either.
+/// After a 400, the server waits for the client to close. These neither close nor read.
 pub(super) fn refused_that_stay(scene: &Scene) -> io::Result<()> {
     let openings = [b"no request\r\n\r\n".to_vec()];
     let traffic = Traffic {
@@ -99,7 +98,7 @@ pub(super) fn unread_answers(scene: &Scene) -> io::Result<()> {
     large_answers(scene, Tempo::Never)
 }
 
-/// A byte a second is progress, if not much.
+/// A byte a second is slow progress.
 pub(super) fn sipped_answers(scene: &Scene) -> io::Result<()> {
     large_answers(scene, Tempo::Slow)
 }

@@ -22,7 +22,7 @@ const BACK_OFF: Duration = Duration::from_millis(20);
 
 const WINDOWS: usize = 2;
 
-/// What became of honest requests in one window of time.
+/// The outcomes of honest requests in one window of time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Served {
     /// Answered 200.
@@ -31,7 +31,7 @@ pub(crate) struct Served {
     pub(crate) refused: u64,
     /// Not answered.
     pub(crate) failed: u64,
-    /// Followed by a fresh connection, as the kept one had been closed or was about to be.
+    /// Followed by a fresh connection, because the persistent one was closed or about to be.
     pub(crate) reconnected: u64,
 }
 
@@ -45,14 +45,14 @@ impl fmt::Display for Served {
     }
 }
 
-/// The connection of the next request, by what the answer says.
+/// The connection for the next request: the same, unless the answer closes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     Kept,
     Anew,
 }
 
-/// The clients' common account; they run until it is closed.
+/// The counts of all clients, which run until it is closed.
 #[derive(Debug)]
 pub(crate) struct Honest {
     request: ClientRequest,
@@ -65,10 +65,10 @@ pub(crate) struct Honest {
 }
 
 impl Honest {
-    /// Opens the account; no window counts yet.
+    /// Starts without a window: nothing counts yet.
     ///
     /// # Errors
-    /// Never, as the request is sound.
+    /// None in practice, because the request is valid.
     pub(crate) fn new(address: SocketAddr, pause: Duration) -> io::Result<Self> {
         let request = ClientRequest::new("POST", "/predict", "a", &[], PREDICTION.as_bytes());
         Ok(Honest {
@@ -90,12 +90,12 @@ impl Honest {
         self.window.store(WINDOWS + 1, Ordering::Relaxed);
     }
 
-    /// What was served calm, and under attack.
+    /// The counts before the attack and during it.
     pub(crate) fn served(&self) -> [Served; WINDOWS] {
         *self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One client, on the calling thread, until the account is closed.
+    /// Runs one client on the calling thread until [`close`](Self::close).
     pub(crate) fn run(&self) {
         let mut client = Client::new(self.address);
         let mut kept = false;
@@ -107,8 +107,8 @@ impl Honest {
             let deadline = clock::instant() + PATIENCE;
             let mut seen = Served::default();
             let mut result = self.ask(&mut client, deadline);
-            // A kept connection may have been closed while it was idle: that is what any client
-            // has to expect, and sends again.
+            // A persistent connection may have been closed while it was idle. As any client must, it
+            // sends the request again.
             if kept && matches!(result, Err(ClientError::Closed(_))) {
                 seen.reconnected = 1;
                 result = self.ask(&mut client, deadline);
@@ -122,7 +122,7 @@ impl Honest {
             if matches!(result, Ok((_, Next::Anew))) {
                 seen.reconnected += 1;
             }
-            // What was asked in one window and answered in another belongs to neither.
+            // A request sent in one window and answered in another counts in neither.
             if window > 0 && self.window.load(Ordering::Relaxed) == window {
                 self.add(window - 1, seen);
             }

@@ -1,4 +1,4 @@
-//! One attack, and what probes, honest clients and `/proc` say meanwhile and afterwards.
+//! One attack, and its effects on probes, honest clients and the server's resources.
 
 use std::fmt;
 use std::io;
@@ -15,20 +15,19 @@ use lanekeeper::platform::sys;
 
 use super::{Attack, Honest, Scene, Served, Usage};
 
-/// Threads, and descriptors, that an idle server may hold beyond what it held when it was measured:
-/// each listener keeps two to four threads waiting, and a connection that ended a moment ago may
-/// still be about.
+/// Threads, or descriptors, by which an idle server's number may vary: each listener keeps two to four
+/// threads waiting, and a connection that has just ended may still be counted.
 const SLACK: u64 = 5;
 
-/// A server this large keeps whatever it is sent. The attack ends then, for the machine's sake.
+/// A server this large buffers without a limit. The attack then ends, to protect the machine.
 const RSS_KIB_MAX: u64 = 2 << 20;
 
 const SAMPLE: Duration = Duration::from_millis(20);
 
-/// Probes that say whether the server answers as it did before.
+/// Number of probes after recovery.
 const PROBES_AFTER: u32 = 20;
 
-/// Longest time that an attack may take to end once told to.
+/// Maximum time that an attack may take to end.
 const ENDING: Duration = Duration::from_secs(10);
 
 /// The server under attack.
@@ -57,7 +56,7 @@ pub(crate) struct Plan {
     pub(crate) honest_pause: Duration,
     /// Longest wait for threads and descriptors to be back.
     pub(crate) recovery: Duration,
-    /// From the attack's end until the server is looked at for the last time.
+    /// From the attack's end until the server's resources are measured for the last time.
     pub(crate) rest: Duration,
 }
 
@@ -78,8 +77,8 @@ pub(crate) struct Seen {
     pub(crate) after: Usage,
     /// Probes on the probe listener once it had recovered.
     pub(crate) probe_after: Tally,
-    /// From the attack's end until threads and descriptors were back, to a twentieth of a second;
-    /// `None` where they never were.
+    /// From the attack's end until threads and descriptors were back to normal, with a resolution of
+    /// 50 ms; `None` if they never were.
     pub(crate) recovery: Option<Duration>,
     /// Whether the attack was ended early because of the server's size.
     pub(crate) cut_short: bool,
@@ -101,23 +100,23 @@ impl fmt::Display for Seen {
     }
 }
 
-/// Runs `attack` (or, without one, the same time of calm) against a server that held `idle` before
-/// anybody spoke to it.
+/// Runs `attack`, or nothing for the same time, against a server that held `idle` before its first
+/// client.
 ///
 /// # Errors
-/// Where the generator lacks threads or sockets, or the server is gone.
+/// The generator lacks threads or sockets, or the server has ended.
 pub(crate) fn observe(
     subject: Subject,
     attack: Option<&Attack>,
     plan: &Plan,
     idle: Usage,
 ) -> io::Result<Seen> {
-    // Where the kernel refuses, the peak is that of the server's life: more, never less.
+    // If the kernel refuses, the peak is of the server's whole life, which is more.
     let _ = Usage::reset_peak(subject.pid);
     let honest = Honest::new(subject.main, plan.honest_pause)?;
     let watch = Watch::default();
     let (probe, main, ended) = thread::scope(|scope| {
-        // However this ends, nobody is waited for who was not told to stop.
+        // However this function returns, the threads are first told to stop.
         let _told = Told(&honest);
         for _ in 0..plan.honest_clients {
             builder("honest").spawn_scoped(scope, || honest.run())?;
@@ -167,7 +166,7 @@ pub(crate) fn observe(
     })
 }
 
-/// The attack itself, with a prober at each listener and somebody who watches the server's size.
+/// Runs the attack with a prober at each listener and a thread that watches the server's size.
 fn under_attack(
     subject: Subject,
     attack: Option<&Attack>,
@@ -239,7 +238,7 @@ struct Watch {
 impl Watch {
     fn run(&self, pid: u32, scene: &Scene) {
         while scene.goes_on() {
-            // A server that is gone shows when the attack is over.
+            // If the server has ended, the check after the attack finds that.
             let Ok(usage) = Usage::of(pid) else { return };
             if let Ok(mut peak) = self.peak.lock() {
                 *peak = peak.max(usage);

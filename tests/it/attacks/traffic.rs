@@ -1,7 +1,7 @@
-//! Many connections on few threads, each with something to send and a way to read.
+//! Many connections on few threads, each with bytes to send and a rate of reading.
 //!
-//! Sockets do not block, connecting included: what waits is one `poll(2)` a thread, so that a
-//! thousand clients cost the machine a thousand sockets and not a thousand threads.
+//! Sockets never block, even to connect. Each thread waits in one `poll(2)`, so that a thousand clients
+//! need a thousand sockets but few threads.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,19 +13,19 @@ use socket2::{Domain, Socket, Type};
 
 use super::{Scene, crowd};
 
-/// Longest wait for a socket before the scene is looked at again.
+/// Maximum wait for a socket before the thread checks whether the scene has ended.
 const POLL: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 20_000_000,
 };
 
-/// From one byte to the next of a client that drips or sips.
+/// Interval between bytes of a client that sends or reads slowly.
 const SLOW: Duration = Duration::from_secs(1);
 
 /// How fast bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tempo {
-    /// As fast as they are taken.
+    /// As fast as possible.
     Full,
     /// One a second.
     Slow,
@@ -38,7 +38,7 @@ pub(super) enum Tempo {
 pub(super) enum Ending {
     /// It connects again.
     Again,
-    /// It has had enough.
+    /// It does not connect again.
     Leave,
 }
 
@@ -47,11 +47,11 @@ pub(super) enum Ending {
 pub(super) struct Traffic<'a> {
     /// How many there are at a time.
     pub(super) clients: usize,
-    /// Threads they are spread over.
+    /// The number of threads that they share.
     pub(super) threads: usize,
-    /// What a connection sends first and at once; the next connection takes the next of them.
+    /// What connections send first, as fast as possible; each connection takes the next of these.
     pub(super) openings: &'a [Vec<u8>],
-    /// What it sends then, over and over.
+    /// What it sends then, repeatedly.
     pub(super) refrain: &'a [u8],
     /// How many bytes of that.
     pub(super) refrain_bytes: u64,
@@ -61,12 +61,12 @@ pub(super) struct Traffic<'a> {
     pub(super) reading: Tempo,
     /// What follows the end of a connection.
     pub(super) ending: Ending,
-    /// `SO_RCVBUF`, so that the kernel does not read what the client does not.
+    /// `SO_RCVBUF`, to limit what the kernel receives while the client does not read.
     pub(super) receive_buffer_bytes: Option<usize>,
 }
 
 impl Traffic<'_> {
-    /// Clients that send one thing, read what comes, and come again.
+    /// Clients that send one request, read the answer, and connect again.
     pub(super) fn of(clients: usize, openings: &[Vec<u8>]) -> Traffic<'_> {
         Traffic {
             clients,
@@ -154,7 +154,7 @@ impl Peer {
             stream: connect(address, traffic.receive_buffer_bytes)?,
             opening: number % traffic.openings.len().max(1),
             sent: 0,
-            // Spread over the second, as a thousand clients would be.
+            // Spread over the second, so that clients are not in step.
             sends_at: now + SLOW.mul_f64((number % 100) as f64 / 100.0),
             reads_at: now,
         })
@@ -199,7 +199,7 @@ impl Peer {
         }
     }
 
-    /// Sends and reads what can be; an error ends the connection.
+    /// Sends and reads as much as possible without blocking; an error ends the connection.
     fn step(&mut self, traffic: &Traffic<'_>, ready: PollFlags, now: Instant) -> io::Result<()> {
         if ready.contains(PollFlags::OUT) {
             let next = self.next(traffic, now);
@@ -237,7 +237,7 @@ fn passing(result: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// Begins a connection; whether it comes about shows when it is used.
+/// Begins to connect; an error shows when the connection is used.
 ///
 /// Closing it resets it, so that many thousands leave no port in TIME_WAIT behind.
 pub(super) fn connect(
@@ -248,7 +248,7 @@ pub(super) fn connect(
     socket.set_nonblocking(true)?;
     socket.set_linger(Some(Duration::ZERO))?;
     if let Some(bytes) = receive_buffer_bytes {
-        // Before connecting: the window is agreed on there.
+        // Before connecting, because the handshake announces the window.
         socket.set_recv_buffer_size(bytes)?;
     }
     match socket.connect(&address.into()) {

@@ -1,4 +1,4 @@
-//! What a process holds, as `/proc` tells it.
+//! The resources of a process, from `/proc`.
 
 use std::fmt;
 use std::fs;
@@ -23,7 +23,7 @@ impl Usage {
     /// Looks at a process.
     ///
     /// # Errors
-    /// Where it is gone, or not ours to look at.
+    /// The process has ended, or belongs to another user.
     pub(crate) fn of(pid: u32) -> io::Result<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let value = |name: &str| {
@@ -36,7 +36,7 @@ impl Usage {
                         .parse()
                         .ok()
                 })
-                // A process that has ended and was not waited for has a status without these.
+                // The status of a zombie lacks these.
                 .ok_or_else(|| io::Error::other(format!("process {pid} has no {name}")))
         };
         Ok(Usage {
@@ -48,10 +48,10 @@ impl Usage {
         })
     }
 
-    /// Lets the peak start at what is resident now (proc_pid_clear_refs(5)).
+    /// Resets the peak to the present resident memory (proc_pid_clear_refs(5)).
     ///
     /// # Errors
-    /// Where the kernel refuses; the peak is then that of the process's life.
+    /// The kernel refuses; the peak is then of the process's whole life.
     pub(crate) fn reset_peak(pid: u32) -> io::Result<()> {
         fs::write(format!("/proc/{pid}/clear_refs"), "5")
     }

@@ -1,4 +1,4 @@
-//! The guide's table, queries and alerts are about what there is, and Prometheus takes them.
+//! The guide's table, queries and alerts use metrics that exist, and Prometheus accepts them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -59,7 +59,7 @@ fn scraped() -> (Server, String) {
     (server, text)
 }
 
-/// Not there where there is no limit, or the kernel does not tell.
+/// Absent without a limit, or if the kernel does not provide it.
 fn may_be_missing(name: &str) -> bool {
     name.starts_with("lanekeeper_cgroup_") || name == "process_open_fds"
 }
@@ -99,7 +99,7 @@ fn queries_and_alerts_are_about_series_that_there_are() {
     for name in names(&(queries.join("\n") + &alerts)) {
         assert!(series.contains(&*name), "{name} is in no scrape");
     }
-    // Label values too: a misspelt one selects nothing, for ever.
+    // Check label values too: a misspelt one never selects anything.
     for (label, values) in [
         ("outcome", "refused|expired|deadline_exceeded"),
         ("outcome", "ok"),
@@ -115,7 +115,7 @@ fn queries_and_alerts_are_about_series_that_there_are() {
     }
 }
 
-/// Runs promtool; `None` where there is none.
+/// Runs promtool; `None` if it is not installed.
 fn promtool(args: &[&str], input: &str) -> Option<(bool, String)> {
     if !has_programs(&["promtool"]) {
         return None;
@@ -145,7 +145,7 @@ fn promtool_has_nothing_to_say_of_the_metrics() {
         return;
     };
     assert_eq!(said, (true, String::new()));
-    // It reads no OpenMetrics; the series there are the same, which another test checks.
+    // promtool does not read OpenMetrics; another test checks that both formats have the same series.
     let open = scrape_as(&server, "GET", OPEN_METRICS).body;
     assert!(open.ends_with("# EOF\n"));
 }
@@ -162,7 +162,7 @@ fn promtool_accepts_the_rules_and_the_alerts_fire_when_they_should() {
     let [scrapes, rules] = &blocks(&section, "yaml")[..] else {
         panic!("{section}");
     };
-    // Each query as a rule of its own, as promtool checks no bare queries.
+    // Each query becomes a rule, because promtool checks rules only.
     let mut queried = "groups:\n  - name: queries\n    rules:\n".to_owned();
     for (index, query) in queries(&section).iter().enumerate() {
         queried += &format!("      - record: a:b{index}\n        expr: '{query}'\n");

@@ -1,6 +1,6 @@
-//! What kubelet does with the probes of a container, as pkg/probe/http and pkg/kubelet/prober have it:
-//! a connection of its own for each, its agent and fields, SO_LINGER, 10 KiB of the body, statuses from
-//! 200 to 399 pass; a worker for each probe; liveness and readiness once the container has started.
+//! Probes a container as kubelet does (pkg/probe/http and pkg/kubelet/prober): with a fresh connection for
+//! each probe, its user agent and fields, and SO_LINGER; it reads 10 KiB of the body; statuses from 200 to
+//! 399 pass. Each probe has a worker; liveness and readiness are probed once the container has started.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +14,7 @@ use serde_json::Value;
 /// The most of a body that kubelet reads (maxRespBodyLength).
 const BODY_BYTES: u64 = 10 << 10;
 
-/// What kubelet thinks of the container.
+/// The container's state as kubelet sees it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Seen {
     pub started: bool,
@@ -30,13 +30,13 @@ struct Shared {
     over: AtomicBool,
 }
 
-/// A kubelet that looks after one container; it stops when dropped.
+/// A kubelet with one container; it stops when dropped.
 pub struct Kubelet {
     shared: Arc<Shared>,
     container: Value,
 }
 
-/// Asks once, as kubelet does; whether it passed.
+/// Probes once, as kubelet does; returns whether the probe passed.
 pub fn probe(address: SocketAddr, path: &str, timeout: Duration) -> bool {
     let deadline = Instant::now() + timeout;
     let left = || {
@@ -54,7 +54,7 @@ pub fn probe(address: SocketAddr, path: &str, timeout: Duration) -> bool {
         stream.write_all(request.as_bytes())?;
         let mut answer = Vec::new();
         let mut piece = [0; 4096];
-        // The head, and as much of the body as kubelet reads; then it closes, whatever follows.
+        // Read the head and as much of the body as kubelet does, then close.
         while (answer.len() as u64) < BODY_BYTES {
             stream.set_read_timeout(Some(left()))?;
             let count = stream.read(&mut piece)?;
@@ -90,7 +90,7 @@ impl Kubelet {
                 let mut failures = 0;
                 while !shared.over.load(Ordering::Relaxed) {
                     let seen = *shared.seen.lock().unwrap();
-                    // Startup is asked until it passes, the others from then on.
+                    // Startup is probed until it passes, the others from then on.
                     if seen.started != (name == "startupProbe") && !seen.killed
                         || name == "readinessProbe" && seen.started
                     {
@@ -106,7 +106,7 @@ impl Kubelet {
         kubelet
     }
 
-    /// Period, timeout and failure threshold of a probe, as the manifest has them.
+    /// Period, timeout and failure threshold of a probe in the manifest.
     pub fn numbers(&self, name: &str) -> (Duration, Duration, u32) {
         let number = |field: &str| self.container[name][field].as_u64().unwrap();
         (

@@ -1,14 +1,14 @@
-//! Programs that some tests need beside the server: where they are missing, a test says so and passes.
+//! Programs that some tests need. If one is missing, the test says so and passes.
 
 use std::io::{Write, stderr};
 use std::os::unix::fs::PermissionsExt;
 use std::thread;
 
-/// Set where a missing program is a failure, as `.ci/run` does.
+/// With this variable, as in `.ci/run`, a missing program is a failure.
 const REQUIRE: &str = "TEST_LANEKEEPER_REQUIRE_PROGRAMS";
 
-/// Whether this machine has all these programs; where it has not, says which are missing, past the
-/// capture of test output.
+/// Whether this machine has all these programs. If not, prints which are missing, even though the output
+/// of tests is captured.
 pub fn has_programs(names: &[&str]) -> bool {
     let missing: Vec<&str> = names
         .iter()
@@ -25,11 +25,11 @@ pub fn has_programs(names: &[&str]) -> bool {
     false
 }
 
-/// Says that the present test, or a part of it, is skipped, and why.
+/// Prints that the present test, or a part of it, is skipped, and why.
 pub fn skip(why: &str) {
     let test = thread::current();
     let test = test.name().unwrap_or("a test");
-    // A stderr that is closed is no failure.
+    // A closed stderr is not a failure.
     let _ = writeln!(stderr(), "skipped: {test}: {why}");
 }
 

@@ -1,15 +1,13 @@
-//! The fixture's model and its faults: what they do is told by rows and by commands.
+//! The fixture's model and its faults. Rows and commands say what they do.
 //!
 //! A command is a line on stdin:
-//! - `trial MODE`, `every MODE`: what the model does from now on with its trial row, and with all
+//! - `trial MODE`, `every MODE`: what the model does from now on with its trial row, or with all
 //!   other rows (see [`Mode`]);
-//! - `panic ROLE [N]`, `hang ROLE [N]`: the next `N` threads of that role that take a turn end, or
-//!   hang;
-//! - `release`: whoever hangs goes on, once somebody does; `free`: the same at once.
+//! - `panic ROLE [N]`, `hang ROLE [N]`: the next `N` threads of that role that get work end, or hang;
+//! - `release`: waits until a thread hangs, and lets all that hang continue; `free`: does not wait.
 //!
-//! Whatever hangs says so on stderr with a line `fixture: hangs`, and `fixture: moves` once it goes
-//! on, whoever ends with `fixture: ends`, and a command that is done with `fixture: obeys`, so that a
-//! test need not ask the server it is testing.
+//! A thread prints `fixture: hangs`, `fixture: moves` or `fixture: ends` on stderr when it hangs, continues
+//! or ends, and `fixture: obeys` when a command is done. So a test need not ask the server it tests.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,37 +32,38 @@ pub mod action {
     pub const PANIC: f64 = 2.0;
     /// Returns an error.
     pub const FAIL: f64 = 3.0;
-    /// Computes for so many milliseconds of the second value.
+    /// Computes for as many milliseconds as the second value.
     pub const COMPUTE: f64 = 4.0;
     /// Answers with infinity.
     pub const INFINITY: f64 = 5.0;
-    /// Sleeps for so many milliseconds of the second value.
+    /// Sleeps for as many milliseconds as the second value.
     pub const SLEEP: f64 = 6.0;
     /// Sleeps again and again until the test says `release`.
     pub const DOZE: f64 = 7.0;
     /// Computes until the test says `release`.
     pub const SPIN: f64 = 8.0;
-    /// Waits for a lock that the test's `release` gives up.
+    /// Waits for a lock until the test says `release`.
     pub const LOCK: f64 = 9.0;
-    /// Answers once as many as the second value are at it, and fails where they are not soon.
+    /// Answers once as many predictions as the second value run at the same time, and fails if they
+    /// do not within [`MEETING`].
     pub const MEET: f64 = 10.0;
-    /// Takes memory until there is no more.
+    /// Allocates memory until there is no more.
     pub const ALLOCATE: f64 = 11.0;
-    /// The trial's row: does what the command `trial` says.
+    /// The trial row: does what the command `trial` says.
     pub const TRIAL: f64 = 12.0;
 }
 
 /// How long `late` takes.
 const LATE: Duration = Duration::from_millis(900);
 
-/// How long those who are to meet wait for each other: well within the shortest request timeout (400
-/// ms), as the server refuses whoever has less time left than the last ones took.
+/// How long predictions wait to run at the same time. It is well within the shortest request timeout of a
+/// test (400 ms), because the server refuses requests with less time than earlier ones took.
 const MEETING: Duration = Duration::from_millis(150);
 
-/// What is taken at a time by [`action::ALLOCATE`].
+/// Size of each allocation by [`action::ALLOCATE`].
 const BLOCK_BYTES: usize = 16 << 20;
 
-/// A door that the test opens for everybody who waits before it.
+/// Threads that hang wait at the gate, which the test opens for all of them.
 #[derive(Default)]
 struct Gate {
     opened: AtomicUsize,
@@ -73,7 +72,7 @@ struct Gate {
 }
 
 impl Gate {
-    /// Waits as `wait` does until the gate is opened; `wait` is given what says whether it was.
+    /// Calls `wait`, which returns once the function it is given says that the gate was opened.
     fn pass(&self, wait: impl FnOnce(&dyn Fn() -> bool)) {
         let seen = {
             let mut waiting = lock(&self.waiting);
@@ -87,7 +86,7 @@ impl Gate {
         eprintln!("fixture: moves");
     }
 
-    /// Waits on the condition variable, as whoever waits for another thread does.
+    /// Waits on the condition variable, blocked in the kernel like a thread that waits for another.
     fn pass_blocked(&self) {
         self.pass(|is_open| {
             let closed = |_: &mut usize| !is_open();
@@ -95,7 +94,8 @@ impl Gate {
         });
     }
 
-    /// Opens; with `patience` once somebody waits, as a release that comes early would be lost.
+    /// Opens the gate. With `patience` it waits until a thread is there, so that an early release is not
+    /// lost.
     fn open(&self, patience: Patience) {
         let nobody = |waiting: &mut usize| *waiting == 0 && patience == Patience::Some;
         let _waiting = self.changed.wait_while(lock(&self.waiting), nobody);
@@ -113,7 +113,7 @@ enum Patience {
 /// What the model does with its trial row, or with all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Mode {
-    /// What the row says; the right answer to the trial.
+    /// Does what the row says, and answers the trial correctly.
     #[default]
     Ok,
     /// Panics.
@@ -145,20 +145,20 @@ impl Mode {
     }
 }
 
-/// Those who are to be in the model at the same time.
+/// Predictions that wait to run at the same time.
 #[derive(Default)]
 struct Meeting {
     present: usize,
     round: usize,
 }
 
-/// All that rows and commands tell each other.
+/// The state that commands change and rows read.
 #[derive(Default)]
 struct Stage {
     gate: Gate,
-    /// Held by the thread that reads commands but while it releases.
+    /// Held by the thread that reads commands, except during a release.
     kept: Mutex<()>,
-    /// How many wait for it.
+    /// How many threads wait for that lock.
     at_lock: AtomicUsize,
     trial: Mutex<Mode>,
     every: Mutex<Mode>,
@@ -170,7 +170,7 @@ struct Stage {
 static STAGE: std::sync::LazyLock<Stage> = std::sync::LazyLock::new(Stage::default);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A model that panics may do so while it holds anything.
+    // The model may panic with the lock held.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -277,13 +277,13 @@ fn meet(count: f64) -> Result<f64, PredictError> {
 fn allocate() {
     let mut blocks = Vec::new();
     loop {
-        // Written to, so that it is there and not only promised.
+        // Write to it, so that the kernel provides the pages.
         blocks.push(vec![1_u8; BLOCK_BYTES]);
         std::hint::black_box(&blocks);
     }
 }
 
-/// Where the fixture's model comes from: the name says what it is like, and how it loads.
+/// A source of models by name, which says how the model behaves and how it loads.
 pub struct Source(pub String);
 
 impl ModelSource for Source {
@@ -325,7 +325,7 @@ enum Fault {
     Hang,
 }
 
-/// The next faults of each role, and how many threads they are for.
+/// The fault of each role, and how many threads will still have it.
 #[derive(Default)]
 struct Commanded(Mutex<HashMap<Role, (Fault, usize)>>);
 
@@ -355,7 +355,7 @@ impl Faults for Commanded {
     }
 }
 
-/// What commands change; the thread that obeys them keeps the lock.
+/// Carries out commands.
 #[derive(Default)]
 pub struct Commands {
     faults: Arc<Commanded>,
@@ -385,7 +385,7 @@ impl Commands {
                         Patience::None
                     });
                     drop(kept);
-                    // Those who wait for the lock are let through before it is taken again.
+                    // All threads that wait for the lock get it before it is taken again.
                     while STAGE.at_lock.load(Ordering::Acquire) > 0 {
                         thread::sleep(Duration::from_millis(1));
                     }

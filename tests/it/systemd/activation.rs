@@ -1,4 +1,4 @@
-//! Listeners that somebody else has opened, and goes on holding while servers come and go.
+//! Socket activation: another process opens the listeners, and keeps them while servers start and end.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -20,10 +20,10 @@ use crate::support::{
 
 const ROW: &str = r#"{"instances": [[6.0, 2.7, 5.1, 1.6]]}"#;
 
-/// Numbers from which on nobody else's descriptors are.
+/// From this number on, no descriptors are in use.
 const HIGH: i32 = 200;
 
-/// Passes descriptors on as sd_listen_fds(3) has it: `NAMES N M … -- COMMAND`.
+/// Passes descriptors as in sd_listen_fds(3): `NAMES N M … -- COMMAND`.
 const PASS: &str = r#"
     export LISTEN_FDNAMES=$1 LISTEN_PID=$$ LISTEN_FDS=0; shift
     while [ "$1" != -- ]; do
@@ -223,7 +223,7 @@ fn a_drain_serves_its_connections_and_leaves_new_ones_to_the_successor() {
     eventually("readyz fails", || {
         server.probe("/readyz").body == "draining"
     });
-    // What comes now waits for somebody else.
+    // A new connection waits in the backlog for the next server.
     let mut next = Connection::open(main_at);
     next.send(predict_request(&instance(action::ANSWER, 5.0), "").as_bytes());
     assert_eq!(
@@ -287,7 +287,7 @@ fn restarts_under_load_refuse_no_connection_and_fail_no_request() {
     let mut server = held.start(&["--access-log-rate", "0"]);
     server.wait_ready();
     let stop = Arc::new(AtomicBool::new(false));
-    // Two hundred a second, half of them on connections of their own.
+    // Two hundred a second, half of them on fresh connections.
     let clients: Vec<_> = (0..10)
         .map(|client| paced_client(main_at, 20, client % 2 == 0, Arc::clone(&stop)))
         .collect();
@@ -311,7 +311,7 @@ fn restarts_under_load_refuse_no_connection_and_fail_no_request() {
     assert!(answered > 200, "{answered}");
 }
 
-/// Whether this machine lets a process have a network of its own.
+/// Whether this machine permits network namespaces.
 fn can_unshare() -> bool {
     if !has_programs(&["bash", "unshare", "true"]) {
         return false;
@@ -354,9 +354,9 @@ fn without_a_network_inherited_sockets_work_and_the_watchdog_works() {
             .contains("it checks whether connections there are accepted");
         assert_eq!(looks, !by_path);
         server.tell("hang connection 64");
-        // Who makes room is the last to hear.
+        // The reserved thread hangs too: it would accept once all others are taken.
         server.tell("hang reserve 2");
-        // Where it cannot ask, it is deaf once somebody waits to be heard.
+        // Without a probe of its own, the server notices only while a connection waits in the backlog.
         let _waits: Vec<Connection> = match server.probe {
             Some(probe) => (0..70).map(|_| Connection::open(probe)).collect(),
             None => Vec::new(),

@@ -14,7 +14,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 
 use crate::support::{PATIENCE, eventually};
 
-/// A datagram: when it came, from which process, and what it says.
+/// A datagram: when it came, from which process, and its text.
 #[derive(Debug, Clone)]
 pub struct Told {
     pub at: Instant,
@@ -22,7 +22,7 @@ pub struct Told {
     pub text: String,
 }
 
-/// A notify socket and everything that came there.
+/// A notify socket and everything that it received.
 pub struct Manager {
     /// `NOTIFY_SOCKET`.
     pub address: String,
@@ -75,12 +75,12 @@ impl Manager {
         self.told.lock().unwrap().clone()
     }
 
-    /// Whether a line was told, in any datagram.
+    /// Whether any datagram had this line.
     pub fn has(&self, line: &str) -> bool {
         self.count(line) > 0
     }
 
-    /// In how many datagrams a line was told.
+    /// How many datagrams had this line.
     pub fn count(&self, line: &str) -> usize {
         let told = self.told();
         let with = told
@@ -93,7 +93,7 @@ impl Manager {
         eventually(line, || self.has(line));
     }
 
-    /// The lines told so far that begin so, in order.
+    /// The lines so far that begin with this, in order.
     pub fn lines(&self, prefix: &str) -> Vec<String> {
         let told = self.told();
         let lines = told.iter().flat_map(|told| told.text.lines());

@@ -9,7 +9,7 @@ use crate::support::{Server, action, eventually, has_programs, instance};
 
 const LIFE: &str = "WATCHDOG=1";
 
-/// What a watchdog of half a second takes for dead.
+/// A silence after which a watchdog of half a second restarts the server.
 const SILENCE: Duration = Duration::from_millis(500);
 
 fn watched(manager: &Manager) -> Vec<(&str, &str)> {
@@ -81,7 +81,7 @@ fn the_status_tells_what_the_server_is_at() {
     let told = manager.told();
     let statuses = told.iter().filter(|told| told.text.starts_with("STATUS="));
     let times: Vec<_> = statuses.map(|told| told.at).collect();
-    // At most once a second: however late the receiver was, it saw no more than time had passed.
+    // At most once a second, measured from the start, because the receiver may have been late.
     let seconds = (times[times.len() - 1] - times[0]).as_secs_f64();
     assert!(times.len() as f64 <= seconds + 2.0, "{told:?}");
     server.tell("free");
@@ -250,7 +250,7 @@ fn loading_and_draining_ask_for_time_while_they_make_progress() {
         "7s",
     ];
     let mut server = Server::fixture_in(&environment, "slow-load", &args);
-    // Whoever only waits asks for nothing more.
+    // A server that only waits asks for no more time.
     let asked = "EXTEND_TIMEOUT_USEC=30000000";
     manager.wait_for("STATUS=loading the model");
     let blocked = manager.count(asked);

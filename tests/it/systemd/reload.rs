@@ -1,4 +1,4 @@
-//! Reloads: another model takes the place of the one that serves, and nobody notices but by its answers.
+//! Reloads: another model replaces the one that serves, and clients see only that answers differ.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::support::{Connection, Server, eventually, exchange, predict_request};
 
 const ROW: &str = r#"{"instances": [[6.0, 2.7, 5.1, 1.6]]}"#;
 
-/// A folder with model files; gone when dropped.
+/// A folder with model files; removed when dropped.
 struct Models(PathBuf);
 
 impl Models {
@@ -196,7 +196,7 @@ fn a_reload_with_another_signature_is_refused_and_the_change_named() {
         assert_eq!(status["model"]["generation"], 1, "{status}");
         assert_eq!(server.predict(ROW).body, before);
     }
-    // The same signature, from another algorithm, is no change.
+    // The same signature from another algorithm is not a change.
     fs::rename(models.train("knn.json", "knn-classifier"), &served).unwrap();
     server.signal(Signal::HUP);
     eventually("the other model serves", || {
@@ -332,7 +332,7 @@ fn a_hundred_reloads_under_load_fail_no_request_and_leave_nothing_behind() {
         (&status["reload"]["succeeded"], &status["reload"]["failed"]),
         (&100.into(), &0.into())
     );
-    // The second half holds no more than the first ten did at their largest, and one model.
+    // The second half uses at most one model more memory than the maximum of the first ten reloads.
     let early = sizes[..10].iter().max().unwrap();
     let late = sizes[50..].iter().max().unwrap();
     assert!(*late < early + 4096, "{sizes:?} KiB");

@@ -1,5 +1,5 @@
-//! The units in `systemd/`: they are what the manifest command prints, systemd finds nothing wrong with
-//! them, and they give away no right that the server does not need.
+//! The units in `systemd/` are what the manifest command prints, systemd accepts them, and they grant only
+//! the rights that the server needs.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -34,7 +34,7 @@ fn printed(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs systemd-analyze; `None` where this machine has none.
+/// Runs systemd-analyze; `None` if it is not installed.
 fn analyze(args: &[&str], files: &[PathBuf]) -> Option<(bool, String)> {
     if !has_programs(&["systemd-analyze"]) {
         return None;
@@ -59,7 +59,7 @@ fn the_files_are_what_is_printed_for_the_defaults() {
 
 #[test]
 fn systemd_finds_nothing_wrong_with_them() {
-    // Programs have to be where a unit says they are: this one is.
+    // systemd-analyze checks that the unit's program exists, so use one that does.
     let folder = std::env::temp_dir().join(format!("lanekeeper-units-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let files = UNITS.map(|unit| {
@@ -135,7 +135,7 @@ fn a_serve_option_changes_what_follows_from_it() {
         ],
         &["--binary", "lanekeeper"],
         &["--predict-queue", "0"],
-        // Such a server would not start.
+        // A server with this option would not start.
         &["--listen", "127.0.0.1:65535"],
     ] {
         assert_eq!(manifest(wrong).status.code(), Some(2), "{wrong:?}");

@@ -1,7 +1,7 @@
-//! The control: a server that does nothing, asked in the same rhythm on the same machine.
+//! The control: a server that does nothing, probed at the same interval on the same machine.
 //!
-//! Where it too keeps its client waiting, a probe that had no answer in time says nothing about the
-//! server that is judged: other processes had the cores. It excuses silence alone, never an answer.
+//! If it is late too, other processes had the cores, and a probe without an answer says nothing about the
+//! server under test. A late control excuses only missing answers, never a wrong one.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::prober::{self, Question, Record};
 
-/// What an idle machine takes a hundredth of: no server with two workers holds others up so.
+/// An idle machine takes a hundredth of this, and a server with two workers cannot delay others so long.
 const TOO_LONG: Duration = Duration::from_millis(100);
 
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -21,7 +21,7 @@ const INTERVAL: Duration = Duration::from_millis(20);
 pub struct Control {
     stop: Arc<AtomicBool>,
     address: SocketAddr,
-    /// When it kept its client waiting: from, until.
+    /// Start and end of each time in which the control was late.
     waits: Arc<Mutex<Vec<(Instant, Instant)>>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -41,17 +41,17 @@ impl Control {
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
-                // A client that is gone is no matter of the control's.
+                // Ignore clients that have left.
                 let _ = client.and_then(answer);
             }
         });
         let (stop, address) = (Arc::clone(&control.stop), control.address);
         let waits = Arc::clone(&control.waits);
         control.spawn("asks control", move || {
-            // From one answer to the next: who sleeps is held up too where nobody gets a core.
+            // Measured from one answer to the next, because a sleeping thread also wakes up late.
             let mut last = Instant::now();
             while !stop.load(Ordering::Relaxed) {
-                thread::sleep(INTERVAL); // the rhythm of probes
+                thread::sleep(INTERVAL); // the interval of probes
                 let answered = prober::probe(address, Question::Alive).answered;
                 if answered.duration_since(last) > INTERVAL + TOO_LONG {
                     waits.lock().unwrap().push((last, answered));
@@ -67,7 +67,7 @@ impl Control {
         self.threads.push(named.spawn(body).unwrap());
     }
 
-    /// Whether the control was kept waiting while a probe was.
+    /// Whether the control was late at the same time as a probe.
     pub fn excuses(&self, record: &Record) -> bool {
         let waits = self.waits.lock().unwrap();
         waits
@@ -85,7 +85,7 @@ fn answer(mut client: TcpStream) -> std::io::Result<()> {
 impl Drop for Control {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // The one that accepts has to be told by a client.
+        // The accepting thread ends at its next client.
         let _ = TcpStream::connect(self.address);
         for thread in self.threads.drain(..) {
             let _ = thread.join();

@@ -5,8 +5,8 @@ use super::matrix::{Begin, End, ROW, Row, STEP, Step};
 use super::stage::until;
 use crate::support::action::{ANSWER, FAIL, PANIC};
 
-/// The trial fails from here on, of a model that had passed it: readiness fails with the next trial,
-/// at most a canary interval later, and liveness once trials have failed for the limit.
+/// From here on trials fail, after the model had passed one. Readiness fails with the next trial, at
+/// most a canary interval later, and liveness once trials have failed for the stall timeout.
 const TRIAL_FAILS: Step = Step {
     alive: Truth::Stalled(300),
     ready: Truth::NoAfter(300),
@@ -160,7 +160,7 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        // Nobody waits for the next trial by the clock: three failures in a row ask for one.
+        // Three failures in a row request a trial at once.
         name: "everything fails long before the next trial is due",
         canary: 60_000,
         steps: &[Step {
@@ -171,7 +171,7 @@ pub const ROWS: &[Row] = &[
                 stage.tell("trial panic");
                 stage.tell("every panic");
             },
-            // At most once a second, and three failures come within 0.2 s.
+            // Trials run at most once a second, and three failures take 0.2 s.
             alive: Truth::Stalled(1_200),
             ready: Truth::NoAfter(200),
             hold: 300,
@@ -189,11 +189,11 @@ pub const ROWS: &[Row] = &[
             act: |stage| {
                 stage.tell("trial fail");
                 assert_eq!(stage.ask(FAIL, 1.0), 500);
-                // A second of nothing but failures is what is tested.
+                // The test needs a second of nothing but failures.
                 std::thread::sleep(std::time::Duration::from_millis(1_100));
                 assert_eq!(stage.ask(FAIL, 1.0), 500);
             },
-            // The trial comes with the second failure, so the limit is not over when this step is.
+            // The trial runs at the second failure, so the stall timeout ends after this step.
             ready: Truth::No,
             hold: 200,
             check: |stage| stage.says("/readyz", "Model inference failed: "),
@@ -218,7 +218,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "the trial is answered wrongly on a quiet server",
-        // Longer than the wait for readiness, so that its own text is seen.
+        // So long that readiness fails with its own text before liveness fails.
         stall: 2_000,
         steps: &[
             Step {
@@ -242,7 +242,7 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        // What real predictions show is better evidence than a trial.
+        // Real predictions are better evidence than a trial.
         name: "the trial would fail, but real predictions succeed",
         steps: &[Step {
             does: "the model would fail on its trial under honest load",
@@ -258,7 +258,7 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        // A restart would help nobody whose predictions succeed.
+        // While predictions succeed, a restart would not help.
         name: "the trial fails, and then real predictions succeed all the same",
         steps: &[
             Step {
@@ -317,14 +317,14 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        // Late is not failed: liveness has nothing to say of it. A success since it began is the
-        // better evidence, as long as it is recent.
+        // A late trial has not failed, so liveness passes. A recent success since the trial began is
+        // better evidence.
         name: "the trial hangs on an idle server",
         steps: &[
             Step {
                 does: "the trial hangs",
                 act: |stage| stage.hang_by("trial hang", 1),
-                // Over --canary-timeout, which is --request-timeout.
+                // After --canary-timeout, which is --request-timeout by default.
                 ready: Truth::NoAfter(400),
                 hold: 1_500,
                 ..STEP

@@ -4,7 +4,7 @@ use super::judge::Truth;
 use super::matrix::{Company, ROW, Row, STEP, Step};
 use crate::support::action::{ANSWER, BLOCK, DOZE, FAIL, LOCK, SLEEP, SPIN};
 
-/// Every worker hangs from here on: liveness fails at the limit, and readiness with it at the latest.
+/// From here on every worker hangs: liveness fails at the stall timeout, and readiness by then.
 const ALL_STUCK: Step = Step {
     alive: Truth::Stalled(0),
     ready: Truth::NoAfter(1_000),
@@ -13,7 +13,7 @@ const ALL_STUCK: Step = Step {
     ..STEP
 };
 
-/// Whatever hung goes on.
+/// Everything that hung continues.
 const RELEASED: Step = Step {
     does: "all go on",
     act: |stage| stage.release(),
@@ -57,7 +57,7 @@ pub const ROWS: &[Row] = &[
                     assert_eq!(stage.number("/lanes/predict/stuck"), 1);
                     assert_eq!(stage.number("/lanes/predict/substitutes"), 1);
                     stage.rest();
-                    // A substitute brings back the capacity that hangs.
+                    // The substitute restores the capacity.
                     assert!(stage.can_compute(2));
                 },
                 ..STEP
@@ -65,7 +65,7 @@ pub const ROWS: &[Row] = &[
             Step {
                 check: |stage| {
                     assert!(!stage.is_degraded());
-                    // Whoever was replaced retires when it comes back.
+                    // The worker that was stuck retires when it comes back.
                     assert_eq!(stage.number("/lanes/predict/substitutes"), 0);
                 },
                 ..RELEASED
@@ -74,7 +74,7 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        // What a worker finishes counts, whatever became of the answer.
+        // Every prediction that a worker finishes counts, even if it failed.
         name: "one of two workers hangs while the model fails on what the other serves",
         steps: &[
             Step {
@@ -136,7 +136,7 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        // A substitute takes its place, and that changes nothing.
+        // A substitute takes its place, which changes no verdict.
         name: "one of two workers hangs while the other serves, and any hang is fatal",
         args: &["--stall-policy=any"],
         steps: &[
@@ -236,8 +236,8 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        // The second hang begins within the first one's limit, so nothing that began after the first
-        // has completed: there is nobody to show that a substitute would be of use.
+        // The second worker hangs before the first counts as stuck. No prediction that began after the
+        // first has finished, so nothing shows that a substitute would help.
         name: "a model that always hangs stops one worker after the other",
         steps: &[
             Step {
@@ -358,7 +358,7 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        // Two are replaced, which is as many as may be; after that whoever hangs is missed.
+        // Two workers get substitutes, which is the limit. Further stuck workers count.
         name: "poison stops one worker after the other until no substitute is left",
         steps: &[
             Step {

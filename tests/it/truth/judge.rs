@@ -1,4 +1,4 @@
-//! What was heard, held against what is true.
+//! Compares the answers that probes got with those that are right.
 
 use std::time::{Duration, Instant};
 
@@ -6,27 +6,26 @@ use lanekeeper::drill::measure::Latencies;
 
 use super::prober::{Heard, Question, Record};
 
-/// How late a verdict may turn, and how long the right one may take to come back.
+/// How late a verdict may change, and how long a passing one may take to return.
 pub const SLACK: Duration = Duration::from_secs(1);
 
-/// What is true of one question from a step of a row on.
+/// The right answers to one question from a step of a row on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Truth {
-    /// Yes: every probe passes. After a step in which it failed, once it has passed again.
+    /// Every probe passes. After a step with failures, from the first probe that passes again.
     Yes,
-    /// No, and that can be known at once: it fails within a second, and stays so.
+    /// Probes fail within a second, and continue to fail.
     No,
-    /// No, and that can be known after so many milliseconds: it fails within a second of that.
+    /// Probes fail within a second after so many milliseconds.
     NoAfter(u64),
-    /// No once this has lasted for `--stall-timeout`: until then it passes, within a second of that
-    /// it fails. Where the stall itself begins up to so many milliseconds late, that is added.
+    /// Probes pass until the step has lasted for `--stall-timeout`, and fail within a second after that.
+    /// The number is by how many milliseconds the stall itself may begin late.
     Stalled(u64),
-    /// Nobody is there to be asked: what is heard, if anything, must not be a failure of the
-    /// server's own making.
+    /// The server may be unable to answer; if it does answer, the probe must pass.
     Unasked,
 }
 
-/// What probes may be heard to say for some time.
+/// The results that probes may have in a period.
 #[derive(Debug, Clone, Copy)]
 struct Phase {
     from: Instant,
@@ -48,39 +47,39 @@ pub struct Moment {
     pub answers: bool,
 }
 
-/// How one question was answered over a row: a positive is a failing probe.
+/// How the probes of one question ended over a row; a failing probe is a positive.
 #[derive(Debug, Clone, Default)]
 pub struct Score {
     pub true_positives: usize,
     pub false_positives: usize,
     pub true_negatives: usize,
     pub false_negatives: usize,
-    /// Probes without an answer where the machine had no time for anybody.
+    /// Probes without an answer while the machine was too busy for any process.
     pub late: usize,
-    /// From the beginning of each step whose truth is no to the first probe that said so.
+    /// For each step in which probes must fail, the time until the first one did.
     pub detections: Vec<Duration>,
-    /// What was wrong, one line each.
+    /// The errors, one line each.
     pub wrongs: Vec<String>,
     pub latencies: Latencies,
 }
 
-/// What is to be known of the row that is judged.
+/// The properties of the row under test.
 #[derive(Clone, Copy)]
 pub struct Terms<'a> {
     pub stall_timeout: Duration,
-    /// How long the right verdict may take to come back.
+    /// How long a passing verdict may take to return.
     pub settling: Duration,
-    /// The machine is starved on purpose: a probe may find nobody within its second.
+    /// The machine is starved on purpose, so a probe may get no answer within its second.
     pub starved: bool,
-    /// Whether the first step comes after a time in which probes passed.
+    /// Whether probes passed before the first step.
     pub passed_before: bool,
-    /// Whether a probe had no answer in time through no fault of the server's.
+    /// Whether a missing answer is not the server's fault.
     pub excuses: &'a dyn Fn(&Record) -> bool,
 }
 
-/// Whether a probe shows what is true: it passes, or fails and, where the server answers, says so.
+/// Whether a probe has the right result: it passes, or it fails, with an answer if `answers`.
 pub fn shows(record: &Record, truth: Truth, answers: bool) -> bool {
-    // Whoever has been stuck for the limit is known to be, and answered.
+    // Even with a stuck acceptor, probes are answered once the stall timeout is over.
     let answers = answers || matches!(truth, Truth::Stalled(_));
     match (truth, &record.heard) {
         (Truth::Yes | Truth::Unasked, heard) => *heard == Heard::Passed,
@@ -90,7 +89,7 @@ pub fn shows(record: &Record, truth: Truth, answers: bool) -> bool {
     }
 }
 
-/// Judges what one question has heard.
+/// Compares all probes of one question with the right results.
 pub fn judge(
     question: Question,
     records: &[Record],
@@ -101,7 +100,7 @@ pub fn judge(
     let mut score = Score::default();
     let phases = phases(question, records, moments, end, terms, &mut score);
     for record in records {
-        // A probe is answered from what held at some moment between its two ends.
+        // An answer may be about any moment between the probe's start and end.
         let held: Vec<&Phase> = phases
             .iter()
             .filter(|phase| phase.from <= record.answered && phase.until > record.sent)
@@ -149,7 +148,7 @@ fn classify(
         Heard::Nothing(_) if may_be_silent => {}
         Heard::Nothing(_) if terms.starved || (terms.excuses)(record) => score.late += 1,
         Heard::Nothing(why) => {
-            // Where it should fail the kubelet draws the right conclusion, but an answer was owed.
+            // Even if the probe should fail, which kubelet concludes from silence, the server must answer.
             score.false_positives += 1;
             let what = format!("had no answer ({why})");
             note(question, record, &what, moments, score);
@@ -157,7 +156,7 @@ fn classify(
     }
 }
 
-/// Takes down a wrong, up to a few of each question.
+/// Notes an error, up to a few for each question.
 fn note(question: Question, record: &Record, what: &str, moments: &[Moment], score: &mut Score) {
     const SHOWN: usize = 3;
     if score.wrongs.len() >= SHOWN {
@@ -176,7 +175,7 @@ fn note(question: Question, record: &Record, what: &str, moments: &[Moment], sco
     ));
 }
 
-/// Makes phases of the steps: what may be heard when.
+/// Converts the steps to phases with their permitted results.
 fn phases(
     question: Question,
     records: &[Record],
@@ -216,8 +215,8 @@ fn phases(
             }
         };
         let passes = moment.truth == Truth::Yes;
-        // Until there is a stall to be known, it is too early to fail; without an acceptor, a probe
-        // waits meanwhile.
+        // Before the stall timeout a probe must not fail. If the acceptor is stuck, a probe may wait
+        // until then.
         let known = (moment.began + early).min(until);
         let stalled = matches!(moment.truth, Truth::Stalled(_));
         let may_be_silent = !moment.answers && !stalled;
@@ -258,7 +257,7 @@ mod tests {
         excuses: &|_| false,
     };
 
-    /// What is heard from a moment on, each probe 20 ms after the other, all in milliseconds.
+    /// Results of probes from a time on, one every 20 ms; times are in milliseconds.
     fn heard(from: u64, until: u64, heard: &Heard) -> Vec<(u64, Heard)> {
         let times = (from..until).step_by(20);
         times.map(|at| (at, heard.clone())).collect()
@@ -272,7 +271,7 @@ mod tests {
         Heard::Failed(500, "no".to_owned())
     }
 
-    /// Judges what was heard from the beginning of each truth on, until five seconds have passed.
+    /// Compares probes with the truths, each of which holds from its time on, until five seconds.
     fn score(truths: &[(u64, Truth)], told: &[Vec<(u64, Heard)>]) -> Score {
         let origin = Instant::now();
         let at = |millis: u64| origin + Duration::from_millis(millis);

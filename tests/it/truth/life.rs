@@ -1,4 +1,4 @@
-//! Rows in which a server begins, drains or dies.
+//! Rows in which a server starts, drains or dies.
 
 use rustix::process::{Resource, Signal};
 
@@ -7,7 +7,7 @@ use super::matrix::{Begin, End, ROW, Row, STEP, Step};
 use super::stage::until;
 use crate::support::action::{ALLOCATE, ANSWER, BLOCK, SLEEP};
 
-/// The model is not there yet: whoever waits for it is alive.
+/// The model is still loading: the server is alive.
 const LOADING: Step = Step {
     ready: Truth::No,
     started: Truth::No,
@@ -20,7 +20,7 @@ const LOADING: Step = Step {
     ..STEP
 };
 
-/// The process is gone, and nobody answers.
+/// The process has ended, so nothing answers.
 const GONE: Step = Step {
     alive: Truth::No,
     ready: Truth::No,
@@ -30,7 +30,7 @@ const GONE: Step = Step {
     ..STEP
 };
 
-/// Told to end: not ready, and alive as long as it works off what it has admitted.
+/// Draining: not ready, but alive while it finishes what it has admitted.
 const DRAINING: Step = Step {
     does: "SIGTERM",
     act: |stage| stage.server.signal(Signal::TERM),
@@ -40,7 +40,7 @@ const DRAINING: Step = Step {
     ..STEP
 };
 
-/// The drain comes to its end.
+/// The drain ends.
 const DRAINED: Step = Step {
     does: "the drain ends",
     act: |stage| assert_eq!(stage.wait().code(), Some(0)),
@@ -154,7 +154,7 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        // Draining excuses nobody who is stuck; it kills nobody either.
+        // A stuck server fails liveness even while it drains; draining alone does not fail it.
         name: "the server drains while every worker hangs",
         args: GRACE,
         steps: &[
@@ -182,7 +182,7 @@ pub const ROWS: &[Row] = &[
                 does: "a prediction takes all that a limit leaves, and the process dies of it",
                 act: |stage| {
                     const LEFT: u64 = 256 << 20;
-                    // The model takes 16 MiB at a time.
+                    // The model allocates 16 MiB at a time.
                     const LAST: u64 = 32 << 20;
                     let most = stage.address_space().unwrap() + LEFT;
                     stage.limit(Resource::As, Some(most));

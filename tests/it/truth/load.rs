@@ -1,4 +1,4 @@
-//! Rows in which nothing is wrong but how much there is to do.
+//! Rows in which the server is healthy but under load.
 
 use super::judge::Truth;
 use super::matrix::{ROW, Row, STEP, Step};
@@ -67,7 +67,7 @@ pub const ROWS: &[Row] = &[
             Step {
                 does: "two predictions begin that take 0.8 of the limit",
                 act: |stage| stage.hang(2, BLOCK),
-                // A little less, for beginning and ending take time too.
+                // A little less, because starting and releasing take time too.
                 hold: 1_150,
                 ..STEP
             },
@@ -113,7 +113,7 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        // Whoever waits has left before the answer comes: what a worker finishes counts all the same.
+        // Every client has left before its answer. A finished prediction counts all the same.
         name: "every prediction takes 0.7 of the limit, and more are asked for than can be served",
         args: &["--request-timeout=300ms", "--max-wait=5s"],
         steps: &[Step {
@@ -126,7 +126,7 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        // The canary's trial, which waits for a core behind them, is late and not failed.
+        // The canary's trial waits for a core behind these, so it is late but has not failed.
         name: "slow predictions succeed one after the other",
         args: &["--request-timeout=2s"],
         steps: &[Step {

@@ -3,7 +3,7 @@
 use super::matrix::{Company, ROW, Row, STEP, Step};
 use crate::support::action::COMPUTE;
 
-/// A limit that predictions keep even with a tenth of a core.
+/// A stall timeout that predictions stay within even with a tenth of a core.
 const SLOW: Row = Row {
     stall: 2_000,
     args: &["--request-timeout=1500ms", "--max-wait=1s"],

@@ -1,4 +1,4 @@
-//! Rows of the fault matrix, how one is run, and what is printed of all.
+//! The rows of the fault matrix: how they are run, and the report of all.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -16,27 +16,28 @@ use super::judge::{Moment, SLACK, Score, Terms, Truth, judge, shows};
 use super::prober::{Prober, QUESTIONS, Question, Record};
 use super::stage::Stage;
 
-/// Runs rows one at a time and holds every probe to 50 ms where the machine is not starved.
+/// Runs rows one at a time, and requires every probe to take at most 50 ms unless the row starves the
+/// machine.
 pub const STRICT: &str = "TEST_LANEKEEPER_TRUTH_STRICT";
 
-/// Runs only the rows whose name holds this.
+/// Runs only the rows whose names contain this.
 const ROWS: &str = "TEST_LANEKEEPER_TRUTH_ROWS";
 
-/// The most that a probe may take in strict mode.
+/// Maximum duration of a probe in strict mode.
 const STRICT_LATENCY: Duration = Duration::from_millis(50);
 
-/// Rows that run beside each other: most of them wait most of the time.
+/// Number of rows that run in parallel; most of them wait most of the time.
 const TOGETHER: usize = 5;
 
-/// Lines of a wrong row's log that are shown.
+/// Number of log lines shown for a row that fails.
 const LOG_SHOWN: usize = 40;
 
-/// A scenario, with what is true in it.
+/// A scenario, with the right results of probes.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
     /// What happens, as a sentence.
     pub name: &'static str,
-    /// Where the model comes from.
+    /// The source of the model.
     pub source: &'static str,
     /// `--predict-workers`.
     pub workers: usize,
@@ -50,11 +51,11 @@ pub struct Row {
     pub steps: &'static [Step],
     pub end: End,
     pub company: Company,
-    /// Whether the machine is starved on purpose, so that a probe may find nobody within a second.
+    /// Whether the machine is starved on purpose, so that a probe may get no answer within a second.
     pub starved: bool,
 }
 
-/// Where a row begins.
+/// The state in which a row begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begin {
     /// Ready and at rest.
@@ -63,41 +64,42 @@ pub enum Begin {
     Listening,
 }
 
-/// Where a row ends.
+/// The state in which a row ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// With all that the server had at rest.
+    /// The server has recovered: it has the threads, descriptors and capacity that it had at rest.
     Recovered,
     /// As its last step says.
     Left,
 }
 
-/// Whether a row bears others beside it.
+/// Whether other rows may run at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Company {
     Welcome,
-    /// It disturbs the machine, or measures what others would disturb.
+    /// The row disturbs the machine, or other rows would disturb its measurements.
     Alone,
 }
 
-/// Something that happens, and what is true from then on.
+/// An action, and the right results of probes from then on.
 #[derive(Debug, Clone, Copy)]
 pub struct Step {
-    /// What happens, for whoever reads the table.
+    /// The action in words, for the report.
     pub does: &'static str,
     pub act: fn(&mut Stage),
     pub alive: Truth,
     pub ready: Truth,
     pub started: Truth,
-    /// Whether a server that fails still answers; one that is gone does not.
+    /// Whether a failing server still answers, unlike one that has ended.
     pub answers: bool,
-    /// For how many milliseconds the truth is watched once it shows: long enough for a lie to show.
+    /// For how many milliseconds probes are watched once they have the right result, so that a wrong one
+    /// would show.
     pub hold: u64,
     /// What else must hold at the end of the step.
     pub check: fn(&mut Stage),
 }
 
-/// What rows have unless they say otherwise.
+/// Defaults of rows.
 pub const ROW: Row = Row {
     name: "",
     source: "scripted",
@@ -112,8 +114,7 @@ pub const ROW: Row = Row {
     starved: false,
 };
 
-/// What steps have unless they say otherwise: nothing happens to a server that serves, for longer
-/// than the limit.
+/// Defaults of steps: no action, and the server serves for longer than the stall timeout.
 pub const STEP: Step = Step {
     does: "",
     act: |_| {},
@@ -135,7 +136,7 @@ impl Step {
     }
 }
 
-/// What came of a row.
+/// The result of a row.
 #[derive(Debug, Default)]
 pub struct Report {
     pub name: &'static str,
@@ -153,7 +154,7 @@ impl Row {
             format!("--predict-workers={}", self.workers),
             format!("--stall-timeout={}ms", self.stall),
             format!("--canary-interval={}ms", self.canary),
-            // Shorter than the limit, as they are by default.
+            // Shorter than the stall timeout, as by default.
             "--request-timeout=400ms".to_owned(),
             "--max-wait=300ms".to_owned(),
             "--predict-queue=8".to_owned(),
@@ -163,7 +164,7 @@ impl Row {
         args
     }
 
-    /// How long the right verdict may take to come back.
+    /// How long a passing verdict may take to return.
     fn settling(&self, question: Question) -> Duration {
         match question {
             Question::Ready => SLACK + Duration::from_millis(self.canary),
@@ -171,7 +172,7 @@ impl Row {
         }
     }
 
-    /// Runs the row and judges what was heard.
+    /// Runs the row and compares the results of its probes.
     pub fn run(&self, control: Option<&Control>) -> Report {
         let began = Instant::now();
         let mut report = Report {
@@ -253,7 +254,7 @@ impl Row {
         report.log = stage.server.logged();
     }
 
-    /// Holds a step until its truth has shown, or should have, and then long enough for a lie.
+    /// Waits until probes have the step's right result, or are overdue, and then for `hold`.
     fn hold(&self, step: &Step, stage: &Stage, began: Instant) {
         let prober = stage.prober.as_ref().unwrap();
         let acted = Instant::now();
@@ -274,13 +275,13 @@ impl Row {
                 })
         };
         while !QUESTIONS.into_iter().all(shown) {
-            thread::sleep(Duration::from_millis(5)); // a pause between looks, not a wait for the event
+            thread::sleep(Duration::from_millis(5)); // polling interval
         }
-        thread::sleep(Duration::from_millis(step.hold)); // longer than a lie would need to show
+        thread::sleep(Duration::from_millis(step.hold)); // a wrong result would show by then
     }
 }
 
-/// Calls `body` and makes text of its panic.
+/// Calls `body` and converts a panic to its text.
 fn guarded<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(body))
         .map_err(|payload| lanekeeper::platform::panic::panic_message(payload.as_ref()))
@@ -288,7 +289,7 @@ fn guarded<T>(body: impl FnOnce() -> T) -> Result<T, String> {
 
 /// Runs rows, some at a time, and returns their reports in the rows' order.
 pub fn run(rows: &[&Row]) -> Vec<Report> {
-    // A prober that an attack on another server starves would hear of that, and some rows starve others.
+    // No attacks at the same time: they would starve the probers, and some rows would starve them.
     let _turn = crate::clients::inject();
     let wanted = std::env::var(ROWS).unwrap_or_default();
     let rows: Vec<&Row> = rows
@@ -341,7 +342,7 @@ fn side_by_side(rows: &[&Row], threads: usize, control: Option<&Control>) -> Vec
 }
 
 impl Report {
-    /// How long probes took that were owed an answer.
+    /// Latencies of the probes that had to be answered.
     fn latencies(&self) -> Latencies {
         let mut all = Latencies::default();
         for score in &self.scores {
@@ -382,10 +383,10 @@ fn score_cells(score: &Score) -> Vec<String> {
     ]
 }
 
-/// Shows all reports as one table, past the capture of test output, and what was wrong in full.
+/// Prints all reports as one table and all errors in full, even though the output of tests is captured.
 ///
 /// # Panics
-/// Where any row is wrong, with the names of all that are.
+/// A row has failed; the text names all that have.
 pub fn conclude(reports: &[Report]) {
     let mut table = TextTable::new(&[
         "scenario (a positive is a failing probe)",

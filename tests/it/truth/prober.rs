@@ -1,5 +1,5 @@
-//! A kubelet that is in a hurry: it asks each of the three probes on fresh connections, one after
-//! the other, and takes down what it heard and when.
+//! A kubelet with short intervals: it sends each of the three probes again and again on fresh connections,
+//! and records the results and their times.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use lanekeeper::drill::load::Target;
 use lanekeeper::platform::client::Client;
 
-/// From one probe of an endpoint to the next, if it has its answer.
+/// Interval between probes of an endpoint, if they are answered in time.
 const INTERVAL: Duration = Duration::from_millis(20);
 
 /// The three questions.
@@ -33,14 +33,14 @@ impl Question {
     }
 }
 
-/// What a kubelet makes of a probe.
+/// The result of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
     /// 200.
     Passed,
-    /// Any other status of the server's own verdict, with the first line of its text.
+    /// Another status from the server's verdict, with the first line of its text.
     Failed(u16, String),
-    /// No answer within a second, no connection, or 504: nobody had a verdict.
+    /// No verdict: no answer within a second, no connection, or 504.
     Nothing(&'static str),
 }
 
@@ -84,7 +84,7 @@ impl Prober {
                     let record = probe(address, question);
                     let pause = INTERVAL.saturating_sub(record.latency());
                     records.lock().unwrap().push(record);
-                    thread::sleep(pause); // the rhythm of probes
+                    thread::sleep(pause); // the interval of probes
                 }
             };
             let named = thread::Builder::new().name(question.path().to_owned());
@@ -93,12 +93,12 @@ impl Prober {
         prober
     }
 
-    /// Asks another server from now on: the one that a manager started in the first one's place.
+    /// From now on probes another server, which a manager started in place of the first.
     pub fn follow(&self, address: SocketAddr) {
         *self.address.lock().unwrap() = address;
     }
 
-    /// Whether any probe that was sent since `began` has given what `wanted` looks for.
+    /// Whether any probe sent since `began` satisfies `wanted`.
     pub fn has_heard(
         &self,
         question: Question,
@@ -110,7 +110,7 @@ impl Prober {
         recent.take_while(|record| record.sent >= began).any(wanted)
     }
 
-    /// Ends probing and returns what each question has heard.
+    /// Stops, and returns the results of each question.
     pub fn stop(&mut self) -> [Vec<Record>; 3] {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
@@ -128,7 +128,7 @@ impl Drop for Prober {
     }
 }
 
-/// Asks once, on a connection of its own.
+/// Probes once, on a fresh connection.
 pub fn probe(address: SocketAddr, question: Question) -> Record {
     let target = Target::probe(address, question.path()).unwrap();
     let sent = Instant::now();

@@ -1,4 +1,4 @@
-//! Rows that take days: the verdict itself, by a clock that is wound by hand.
+//! Rows that would take days: they test the verdict itself, with a manual clock.
 
 use std::fs;
 use std::path::Path;
@@ -16,13 +16,13 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 const WORKERS: usize = 2;
 
-/// From one look of the main thread to the next.
+/// Interval between ticks of the main thread.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Ticks from one probe to the next, as a kubelet asks by default.
+/// Ticks from one probe to the next; kubelet's default is 10 s.
 const PROBED_EVERY: u64 = 10;
 
-/// A server that consists of what is known about it.
+/// A server that consists of its vitals alone.
 struct Subject {
     nanos: Arc<AtomicU64>,
     vitals: Vitals,
@@ -30,13 +30,13 @@ struct Subject {
 }
 
 impl Subject {
-    /// A server of two idle workers that are asked for nothing.
+    /// A server with two idle workers and no requests.
     fn new(name: &'static str) -> Self {
         let nanos = Arc::new(AtomicU64::new(1));
         let clock = ProcessClock::manual(Arc::clone(&nanos), TICK);
         let vitals = Vitals::new(clock, (256, WORKERS), (8, 2));
         vitals.acceptor.alive.store(true, Ordering::Release);
-        // Substitutes may have seats too, and nobody sits there.
+        // There are slots for substitutes too; those stay empty.
         for worker in vitals.predict.workers.iter().take(WORKERS) {
             worker.alive.store(true, Ordering::Release);
         }
@@ -64,7 +64,7 @@ impl Subject {
         .is_none()
     }
 
-    /// Asks, and takes the answer down beside the truth.
+    /// Probes, and compares the result with the right one.
     fn probe(&mut self, truth: bool) {
         let alive = self.is_alive();
         let score = &mut self.report.scores[0];
@@ -98,14 +98,14 @@ impl Subject {
             .fetch_add(seconds * 1_000_000_000, Ordering::AcqRel);
     }
 
-    /// Has a worker take a prediction up.
+    /// Starts a prediction on a worker.
     fn take_up(&self, worker: usize) {
         let now = self.vitals.clock.now();
         self.vitals.predict.taken_at.store(now);
         self.vitals.predict.workers[worker].busy_since.store(now);
     }
 
-    /// Has a worker finish.
+    /// Finishes a worker's prediction.
     fn finish(&self, worker: usize) {
         self.vitals
             .predict
@@ -116,7 +116,7 @@ impl Subject {
             .store(Stamp::NEVER);
     }
 
-    /// Has so many predictions wait from now on.
+    /// Sets the number of waiting predictions.
     fn queue(&self, waiting: usize) {
         self.vitals.predict.filled_at.store(self.vitals.clock.now());
         self.vitals
@@ -193,24 +193,24 @@ fn stopped_for_a_day() -> Subject {
     subject.queue(3);
     subject.pass(30, true);
     subject.stop(86_400);
-    // Before the main thread has come round, and after it has.
+    // Probe before the main thread's next tick, and after it.
     subject.probe(true);
     subject.pass(20, true);
-    // A minute in which it ran has passed now: that counts.
+    // The process has now run for a minute, which counts.
     subject.pass(20, false);
     subject
 }
 
-/// Nothing that judges reads the wall clock, so that none of its jumps can matter: it is read where a
-/// log line, an answer or a model file is dated, and nowhere else.
+/// Verdicts do not depend on the wall clock, so its jumps cannot matter. It is read only to date log
+/// lines, answers, reports, metrics and model files.
 fn wall_clock_jumps() -> Report {
     const DATED: [&str; 6] = [
         "logging.rs",
-        // Says when its report was made.
+        // The date of its report.
         "commands/drill/mod.rs",
         "response.rs",
         "commands/train.rs",
-        // Tells when something was, to Prometheus.
+        // Timestamps for Prometheus.
         "metrics/mod.rs",
         "serving/documents.rs",
     ];
@@ -228,7 +228,7 @@ fn wall_clock_jumps() -> Report {
                 continue;
             }
             let dated = DATED.iter().any(|name| path.ends_with(name));
-            // Templates and data beside the sources are read too: they name no clock.
+            // Templates and data are read too; they do not mention a clock.
             let text = fs::read_to_string(&path).unwrap_or_default();
             let clocks = ["SystemTime", "UtcDateTime", "ClockId::Realtime"];
             let reads = clocks.iter().any(|clock| text.contains(clock));

@@ -1,20 +1,20 @@
-//! A share of the CPU for one process: a control group of its own, of either version.
+//! A CPU quota for one process, by a control group of either version.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The kernel's own period of a quota.
+/// The kernel's default period of a quota.
 const PERIOD_MICROS: u32 = 100_000;
 
-/// Where the hierarchy that limits the CPU may stand, and the file that does it.
+/// Possible places of the hierarchy that limits the CPU, with its file for the quota.
 const PLACES: [(&str, &str); 3] = [
     ("/sys/fs/cgroup", "cpu.max"),
     ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us"),
     ("/sys/fs/cgroup/cpu,cpuacct", "cpu.cfs_quota_us"),
 ];
 
-/// A control group with a quota and one process in it; taken away when dropped.
+/// A control group with a quota and one process in it; removed when dropped.
 pub struct Group {
     directory: PathBuf,
     parent: PathBuf,
@@ -22,7 +22,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// Gives a process so many percent of one core; `None` where that cannot be done here.
+    /// Limits a process to so many percent of one core; `None` if that is impossible on this machine.
     pub fn limit(pid: u32, percent: u32) -> Option<Group> {
         PLACES
             .iter()
@@ -42,7 +42,7 @@ impl Group {
             "cpu.max" => format!("{quota} {PERIOD_MICROS}"),
             _ => quota.to_string(),
         };
-        // A directory that is no control group takes neither file; it goes with `group`.
+        // In a directory that is not a control group, neither file exists. `group` removes it.
         let existing = |name: &str| Some(group.directory.join(name)).filter(|path| path.exists());
         fs::write(existing(file)?, quota).ok()?;
         fs::write(existing("cgroup.procs")?, pid.to_string()).ok()?;
@@ -52,9 +52,9 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Where the process still lives it goes back to where it came from, near enough.
+        // If the process still runs, move it to the parent group.
         let _ = fs::write(self.parent.join("cgroup.procs"), self.pid.to_string());
-        // The kernel lets go of a group a moment after its last thread has left.
+        // The kernel permits the removal a moment after the last thread has left.
         let deadline = Instant::now() + Duration::from_secs(1);
         while fs::remove_dir(&self.directory).is_err() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5)); // a pause between attempts

@@ -1,4 +1,4 @@
-//! A server, those who use it, and what can be done to it.
+//! A server under test, its clients, and the actions of steps.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,10 +13,10 @@ use rustix::process::{Pid, Resource, Rlimit};
 use super::prober::Prober;
 use crate::support::{Connection, Server, action, has_programs, instance};
 
-/// Longest wait for what a step needs. No step that holds takes it.
+/// Maximum wait for a condition of a step. A step that passes takes less.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long a client waits for its answer: longer than the server lets it.
+/// How long a client waits for its answer, which is longer than the server's own timeout.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Polls until `condition` holds.
@@ -24,14 +24,14 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
-        thread::sleep(Duration::from_millis(5)); // a pause between looks, not a wait for the event
+        thread::sleep(Duration::from_millis(5)); // polling interval
     }
 }
 
 /// Threads by name, and the counts of threads and descriptors.
 type Rest = (Vec<String>, (usize, usize));
 
-/// What the steps of a row act on.
+/// The state on which the steps of a row act.
 pub struct Stage {
     pub server: Server,
     args: Vec<String>,
@@ -42,14 +42,14 @@ pub struct Stage {
     group: Option<super::quota::Group>,
     /// The prober, once it runs, so that a step can send it elsewhere.
     pub prober: Option<Prober>,
-    /// Why the row cannot be tested on this machine, once a step has found out.
+    /// Why the row cannot be tested on this machine, if a step has found a reason.
     pub not_tested: Option<String>,
-    /// The server before anything was done to it.
+    /// The server's threads and resources before the first step.
     rest: Option<Rest>,
 }
 
 impl Stage {
-    /// Starts a server; it may be loading its model still.
+    /// Starts a server, which may still be loading its model.
     pub fn open(source: &'static str, args: Vec<String>) -> Self {
         Stage {
             server: start(source, &args),
@@ -65,7 +65,7 @@ impl Stage {
         }
     }
 
-    /// Waits until the server is ready and at rest, which is where it must come back to.
+    /// Waits until the server is ready and at rest. It must return to that state at the end.
     pub fn settle(&mut self) {
         until("the server is ready", || {
             self.server.get("/readyz").status == 200
@@ -74,12 +74,12 @@ impl Stage {
         until("the loader has ended", || {
             !self.server.threads().iter().any(|name| name == "loader")
         });
-        // At rest is where several looks in a row see the same.
+        // The server is at rest once six looks in a row see the same.
         let mut looks = vec![self.look()];
         until("the server is at rest", || {
             looks.push(self.look());
             let last = &looks[looks.len().saturating_sub(6)..];
-            // A thread that has not run yet has the name of the one that started it.
+            // A thread that has not run yet has the name of its parent.
             let unnamed = |name: &&String| name.starts_with("support::");
             let all_named = last[0].0.iter().filter(unnamed).count() <= 1;
             all_named && last.len() == 6 && last.iter().all(|one| *one == last[0])
@@ -89,7 +89,7 @@ impl Stage {
 
     fn look(&self) -> Rest {
         let mut threads = self.server.threads();
-        // A substitute stays where whoever it stood in for retires, and has another number.
+        // If a stuck worker retires, its substitute stays, whose name has another number.
         for name in &mut threads {
             name.truncate(name.trim_end_matches(|c: char| c.is_ascii_digit()).len());
         }
@@ -97,7 +97,7 @@ impl Stage {
         (threads, self.server.resources())
     }
 
-    // ---- what is asked of the server ----
+    // ---- requests ----
 
     /// Sends a prediction that the model answers at once, and returns the status.
     pub fn answer(&self) -> u16 {
@@ -116,10 +116,10 @@ impl Stage {
         self.server.predict(&instance(what, value)).status
     }
 
-    /// Whether so many predictions can be in the model at the same time.
+    /// Whether so many predictions can run at the same time.
     pub fn can_compute(&self, count: usize) -> bool {
-        // Those that hung have taught the server to expect long predictions, and it refuses whoever has
-        // no time for one. Only predictions that succeed teach it otherwise.
+        // After long predictions the server expects more of them, and refuses requests with less time.
+        // Short predictions correct that estimate.
         for _ in 0..4 {
             self.server.predict(&instance(action::ANSWER, 1.0));
         }
@@ -127,7 +127,7 @@ impl Stage {
         let mut clients: Vec<Connection> =
             (0..count).map(|_| self.server.begin(&request)).collect();
         let met = |client: &mut Connection| client.read().status == 200;
-        // Each is asked, so that none is left behind.
+        // Read every answer, so that no prediction remains.
         clients.iter_mut().map(met).filter(|met| *met).count() == count
     }
 
@@ -149,7 +149,7 @@ impl Stage {
             .is_null()
     }
 
-    /// Asserts that a probe's text holds another.
+    /// Asserts that a probe's text contains this.
     pub fn says(&self, path: &str, text: &str) {
         let answer = self.server.probe(path);
         assert!(
@@ -177,12 +177,12 @@ impl Stage {
         log.iter().filter(|line| line.contains(mark)).count()
     }
 
-    /// Waits until the fixture has said something once more than `before` times.
+    /// Waits until the fixture has printed this more than `before` times.
     fn marked(&self, mark: &str, before: usize) {
         until(mark, || self.marks(mark) > before);
     }
 
-    /// Sends predictions that hang in some way, and waits until they do.
+    /// Sends predictions with an action that hangs, and waits until they do.
     pub fn hang(&mut self, count: usize, how: f64) {
         for _ in 0..count {
             let before = self.marks("fixture: hangs");
@@ -199,14 +199,14 @@ impl Stage {
         }
     }
 
-    /// Waits for the answers to all that were sent.
+    /// Waits for all answers.
     pub fn await_batches(&mut self) {
         for mut held in self.held.drain(..) {
             assert_eq!(held.read().status, 200);
         }
     }
 
-    /// Gives a command after which so many hang, and waits until they do.
+    /// Sends a command that makes so many threads hang, and waits until they do.
     pub fn hang_by(&mut self, command: &str, count: usize) {
         let before = self.marks("fixture: hangs");
         self.tell(command);
@@ -220,21 +220,21 @@ impl Stage {
         self.marked("fixture: ends", before + count - 1);
     }
 
-    /// Has the next trial be late, and waits until it has begun.
+    /// Makes the next trial late, and waits until it has begun.
     pub fn late_by(&mut self, command: &str) {
         let before = self.marks("fixture: is late");
         self.tell(command);
         self.marked("fixture: is late", before);
     }
 
-    /// Tells the fixture something, and waits until it has done it.
+    /// Sends the fixture a command, and waits until it is done.
     pub fn tell(&mut self, command: &str) {
         let before = self.marks("fixture: obeys");
         self.server.tell(command);
         self.marked("fixture: obeys", before);
     }
 
-    /// Lets everybody go on who hangs, and whatever comes do what its row says.
+    /// Lets everything that hangs continue, and makes the model do what its rows say.
     pub fn release(&mut self) {
         self.tell("every ok");
         self.tell("trial ok");
@@ -255,7 +255,7 @@ impl Stage {
 
     // ---- load ----
 
-    /// Has so many clients send predictions one after the other, each with a pause between.
+    /// Starts so many clients in a closed loop, with a pause after each answer.
     pub fn load(&mut self, clients: usize, pause: u64, what: f64, value: f64) {
         let pause = Duration::from_millis(pause);
         let load = Load::start(self.server.main, clients, pause, &instance(what, value));
@@ -267,13 +267,13 @@ impl Stage {
         self.load.clear();
     }
 
-    /// How many answers of a status the load has had so far.
+    /// How many answers with this status the load has had so far.
     pub fn had(&self, status: u16) -> usize {
         let counts = self.load.iter().map(|load| load.count(status));
         counts.sum()
     }
 
-    /// Waits until the load has had one more answer of a status.
+    /// Waits until the load has had one more answer with this status.
     pub fn wait_for(&self, status: u16) {
         let before = self.had(status);
         until(&format!("an answer {status}"), || self.had(status) > before);
@@ -281,7 +281,7 @@ impl Stage {
 
     // ---- the process and its machine ----
 
-    /// Starts what takes the CPU beside the server: two busy loops a core.
+    /// Starts two busy loops for each core.
     pub fn crowd(&mut self) {
         if !has_programs(&["sh"]) {
             self.not_tested = Some("there is no sh to run busy loops".to_owned());
@@ -289,7 +289,7 @@ impl Stage {
         }
         let cores = thread::available_parallelism().map_or(1, usize::from);
         for _ in 0..2 * cores {
-            // Bounded by itself, should nobody be left to end it.
+            // The loop ends by itself, even if this process does not end it.
             let busy = Command::new("sh")
                 .args(["-c", "ulimit -t 20; while :; do :; done"])
                 .stdin(Stdio::null())
@@ -306,18 +306,18 @@ impl Stage {
         }
     }
 
-    /// Gives the server so many percent of one core; says whether it could.
+    /// Limits the server to so many percent of one core; returns whether that was possible.
     pub fn limit_cpu(&mut self, percent: u32) -> bool {
         self.group = super::quota::Group::limit(self.server.pid(), percent);
         self.group.is_some()
     }
 
-    /// Takes the limit away.
+    /// Removes that limit.
     pub fn unlimit_cpu(&mut self) {
         self.group = None;
     }
 
-    /// Sets a limit of the running server; `None` is as much as this test itself may have.
+    /// Sets a limit of the running server; `None` sets it to this test's own.
     pub fn limit(&self, resource: Resource, most: Option<u64>) {
         let pid = Pid::from_raw(i32::try_from(self.server.pid()).unwrap());
         let maximum = rustix::process::getrlimit(resource).maximum;
@@ -358,7 +358,7 @@ impl Stage {
         self.server.wait()
     }
 
-    /// Starts another server as the manager of the first one would.
+    /// Starts another server, as a service manager would.
     pub fn restart(&mut self) {
         self.load.clear();
         self.held.clear();
@@ -368,7 +368,7 @@ impl Stage {
         }
     }
 
-    /// Asserts that the server has its capacity, threads and descriptors back, and an empty queue.
+    /// Asserts that the server has the capacity, threads and descriptors of rest, and an empty queue.
     pub fn check_recovered(&mut self, workers: usize) {
         self.load.clear();
         self.held.clear();
@@ -384,7 +384,7 @@ impl Stage {
                     "threads and descriptors should be {rest:?}, but are {:?}",
                     self.look()
                 );
-                thread::sleep(Duration::from_millis(10)); // a pause between looks
+                thread::sleep(Duration::from_millis(10)); // polling interval
             }
         }
     }
@@ -401,7 +401,7 @@ fn start(source: &str, args: &[String]) -> Server {
     Server::fixture(source, &args)
 }
 
-/// Clients that each send their next prediction when they have their answer.
+/// Clients in a closed loop.
 struct Load {
     stop: Arc<AtomicBool>,
     counts: Arc<Mutex<Vec<(u16, usize)>>>,
@@ -428,7 +428,7 @@ impl Load {
                     let answer = client.send(&request, deadline);
                     let status = answer.map_or(0, |response| response.status);
                     count(&counts, status);
-                    // Who is refused comes back later, as Retry-After asks, but not so much later.
+                    // A refused client waits before it retries, but less than `Retry-After` says.
                     let more = u64::from(status != 200) * 10;
                     thread::sleep(pause + Duration::from_millis(more));
                 }

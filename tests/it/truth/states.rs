@@ -244,10 +244,10 @@ const STATES: &[State] = &[
     },
 ];
 
-/// The table as the guide must have it; its verdicts are those of the matrix.
+/// The table for the guide, with the verdicts of the matrix.
 ///
 /// # Panics
-/// Where a state names a step that is not there, or two of its steps do not agree.
+/// A state names a step that does not exist, or two of its steps differ.
 pub fn markdown(rows: &[&Row]) -> String {
     let mut table = String::from(
         "| state | `/livez` | `/readyz` | `/startupz` | Kubernetes | systemd |\n|---|---|---|---|---|---|\n",

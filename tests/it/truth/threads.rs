@@ -1,4 +1,4 @@
-//! Rows in which threads of the server's own end or hang, or descriptors run out.
+//! Rows in which the server's own threads end or hang, or descriptors run out.
 
 use rustix::process::Resource;
 
@@ -6,7 +6,7 @@ use super::judge::Truth;
 use super::matrix::{ROW, Row, STEP, Step};
 use crate::support::action::ANSWER;
 
-/// Whatever hung goes on.
+/// Everything that hung continues.
 const RELEASED: Step = Step {
     does: "all go on",
     act: |stage| stage.release(),
@@ -16,7 +16,7 @@ const RELEASED: Step = Step {
 
 pub const ROWS: &[Row] = &[
     Row {
-        // The jobs that are lost are the prober's own.
+        // Only the prober's jobs are lost.
         name: "the acceptor ends three times",
         steps: &[Step {
             does: "the acceptor ends with a probe in hand, and again, and again",
@@ -36,7 +36,7 @@ pub const ROWS: &[Row] = &[
                 act: |stage| stage.hang_by("hang acceptor", 1),
                 alive: Truth::Stalled(0),
                 ready: Truth::NoAfter(600),
-                // Nobody asks any more whether a server has started that has.
+                // Kubelet sends no startup probes once the server has started.
                 started: Truth::Unasked,
                 answers: false,
                 hold: 500,
@@ -123,7 +123,7 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        // Predictions go on, so the truth is yes, and somebody has to tell it.
+        // Predictions still complete, so probes must pass, without a probe worker to answer them.
         name: "all probe workers hang",
         steps: &[
             Step {

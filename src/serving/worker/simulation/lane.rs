@@ -169,7 +169,7 @@ impl Simulation<'_> {
             }
         };
         let offered = self.lane.offer(Queued { index, admitted });
-        assert!(offered.is_ok(), "whoever is admitted has a place");
+        assert!(offered.is_ok(), "an admitted request has a place");
         self.begin_slices();
     }
 
@@ -215,7 +215,7 @@ impl Simulation<'_> {
         }
         assert!(
             waited <= admitted.wait_max,
-            "what waited too long is not computed"
+            "a request that waited too long is not computed"
         );
         let cost = admitted.reservation.cost();
         let rest = cost.whole.saturating_sub(cost.slice);

@@ -44,10 +44,10 @@ impl SimulationRandom {
 struct SimulatedRequest {
     at: Duration,
     client: usize,
-    /// CPU time, and the number of rows, which take equal shares of it.
+    /// CPU time of all `rows`, each of which takes the same part of it.
     service: Duration,
     rows: usize,
-    /// How long its client waits, and whether the server is told.
+    /// How long its client waits, and whether it tells the server.
     patience: Duration,
     says_so: bool,
 }

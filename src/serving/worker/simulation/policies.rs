@@ -1,9 +1,9 @@
-//! What first in, first out costs: other orders and other ways to drop, under the same load.
+//! Other queueing policies under the same simulated load; the guide on overload has the resulting table.
 //!
-//! The lanes are first in, first out, with admission by waiting time; the guide on overload has the table of what
-//! that is worth beside a queue that is bounded by count alone, one that drops at the head what its
-//! client will not wait for (deadlines), one that turns around under load (adaptive LIFO, Maurer,
-//! "Fail at Scale", 2015) and one that drops by how long it has been standing (CoDel, RFC 8289).
+//! The server's lanes are first in, first out, with admission by waiting time. The others: a queue
+//! bounded by count alone; one that discards a request at the head that cannot finish by its deadline;
+//! one that serves the newest first under load (adaptive LIFO, Maurer, "Fail at Scale", 2015); and one
+//! that discards at the head while waits have been long for some time (CoDel, RFC 8289).
 
 #![allow(clippy::print_stdout)] // the table is the purpose
 
@@ -14,24 +14,24 @@ use super::lane::{Setup, run};
 use super::{SimulatedOutcome, SimulatedRequest, SimulationResult, Spread, Stream, merged, seen};
 use crate::config::MaxWait;
 
-/// What may wait, where a queue is bounded by count.
+/// Maximum number of queued requests.
 const QUEUE: usize = 256;
 
-/// The wait that CoDel tolerates, as a part of a client's patience, and the interval for which it may
-/// be exceeded, as its authors' ratio of 20.
+/// CoDel tolerates a wait of a twentieth of a client's patience. It discards once waits have exceeded that
+/// for a fifth of the patience: RFC 8289's interval of 20 times the wait would be the whole patience.
 const CODEL_TARGET: u32 = 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Policy {
-    /// First in, first out, bounded by count; nobody looks at how long anybody has waited.
+    /// First in, first out, bounded by count, however long requests have waited.
     Count,
-    /// The same, and what cannot be done in its client's time is dropped at the head.
+    /// The same, but a request that cannot finish by its deadline is discarded at the head.
     Deadlines,
-    /// Last in, first out while anything waits for longer than a quarter of its client's patience.
+    /// Last in, first out while the oldest request has waited longer than a quarter of its patience.
     AdaptiveLifo,
-    /// First in, first out, with drops at the head while the queue stands.
+    /// First in, first out; discards at the head while waits stay long.
     CoDel,
-    /// As the server does it.
+    /// The server's own.
     Admission,
 }
 
@@ -60,7 +60,7 @@ fn outcomes(
         let worker = (0..workers)
             .min_by_key(|worker| cheap[*worker])
             .unwrap_or(0);
-        // What comes before anybody is free waits, or starts at once where nothing does.
+        // Requests that arrive before a worker is free wait; if none waits, the next one starts at once.
         while next < arrivals.len() && (queue.is_empty() || arrivals[next].at <= cheap[worker]) {
             if queue.len() >= QUEUE {
                 outcomes[next] = SimulatedOutcome::Refused;
@@ -107,7 +107,7 @@ fn outcomes(
     }
 }
 
-/// When to drop at the head: the control law of RFC 8289 section 5.
+/// When to discard at the head: the control law of RFC 8289 section 5.
 #[derive(Debug, Default)]
 struct CoDel {
     above_since: Option<Duration>,
@@ -157,7 +157,7 @@ fn measure(
     seen(&arrivals, &outcomes, 1, (patience, end - patience))
 }
 
-/// Prints the table of the guide on overload with `cargo test --lib policies -- --nocapture`, and holds what it says.
+/// Prints the table of the guide on overload with `cargo test --lib policies -- --nocapture`, and checks that the server's own rows are as good as it says.
 #[test]
 fn admission_by_waiting_time_is_worth_what_the_table_says() {
     let policies = [

@@ -1,5 +1,5 @@
-//! Properties of the lane: over thousands of random runs, and in the cases that the promises are
-//! about.
+//! Properties of the prediction lane: in thousands of random runs, and in the cases that README
+//! promises something about.
 
 use std::time::Duration;
 
@@ -65,8 +65,8 @@ fn random_run(seed: u64) -> (Setup, Vec<SimulatedRequest>) {
     (setup, arrivals)
 }
 
-/// The run itself asserts that each request has one outcome, nothing is left behind, each admitted
-/// request has a place, and none that waited too long is computed.
+/// `run` asserts that each request has one outcome, that each admitted request has a place, that none
+/// is computed after it waited too long, and that no reservation remains.
 #[test]
 fn every_request_has_one_outcome_in_thousands_of_runs() {
     let mut answered = 0;
@@ -112,7 +112,7 @@ fn goodput_stays_at_capacity_however_much_is_offered() {
             for factor in [2.0, 10.0] {
                 let service = MILLI.mul_f64(millis);
                 let (mut expired, mut answered) = (0, 0);
-                // If service times vary, luck decides how many expire.
+                // With random service times, the number that expire depends on the seed.
                 for seed in 1..=if spread == Spread::Constant { 1 } else { 4 } {
                     let seen = overloaded(workers, service, spread, factor, seed);
                     let name =
@@ -241,7 +241,8 @@ fn the_lane_is_itself_again_within_a_second_of_a_storm() {
     }
 }
 
-/// Each client's work served and offered, as shares of the lane's capacity.
+/// For each client, the work that was answered and that it asked for, as fractions of the lane's capacity.
+/// Client 0 asks for ten times the capacity, each of the nine others for `honest` of it.
 fn shares(is_fair: bool, service: Duration, honest: f64, is_even: bool) -> Vec<(f64, f64)> {
     let end = service * 4000;
     let rate = |share: f64| share / service.as_secs_f64();
@@ -281,7 +282,7 @@ fn one_who_floods_takes_nobodys_share() {
         for (honest, is_even) in [(0.09, false), (0.1, true), (0.2, false)] {
             let fair = shares(true, MILLI * millis, honest, is_even);
             let name = format!("{millis} ms, {honest}: {fair:.3?}");
-            // Each may have a tenth.
+            // Ten clients, so a fair share is a tenth of the lane.
             for (answered, asked) in &fair[1..] {
                 assert!(*answered >= 0.9 * asked.min(0.1), "{name}");
             }
@@ -314,7 +315,7 @@ fn a_client_alone_has_the_lane_to_itself() {
 fn single_rows_do_not_wait_for_large_requests() {
     let end = Duration::from_secs(60);
     let singles = Stream::steady(500.0, MILLI.mul_f64(0.2), end);
-    // Two seconds of work every ten seconds.
+    // A fifth of the worker: two seconds of work every ten seconds. Single rows take a tenth.
     let large = Stream {
         rows: 100_000,
         is_even: true,
@@ -329,7 +330,7 @@ fn single_rows_do_not_wait_for_large_requests() {
         match outcome {
             SimulatedOutcome::Answered(after) if arrival.rows == 1 => waits.push(*after),
             SimulatedOutcome::Answered(after) => {
-                // They have half of the worker beside the rest, which is more than they need.
+                // Half of the worker would compute each in 4 s, and single rows leave more.
                 assert!(*after < Duration::from_secs(5), "{after:?}");
             }
             other => panic!("{arrival:?}: {other:?}"),
