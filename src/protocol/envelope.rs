@@ -44,8 +44,27 @@ pub(super) fn fields<'a>(
     })
 }
 
+/// Reads the one field of `known` that the object in `json` has.
+///
+/// # Errors
+///
+/// As [`fields`], and 400 if there is none or are several.
+pub(super) fn one_field<'a>(
+    json: &'a [u8],
+    known: &'static [&'static str],
+    charge: &mut Charge,
+) -> Result<(&'static str, &'a RawValue), Fault> {
+    match fields(json, known, charge)?[..] {
+        [one] => Ok(one),
+        _ => {
+            let text = format!("the body must have {}", either(known));
+            Err(RequestError::new(Code::InvalidInput, text).into())
+        }
+    }
+}
+
 /// The names of fields for an error.
-pub(super) fn either(known: &[&str]) -> String {
+fn either(known: &[&str]) -> String {
     match known {
         [one] => format!("the field {one:?}"),
         _ => format!("exactly one of the fields {}", known.join(", ")),

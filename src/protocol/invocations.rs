@@ -1,6 +1,6 @@
 //! `/invocations`, as MLflow, SageMaker and Databricks use it.
 
-use super::envelope::{either, fields};
+use super::envelope::{fields, one_field};
 use super::instances::csv::{decode_csv, has_header};
 use super::instances::{
     ListForm, decode_columns, decode_lines, decode_list, decode_list_whole, decode_split,
@@ -57,11 +57,10 @@ impl Dialect for Invocations {
     }
 
     fn form(&self, head: &BodyHead) -> BodyForm {
-        match (&head.content_encoding, form(head)) {
-            (Some(_), _) => BodyForm::Compressed,
-            (None, Ok(Form::Csv)) => BodyForm::Csv,
-            (None, Ok(Form::Npy)) => BodyForm::Binary,
-            (None, _) => BodyForm::Json,
+        match form(head) {
+            Ok(Form::Csv) => BodyForm::Csv,
+            Ok(Form::Npy) => BodyForm::Binary,
+            Ok(Form::Json | Form::Lines) | Err(_) => BodyForm::Json,
         }
     }
 
@@ -164,11 +163,7 @@ fn decode_json(
             let rows = decode_list_whole(body, form, served, charge)?;
             return Ok((rows, ListAnswer::Bare));
         }
-        let found = fields(body, &ROWS, charge)?;
-        let [(field, piece)] = found[..] else {
-            let text = format!("the body must have {}", either(&ROWS));
-            return Err(RequestError::new(Code::InvalidInput, text).into());
-        };
+        let (field, piece) = one_field(body, &ROWS, charge)?;
         let json = piece.get().as_bytes();
         let rows = if field == "dataframe_split" {
             let split = fields(json, &["columns", "data", "index"], charge)?;

@@ -1,6 +1,6 @@
 //! Answers of protocols with one value, or one list of values, for each row.
 
-use super::json_writer::{JsonWriter, labels};
+use super::answer_writer::{AnswerWriter, labels};
 use super::{EncodeError, Encoder, Payload, Predicted, npy};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{AnswerSource, Output, PredictError};
@@ -63,7 +63,7 @@ impl Encoder for ListAnswer {
             ListAnswer::Lines => ("", "", "application/jsonlines"),
             ListAnswer::Csv | ListAnswer::Npy => ("", "", "text/csv; charset=utf-8"),
         };
-        let mut out = JsonWriter::new(charge, start.len() + end.len())?;
+        let mut out = AnswerWriter::new(charge, start.len() + end.len())?;
         out.put(start)?;
         match self {
             ListAnswer::Lines => put_lines(&values, answer, &mut out)?,
@@ -86,7 +86,7 @@ impl Encoder for ListAnswer {
 fn put_lines(
     values: &Values<'_>,
     answer: &Predicted<'_>,
-    out: &mut JsonWriter<'_>,
+    out: &mut AnswerWriter<'_>,
 ) -> Result<(), EncodeError> {
     const START: &str = "{\"prediction\":";
     const END: &str = "}\n";
@@ -113,7 +113,7 @@ fn put_lines(
 fn put_csv(
     values: &Values<'_>,
     answer: &Predicted<'_>,
-    out: &mut JsonWriter<'_>,
+    out: &mut AnswerWriter<'_>,
 ) -> Result<(), EncodeError> {
     match values {
         Values::Labels(indices) => {

@@ -4,11 +4,11 @@
 //! To add a dialect, write a file with an implementation of [`Dialect`] and add a line to
 //! `DIALECTS`.
 
+mod answer_writer;
 mod envelope;
 mod forgiving;
 pub mod instances;
 mod invocations;
-mod json_writer;
 mod list_answer;
 mod npy;
 mod paths;
@@ -28,10 +28,10 @@ use crate::models::forest::Precision;
 use crate::models::{AnswerSpec, Output, PredictError, Rows, Signature};
 use crate::vitals::FORMS;
 
+pub use self::answer_writer::is_whole;
 use self::instances::Predict;
 pub use self::instances::echo;
 use self::invocations::Invocations;
-pub use self::json_writer::is_whole;
 use self::score::Score;
 use self::v1::PredictV1;
 use self::v2::Infer;
@@ -48,15 +48,20 @@ pub trait Dialect: fmt::Debug + Sync {
     /// Which model a path of this dialect asks; `None` if the path is not its own.
     fn target(&self, path: &str) -> Option<Target>;
 
-    /// Checks what a head says about its body, before the body is read.
+    /// Checks what a head says about its body, before the body is read. By default any media type is
+    /// taken, as clients send all sorts of them, and gzip and deflate are.
     ///
     /// # Errors
     ///
     /// 415 with what would be right, or 400.
-    fn check_head(&self, head: &BodyHead) -> Result<(), RequestError>;
+    fn check_head(&self, head: &BodyHead) -> Result<(), RequestError> {
+        unpack::check(head)
+    }
 
-    /// How the body is encoded. Bodies of the same form and size take about the same time.
-    fn form(&self, head: &BodyHead) -> BodyForm;
+    /// How the body is encoded once it is unpacked.
+    fn form(&self, _head: &BodyHead) -> BodyForm {
+        BodyForm::Json
+    }
 
     /// Decodes a body into rows that the signature allows, and what is asked about them; their
     /// memory is charged before it is taken.
@@ -145,6 +150,16 @@ pub struct Spoken {
     pub head: BodyHead,
     /// What reads the body.
     pub dialect: &'static dyn Dialect,
+}
+
+impl Spoken {
+    /// How the body is encoded. Bodies of the same form and size take about the same time.
+    pub fn form(&self) -> BodyForm {
+        match &self.head.content_encoding {
+            Some(_) => BodyForm::Compressed,
+            None => self.dialect.form(&self.head),
+        }
+    }
 }
 
 /// The model and the limits that a request is read for.

@@ -1,6 +1,6 @@
 //! NumPy's array files (NEP 1): rows in, one array out. Nothing pickled is read.
 
-use super::json_writer::JsonWriter;
+use super::answer_writer::AnswerWriter;
 use super::list_answer::Values;
 use super::{EncodeError, Payload, Predicted, Served, echo, is_whole};
 use crate::error::{Code, RequestError};
@@ -106,7 +106,7 @@ pub(super) fn encode(
     charge: &mut Charge,
 ) -> Result<Payload, EncodeError> {
     let labels = answer.signature.output.labels();
-    let mut out = JsonWriter::new(charge, 2 * ALIGNMENT)?;
+    let mut out = AnswerWriter::new(charge, 2 * ALIGNMENT)?;
     match values {
         Values::Labels(indices) => {
             let label = |index: &u32| {
@@ -162,7 +162,7 @@ pub(super) fn encode(
     })
 }
 
-fn put_header(out: &mut JsonWriter<'_>, descr: &str, sizes: &[usize]) -> Result<(), EncodeError> {
+fn put_header(out: &mut AnswerWriter<'_>, descr: &str, sizes: &[usize]) -> Result<(), EncodeError> {
     let shape: String = sizes.iter().map(|size| format!("{size}, ")).collect();
     let shape = match sizes {
         [_] => shape.trim_end(),

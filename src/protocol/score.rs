@@ -1,10 +1,10 @@
 //! `/score`, as clients of Azure Machine Learning use it.
 
-use super::envelope::{either, fields};
+use super::envelope::{fields, one_field};
 use super::instances::{ListForm, decode_list, decode_split};
 use super::list_answer::ListAnswer;
-use super::{Asked, BodyForm, BodyHead, Dialect, Served, Target, forgiving};
-use crate::error::{Code, RequestError};
+use super::{Asked, BodyHead, Dialect, Served, Target, forgiving};
+use crate::error::RequestError;
 use crate::lanes::memory_budget::Charge;
 
 /// The fields that hold rows.
@@ -23,17 +23,6 @@ impl Dialect for Score {
         (path == "/score").then(Target::default)
     }
 
-    fn check_head(&self, head: &BodyHead) -> Result<(), RequestError> {
-        super::unpack::check(head)
-    }
-
-    fn form(&self, head: &BodyHead) -> BodyForm {
-        match &head.content_encoding {
-            Some(_) => BodyForm::Compressed,
-            None => BodyForm::Json,
-        }
-    }
-
     fn decode(
         &self,
         _head: &BodyHead,
@@ -42,11 +31,7 @@ impl Dialect for Score {
         charge: &mut Charge,
     ) -> Result<Asked, RequestError> {
         forgiving::read(body, served.signature, charge, |body, charge| {
-            let found = fields(body, &ROWS, charge)?;
-            let [(field, rows)] = found[..] else {
-                let text = format!("the body must have {}", either(&ROWS));
-                return Err(RequestError::new(Code::InvalidInput, text).into());
-            };
+            let (field, rows) = one_field(body, &ROWS, charge)?;
             let json = rows.get().as_bytes();
             let rows = if json.starts_with(b"{") {
                 let split = fields(json, &["columns", "data", "index"], charge)?;

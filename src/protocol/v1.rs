@@ -1,11 +1,11 @@
 //! The V1 protocol of TensorFlow Serving and KServe.
 
-use super::envelope::{either, fields};
+use super::envelope::one_field;
 use super::instances::{ListForm, decode_columns, decode_list};
 use super::list_answer::ListAnswer;
 use super::paths::{self, Verb};
-use super::{Asked, BodyForm, BodyHead, Dialect, Served, Target, forgiving};
-use crate::error::{Code, RequestError};
+use super::{Asked, BodyHead, Dialect, Served, Target, forgiving};
+use crate::error::RequestError;
 use crate::lanes::memory_budget::Charge;
 
 /// The fields that hold rows.
@@ -27,18 +27,6 @@ impl Dialect for PredictV1 {
         }
     }
 
-    /// Clients send anything as the media type, or none.
-    fn check_head(&self, head: &BodyHead) -> Result<(), RequestError> {
-        super::unpack::check(head)
-    }
-
-    fn form(&self, head: &BodyHead) -> BodyForm {
-        match &head.content_encoding {
-            Some(_) => BodyForm::Compressed,
-            None => BodyForm::Json,
-        }
-    }
-
     fn decode(
         &self,
         _head: &BodyHead,
@@ -47,11 +35,7 @@ impl Dialect for PredictV1 {
         charge: &mut Charge,
     ) -> Result<Asked, RequestError> {
         forgiving::read(body, served.signature, charge, |body, charge| {
-            let fields = fields(body, &ROWS, charge)?;
-            let [(field, rows)] = fields[..] else {
-                let text = format!("the body must have {}", either(&ROWS));
-                return Err(RequestError::new(Code::InvalidInput, text).into());
-            };
+            let (field, rows) = one_field(body, &ROWS, charge)?;
             // TensorFlow Serving takes a table by columns in "inputs", and answers it otherwise.
             let by_columns = field == "inputs" && rows.get().starts_with('{');
             let rows = if by_columns {

@@ -270,7 +270,7 @@ impl Connection<'_> {
         };
         Ask {
             deployment: &deployment.vitals,
-            form: spoken.dialect.form(&spoken.head) as usize,
+            form: spoken.form() as usize,
             bytes: match head.framing {
                 // Within --max-body, so it fits.
                 Framing::Length(length) => usize::try_from(length).ok(),

@@ -2,7 +2,7 @@
 
 use crate::lanes::memory_budget::Charge;
 use crate::models::Output;
-use crate::protocol::json_writer::{self, JsonWriter, text};
+use crate::protocol::answer_writer::{self, AnswerWriter, text};
 use crate::protocol::{EncodeError, Predicted};
 
 /// Encodes an output that `predict` has checked; numbers read back as the same bits. The answer's
@@ -12,7 +12,7 @@ use crate::protocol::{EncodeError, Predicted};
 ///
 /// A number is not finite (JSON cannot express it), or the budget is spent.
 pub fn encode(answer: &Predicted<'_>, charge: &mut Charge) -> Result<Vec<u8>, EncodeError> {
-    let mut json = JsonWriter::new(charge, 64 + answer.name.len())?;
+    let mut json = AnswerWriter::new(charge, 64 + answer.name.len())?;
     json.put("{\"model\":")?;
     json.put_text(answer.name)?;
     json.put(",\"predictions\":[")?;
@@ -23,7 +23,7 @@ pub fn encode(answer: &Predicted<'_>, charge: &mut Charge) -> Result<Vec<u8>, En
             indices,
             probabilities,
         } => {
-            json.put_labels(indices, &json_writer::labels(spec.labels())?)?;
+            json.put_labels(indices, &answer_writer::labels(spec.labels())?)?;
             if let Some(shares) = probabilities {
                 let names = spec.labels().iter().map(|label| text(label));
                 let names: Vec<Vec<u8>> = names.collect::<Result<_, _>>()?;

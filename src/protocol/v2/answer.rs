@@ -6,8 +6,8 @@ use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::forest::Precision;
 use crate::models::{AnswerSource, AnswerSpec, Output, OutputSpec, PredictError};
+use crate::protocol::answer_writer::{AnswerWriter, labels};
 use crate::protocol::echo;
-use crate::protocol::json_writer::{JsonWriter, labels};
 use crate::protocol::{EncodeError, Encoder, Payload, Predicted, Served, is_whole};
 
 /// The field that says how much of a body is JSON.
@@ -184,7 +184,7 @@ impl Encoder for Wanted {
         let outputs = self.outputs.iter().map(|output| output.ready(answer));
         let outputs: Vec<Ready<'_>> = outputs.collect::<Result<_, _>>()?;
         let names = labels(answer.signature.output.labels())?;
-        let mut json = JsonWriter::new(charge, 160 + answer.name.len())?;
+        let mut json = AnswerWriter::new(charge, 160 + answer.name.len())?;
         json.put("{\"model_name\":")?;
         json.put_text(answer.name)?;
         json.put(",\"model_version\":")?;
@@ -339,8 +339,12 @@ impl Ready<'_> {
         }
     }
 
-    fn write_binary(&self, labels: &[String], out: &mut JsonWriter<'_>) -> Result<(), EncodeError> {
-        let text = |text: &str, out: &mut JsonWriter<'_>| {
+    fn write_binary(
+        &self,
+        labels: &[String],
+        out: &mut AnswerWriter<'_>,
+    ) -> Result<(), EncodeError> {
+        let text = |text: &str, out: &mut AnswerWriter<'_>| {
             // A label or a text is far shorter than 4 GiB.
             out.put((text.len() as u32).to_le_bytes())?;
             out.put(text)

@@ -30,16 +30,10 @@ impl Dialect for Infer {
         }
     }
 
-    /// Clients send anything as the media type, or none.
-    fn check_head(&self, head: &BodyHead) -> Result<(), RequestError> {
-        super::unpack::check(head)
-    }
-
     fn form(&self, head: &BodyHead) -> BodyForm {
-        match (&head.content_encoding, &head.json_length) {
-            (Some(_), _) => BodyForm::Compressed,
-            (None, Some(_)) => BodyForm::Binary,
-            (None, None) => BodyForm::JsonTensors,
+        match &head.json_length {
+            Some(_) => BodyForm::Binary,
+            None => BodyForm::JsonTensors,
         }
     }
 

@@ -410,7 +410,7 @@ impl Execution {
                 own.succeeded(place.context.vitals.clock.now());
                 lane.record_service_time(self.service_time);
                 let version = self.version.number;
-                let form = self.spoken.dialect.form(&self.spoken.head) as usize;
+                let form = self.spoken.form() as usize;
                 own.service_times
                     .record((form, self.bytes), self.service_time, version);
                 if ended.slices > 1 {

@@ -1,4 +1,5 @@
-//! JSON written piece by piece, each charged to the memory budget before it is taken.
+//! An answer written piece by piece, in JSON or in bytes, each piece charged to the memory budget before it is
+//! taken.
 
 use serde::Serialize;
 
@@ -18,15 +19,15 @@ pub fn is_whole(label: &str) -> bool {
 
 /// A growing answer: room for each row is charged before it is written, so the buffer never grows
 /// unasked.
-pub(super) struct JsonWriter<'a> {
+pub(super) struct AnswerWriter<'a> {
     bytes: Vec<u8>,
     charge: &'a mut Charge,
 }
 
-impl<'a> JsonWriter<'a> {
+impl<'a> AnswerWriter<'a> {
     /// Starts an answer, with room for its first `room` bytes.
     pub(super) fn new(charge: &'a mut Charge, room: usize) -> Result<Self, EncodeError> {
-        let mut json = JsonWriter {
+        let mut json = AnswerWriter {
             bytes: Vec::new(),
             charge,
         };
