@@ -1,13 +1,16 @@
-"""KServe's client, in both of its protocols.
+"""KServe's client, in both of its protocols, and the types of its API.
 
-Usage: kserve_client.py HOST:PORT, of a server with the embedded iris model under the name `iris`.
+Usage: kserve_client.py HOST:PORT MANIFEST, of a server with the embedded iris model under the name
+`iris`, and what `lanekeeper manifest kserve` prints.
 """
 
 import asyncio
 import sys
 
 import httpx
+import kserve
 import numpy as np
+import yaml
 from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
 from kserve.protocol.infer_type import RequestedOutput
 
@@ -202,6 +205,32 @@ async def version_1():
                 await client.explain(base, "iris", instances)
 
 
+def known(kind, fields):
+    """Checks that a type of KServe's API has these fields, and that none it requires is missing."""
+    names = set(kind.attribute_map.values())
+    assert set(fields) <= names, f"{kind.__name__} has no {sorted(set(fields) - names)}"
+    # The type's own setters refuse a missing field that is required.
+    attributes = {name: attribute for attribute, name in kind.attribute_map.items()}
+    kind(**{attributes[name]: value for name, value in fields.items()})
+
+
+def manifest():
+    runtime, service = yaml.safe_load_all(sys.argv[2])
+    models = kserve.models
+    with check("manifest: the runtime is of KServe's types"):
+        known(models.V1alpha1ClusterServingRuntime, runtime)
+        known(models.V1alpha1ServingRuntimeSpec, runtime["spec"])
+        for one in runtime["spec"]["supportedModelFormats"]:
+            known(models.V1alpha1SupportedModelFormat, one)
+    with check("manifest: the service is of KServe's types"):
+        known(models.V1beta1InferenceService, service)
+        known(models.V1beta1InferenceServiceSpec, service["spec"])
+        known(models.V1beta1PredictorSpec, service["spec"]["predictor"])
+        known(models.V1beta1ModelSpec, service["spec"]["predictor"]["model"])
+        known(models.V1beta1ModelFormat, service["spec"]["predictor"]["model"]["modelFormat"])
+
+
+manifest()
 asyncio.run(version_2())
 asyncio.run(version_1())
 finish()

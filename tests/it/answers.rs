@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::recordings::{Message, ask, json};
 use crate::support::Server;
+use crate::train::{run, stderr};
 
 /// Where another server answers differently and lanekeeper does not follow: the recording, which of its
 /// exchanges, and why.
@@ -188,4 +189,78 @@ fn a_model_file_gets_the_answer_that_its_platform_gave() {
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
     assert!(count > 200, "{count}");
+}
+
+#[test]
+fn each_answer_mode_gives_one_part_of_what_predict_has() {
+    let file = data().join("models/xgboost/multi_softprob/model.json");
+    let file = file.to_str().unwrap();
+    let rows = serde_json::json!([
+        [0.4, -9.3, 0.03, -2, null, 1, null, 1],
+        [0, 0, 0, 0, 0, 0, 0, 0]
+    ]);
+    let numbers = |rows: &Value| -> Vec<Value> {
+        let rows = rows.as_array().unwrap().iter();
+        rows.flat_map(|row| row.as_array().unwrap().clone())
+            .collect()
+    };
+    let tensor = |count: usize, data: Vec<Value>| serde_json::json!({"inputs": [{"name": "x", "datatype": "FP64", "shape": [count, 8], "data": data}]});
+    for (mode, datatype, width) in [
+        ("label", "INT64", 1),
+        ("probability", "FP32", 3),
+        ("raw", "FP32", 3),
+    ] {
+        let server = Server::real(&["--model", file, "--name=m", "--answer", mode]);
+        server.wait_ready();
+        let all = serde_json::json!({"instances": rows, "parameters": {"raw": true}});
+        let all = json(&post(&server, "/predict", &all).content);
+        let expected = match mode {
+            "label" => all["predictions"].as_array().unwrap().clone(),
+            "raw" => numbers(&all["raw"]),
+            _ => all["probabilities"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .flat_map(|row| ["0", "1", "2"].map(|label| row[label].clone()))
+                .collect(),
+        };
+        let v2 = post(&server, "/v2/models/m/infer", &tensor(2, numbers(&rows)));
+        let output = &json(&v2.content)["outputs"][0];
+        assert_eq!(output["datatype"], datatype, "{mode}");
+        assert_eq!(output["shape"], serde_json::json!([2, width]), "{mode}");
+        assert!(
+            is_same(&Value::from(expected.clone()), &output["data"], true),
+            "{mode}: {output}"
+        );
+        let metadata = get(&server, "/v2/models/m");
+        assert_eq!(metadata["outputs"][0]["datatype"], datatype, "{mode}");
+        let none = post(&server, "/v2/models/m/infer", &tensor(0, Vec::new()));
+        assert_eq!(
+            json(&none.content)["outputs"][0]["shape"],
+            serde_json::json!([0, width]),
+            "{mode}"
+        );
+        let instances = serde_json::json!({"instances": rows});
+        let v1 = json(&post(&server, "/v1/models/m:predict", &instances).content);
+        let found = match width {
+            1 => v1["predictions"].clone(),
+            _ => Value::from(numbers(&v1["predictions"])),
+        };
+        assert!(
+            is_same(&Value::from(expected), &found, true),
+            "{mode}: {v1}"
+        );
+        // The mode is for protocols with room for one answer.
+        let plain = json(&post(&server, "/predict", &instances).content);
+        assert!(plain["probabilities"].is_array() && plain["raw"].is_null());
+    }
+    let file = data().join("models/xgboost/reg_squarederror/model.json");
+    let refused = run(&[
+        "check",
+        "--answer=probability",
+        "--model",
+        file.to_str().unwrap(),
+    ]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("--answer probability needs a model with probabilities"));
 }

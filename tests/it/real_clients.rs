@@ -23,21 +23,25 @@ const SCRIPT_LIMIT: Duration = Duration::from_secs(180);
 
 #[test]
 fn tritons_and_mlservers_clients_get_what_predict_gives() {
-    run("triton", "triton.py");
+    run("triton", "triton.py", &[]);
 }
 
 #[test]
 fn kserves_client_gets_what_predict_gives() {
-    run("kserve", "kserve_client.py");
+    let mut print = Command::new(env!("CARGO_BIN_EXE_lanekeeper"));
+    let manifest = print.args(["manifest", "kserve"]).output().unwrap().stdout;
+    let manifest = String::from_utf8(manifest).unwrap();
+    run("kserve", "kserve_client.py", &[&manifest]);
 }
 
 #[test]
 fn mlflows_and_sagemakers_clients_get_what_predict_gives() {
-    run("mlflow_sagemaker", "mlflow_sagemaker.py");
+    run("mlflow_sagemaker", "mlflow_sagemaker.py", &[]);
 }
 
-/// Runs a script against a server of its own, with the packages of `tests/clients/NAME.txt`.
-fn run(name: &str, script: &str) {
+/// Runs a script against a server of its own, with the packages of `tests/clients/NAME.txt` and these
+/// arguments after the server's address.
+fn run(name: &str, script: &str, arguments: &[&str]) {
     if std::env::var_os(ASKED_FOR).is_none_or(|value| value.is_empty()) {
         skip(&format!(
             "it installs clients from PyPI, and {ASKED_FOR} is not set"
@@ -53,7 +57,8 @@ fn run(name: &str, script: &str) {
         // Nothing is written beside the sources.
         .arg("-B")
         .arg(scripts.join(script))
-        .arg(server.main.to_string());
+        .arg(server.main.to_string())
+        .args(arguments);
     match output(command, name, SCRIPT_LIMIT) {
         Ok(printed) => eprintln!("{printed}"),
         Err(text) => panic!("{script} against {}: {text}", server.main),
