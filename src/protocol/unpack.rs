@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read};
 
-use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use flate2::bufread::{GzDecoder, ZlibDecoder};
 
 use super::BodyHead;
 use crate::error::{Code, RequestError};
@@ -10,6 +10,10 @@ use crate::lanes::memory_budget::Charge;
 
 /// Bytes unpacked in one go.
 const PIECE_BYTES: usize = 64 << 10;
+
+/// Maximum number of members of a gzip body, each of which costs some microseconds even if it is empty.
+/// Clients send one.
+const MEMBERS_MAX: usize = 1_000;
 
 /// What an unpacker holds.
 const STATE_BYTES: usize = 64 << 10;
@@ -50,17 +54,45 @@ pub fn unpack(
         return Ok(None);
     };
     charge.grow(STATE_BYTES)?;
-    let mut reader: Box<dyn Read> = match is_gzip(coding.trim()) {
-        true => Box::new(MultiGzDecoder::new(body)),
-        false => Box::new(ZlibDecoder::new(body)),
-    };
-    let mut all = Vec::new();
+    let mut content = Vec::new();
+    if is_gzip(coding.trim()) {
+        let (mut rest, mut members) = (body, 0);
+        while members == 0 || !rest.is_empty() {
+            if members == MEMBERS_MAX {
+                let text =
+                    format!("the body is {coding} of more than {MEMBERS_MAX} members: send one");
+                return Err(RequestError::new(Code::InvalidInput, text));
+            }
+            let mut reader = GzDecoder::new(rest);
+            read_all(&mut reader, coding, bytes_max, (&mut content, charge))?;
+            rest = reader.into_inner();
+            members += 1;
+        }
+    } else {
+        let mut reader = ZlibDecoder::new(body);
+        read_all(&mut reader, coding, bytes_max, (&mut content, charge))?;
+        let more = reader.into_inner().len();
+        if more > 0 {
+            let text = format!("{more} bytes follow the {coding} stream of the body");
+            return Err(RequestError::new(Code::InvalidInput, text));
+        }
+    }
+    Ok(Some(content))
+}
+
+/// Reads a stream to its end, behind what is there, and charges memory before it is taken.
+fn read_all(
+    reader: &mut dyn Read,
+    coding: &str,
+    bytes_max: u64,
+    (content, charge): (&mut Vec<u8>, &mut Charge),
+) -> Result<(), RequestError> {
     loop {
-        charge.reserve(&mut all, PIECE_BYTES, usize::MAX)?;
-        let before = all.len();
-        all.resize(before + PIECE_BYTES, 0);
+        charge.reserve(content, PIECE_BYTES, usize::MAX)?;
+        let before = content.len();
+        content.resize(before + PIECE_BYTES, 0);
         let read = loop {
-            match reader.read(&mut all[before..]) {
+            match reader.read(&mut content[before..]) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 read => break read,
             }
@@ -69,15 +101,15 @@ pub fn unpack(
             let text = format!("the body is no {coding} stream: {error}");
             RequestError::new(Code::InvalidInput, text)
         })?;
-        all.truncate(before + read);
-        if all.len() as u64 > bytes_max {
+        content.truncate(before + read);
+        if content.len() as u64 > bytes_max {
             let text = format!(
                 "the body may have at most {bytes_max} bytes (--max-body), also when it is unpacked"
             );
             return Err(RequestError::new(Code::ContentTooLarge, text));
         }
         if read == 0 {
-            return Ok(Some(all));
+            return Ok(());
         }
     }
 }
@@ -136,7 +168,20 @@ mod tests {
             unpack_within(1 << 19, "gzip", &bomb),
             Err(Code::ContentTooLarge)
         );
-        for damaged in [&b"no gzip"[..], &gzip(b"some content")[..20], b""] {
+        let zlib_and_more = [&zlib[..], b"x"].concat();
+        assert_eq!(
+            unpack_within(1 << 24, "deflate", &zlib_and_more),
+            Err(Code::InvalidInput)
+        );
+        let members = |count: usize| unpack_within(1 << 24, "gzip", &gzip(b"").repeat(count));
+        assert_eq!(members(MEMBERS_MAX), Ok(Some(Vec::new())));
+        assert_eq!(members(MEMBERS_MAX + 1), Err(Code::InvalidInput));
+        for damaged in [
+            &b"no gzip"[..],
+            &gzip(b"some content")[..20],
+            &[&gzip(b"some content")[..], b"garbage after it"].concat(),
+            b"",
+        ] {
             assert_eq!(
                 unpack_within(1 << 24, "gzip", damaged),
                 Err(Code::InvalidInput)
