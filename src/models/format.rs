@@ -34,7 +34,7 @@ static FORMATS: [&dyn Format; 8] = [
 const HEAD_BYTES: usize = 4096;
 
 /// Maximum size of a model file, in bytes.
-pub(super) const FILE_BYTES_MAX: u64 = 1 << 30;
+pub(crate) const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// How many files an error lists.
 const NAMES_SHOWN: usize = 5;

@@ -2,6 +2,7 @@
 
 pub mod catboost;
 pub mod lightgbm;
+pub mod python;
 mod ubjson;
 pub mod xgboost;
 
