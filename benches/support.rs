@@ -404,6 +404,8 @@ impl ModelSource for Wide {
                 expected: Expected::Number(0.0),
                 tolerance: 0.0,
             }],
+            example: None,
+            exactness: None,
             notes: Vec::new(),
         }))
     }
@@ -450,6 +452,8 @@ impl ModelSource for Burning {
                 expected: Expected::Label("done".to_owned()),
                 tolerance: 0.0,
             }],
+            example: None,
+            exactness: None,
             notes: Vec::new(),
         }))
     }

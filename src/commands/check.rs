@@ -41,8 +41,12 @@ pub fn run(args: ServeArgs, source: &Arc<dyn ModelSource>) -> Result<(), StartEr
         .iter()
         .map(|note| format!("note: {note}\n"))
         .collect();
+    let exactness = model.exactness.map_or(String::new(), |exactness| {
+        let exactness = exactness.describe();
+        format!("exactness: its answers and its library's are {exactness}\n")
+    });
     output::print(&format!(
-        "{notes}ok: {} would be served on {}\n",
+        "{notes}{exactness}ok: {} would be served on {}\n",
         model,
         config.listen.typed(),
     ))

@@ -13,19 +13,26 @@ use serde_json::json;
 use super::converted::Converted;
 use super::import::catboost::{CatboostBinary, CatboostJson};
 use super::import::lightgbm::LightGbm;
+use super::import::mlflow::Directory;
+use super::import::sklearn::{SklearnPickle, SklearnSkops};
 use super::import::xgboost::{XgboostBinary, XgboostJson, XgboostUbjson};
 use super::native::Native;
-use super::{AnswerSpec, LoadError, Loaded, ModelError, embedded, golden};
+use super::signature::Unseen;
+use super::{
+    AnswerSpec, Exactness, Feature, FeatureKind, LoadError, Loaded, ModelError, embedded, golden,
+};
 use crate::config::ModelRequest;
 
 /// All formats, in the order in which they are tried.
-static FORMATS: [&dyn Format; 8] = [
+static FORMATS: [&dyn Format; 10] = [
     &Converted,
     &Native,
     &CatboostJson,
     &XgboostJson,
     &XgboostUbjson,
     &LightGbm,
+    &SklearnPickle,
+    &SklearnSkops,
     &XgboostBinary,
     &CatboostBinary,
 ];
@@ -38,6 +45,9 @@ pub(crate) const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// How many files an error lists.
 const NAMES_SHOWN: usize = 5;
+
+/// How many labels of a feature are shown to a person.
+const LABELS_SHOWN: usize = 12;
 
 /// The version of a model that is given none. Some clients of Triton take digits only.
 pub const DEFAULT_VERSION: &str = "1";
@@ -81,6 +91,52 @@ pub struct Details {
     pub json: serde_json::Value,
 }
 
+/// What a feature takes, if it is more than a number.
+fn described(feature: &Feature) -> Option<String> {
+    let name = &feature.name;
+    match &feature.kind {
+        _ if feature.is_unused() => Some(format!("{name} is not used")),
+        FeatureKind::Category { labels, unseen } => {
+            let shown: Vec<&str> = labels
+                .iter()
+                .map(String::as_str)
+                .take(LABELS_SHOWN)
+                .collect();
+            let more = match labels.len().saturating_sub(LABELS_SHOWN) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let others = match unseen {
+                Unseen::Refuse | Unseen::Code => "",
+                Unseen::Missing => "; others count as missing",
+                Unseen::Other => "; others may come",
+            };
+            Some(format!(
+                "{name} is one of {}{more}{others}",
+                shown.join(", ")
+            ))
+        }
+        FeatureKind::WholeNumber => Some(format!("{name} is a whole number")),
+        FeatureKind::Number => None,
+    }
+}
+
+/// What a feature takes, for programs.
+fn feature_json(feature: &Feature) -> serde_json::Value {
+    let (kind, labels) = match &feature.kind {
+        _ if feature.is_unused() => ("unused", None),
+        FeatureKind::Number => ("number", None),
+        FeatureKind::WholeNumber => ("whole number", None),
+        FeatureKind::Category { labels, .. } => ("category", Some(&labels[..])),
+    };
+    json!({
+        "name": feature.name,
+        "kind": kind,
+        "labels": labels,
+        "may_be_missing": feature.may_be_missing,
+    })
+}
+
 impl Details {
     /// The description of any model.
     fn of(loaded: &Loaded) -> Self {
@@ -92,10 +148,22 @@ impl Details {
             ("algorithm", loaded.algorithm.clone()),
             ("features", features.join(", ")),
         ];
+        lines.extend(
+            signature
+                .features
+                .iter()
+                .filter_map(described)
+                .map(|line| ("", line)),
+        );
         if !labels.is_empty() {
             lines.push(("classes", labels.join(", ")));
         }
         lines.extend(parts.iter().map(|(what, count)| (*what, count.to_string())));
+        lines.extend(
+            loaded
+                .exactness
+                .map(|exactness| ("exactness", exactness.describe().to_owned())),
+        );
         lines.push(("golden rows", loaded.golden.len().to_string()));
         lines.extend(loaded.notes.iter().map(|note| ("note", note.clone())));
         Details {
@@ -105,13 +173,37 @@ impl Details {
                 "name": loaded.name,
                 "algorithm": loaded.algorithm,
                 "features": features,
+                "inputs": signature.features.iter().map(feature_json).collect::<Vec<_>>(),
                 "classes": labels,
                 "parts": parts.into_iter().collect::<BTreeMap<_, _>>(),
+                "exactness": loaded.exactness.map(Exactness::describe),
                 "golden_rows": loaded.golden.len(),
                 "notes": loaded.notes,
             }),
         }
     }
+}
+
+/// The signature's columns and the example of a directory of MLflow's.
+///
+/// # Errors
+///
+/// Its description cannot be read.
+fn use_directory(path: &Path, loaded: &mut Loaded) -> Result<(), ModelError> {
+    let Some(directory) = Directory::read(path)? else {
+        return Ok(());
+    };
+    let columns = directory.columns();
+    let own = loaded.model.signature();
+    let is_unnamed = own
+        .names()
+        .enumerate()
+        .all(|(place, name)| name == format!("f{place}"));
+    if is_unnamed && columns.len() == own.width() {
+        loaded.model.rename(&columns)?;
+    }
+    loaded.example = directory.example(loaded.model.signature());
+    Ok(())
 }
 
 /// Loads a model, or the embedded one if no file is named.
@@ -122,6 +214,9 @@ impl Details {
 pub fn load(request: &ModelRequest) -> Result<Loaded, LoadError> {
     with_file(request, |format, bytes| {
         let mut loaded = format.load(bytes, request)?;
+        if let Some(path) = &request.file {
+            use_directory(path, &mut loaded)?;
+        }
         if let Some(name) = &request.name {
             loaded.name.clone_from(name);
         } else if loaded.name.is_empty() {
@@ -180,7 +275,8 @@ fn with_file<T>(
         })
 }
 
-/// The file of a model: the path itself, or the one model file of a directory, as platforms mount
+/// The file of a model: the path itself, the file that MLflow's description of a directory names, or
+/// the one model file of a directory, as platforms mount
 /// models. Other files may stand beside it, and hidden ones do not count.
 ///
 /// # Errors
@@ -189,6 +285,9 @@ fn with_file<T>(
 pub fn model_file(path: &Path) -> Result<PathBuf, ModelError> {
     if !path.is_dir() {
         return Ok(path.to_owned());
+    }
+    if let Some(directory) = Directory::read(path)? {
+        return directory.file();
     }
     let mut files = Vec::new();
     for entry in fs::read_dir(path).map_err(ModelError::of)? {

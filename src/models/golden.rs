@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::compute::{self, ComputeError};
+use super::exactness::{Exactness, LINK_ULPS, SUM_TOLERANCE};
 use super::{FeatureKind, Loaded, ModelError, Output, Rows, ShortNumber, Signature};
 
 /// One row and the answer that it must have.
@@ -185,13 +186,46 @@ fn said(output: &Output, count: usize) -> Vec<f64> {
     }
 }
 
+/// How far a number may be from the library's.
+#[derive(Clone, Copy)]
+enum Allowed {
+    /// This many units in the last place.
+    Ulps(u64),
+    /// This share of the larger of the number and 1.
+    Share(f64),
+}
+
+impl Allowed {
+    fn sums(exactness: Option<Exactness>) -> Self {
+        match exactness {
+            Some(Exactness::Sums) => Allowed::Share(SUM_TOLERANCE),
+            Some(Exactness::Bits | Exactness::Link) | None => Allowed::Ulps(0),
+        }
+    }
+
+    fn answers(exactness: Option<Exactness>) -> Self {
+        match exactness {
+            Some(Exactness::Sums) => Allowed::Share(SUM_TOLERANCE),
+            Some(Exactness::Link) => Allowed::Ulps(LINK_ULPS),
+            Some(Exactness::Bits) | None => Allowed::Ulps(ULPS_MAX),
+        }
+    }
+
+    fn allows(self, expected: f64, given: f64, ulps: u64) -> bool {
+        match self {
+            Allowed::Ulps(most) => ulps <= most,
+            Allowed::Share(share) => (expected - given).abs() <= share * expected.abs().max(1.0),
+        }
+    }
+}
+
 /// Compares one row's numbers with a library's.
 fn compare(
     signature: &Signature,
     row: &[f64],
     (library, what): (&str, &str),
     (expected, given): (&[f64], &[f64]),
-    ulps_max: u64,
+    allowed: Allowed,
 ) -> Result<(), ModelError> {
     let row = || signature.json_row(row);
     if expected.len() != given.len() {
@@ -208,7 +242,7 @@ fn compare(
     }
     for (expected, given) in expected.iter().zip(given) {
         let ulps = distance(*expected, *given);
-        if ulps > ulps_max {
+        if !allowed.allows(*expected, *given, ulps) {
             return Err(ModelError(format!(
                 "the golden row {} has the {what} {} by {library}, but {} here ({ulps} units in the last place)",
                 row(),
@@ -257,14 +291,20 @@ fn try_row(loaded: &Loaded, golden: &GoldenRow) -> Result<(), ModelError> {
             let rows = Rows::new(golden.row.clone(), signature.width());
             let raw = rows.and_then(|rows| loaded.model.raw(&rows));
             let raw = raw.unwrap_or_default();
-            compare(signature, &golden.row, (name, "margin"), (sums, &raw), 0)?;
+            compare(
+                signature,
+                &golden.row,
+                (name, "margin"),
+                (sums, &raw),
+                Allowed::sums(loaded.exactness),
+            )?;
         }
         return compare(
             signature,
             &golden.row,
             (name, "answer"),
             (answers, &said(&output, answers.len())),
-            ULPS_MAX,
+            Allowed::answers(loaded.exactness),
         );
     }
     match (&output, &golden.expected) {

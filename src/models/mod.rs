@@ -9,11 +9,14 @@ pub mod compute;
 pub mod converted;
 pub mod embedded;
 pub mod estimator;
+pub mod exactness;
 pub mod forest;
 pub mod format;
 pub mod golden;
 pub mod import;
+mod labels;
 pub mod native;
+pub mod pipeline;
 mod rows;
 pub mod signature;
 pub mod slot;
@@ -25,7 +28,9 @@ use crate::config::ModelRequest;
 use crate::models::forest::Precision;
 
 pub use self::answer::{AnswerSource, AnswerSpec, LibraryAnswer};
+pub use self::exactness::Exactness;
 pub use self::golden::{Expected, GoldenRow};
+pub use self::labels::CategoryLabels;
 pub use self::rows::{Output, Rows, ShortNumber};
 pub use self::signature::{Feature, FeatureKind, OutputSpec, Signature};
 
@@ -43,16 +48,23 @@ pub struct Loaded {
     pub golden: Vec<GoldenRow>,
     /// What protocols with room for one answer give.
     pub answer: AnswerSpec,
+    /// A row that it was shown when it was saved, if it does not come with golden ones.
+    pub example: Option<Vec<f64>>,
+    /// How close its answers are to those of the library that trained it, if that is not said by its
+    /// format alone.
+    pub exactness: Option<Exactness>,
     /// What an operator should know, one line each.
     pub notes: Vec<String>,
 }
 
 impl Loaded {
-    /// A row that the model takes: the first golden one, or one of zeros and first categories.
+    /// A row that the model takes: the first golden one, the example, or one of zeros and first
+    /// categories.
     pub fn example(&self) -> Vec<f64> {
-        match self.golden.first() {
-            Some(golden) => golden.row.clone(),
-            None => vec![0.0; self.model.signature().width()],
+        match (self.golden.first(), &self.example) {
+            (Some(golden), _) => golden.row.clone(),
+            (None, Some(row)) => row.clone(),
+            (None, None) => vec![0.0; self.model.signature().width()],
         }
     }
 }
@@ -151,6 +163,16 @@ impl std::error::Error for LoadError {}
 pub trait Model: Send + Sync {
     /// Returns the model's input and output.
     fn signature(&self) -> &Signature;
+
+    /// Gives the features other names, as many as there are.
+    ///
+    /// # Errors
+    ///
+    /// A name occurs twice, or the model's features cannot be renamed.
+    fn rename(&mut self, names: &[String]) -> Result<(), ModelError> {
+        let _ = names;
+        Err("its features cannot be renamed".into())
+    }
 
     /// Checks what the model needs of its rows beyond its signature.
     ///

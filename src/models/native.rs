@@ -171,6 +171,8 @@ impl Format for Native {
             algorithm: document.algorithm,
             model: Box::new(model),
             golden: vec![golden],
+            example: None,
+            exactness: None,
             notes: Vec::new(),
         })
     }

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::{ModelError, RowFault, Rows, ShortNumber};
+use super::{CategoryLabels, ModelError, RowFault, Rows, ShortNumber};
 
 /// How many names of one kind are listed, and how many characters of each.
 const NAMES_SHOWN: usize = 5;
@@ -43,7 +43,7 @@ pub enum FeatureKind {
     /// One of a few labels. Its value in a row is the label's index in this list.
     Category {
         /// The labels, each once.
-        labels: Vec<String>,
+        labels: CategoryLabels,
         /// What becomes of other values.
         unseen: Unseen,
     },
@@ -58,6 +58,8 @@ pub enum Unseen {
     Missing,
     /// A text is refused, and a number is taken for a category's code.
     Code,
+    /// It is known to be none of the labels: its code is the number of labels.
+    Other,
 }
 
 /// What a model returns for each row.
@@ -90,6 +92,22 @@ impl Signature {
             features: names.into_iter().map(number).collect(),
             output,
         }
+    }
+
+    /// Gives the features other names, as many as there are.
+    ///
+    /// # Errors
+    ///
+    /// A name occurs twice.
+    pub fn rename(&mut self, names: &[String]) -> Result<(), ModelError> {
+        let unique: HashSet<&String> = names.iter().collect();
+        if unique.len() != names.len() {
+            return Err("two of its columns have the same name".into());
+        }
+        for (feature, name) in self.features.iter_mut().zip(names) {
+            feature.name.clone_from(name);
+        }
+        Ok(())
     }
 
     /// Number of values in a row.
@@ -155,6 +173,16 @@ impl Signature {
 }
 
 impl Feature {
+    /// Whether the model does not look at it: it takes any value, which becomes NaN.
+    pub fn is_unused(&self) -> bool {
+        match &self.kind {
+            FeatureKind::Category { labels, unseen } => {
+                labels.is_empty() && *unseen == Unseen::Missing && self.may_be_missing
+            }
+            FeatureKind::Number | FeatureKind::WholeNumber => false,
+        }
+    }
+
     /// Whether a row may have this value.
     fn takes(&self, value: f64) -> bool {
         if value.is_nan() {
@@ -167,8 +195,9 @@ impl Feature {
                 unseen: Unseen::Code,
                 ..
             } => value.is_finite(),
-            FeatureKind::Category { labels, .. } => {
-                value >= 0.0 && value.fract() == 0.0 && value < labels.len() as f64
+            FeatureKind::Category { labels, unseen } => {
+                let codes = labels.len() + usize::from(*unseen == Unseen::Other);
+                value >= 0.0 && value.fract() == 0.0 && value < codes as f64
             }
         }
     }
@@ -201,10 +230,11 @@ impl FeatureKind {
         let FeatureKind::Category { labels, unseen } = self else {
             return None;
         };
-        let code = labels.iter().position(|own| own == label);
+        let code = labels.code(label);
         match (code, unseen) {
             (Some(code), _) => Some(code as f64),
             (None, Unseen::Missing) => Some(f64::NAN),
+            (None, Unseen::Other) => Some(labels.len() as f64),
             (None, Unseen::Refuse | Unseen::Code) => None,
         }
     }
@@ -452,7 +482,7 @@ mod tests {
     fn only_values_that_a_feature_may_have_pass() {
         let labels = ["red", "green"].map(str::to_owned).to_vec();
         let colour = FeatureKind::Category {
-            labels,
+            labels: labels.into(),
             unseen: Unseen::Refuse,
         };
         assert_eq!(colour.code("green"), Some(1.0));

@@ -250,7 +250,7 @@ fn only_the_best_iterations_count_if_asked_for() {
 #[test]
 fn hostile_files_are_refused_in_one_line_and_at_once() {
     let mut count = 0;
-    for kind in ["xgboost-json", "xgboost-ubj", "lightgbm"] {
+    for kind in ["xgboost-json", "xgboost-ubj", "lightgbm", "sklearn"] {
         for file in folders(&data().join("hostile").join(kind)) {
             let began = instant();
             let error = format::load(&request(&file)).map(|loaded| loaded.to_string());
@@ -263,7 +263,7 @@ fn hostile_files_are_refused_in_one_line_and_at_once() {
             count += 1;
         }
     }
-    assert_eq!(count, 22);
+    assert_eq!(count, 34);
 }
 
 #[test]
@@ -346,6 +346,11 @@ fn spoiled_files_are_refused_or_predict_and_never_panic() {
         "lightgbm/linear_tree/model.txt",
         "lightgbm-old/old_2_3_1_rf/model.txt",
         "catboost/multiclass/model.json",
+        "sklearn-native/old_1_5_2_column_transformer_random_forest/model.pkl",
+        "sklearn-native/hist_gradient_boosting_classifier/model.joblib",
+        "sklearn-native/scaler_ridge/model.skops",
+        "sklearn-more/mlp_three/model.pkl",
+        "sklearn-more/one_hot_min_frequency/model.pkl",
     ];
     // For as long as a person likes, with other files each time: a number of seconds for each file.
     let seconds = std::env::var(SPOILED_SECONDS).ok();

@@ -36,6 +36,7 @@ mod protocols;
 mod real_clients;
 mod recordings;
 mod refusals;
+mod sklearn;
 mod sockets;
 mod structure;
 mod support;

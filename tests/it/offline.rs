@@ -280,6 +280,7 @@ fn shown_commands() -> Vec<Vec<String>> {
     let pages = [
         "README.md",
         "src/guide/models.md",
+        "src/guide/sklearn.md",
         "src/guide/training.md",
         "src/guide/drill.md",
     ]
@@ -328,7 +329,13 @@ fn shown_commands_work_as_they_are_pasted() {
         seen.push(command[0].clone());
         if let ["serve", rest @ ..] = &args[..] {
             let server = Server::real(rest);
-            if rest.iter().any(|word| word.contains("/models/")) {
+            if rest.iter().any(|word| word.contains("pipeline")) {
+                server.wait_ready();
+                let guide = text("src/guide/sklearn.md");
+                let mut bodies = guide.lines().filter_map(|line| line.split('\'').nth(1));
+                let answer = server.predict(bodies.next().unwrap());
+                assert_eq!(answer.status, 200, "{rest:?}: {}", answer.body);
+            } else if rest.iter().any(|word| word.contains("/models/")) {
                 server.wait_ready();
                 let answer = server.predict(shown_body());
                 assert_eq!(answer.status, 200, "{rest:?}: {}", answer.body);
@@ -347,7 +354,7 @@ fn shown_commands_work_as_they_are_pasted() {
         assert!(!stdout(&output).is_empty(), "{args:?}");
     }
     let expected = [
-        "serve", "serve", "train", "inspect", "serve", "inspect", "predict", "drill",
+        "serve", "serve", "serve", "train", "inspect", "serve", "inspect", "predict", "drill",
     ];
     assert_eq!(seen, expected);
     let server = served.unwrap();

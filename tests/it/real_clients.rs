@@ -1,4 +1,4 @@
-//! Clients that people have, as PyPI has them, against the server.
+//! Clients that people have, as PyPI has them, against the server, and pipelines that scikit-learn trains.
 //!
 //! Their packages conflict, so each script of `tests/clients` has a virtual environment. It is made
 //! where cargo keeps the tests' files, and made anew when its list of packages changes. Hundreds of
@@ -39,13 +39,44 @@ fn mlflows_and_sagemakers_clients_get_what_predict_gives() {
     run("mlflow_sagemaker", "mlflow_sagemaker.py", &[]);
 }
 
+/// Which pipelines are trained: a number, `42` if it is not set.
+const SEED: &str = "TEST_LANEKEEPER_PIPELINES_SEED";
+
+#[test]
+fn freshly_trained_pipelines_answer_as_scikit_learn_does() {
+    if !are_asked_for() {
+        return;
+    }
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sklearn");
+    let python = environment("fresh", &scripts.join("fresh.txt"));
+    let cases = folder().join("fresh-cases");
+    let _ = fs::remove_dir_all(&cases);
+    let seed = std::env::var(SEED).unwrap_or_else(|_| "42".to_owned());
+    let mut train = Command::new(python);
+    train.arg("-B").arg(scripts.join("fresh.py")).arg(&cases);
+    train.arg(seed);
+    match output(train, "fresh", SCRIPT_LIMIT) {
+        Ok(printed) => eprintln!("{printed}"),
+        Err(text) => panic!("{text}"),
+    }
+    crate::sklearn::check_all(&cases, 60);
+}
+
+/// Whether these tests are asked for; says so if not.
+fn are_asked_for() -> bool {
+    if std::env::var_os(ASKED_FOR).is_none_or(|value| value.is_empty()) {
+        skip(&format!(
+            "it installs packages from PyPI, and {ASKED_FOR} is not set"
+        ));
+        return false;
+    }
+    true
+}
+
 /// Runs a script against a server of its own, with the packages of `tests/clients/NAME.txt` and these
 /// arguments after the server's address.
 fn run(name: &str, script: &str, arguments: &[&str]) {
-    if std::env::var_os(ASKED_FOR).is_none_or(|value| value.is_empty()) {
-        skip(&format!(
-            "it installs clients from PyPI, and {ASKED_FOR} is not set"
-        ));
+    if !are_asked_for() {
         return;
     }
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");

@@ -1,8 +1,8 @@
 """Writes golden rows for lanekeeper: python3 golden.py ESTIMATOR ROWS.csv > golden.json
 
 ESTIMATOR is a file of joblib.dump or pickle.dump: of XGBoost's, LightGBM's or CatBoost's wrapper for
-scikit-learn, or of scikit-learn itself. ROWS.csv has a header with the model's features, which must be
-numbers, and some typical rows; the first 32 are used. A model without feature names takes the columns in
+scikit-learn, or of scikit-learn itself, pipelines included. ROWS.csv has a header with the model's features
+and some typical rows; the first 32 are used. Features must be numbers, except those of a pipeline. A model without feature names takes the columns in
 their order. If training stopped early, the wrapper of XGBoost answers with the best iteration: serve its
 file with --iterations best.
 """
@@ -23,12 +23,12 @@ if names and set(names) <= set(rows.columns):
     rows = rows[names]
 else:
     names = []
-texts = [name for name in rows if not pandas.api.types.is_numeric_dtype(rows[name])]
-if texts:
-    sys.exit("not numbers: " + ", ".join(texts) + "; use the golden-script of the library itself")
 data = rows if names else rows.to_numpy()
 
 library = type(estimator).__module__.split(".")[0]
+texts = [name for name in rows if not pandas.api.types.is_numeric_dtype(rows[name])]
+if texts and library != "sklearn":
+    sys.exit("not numbers: " + ", ".join(texts) + "; use the golden-script of the library itself")
 if library == "xgboost":
     margins = estimator.predict(data, output_margin=True)
 elif library == "lightgbm":

@@ -4,7 +4,7 @@ use super::Precision;
 use super::link::Link;
 use super::plan::Plan;
 use crate::models::{
-    LibraryAnswer, Model, Output, OutputSpec, PredictError, RowFault, Rows, Signature,
+    LibraryAnswer, Model, ModelError, Output, OutputSpec, PredictError, RowFault, Rows, Signature,
 };
 
 /// What computes the sums of a row.
@@ -30,6 +30,8 @@ pub enum Meaning {
     Numbers,
     /// The one of them is the probability of the second of two classes.
     SecondClass,
+    /// The same, and the second class wins a tie.
+    SecondClassFromHalf,
     /// The one of them is the class, 0 or 1.
     Class,
     /// They are the probabilities of the classes.
@@ -41,7 +43,7 @@ impl Meaning {
     pub fn library(self) -> LibraryAnswer {
         match self {
             Meaning::Numbers => LibraryAnswer::Numbers,
-            Meaning::SecondClass => LibraryAnswer::SecondShare,
+            Meaning::SecondClass | Meaning::SecondClassFromHalf => LibraryAnswer::SecondShare,
             Meaning::Class => LibraryAnswer::Index,
             Meaning::Classes => LibraryAnswer::Shares,
         }
@@ -146,6 +148,10 @@ impl Model for ForestModel {
         &self.signature
     }
 
+    fn rename(&mut self, names: &[String]) -> Result<(), ModelError> {
+        self.signature.rename(names)
+    }
+
     fn check(&self, rows: &Rows) -> Result<(), RowFault> {
         if self.precision == Precision::F64 {
             return Ok(());
@@ -194,7 +200,11 @@ impl Model for ForestModel {
                     .collect(),
                 probabilities: None,
             },
-            Meaning::SecondClass => {
+            Meaning::SecondClass | Meaning::SecondClassFromHalf => {
+                let wins = |share: f64| match self.meaning {
+                    Meaning::SecondClassFromHalf => share >= 0.5,
+                    _ => share > 0.5,
+                };
                 let first = |share: f64| match self.precision {
                     Precision::F32 => f64::from(1.0 - share as f32),
                     Precision::F64 => 1.0 - share,
@@ -202,7 +212,7 @@ impl Model for ForestModel {
                 Output::Classes {
                     indices: numbers
                         .iter()
-                        .map(|share| u32::from(*share > 0.5))
+                        .map(|share| u32::from(wins(*share)))
                         .collect(),
                     probabilities: Some(
                         numbers

@@ -168,6 +168,8 @@ fn load(document: Document, request: &ModelRequest) -> Result<Loaded, ModelError
             meaning,
         }),
         golden: Vec::new(),
+        example: None,
+        exactness: None,
         notes,
     })
 }

@@ -51,74 +51,95 @@ impl Format for LightGbm {
 
     fn load(&self, bytes: &[u8], request: &ModelRequest) -> Result<Loaded, ModelError> {
         let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8")?;
-        let Parts { head, trees, tail } = parts(text)?;
-        let width = one::<usize>(&head, "max_feature_idx")?.saturating_add(1);
-        if !(1..=FEATURES_MAX).contains(&width) {
-            return Err(ModelError(format!(
-                "max_feature_idx must be below {FEATURES_MAX}, but is {}",
-                width - 1
-            )));
-        }
-        let outputs = one::<usize>(&head, "num_tree_per_iteration")?;
-        if !(1..=OUTPUTS_MAX).contains(&outputs) {
-            return Err(ModelError(format!(
-                "num_tree_per_iteration must be 1 to {OUTPUTS_MAX}, but is {outputs}"
-            )));
-        }
-        if !trees.len().is_multiple_of(outputs) {
-            return Err(ModelError(format!(
-                "there must be {outputs} trees an iteration, but there are {}",
-                trees.len()
-            )));
-        }
-        let task = task(head.get("objective").copied(), outputs)?;
-        let names = head.get("feature_names").map_or_else(Vec::new, |names| {
-            names.split(' ').map(str::to_owned).collect()
-        });
-        let mut features = features(names, width, true)?;
-        name_categories(&mut features, &tail, &head)?;
-        let iterations = trees.len() / outputs;
-        let trees = trees.iter().enumerate().map(|(index, lines)| {
-            tree(lines, index % outputs)
-                .map_err(|reason| ModelError(format!("tree {index}: {reason}")))
-        });
-        let forest = Forest {
-            width,
-            outputs,
-            row_precision: Precision::F64,
-            sum_precision: Precision::F64,
-            flushes_to_zero: true,
-            base: vec![0.0; outputs],
-            trees: trees.collect::<Result<_, _>>()?,
-        };
-        let output = match task.meaning {
-            Meaning::Numbers => OutputSpec::Numbers { width: outputs },
-            Meaning::SecondClass | Meaning::Class => numbered(2),
-            Meaning::Classes => numbered(outputs),
-        };
-        let divisor = match head.contains_key("average_output") {
-            true => iterations.max(1) as f64,
-            false => 1.0,
-        };
-        let output = output.with_labels(&request.classes)?;
-        Ok(Loaded {
-            name: String::new(),
-            version: String::new(),
-            algorithm: "lightgbm".to_owned(),
-            answer: AnswerSpec::of_library(task.meaning.library(), &output, Precision::F64),
-            model: Box::new(ForestModel {
-                signature: Signature { features, output },
-                margins: Margins::Trees(Plan::new(&forest)?),
-                precision: Precision::F64,
-                adjustment: None,
-                divisor,
-                link: task.link,
-                meaning: task.meaning,
-            }),
-            golden: Vec::new(),
-            notes: Vec::new(),
-        })
+        load_text(text, None, request)
     }
+}
+
+/// Reads a file's text. Of its iterations at most the first `iterations_max` are used.
+///
+/// # Errors
+///
+/// What is wrong with it, in one line.
+pub(super) fn load_text(
+    text: &str,
+    iterations_max: Option<usize>,
+    request: &ModelRequest,
+) -> Result<Loaded, ModelError> {
+    let Parts {
+        head,
+        mut trees,
+        tail,
+    } = parts(text)?;
+    let width = one::<usize>(&head, "max_feature_idx")?.saturating_add(1);
+    if !(1..=FEATURES_MAX).contains(&width) {
+        return Err(ModelError(format!(
+            "max_feature_idx must be below {FEATURES_MAX}, but is {}",
+            width - 1
+        )));
+    }
+    let outputs = one::<usize>(&head, "num_tree_per_iteration")?;
+    if !(1..=OUTPUTS_MAX).contains(&outputs) {
+        return Err(ModelError(format!(
+            "num_tree_per_iteration must be 1 to {OUTPUTS_MAX}, but is {outputs}"
+        )));
+    }
+    if !trees.len().is_multiple_of(outputs) {
+        return Err(ModelError(format!(
+            "there must be {outputs} trees an iteration, but there are {}",
+            trees.len()
+        )));
+    }
+    if let Some(iterations) = iterations_max {
+        trees.truncate(iterations.saturating_mul(outputs));
+    }
+    let task = task(head.get("objective").copied(), outputs)?;
+    let names = head.get("feature_names").map_or_else(Vec::new, |names| {
+        names.split(' ').map(str::to_owned).collect()
+    });
+    let mut features = features(names, width, true)?;
+    name_categories(&mut features, &tail, &head)?;
+    let iterations = trees.len() / outputs;
+    let trees = trees.iter().enumerate().map(|(index, lines)| {
+        tree(lines, index % outputs).map_err(|reason| ModelError(format!("tree {index}: {reason}")))
+    });
+    let forest = Forest {
+        width,
+        outputs,
+        row_precision: Precision::F64,
+        sum_precision: Precision::F64,
+        flushes_to_zero: true,
+        base: vec![0.0; outputs],
+        trees: trees.collect::<Result<_, _>>()?,
+    };
+    let output = match task.meaning {
+        Meaning::Numbers => OutputSpec::Numbers { width: outputs },
+        Meaning::SecondClass | Meaning::SecondClassFromHalf | Meaning::Class => numbered(2),
+        Meaning::Classes => numbered(outputs),
+    };
+    let divisor = match head.contains_key("average_output") {
+        true => iterations.max(1) as f64,
+        false => 1.0,
+    };
+    let output = output.with_labels(&request.classes)?;
+    Ok(Loaded {
+        name: String::new(),
+        version: String::new(),
+        algorithm: "lightgbm".to_owned(),
+        answer: AnswerSpec::of_library(task.meaning.library(), &output, Precision::F64),
+        model: Box::new(ForestModel {
+            signature: Signature { features, output },
+            margins: Margins::Trees(Plan::new(&forest)?),
+            precision: Precision::F64,
+            adjustment: None,
+            divisor,
+            link: task.link,
+            meaning: task.meaning,
+        }),
+        golden: Vec::new(),
+        example: None,
+        exactness: None,
+        notes: Vec::new(),
+    })
 }
 
 /// Cuts a file into its header, its trees, and what follows them.
@@ -412,7 +433,7 @@ fn name_categories(
             value => value.to_string(),
         });
         feature.kind = FeatureKind::Category {
-            labels: labels.collect(),
+            labels: labels.collect::<Vec<String>>().into(),
             unseen: Unseen::Missing,
         };
     }

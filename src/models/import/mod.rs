@@ -2,7 +2,9 @@
 
 pub mod catboost;
 pub mod lightgbm;
+pub(in crate::models) mod mlflow;
 pub mod python;
+pub mod sklearn;
 mod ubjson;
 pub mod xgboost;
 

@@ -5,6 +5,8 @@
 mod document;
 mod trees;
 
+use serde::Deserialize;
+
 use self::document::{Booster, Categories, Document, words_quoted};
 use super::{features, numbered, ubjson};
 use crate::config::{Iterations, ModelRequest};
@@ -37,7 +39,7 @@ impl Format for XgboostJson {
         let text = words_quoted(bytes);
         let document = serde_json::from_slice(&text)
             .map_err(|error| ModelError(format!("it is not a model of XGBoost ({error})")))?;
-        load(document, request)
+        load(document, request, false)
     }
 }
 
@@ -51,8 +53,29 @@ impl Format for XgboostUbjson {
     fn load(&self, bytes: &[u8], request: &ModelRequest) -> Result<Loaded, ModelError> {
         let document = ubjson::from_slice(bytes)
             .map_err(|error| ModelError(format!("it is not a model of XGBoost ({error})")))?;
-        load(document, request)
+        load(document, request, false)
     }
+}
+
+/// Reads what XGBoost's `Booster` puts into a pickle: its file and its configuration.
+///
+/// # Errors
+///
+/// As a file of its own.
+pub(super) fn load_pickled(bytes: &[u8], request: &ModelRequest) -> Result<Loaded, ModelError> {
+    if bytes.starts_with(b"binf") || bytes.starts_with(b"CONFIG-offset") {
+        return XgboostBinary.load(bytes, request);
+    }
+    let pickled: Pickled = ubjson::from_slice(bytes)
+        .map_err(|error| ModelError(format!("it is not a model of XGBoost ({error})")))?;
+    load(pickled.model, request, true)
+}
+
+/// What XGBoost's `Booster` puts into a pickle.
+#[derive(Deserialize)]
+struct Pickled {
+    #[serde(rename = "Model")]
+    model: Document,
 }
 
 impl Format for XgboostBinary {
@@ -150,7 +173,12 @@ fn base_margins(link: Link, version: &[u32], mut base: Vec<f32>) -> Vec<f64> {
     base.into_iter().map(f64::from).collect()
 }
 
-fn load(document: Document, request: &ModelRequest) -> Result<Loaded, ModelError> {
+/// Makes a model. In a pickle, `Booster` is what scikit-learn's wrapper holds.
+fn load(
+    document: Document,
+    request: &ModelRequest,
+    is_pickled: bool,
+) -> Result<Loaded, ModelError> {
     let Document { version, learner } = document;
     let param = &learner.learner_model_param;
     let width = param.num_feature.count("num_feature")?;
@@ -167,13 +195,17 @@ fn load(document: Document, request: &ModelRequest) -> Result<Loaded, ModelError
         )));
     }
     let name = learner.objective.name.as_str();
-    let task = task(name, &version, outputs)?;
+    let mut task = task(name, &version, outputs)?;
+    if is_pickled && task.meaning == Meaning::Class {
+        // The wrapper takes the class for its probability.
+        task.meaning = Meaning::SecondClass;
+    }
     let base = base_scores(&param.base_score.0, outputs)?;
     let base = base_margins(task.link, &version, base);
     let best = learner.attributes.get("best_iteration");
     let best = best.map(|best| best.count("best_iteration")).transpose()?;
     // Only scikit-learn's wrapper writes this attribute.
-    let is_wrapped = learner.attributes.contains_key("scikit_learn");
+    let is_wrapped = is_pickled || learner.attributes.contains_key("scikit_learn");
     let uses_best = match request.iterations {
         None => is_wrapped,
         Some(iterations) => iterations == Iterations::Best,
@@ -224,7 +256,7 @@ fn load(document: Document, request: &ModelRequest) -> Result<Loaded, ModelError
     };
     let output = match task.meaning {
         Meaning::Numbers => OutputSpec::Numbers { width: outputs },
-        Meaning::SecondClass => numbered(2),
+        Meaning::SecondClass | Meaning::SecondClassFromHalf => numbered(2),
         Meaning::Class => OutputSpec::Classes {
             labels: vec!["0".to_owned(), "1".to_owned()],
             has_probabilities: false,
@@ -267,6 +299,8 @@ fn load(document: Document, request: &ModelRequest) -> Result<Loaded, ModelError
             meaning: task.meaning,
         }),
         golden: Vec::new(),
+        example: None,
+        exactness: None,
         notes,
     })
 }
@@ -330,7 +364,7 @@ fn name_categories(
             ))
         })?;
         feature.kind = FeatureKind::Category {
-            labels,
+            labels: labels.into(),
             unseen: Unseen::Code,
         };
     }

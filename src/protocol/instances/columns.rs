@@ -47,7 +47,10 @@ pub(in crate::protocol) fn decode_columns(
     read.map_err(|error| decoding.piece_error(&error))?;
     let count = columns.iter().map(Vec::len).max().unwrap_or(0);
     let invalid = |text: String| RequestError::new(Code::InvalidInput, text);
-    for (feature, column) in signature.features.iter().zip(&columns) {
+    for (feature, column) in signature.features.iter().zip(&mut columns) {
+        if column.is_empty() && feature.is_unused() {
+            column.resize(count, f64::NAN);
+        }
         if column.len() != count {
             let is_missing = column.is_empty();
             return Err(invalid(match is_missing {
@@ -239,7 +242,8 @@ impl<'a> Names<'a> {
             // A frame that was made without names.
             return Ok(None);
         }
-        match self.seen.iter().position(|seen| !seen) {
+        let mut features = self.seen.iter().zip(&self.signature.features);
+        match features.position(|(seen, feature)| !seen && !feature.is_unused()) {
             None => Ok(Some(self.places)),
             Some(missing) => {
                 let text = format!(

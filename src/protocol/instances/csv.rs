@@ -508,7 +508,7 @@ mod tests {
     fn labels_become_codes_and_empty_cells_are_missing_where_they_may_be() {
         let mut signature = signature(&[]);
         signature.features[0].kind = FeatureKind::Category {
-            labels: ["red", "green"].map(str::to_owned).to_vec(),
+            labels: ["red", "green"].map(str::to_owned).to_vec().into(),
             unseen: Unseen::Refuse,
         };
         signature.features[1].may_be_missing = true;

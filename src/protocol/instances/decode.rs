@@ -204,7 +204,7 @@ mod tests {
     fn labels_become_codes_and_null_is_missing_where_it_may_be() {
         let mut signature = signature();
         signature.features[0].kind = FeatureKind::Category {
-            labels: ["red", "green"].map(str::to_owned).to_vec(),
+            labels: ["red", "green"].map(str::to_owned).to_vec().into(),
             unseen: Unseen::Refuse,
         };
         signature.features[1].may_be_missing = true;
@@ -226,6 +226,7 @@ mod tests {
         let wrong = [
             (r#"{"instances": [["blue", 1]]}"#, "invalid type: string \"blue\", expected one of \"red\", \"green\" as \"length\" of instances[0]"),
             (r#"{"instances": [[1, 1]]}"#, "expected one of \"red\", \"green\""),
+            (r#"{"instances": [[true, 1]]}"#, "expected one of \"red\", \"green\""),
             (r#"{"instances": [[null, 1]]}"#, "invalid type: null, expected one of"),
             (r#"{"instances": [{"length": "red"}]}"#, "lacks the feature \"width\""),
             (r#"{"instances": [{"width": null, "length": "red", "width": 1}]}"#, "the feature \"width\" twice"),
@@ -257,6 +258,8 @@ mod tests {
                 vec![1.0, 2.0],
             ),
             ("\u{feff}{\"instances\": [[1, 2]]}", vec![1.0, 2.0]),
+            // As in numpy.
+            (r#"{"instances": [[true, false]]}"#, vec![1.0, 0.0]),
             (
                 r#" {"instances":[[18446744073709551615,-9223372036854775808]]} "#,
                 vec![18446744073709551615.0, -9223372036854775808.0],
@@ -394,11 +397,6 @@ mod tests {
                 r#"{"instances": [["1", 2]]}"#,
                 InvalidInput,
                 "string \"1\", expected a finite number as \"length\" of instances[0]",
-            ),
-            (
-                r#"{"instances": [[true, 2]]}"#,
-                InvalidInput,
-                "boolean `true`",
             ),
             (r#"{"instances": [[[1], 2]]}"#, InvalidInput, "sequence"),
             (

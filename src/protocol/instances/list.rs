@@ -14,7 +14,7 @@ use super::tokens::{IgnoredValue, Text};
 use super::value::{unexpected, unexpected_number};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
-use crate::models::{Rows, Signature};
+use crate::models::{Feature, Rows, Signature};
 use crate::protocol::Served;
 use crate::protocol::forgiving::Fault;
 
@@ -254,7 +254,11 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
             decoding.reading.set(None);
             expected = index + 1;
         }
-        if let Some(missing) = values[start..].iter().position(|value| is_absent(*value)) {
+        let features = &decoding.signature.features;
+        let mut pairs = values[start..].iter().zip(features);
+        let is_missing =
+            |(value, feature): (&f64, &Feature)| is_absent(*value) && !feature.is_unused();
+        if let Some(missing) = pairs.position(is_missing) {
             let name = &decoding.signature.features[missing].name;
             return Err(A::Error::custom(format!(
                 "{}[{row}] lacks the feature {name:?}: it has {}; the model takes {}",

@@ -95,6 +95,15 @@ impl<'de> Visitor<'de> for Value<'_> {
         self.number(value)
     }
 
+    /// True is 1, as in numpy, or the label that Python writes.
+    fn visit_bool<E: Error>(self, value: bool) -> Result<f64, E> {
+        let label = if value { "True" } else { "False" };
+        match self.feature.kind.code(label) {
+            Some(code) => Ok(code),
+            None => self.number(f64::from(u8::from(value))),
+        }
+    }
+
     fn visit_u64<E: Error>(self, value: u64) -> Result<f64, E> {
         self.number(value as f64)
     }

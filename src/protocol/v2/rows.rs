@@ -128,7 +128,8 @@ pub(super) fn rows(
     // As many as the request has bytes for.
     let values = count.saturating_mul(width);
     charge.grow(values.saturating_mul(size_of::<f64>()))?;
-    let mut all = vec![0.0; values];
+    let may_be_absent = signature.features.iter().any(Feature::is_unused);
+    let mut all = vec![if may_be_absent { f64::NAN } else { 0.0 }; values];
     for tensor in &tensors {
         let target = match places.get(&*tensor.name).copied() {
             Some(place) => Target {
@@ -222,8 +223,9 @@ fn column_rows(
             _ => rows = Some(own),
         }
     }
-    let missing = signature.names().zip(&seen).filter(|(_, seen)| !**seen);
-    let missing: Vec<&str> = missing.map(|(name, _)| name).collect();
+    let features = signature.features.iter().zip(&seen);
+    let missing = features.filter(|(feature, seen)| !**seen && !feature.is_unused());
+    let missing: Vec<&str> = missing.map(|(feature, _)| feature.name.as_str()).collect();
     if !missing.is_empty() {
         return Err(invalid(format!(
             "\"inputs\" lacks {}: the model takes {}",

@@ -26,7 +26,7 @@ fn signature(with_category: bool) -> Signature {
     signature.features[1].may_be_infinite = true;
     if with_category {
         signature.features[2].kind = FeatureKind::Category {
-            labels: ["red", "", "ü"].map(str::to_owned).to_vec(),
+            labels: ["red", "", "ü"].map(str::to_owned).to_vec().into(),
             unseen: Unseen::Refuse,
         };
     }

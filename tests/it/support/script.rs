@@ -314,6 +314,8 @@ impl ModelSource for Source {
                 expected: Expected::Number(expected),
                 tolerance: 1e-9,
             }],
+            example: None,
+            exactness: None,
             notes: Vec::new(),
         }))
     }
