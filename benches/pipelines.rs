@@ -1,0 +1,128 @@
+//! scikit-learn's pipelines: rows a second in batches, and the time of a single row, beside scikit-learn.
+//!
+//! `cargo bench --bench pipelines` needs a Python with scikit-learn, pandas and joblib, named by
+//! `LANEKEEPER_BENCH_PYTHON` (or `python3`), which trains the models and times its own `predict_proba`
+//! on the same rows, on one thread. lanekeeper's figures are of one thread too, from the body of a
+//! request to that of its answer.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lanekeeper::config::ModelRequest;
+use lanekeeper::drill::report::TextTable;
+use lanekeeper::lanes::memory_budget::{Budget, Charge};
+use lanekeeper::models::{AnswerSpec, Loaded, compute, format};
+use lanekeeper::platform::clock::instant;
+use lanekeeper::protocol::{Predicted, instances};
+use serde_json::{Value, json};
+
+/// How long each figure is measured.
+const WINDOW: Duration = Duration::from_secs(2);
+
+/// Decodes a body, predicts, and encodes the answer.
+fn answer(loaded: &Loaded, body: &[u8], rows_max: usize) -> usize {
+    let model = loaded.model.as_ref();
+    let signature = model.signature();
+    let budget = Arc::new(Budget::new(1 << 30, 0));
+    let mut charge = Charge::new(&budget);
+    let rows = instances::decode(body, signature, rows_max, &mut charge).expect("rows");
+    compute::check(model, &rows).expect("rows that the model takes");
+    let output = compute::predict(model, &rows).expect("an answer");
+    let predicted = Predicted {
+        request_id: "1",
+        version: &loaded.version,
+        answer: AnswerSpec::of_labels(&signature.output),
+        name: &loaded.name,
+        signature,
+        output: &output,
+        rows: rows.len(),
+        raw: None,
+    };
+    instances::encode(&predicted, &mut charge)
+        .expect("an answer that fits")
+        .len()
+}
+
+/// The shortest time of a call, in seconds.
+fn best(mut call: impl FnMut() -> usize) -> f64 {
+    let (start, mut best) = (instant(), f64::INFINITY);
+    while start.elapsed() < WINDOW {
+        let begun = instant();
+        std::hint::black_box(call());
+        best = best.min(begun.elapsed().as_secs_f64());
+    }
+    best
+}
+
+fn main() {
+    let folder = std::env::temp_dir().join(format!("lanekeeper-pipelines-{}", std::process::id()));
+    if fs::create_dir_all(&folder).is_err() {
+        eprintln!("cannot write to {}", folder.display());
+        return;
+    }
+    let python = std::env::var("LANEKEEPER_BENCH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/pipelines.py");
+    let printed = Command::new(&python).arg(script).arg(&folder).output();
+    match printed {
+        Ok(output) if output.status.success() => {
+            eprint!("{}", String::from_utf8_lossy(&output.stderr));
+            compare(&folder, &String::from_utf8_lossy(&output.stdout));
+        }
+        Ok(output) => eprintln!(
+            "{python} has no scikit-learn: set LANEKEEPER_BENCH_PYTHON to one that has\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        ),
+        Err(error) => eprintln!("{python}: {error}"),
+    }
+    let _ = fs::remove_dir_all(&folder);
+}
+
+fn compare(folder: &Path, lines: &str) {
+    let text = fs::read_to_string(folder.join("rows.json")).expect("the script's rows");
+    let table: Value = serde_json::from_str(&text).expect("JSON");
+    let rows = table["rows"].as_array().expect("rows");
+    let batch = json!({"instances": rows}).to_string();
+    let single = json!({"instances": rows[..1]}).to_string();
+    let mut table = TextTable::new(&[
+        "model",
+        "contender",
+        "rows/s",
+        "one row, us",
+        "times as fast",
+    ]);
+    for line in lines.lines() {
+        let mut parts = line.split('\t');
+        let name = parts.next().unwrap_or_default();
+        let numbers: Vec<f64> = parts.filter_map(|part| part.parse().ok()).collect();
+        let file = folder.join(format!("{name}.joblib"));
+        let loaded = match format::load(&ModelRequest::of_file(Some(file))) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                println!("{name}: {error}");
+                continue;
+            }
+        };
+        let rate = rows.len() as f64 / best(|| answer(&loaded, batch.as_bytes(), rows.len()));
+        let time = 1e6 * best(|| answer(&loaded, single.as_bytes(), 1));
+        let (their_rate, their_time) = (numbers[0], numbers[1]);
+        let times = format!("{:.1} and {:.0}", rate / their_rate, their_time / time);
+        table.row([
+            name,
+            "lanekeeper",
+            &format!("{rate:.0}"),
+            &format!("{time:.2}"),
+            &times,
+        ]);
+        table.row([
+            name,
+            "scikit-learn",
+            &format!("{their_rate:.0}"),
+            &format!("{their_time:.2}"),
+            "1 and 1",
+        ]);
+    }
+    println!("{}", table.markdown());
+}
