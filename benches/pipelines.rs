@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench pipelines` needs a Python with scikit-learn, pandas and joblib, named by
 //! `LANEKEEPER_BENCH_PYTHON` (or `python3`), which trains the models and times its own `predict_proba`
-//! on the same rows, on one thread. lanekeeper's figures are of one thread too, from the body of a
-//! request to that of its answer.
+//! on the same data frame, on one thread. lanekeeper's figures are of one thread too: from rows to
+//! probabilities, with the texts coded, and from the body of a request to that of its answer.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use lanekeeper::config::ModelRequest;
 use lanekeeper::drill::report::TextTable;
 use lanekeeper::lanes::memory_budget::{Budget, Charge};
-use lanekeeper::models::{AnswerSpec, Loaded, compute, format};
+use lanekeeper::models::{AnswerSpec, Loaded, Output, Rows, compute, format};
 use lanekeeper::platform::clock::instant;
 use lanekeeper::protocol::{Predicted, instances};
 use serde_json::{Value, json};
@@ -22,15 +22,25 @@ use serde_json::{Value, json};
 /// How long each figure is measured.
 const WINDOW: Duration = Duration::from_secs(2);
 
-/// Decodes a body, predicts, and encodes the answer.
-fn answer(loaded: &Loaded, body: &[u8], rows_max: usize) -> usize {
+/// Maximum number of rows in a batch.
+const BATCH_MAX: usize = 10_000;
+
+fn decode(loaded: &Loaded, body: &[u8], charge: &mut Charge) -> Rows {
+    instances::decode(body, loaded.model.signature(), BATCH_MAX, charge).expect("rows")
+}
+
+fn predict(loaded: &Loaded, rows: &Rows) -> Output {
     let model = loaded.model.as_ref();
-    let signature = model.signature();
-    let budget = Arc::new(Budget::new(1 << 30, 0));
-    let mut charge = Charge::new(&budget);
-    let rows = instances::decode(body, signature, rows_max, &mut charge).expect("rows");
-    compute::check(model, &rows).expect("rows that the model takes");
-    let output = compute::predict(model, &rows).expect("an answer");
+    compute::check(model, rows).expect("rows that the model takes");
+    compute::predict(model, rows).expect("an answer")
+}
+
+/// Decodes a body, predicts, and encodes the answer.
+fn answer(loaded: &Loaded, body: &[u8]) -> usize {
+    let signature = loaded.model.signature();
+    let mut charge = charge();
+    let rows = decode(loaded, body, &mut charge);
+    let output = predict(loaded, &rows);
     let predicted = Predicted {
         request_id: "1",
         version: &loaded.version,
@@ -44,6 +54,10 @@ fn answer(loaded: &Loaded, body: &[u8], rows_max: usize) -> usize {
     instances::encode(&predicted, &mut charge)
         .expect("an answer that fits")
         .len()
+}
+
+fn charge() -> Charge {
+    Charge::new(&Arc::new(Budget::new(1 << 30, 0)))
 }
 
 /// The shortest time of a call, in seconds.
@@ -105,24 +119,25 @@ fn compare(folder: &Path, lines: &str) {
                 continue;
             }
         };
-        let rate = rows.len() as f64 / best(|| answer(&loaded, batch.as_bytes(), rows.len()));
-        let time = 1e6 * best(|| answer(&loaded, single.as_bytes(), 1));
         let (their_rate, their_time) = (numbers[0], numbers[1]);
-        let times = format!("{:.1} and {:.0}", rate / their_rate, their_time / time);
-        table.row([
-            name,
-            "lanekeeper",
-            &format!("{rate:.0}"),
-            &format!("{time:.2}"),
-            &times,
-        ]);
-        table.row([
-            name,
-            "scikit-learn",
-            &format!("{their_rate:.0}"),
-            &format!("{their_time:.2}"),
-            "1 and 1",
-        ]);
+        let mut add = |contender: &str, rate: f64, time: f64| {
+            let times = format!("{:.1} and {:.0}", rate / their_rate, their_time / time);
+            let (rate, time) = (format!("{rate:.0}"), format!("{time:.2}"));
+            table.row([name, contender, &rate, &time, &times]);
+        };
+        let many = decode(&loaded, batch.as_bytes(), &mut charge());
+        let one = decode(&loaded, single.as_bytes(), &mut charge());
+        let count = |output: Output| match output {
+            Output::Classes { indices, .. } => indices.len(),
+            Output::Numbers(numbers) => numbers.len(),
+        };
+        let rate = rows.len() as f64 / best(|| count(predict(&loaded, &many)));
+        let time = 1e6 * best(|| count(predict(&loaded, &one)));
+        add("lanekeeper, rows", rate, time);
+        let rate = rows.len() as f64 / best(|| answer(&loaded, batch.as_bytes()));
+        let time = 1e6 * best(|| answer(&loaded, single.as_bytes()));
+        add("lanekeeper, JSON", rate, time);
+        add("scikit-learn", their_rate, their_time);
     }
     println!("{}", table.markdown());
 }
