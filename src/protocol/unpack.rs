@@ -13,7 +13,7 @@ const PIECE_BYTES: usize = 64 << 10;
 
 /// Maximum number of members of a gzip body, each of which costs some microseconds even if it is empty.
 /// Clients send one.
-const MEMBERS_MAX: usize = 1_000;
+const MEMBERS_MAX: usize = 100;
 
 /// What an unpacker holds.
 const STATE_BYTES: usize = 64 << 10;
