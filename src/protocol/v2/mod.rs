@@ -2,6 +2,7 @@
 //! it.
 
 mod answer;
+mod document;
 mod request;
 mod rows;
 mod tensor;

@@ -6,11 +6,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
-
 use super::answer::{Wanted, WantedOutput};
+use super::document::{Document, Reading, Tensor, TensorParameters, fewer};
 use super::rows::{Checked, Data, Shape, invalid, rows};
 use super::tensor::Datatype;
 use crate::error::{Code, RequestError};
@@ -28,89 +25,6 @@ pub(super) struct Decoded {
     pub(super) rows: Rows,
     pub(super) wanted: Wanted,
     pub(super) timeout: Option<Duration>,
-}
-
-/// The JSON of a request. What else it has is ignored.
-#[derive(Deserialize)]
-struct Document<'a> {
-    #[serde(borrow, default)]
-    id: Option<Cow<'a, str>>,
-    #[serde(default)]
-    parameters: Option<Parameters>,
-    #[serde(borrow)]
-    inputs: Vec<Tensor<'a>>,
-    #[serde(borrow, default)]
-    outputs: Option<Vec<Output<'a>>>,
-}
-
-#[derive(Deserialize, Default)]
-struct Parameters {
-    #[serde(default)]
-    binary_data_output: Option<bool>,
-    /// Microseconds; 0 is no limit.
-    #[serde(default, deserialize_with = "microseconds")]
-    timeout: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct Tensor<'a> {
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    shape: Shape,
-    #[serde(borrow)]
-    datatype: Cow<'a, str>,
-    #[serde(default)]
-    parameters: Option<TensorParameters>,
-    #[serde(borrow, default)]
-    data: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize, Default)]
-struct TensorParameters {
-    #[serde(default, deserialize_with = "bytes")]
-    binary_data_size: Option<u64>,
-    #[serde(default)]
-    shared_memory_region: Option<serde::de::IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct Output<'a> {
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    #[serde(default)]
-    parameters: Option<OutputParameters>,
-}
-
-#[derive(Deserialize, Default)]
-struct OutputParameters {
-    #[serde(default)]
-    binary_data: Option<bool>,
-    #[serde(default)]
-    classification: Option<u64>,
-    #[serde(default)]
-    shared_memory_region: Option<serde::de::IgnoredAny>,
-}
-
-fn microseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    whole(deserializer, "timeout", "microseconds")
-}
-
-fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    whole(deserializer, "binary_data_size", "bytes")
-}
-
-/// A whole number from 0; errors name the parameter.
-fn whole<'de, D: Deserializer<'de>>(
-    deserializer: D,
-    name: &str,
-    unit: &str,
-) -> Result<Option<u64>, D::Error> {
-    let number: Option<u64> = Deserialize::deserialize(deserializer).map_err(|error| {
-        D::Error::custom(format!(
-            "the parameter {name:?} counts whole {unit} from 0: {error}"
-        ))
-    })?;
-    Ok(number)
 }
 
 /// Decodes a body. `json_length` is what `Inference-Header-Content-Length` says.
@@ -144,9 +58,12 @@ pub(super) fn decode(
     }
     forgiving::read(json, served.signature, charge, |json, charge| {
         charge_skipping(json, charge)?;
-        let document = serde_json::from_slice(json).map_err(|error| Fault {
-            is_syntax: error.is_syntax(),
-            error: refusal(json, &error),
+        let document = Reading::read(json, served).map_err(|error| match error {
+            Ok(refusal) => Fault::from(refusal),
+            Err(error) => Fault {
+                is_syntax: error.is_syntax(),
+                error: refusal(json, &error),
+            },
         })?;
         Ok(take(document, binary, served, charge)?)
     })
@@ -314,10 +231,7 @@ fn checked<'a>(
             (None, Some(json)) => {
                 // A value takes a byte at the least, and a comma before the next.
                 if count > json.get().len().div_ceil(2) {
-                    return Err(named(format!(
-                        "its shape {} holds {count} values, but its data are fewer",
-                        input.shape
-                    )));
+                    return Err(fewer(&input.name, &input.shape, count as u64));
                 }
                 Data::Json(json)
             }

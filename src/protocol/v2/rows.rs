@@ -98,6 +98,12 @@ pub(super) fn invalid(text: impl Into<String>) -> RequestError {
     RequestError::new(Code::InvalidInput, text)
 }
 
+/// The refusal of more rows than a request may have.
+pub(super) fn too_many(rows_max: usize) -> RequestError {
+    let text = format!("a request may hold {rows_max} rows (--max-rows); send fewer at a time");
+    RequestError::new(Code::ContentTooLarge, text)
+}
+
 /// Turns tensors into rows: one tensor of all features, or a tensor for each feature.
 pub(super) fn rows(
     tensors: Vec<Checked<'_>>,
@@ -119,11 +125,7 @@ pub(super) fn rows(
         _ => column_rows(&tensors, &places, signature)?,
     };
     if count > served.rows_max {
-        let text = format!(
-            "a request may hold {} rows (--max-rows); send fewer at a time",
-            served.rows_max
-        );
-        return Err(RequestError::new(Code::ContentTooLarge, text));
+        return Err(too_many(served.rows_max));
     }
     // As many as the request has bytes for.
     let values = count.saturating_mul(width);

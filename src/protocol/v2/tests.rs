@@ -231,3 +231,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_known_to_be_refused_is_not_read_to_its_end() {
+    let signature = signature(false);
+    let tensor = |name: &str, shape: &str| {
+        format!("{{\"name\":\"{name}\",\"datatype\":\"FP64\",\"shape\":{shape},\"data\":")
+    };
+    let input = |shape: &str, data: &str| format!("{{\"inputs\":[{}{data}", tensor("x", shape));
+    let many: String = (0..FEATURES + 1)
+        .map(|place| format!("{}[1]}},", tensor(&format!("x{place}"), "[1]")))
+        .collect();
+    let numbers = "1,".repeat(3 * ROWS_MAX + 3);
+    #[rustfmt::skip]
+    let table = [
+        ("more values than bytes", input("[900,3]", "[!"), Code::InvalidInput, "input \"x\": its shape [900, 3] holds 2700 values, but its data are fewer"),
+        ("too many rows", input("[1001,3]", &format!("[{numbers}!")), Code::ContentTooLarge, "a request may hold 1000 rows (--max-rows)"),
+        ("too many tensors", format!("{{\"inputs\":[{many}!"), Code::InvalidInput, "more tensors than the model has features, 3"),
+        ("a field twice", "{\"inputs\":[],\"inputs\":[]}".to_owned(), Code::InvalidInput, "duplicate field `inputs`"),
+        ("a name that is missing", "{\"inputs\":[{\"shape\":[1,3],\"datatype\":\"FP64\",\"data\":[1,2,3]}]}".to_owned(), Code::InvalidInput, "missing field `name`"),
+        ("sound so far", input("[1,3]", "[1,!"), Code::InvalidJson, "not JSON"),
+    ];
+    for (name, body, code, text) in table {
+        let error = decode_with(&signature, body.as_bytes(), None).unwrap_err();
+        assert_eq!(error.code, code, "{name}: {}", error.text);
+        assert!(error.text.contains(text), "{name}: {}", error.text);
+    }
+}

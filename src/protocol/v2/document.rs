@@ -1,0 +1,295 @@
+//! The JSON of a request of V2.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::rows::{Shape, invalid, too_many};
+use crate::error::RequestError;
+use crate::protocol::{Served, echo};
+
+/// The JSON of a request. What else it has is ignored.
+#[derive(Default)]
+pub(super) struct Document<'a> {
+    pub(super) id: Option<Cow<'a, str>>,
+    pub(super) parameters: Option<Parameters>,
+    pub(super) inputs: Vec<Tensor<'a>>,
+    pub(super) outputs: Option<Vec<Output<'a>>>,
+}
+
+/// Parameters of the request.
+#[derive(Deserialize, Default)]
+pub(super) struct Parameters {
+    #[serde(default)]
+    pub(super) binary_data_output: Option<bool>,
+    /// Microseconds; 0 is no limit.
+    #[serde(default, deserialize_with = "microseconds")]
+    pub(super) timeout: Option<u64>,
+}
+
+/// A tensor of the inputs; its data are not parsed yet.
+pub(super) struct Tensor<'a> {
+    pub(super) name: Cow<'a, str>,
+    pub(super) shape: Shape,
+    pub(super) datatype: Cow<'a, str>,
+    pub(super) parameters: Option<TensorParameters>,
+    pub(super) data: Option<&'a RawValue>,
+}
+
+/// Parameters of a tensor.
+#[derive(Deserialize, Default)]
+pub(super) struct TensorParameters {
+    #[serde(default, deserialize_with = "bytes")]
+    pub(super) binary_data_size: Option<u64>,
+    #[serde(default)]
+    pub(super) shared_memory_region: Option<serde::de::IgnoredAny>,
+}
+
+/// An output that is asked for.
+#[derive(Deserialize)]
+pub(super) struct Output<'a> {
+    #[serde(borrow)]
+    pub(super) name: Cow<'a, str>,
+    #[serde(default)]
+    pub(super) parameters: Option<OutputParameters>,
+}
+
+/// Parameters of an output.
+#[derive(Deserialize, Default)]
+pub(super) struct OutputParameters {
+    #[serde(default)]
+    pub(super) binary_data: Option<bool>,
+    #[serde(default)]
+    pub(super) classification: Option<u64>,
+    #[serde(default)]
+    pub(super) shared_memory_region: Option<serde::de::IgnoredAny>,
+}
+
+fn microseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    whole(deserializer, "timeout", "microseconds")
+}
+
+fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    whole(deserializer, "binary_data_size", "bytes")
+}
+
+/// A whole number from 0; errors name the parameter.
+fn whole<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    name: &str,
+    unit: &str,
+) -> Result<Option<u64>, D::Error> {
+    let number: Option<u64> = Deserialize::deserialize(deserializer).map_err(|error| {
+        D::Error::custom(format!(
+            "the parameter {name:?} counts whole {unit} from 0: {error}"
+        ))
+    })?;
+    Ok(number)
+}
+
+/// A text that borrows from the body if it can.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Reads a document for a model, and gives up where it is known to be refused: large data are not
+/// skipped first.
+pub(super) struct Reading<'a> {
+    served: Served<'a>,
+    json_bytes: usize,
+    refused: Cell<Option<RequestError>>,
+}
+
+impl<'a> Reading<'a> {
+    /// Reads a document.
+    ///
+    /// # Errors
+    ///
+    /// What is known to be wrong, or what the parser says.
+    pub(super) fn read<'de>(
+        json: &'de [u8],
+        served: Served<'a>,
+    ) -> Result<Document<'de>, Result<RequestError, serde_json::Error>> {
+        let reading = Reading {
+            served,
+            json_bytes: json.len(),
+            refused: Cell::default(),
+        };
+        let mut reader = serde_json::Deserializer::from_slice(json);
+        let document = reading
+            .deserialize(&mut reader)
+            .and_then(|document| reader.end().map(|()| document));
+        document.map_err(|error| reading.refused.take().ok_or(error))
+    }
+
+    fn give_up<E: serde::de::Error>(&self, refusal: RequestError) -> E {
+        self.refused.set(Some(refusal));
+        E::custom("refused")
+    }
+
+    /// Refuses a tensor whose data follow, if its shape cannot be right.
+    ///
+    /// # Errors
+    ///
+    /// It holds more values than the request has bytes for, or than a request may have rows.
+    fn check_shape(&self, name: &str, shape: &Shape) -> Result<(), RequestError> {
+        let sizes = shape.sizes().iter();
+        let count = sizes.copied().try_fold(1_u64, u64::checked_mul);
+        let Some(count) = count else {
+            // The refusal of such a shape comes later, and says so.
+            return Ok(());
+        };
+        if count > self.json_bytes.div_ceil(2) as u64 {
+            return Err(fewer(name, shape, count));
+        }
+        let rows_max = self.served.rows_max;
+        let values_max = (rows_max as u64).saturating_mul(self.served.signature.width() as u64);
+        match count > values_max {
+            true => Err(too_many(rows_max)),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A tensor's data are fewer than its shape says.
+pub(super) fn fewer(name: &str, shape: &Shape, count: u64) -> RequestError {
+    invalid(format!(
+        "input {}: its shape {shape} holds {count} values, but its data are fewer",
+        echo(name)
+    ))
+}
+
+/// Sets a field once.
+fn set<T, E: serde::de::Error>(
+    field: &mut Option<T>,
+    name: &'static str,
+    value: T,
+) -> Result<(), E> {
+    match field.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(E::duplicate_field(name)),
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for &Reading<'_> {
+    type Value = Document<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Document<'de>, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &Reading<'_> {
+    type Value = Document<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with the field \"inputs\"")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document<'de>, A::Error> {
+        let (mut id, mut parameters, mut inputs, mut outputs) = (None, None, None, None);
+        while let Some(key) = map.next_key::<Text<'de>>()? {
+            match &*key.0 {
+                "id" => {
+                    let text: Option<Text<'de>> = map.next_value()?;
+                    set(&mut id, "id", text.map(|text| text.0))?;
+                }
+                "parameters" => set(&mut parameters, "parameters", map.next_value()?)?,
+                "inputs" => set(&mut inputs, "inputs", map.next_value_seed(Inputs(self))?)?,
+                "outputs" => set(&mut outputs, "outputs", map.next_value()?)?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(Document {
+            id: id.flatten(),
+            parameters: parameters.flatten(),
+            inputs: inputs.ok_or_else(|| A::Error::missing_field("inputs"))?,
+            outputs: outputs.flatten(),
+        })
+    }
+}
+
+/// The list of tensors.
+struct Inputs<'r, 'a>(&'r Reading<'a>);
+
+impl<'de> DeserializeSeed<'de> for Inputs<'_, '_> {
+    type Value = Vec<Tensor<'de>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Inputs<'_, '_> {
+    type Value = Vec<Tensor<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of tensors as \"inputs\"")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let width = self.0.served.signature.width();
+        let mut tensors = Vec::new();
+        while let Some(tensor) = seq.next_element_seed(OneInput(self.0))? {
+            tensors.push(tensor);
+            // One of all features, or one for each.
+            if tensors.len() > width.max(1) {
+                return Err(self.0.give_up(invalid(format!(
+                    "\"inputs\" has more tensors than the model has features, {width}"
+                ))));
+            }
+        }
+        Ok(tensors)
+    }
+}
+
+/// A tensor of the list.
+struct OneInput<'r, 'a>(&'r Reading<'a>);
+
+impl<'de> DeserializeSeed<'de> for OneInput<'_, '_> {
+    type Value = Tensor<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for OneInput<'_, '_> {
+    type Value = Tensor<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a tensor: an object with name, shape and datatype")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut name, mut shape, mut datatype) = (None, None, None);
+        let (mut parameters, mut data) = (None, None);
+        while let Some(key) = map.next_key::<Text<'de>>()? {
+            match &*key.0 {
+                "name" => set(&mut name, "name", map.next_value::<Text<'de>>()?.0)?,
+                "shape" => set(&mut shape, "shape", map.next_value()?)?,
+                "datatype" => set(&mut datatype, "datatype", map.next_value::<Text<'de>>()?.0)?,
+                "parameters" => set(&mut parameters, "parameters", map.next_value()?)?,
+                "data" => {
+                    if let (Some(name), Some(shape)) = (&name, &shape) {
+                        let checked = self.0.check_shape(name, shape);
+                        checked.map_err(|refusal| self.0.give_up(refusal))?;
+                    }
+                    set(&mut data, "data", map.next_value()?)?;
+                }
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        let missing = A::Error::missing_field;
+        Ok(Tensor {
+            name: name.ok_or_else(|| missing("name"))?,
+            shape: shape.ok_or_else(|| missing("shape"))?,
+            datatype: datatype.ok_or_else(|| missing("datatype"))?,
+            parameters: parameters.flatten(),
+            data: data.flatten(),
+        })
+    }
+}
