@@ -3,7 +3,7 @@
 use super::compiler::{Compiler, Last, Table};
 use super::table::{self, Role, Wanted};
 use super::view::View;
-use crate::models::import::python::Value;
+use crate::models::import::python::{Global, Value};
 use crate::models::pipeline::step::{Branch, Operation, Step};
 use crate::models::{FeatureKind, ModelError};
 
@@ -94,10 +94,9 @@ fn through<'a>(
             continue;
         };
         // Samplers work in training alone.
-        if step
-            .class()
-            .is_some_and(|class| class.module.starts_with("imblearn."))
-        {
+        let is_sampler =
+            |class: &Global| class.module.starts_with("imblearn.") && class.name != "Pipeline";
+        if step.class().is_some_and(is_sampler) {
             compiler.notes.push(format!(
                 "{} changes rows in training alone and is skipped",
                 step.name()

@@ -127,6 +127,7 @@ pub(super) static KNOWN: &[Known] = &[
     predictor("sklearn", "RFE", PARTS, selectors::eliminating),
     predictor("sklearn", "RFECV", PARTS, selectors::eliminating),
     transformer("Pipeline", PARTS, compose::pipeline_of_transformers),
+    Known { package: "imblearn", ..transformer("Pipeline", PARTS, compose::pipeline_of_transformers) },
     transformer("ColumnTransformer", PARTS, compose::column_transformer),
     transformer("FeatureUnion", PARTS, compose::feature_union),
     transformer("StandardScaler", BITS, scalers::standard),
