@@ -66,8 +66,15 @@ pub(super) fn load_pickled(bytes: &[u8], request: &ModelRequest) -> Result<Loade
     if bytes.starts_with(b"binf") || bytes.starts_with(b"CONFIG-offset") {
         return XgboostBinary.load(bytes, request);
     }
-    let pickled: Pickled = ubjson::from_slice(bytes)
-        .map_err(|error| ModelError(format!("it is not a model of XGBoost ({error})")))?;
+    let told = |error: String| ModelError(format!("it is not a model of XGBoost ({error})"));
+    // Before 1.6 it is JSON as text.
+    let is_text = bytes.get(1).is_some_and(|second| b"\" \n".contains(second));
+    let pickled: Pickled = match is_text {
+        true => {
+            serde_json::from_slice(&words_quoted(bytes)).map_err(|error| told(error.to_string()))?
+        }
+        false => ubjson::from_slice(bytes).map_err(|error| told(error.to_string()))?,
+    };
     load(pickled.model, request, true)
 }
 

@@ -1,5 +1,6 @@
 //! A classifier of two classes with a threshold of its own.
 
+use crate::models::forest::Precision;
 use crate::models::{Model, Output, PredictError, RowFault, Rows, Signature};
 
 /// Answers the positive class if the score of the model inside is at least the threshold.
@@ -61,5 +62,9 @@ impl Model for ThresholdModel {
 
     fn raw_width(&self) -> usize {
         self.inner.raw_width()
+    }
+
+    fn precision(&self) -> Precision {
+        self.inner.precision()
     }
 }

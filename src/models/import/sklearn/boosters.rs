@@ -9,10 +9,16 @@ use crate::models::pipeline::Takes;
 use crate::models::pipeline::step::{Imputation, Step};
 use crate::models::{AnswerSpec, Loaded, ModelError, OutputSpec};
 
-/// What boosters take.
-const TAKES: Takes = Takes {
+/// What XGBoost takes.
+const XGBOOST: Takes = Takes {
     nan: true,
     ..Takes::FINITE
+};
+
+/// What LightGBM takes.
+const LIGHTGBM: Takes = Takes {
+    infinite: true,
+    ..XGBOOST
 };
 
 /// The estimators of XGBoost.
@@ -48,7 +54,7 @@ pub(super) fn xgboost(
     if !missing.is_nan() {
         steps.push(becomes_missing(missing));
     }
-    let last = booster_of(compiler, view, table, loaded)?;
+    let last = booster_of(compiler, view, table, loaded, XGBOOST)?;
     Ok(Last { steps, ..last })
 }
 
@@ -86,7 +92,7 @@ pub(super) fn lightgbm(
             "training stopped early and iteration {best} was the best; only those up to it are used, as LightGBM's estimators do; --iterations all uses all"
         ));
     }
-    booster_of(compiler, view, table, loaded)
+    booster_of(compiler, view, table, loaded, LIGHTGBM)
 }
 
 /// A booster behind a table.
@@ -95,6 +101,7 @@ fn booster_of(
     view: View<'_>,
     table: Table,
     loaded: Loaded,
+    takes: Takes,
 ) -> Result<Last, ModelError> {
     let signature = loaded.model.signature();
     let width = signature.width();
@@ -106,13 +113,13 @@ fn booster_of(
                 table.columns.len()
             )));
         }
-        compiler.numbers(view, &table.columns, TAKES)?;
+        compiler.numbers(view, &table.columns, takes)?;
     }
     compiler.notes.extend(loaded.notes);
     let answer = AnswerSpec::of_labels(&signature.output).in_precision(loaded.model.precision());
     Ok(Last {
         steps: Vec::new(),
-        takes: TAKES,
+        takes,
         has_raw: loaded.model.raw_width() > 0,
         answer: Some(answer),
         features: Some(signature.features.clone()),

@@ -2,7 +2,7 @@
 //! 1.9. Nothing in a file is run; estimators that are not known are refused by name.
 //!
 //! A pipeline becomes steps and a model behind them, and the features are the columns that it was
-//! fitted with: [`compiler`] follows each through the steps, so that the signature says which are
+//! fitted with: `compiler` follows each through the steps, so that the signature says which are
 //! text, which may be missing and which labels are known.
 
 mod boosters;
