@@ -489,8 +489,18 @@ fn invocations_takes_each_form_and_answers_as_its_client_expects() {
         assert_eq!(message.content_type, answer_type, "{body}");
         assert_eq!(text(&message), expected, "{content_type} {accept} {body}");
     }
+    // More columns than any model has features.
+    let names: String = (0..131_072).map(|place| format!("\"{place}x\",")).collect();
+    let split =
+        format!("{{\"dataframe_split\": {{\"columns\": [{names}\"a\"], \"data\": [[1]]}}}}");
+    let lists = names.replace(',', ": [1],");
+    let lists = format!("{{\"inputs\": {{{lists}\"a\": [1]}}}}");
+    let commas = ",".repeat(131_072);
     #[rustfmt::skip]
     let wrong = [
+        (json_type, &split[..], "400", "at most 131072 columns"),
+        (json_type, &lists[..], "400", "at most 131072 columns"),
+        (csv, &commas[..], "400", "at most 131072 columns"),
         ("text/libsvm", "1 1:2", "415", "text/csv"),
         ("application/x-parquet", "", "415", "application/json"),
         ("application/json; format=pandas-split", "{}", "415", "dataframe_split"),

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::COLUMNS_MAX;
 use super::decoding::{Decoding, ListForm};
 use super::list::{decode_list, too_many};
 use super::tokens::{IgnoredValue, Text};
@@ -111,7 +112,15 @@ impl<'de> Visitor<'de> for Columns<'_, '_, '_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Columns(decoding, columns) = self;
         let mut seen = vec![false; columns.len()];
+        let mut count = 0;
         while let Some(key) = map.next_key::<Text<'_>>()? {
+            count += 1;
+            if count > COLUMNS_MAX {
+                return Err(A::Error::custom(format!(
+                    "a table may have at most {COLUMNS_MAX} columns, but {:?} has more",
+                    decoding.field()
+                )));
+            }
             let Some(feature) = decoding.feature(&key.0) else {
                 map.next_value::<IgnoredValue>()?;
                 continue;
@@ -284,6 +293,11 @@ impl<'de> Visitor<'de> for &mut Names<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while let Some(name) = seq.next_element::<ColumnName<'de>>()? {
+            if self.places.len() == COLUMNS_MAX {
+                return Err(A::Error::custom(format!(
+                    "a table may have at most {COLUMNS_MAX} columns, but \"columns\" has more"
+                )));
+            }
             if let Err(refusal) = self.charge.reserve(&mut self.places, 1, usize::MAX) {
                 self.budget = Some(refusal);
                 return Err(A::Error::custom("given up"));

@@ -11,7 +11,7 @@ use std::io::{self, Write};
 
 use csv::StringRecord;
 
-use super::blame;
+use super::{COLUMNS_MAX, blame};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Feature, FeatureKind, Output, OutputSpec, PredictError, Rows, Signature};
@@ -26,6 +26,28 @@ const MANY_CELLS: usize = 4096;
 
 /// Bytes to store where a cell ends, as that list grows by doubling.
 const CELL_BYTES: usize = 2 * size_of::<usize>();
+
+/// Refuses a table whose first line has more columns than any model has features, before its cells are
+/// looked at.
+fn check_columns(body: &[u8]) -> Result<(), RequestError> {
+    let mut columns = 1;
+    for byte in body {
+        match byte {
+            b'\n' => break,
+            b',' => columns += 1,
+            _ => {}
+        }
+        if columns > COLUMNS_MAX {
+            return Err(RequestError::new(
+                Code::InvalidInput,
+                format!(
+                    "a table may have at most {COLUMNS_MAX} columns, but the body's first line has more"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
 
 /// An answer as a table.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +77,7 @@ pub(in crate::protocol) fn has_header(
     signature: &Signature,
     charge: &mut Charge,
 ) -> Result<bool, RequestError> {
+    check_columns(body)?;
     let mut reader = csv::ReaderBuilder::new();
     reader.has_headers(false).flexible(true);
     let mut first = StringRecord::new();
@@ -110,6 +133,7 @@ pub(in crate::protocol) fn decode_csv(
             "{what}: the body has no header, and its first line must name the columns"
         )));
     }
+    check_columns(body)?;
     charge.grow(copied_bytes(body))?;
     let source = Box::new(body);
     let mut table = match has_header {

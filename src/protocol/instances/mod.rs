@@ -28,7 +28,11 @@ pub use value::echo;
 pub(super) use value::unexpected;
 
 use crate::error::{Code, RequestError};
+use crate::models::forest::FEATURES_MAX;
 use crate::models::{Model, RowFault, Rows, Signature, compute};
+
+/// Maximum number of columns of a table in a request, as many as a model may have features.
+const COLUMNS_MAX: usize = FEATURES_MAX;
 
 /// Bytes that a prediction needs beyond its decoded rows: the model's own copy of them, an index or
 /// a number per row of output, and the probabilities of all classes.
