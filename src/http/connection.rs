@@ -238,7 +238,7 @@ impl Connection<'_> {
         let request_id = job::new_request_id();
         let answer = self.error(error, &request_id);
         trace::other(self.socket(), None, &request_id, &answer, Some(error));
-        self.delay()?;
+        self.delay(Duration::ZERO)?;
         self.write(&answer, &request_id, Persistence::Close, true)?;
         Ok(After::Linger)
     }
@@ -325,7 +325,7 @@ impl Connection<'_> {
     ) -> Result<After, ConnectionEnd> {
         let (head, request_id) = (Some(&asked.head), &asked.request_id);
         trace::other(self.socket(), head, request_id, &answer, error);
-        self.answer_cheap(asked, answer, is_probe)
+        self.answer_cheap(asked, answer, is_probe, Duration::ZERO)
     }
 
     /// An error in the server's own shape.
@@ -345,10 +345,11 @@ impl Connection<'_> {
         asked: &RequestInProgress,
         answer: Answer,
         is_probe: bool,
+        least_wait: Duration,
     ) -> Result<After, ConnectionEnd> {
         let waits_before = self.answers == 0 || !is_probe && answer.status >= 400;
         if waits_before && !is_probe {
-            self.delay()?;
+            self.delay(least_wait)?;
         } else if !self.entry().enter(ConnectionState::Answering) {
             return Err(ConnectionEnd::Closed);
         } else if waits_before {
@@ -368,16 +369,16 @@ impl Connection<'_> {
         Ok(after)
     }
 
-    /// Waits for the slot of an answer that is not a probe's, or until a new connection needs this
-    /// one's place.
-    fn delay(&mut self) -> Result<(), ConnectionEnd> {
+    /// Waits for the slot of an answer that is not a probe's, and at least for so long, or until a new
+    /// connection needs this one's place.
+    fn delay(&mut self, least: Duration) -> Result<(), ConnectionEnd> {
         let pace = &self.listener.pace;
         let pacer = if self.answers == 0 {
             &pace.first_other
         } else {
             &pace.later
         };
-        let wait = self.listener.slot_for_answer(pacer);
+        let wait = self.listener.slot_for_answer(pacer).max(least);
         if wait.is_zero() {
             return Ok(());
         }

@@ -92,6 +92,19 @@ impl ListenerContext {
         wait
     }
 
+    /// Takes slots for the time that a refused request has cost a worker, and returns how far off they
+    /// are: a client whose requests are refused gets less of the workers than one that is served.
+    pub(crate) fn slots_for_waste(&self, service_time: Duration) -> Duration {
+        let vitals = &self.http.context.vitals;
+        let slots = u32::try_from(service_time.as_millis()).unwrap_or(u32::MAX);
+        if slots == 0 || !vitals.predict.is_occupied() {
+            return Duration::ZERO;
+        }
+        let wait = self.pace.wasted.reserve_all(vitals.clock.now().0, slots);
+        vitals.listeners[self.kind as usize].paced.add(wait);
+        wait
+    }
+
     /// Takes a slot of `pacer` for a piece of a body and returns how far off it is; `None` if none
     /// is needed, because no prediction waits or runs and little is buffered.
     pub(crate) fn slot_for_piece(&self, pacer: &Pacer) -> Option<Duration> {

@@ -1,7 +1,7 @@
 //! A prediction on its connection: admission, the body, the job, the answer, and what is counted.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{After, Connection, RequestInProgress};
 use crate::config::FairBy;
@@ -105,7 +105,8 @@ impl Connection<'_> {
         };
         self.trace(asked, &answer, error.as_ref(), prediction);
         if service_time.is_zero() || (400..500).contains(&answer.status) {
-            self.answer_cheap(asked, answer, false)
+            let wasted = self.listener.slots_for_waste(service_time);
+            self.answer_cheap(asked, answer, false, wasted)
         } else {
             self.answer(asked, &answer)
         }
@@ -130,7 +131,7 @@ impl Connection<'_> {
             sojourn_time: arrived.elapsed(),
         };
         self.trace(asked, &answer, Some(error), prediction);
-        self.answer_cheap(asked, answer, false)
+        self.answer_cheap(asked, answer, false, Duration::ZERO)
     }
 
     /// An error in the shape of a dialect.

@@ -63,11 +63,21 @@ impl Pacer {
     ///
     /// Lock-free; waiting is up to the caller.
     pub fn reserve(&self, now: u64) -> Duration {
+        self.reserve_all(now, 1)
+    }
+
+    /// Takes so many slots at once, and returns how long after `now` the first of them is.
+    pub fn reserve_all(&self, now: u64, slots: u32) -> Duration {
         if self.interval == 0 {
             return Duration::ZERO;
         }
+        let taken = self.interval.saturating_mul(u64::from(slots));
         let last = now + self.tolerance + self.wait_max;
-        let next = |full_at: u64| (full_at < last).then(|| full_at.max(now) + self.interval);
+        // Whoever takes many leaves no more debt than a flood.
+        let most = last + self.interval;
+        let next = |full_at: u64| {
+            (full_at < last).then(|| full_at.max(now).saturating_add(taken).min(most))
+        };
         let slot = self
             .full_at
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
@@ -112,9 +122,16 @@ pub struct Pace {
     /// The same for refused requests, which are read only so that their clients see the answer;
     /// they must not delay admitted ones.
     pub discards: Pacer,
+    /// Milliseconds of a worker's time that refused requests have cost.
+    pub wasted: Pacer,
     /// Connections closed in favour of new ones.
     pub evictions: Pacer,
 }
+
+/// The share of a worker's time that refused requests may take before their answers are delayed, in
+/// milliseconds a second, and how much of it they may take at once after a quiet moment.
+const WASTED: u32 = 50;
+const WASTED_BURST: u64 = 50;
 
 /// The interval at which delayed answers are released, except first ones to probes.
 const TICK: Duration = Duration::from_millis(4);
@@ -132,9 +149,17 @@ const EVICTIONS_BURST: u64 = 8192;
 const PIECES_BURST: u64 = 4;
 
 impl Pace {
-    /// Makes the buckets from two rates in answers per second and one in bytes; 0 means no limit.
+    /// Makes the buckets from two rates in answers per second, one in bytes, and the number of
+    /// prediction workers; a rate of 0 means no limit.
     /// No probe on a fresh connection waits longer than `probe_wait_max`.
-    pub fn new(first: u32, later: u32, bytes: usize, probe_wait_max: Duration) -> Self {
+    pub fn new(
+        first: u32,
+        later: u32,
+        bytes: usize,
+        workers: usize,
+        probe_wait_max: Duration,
+    ) -> Self {
+        let workers = u32::try_from(workers).unwrap_or(u32::MAX);
         let pieces = u32::try_from(bytes.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX);
         let burst = u64::from(pieces) / PIECES_BURST;
         Pace {
@@ -143,6 +168,11 @@ impl Pace {
             later: Pacer::with(later, burst_of(later), Pacer::WAIT_MAX).in_ticks(TICK),
             pieces: Pacer::with(pieces, burst, Pacer::WAIT_MAX),
             discards: Pacer::with(pieces.div_ceil(2), burst, Pacer::WAIT_MAX),
+            wasted: Pacer::with(
+                WASTED.saturating_mul(workers),
+                WASTED_BURST,
+                Pacer::WAIT_MAX,
+            ),
             evictions: Pacer::with(EVICTIONS, EVICTIONS_BURST, Pacer::WAIT_MAX),
         }
     }
@@ -197,6 +227,21 @@ mod tests {
         assert_eq!(waits[..5], [0, 10, 20, 30, 30]);
         assert_eq!(waits.last(), Some(&30));
         assert_eq!(pacer.reserve(now + 40_000_000), Duration::ZERO);
+    }
+
+    #[test]
+    fn several_slots_at_once_delay_those_that_come_after() {
+        let pacer = Pacer::with(100, 100, Duration::from_secs(1));
+        let now = 5_000_000_000;
+        let waits = [60, 60, 60, 5].map(|slots| pacer.reserve_all(now, slots).as_millis());
+        assert_eq!(waits, [0, 0, 210, 810]);
+        // In two seconds 200 slots come back.
+        let later = now + 2_000_000_000;
+        assert_eq!(pacer.reserve_all(later, 1), Duration::ZERO);
+        let all = Pacer::with(100, 100, Duration::from_secs(1));
+        assert_eq!(all.reserve_all(now, u32::MAX), Duration::ZERO);
+        assert_eq!(all.reserve_all(now, 1), Duration::from_secs(1));
+        assert_eq!(all.reserve_all(later, 1), Duration::ZERO);
     }
 
     #[test]
