@@ -97,7 +97,8 @@ pub(in crate::protocol) fn has_header(
         feature.is_some_and(|feature| matches!(feature.kind, FeatureKind::Category { .. }))
     };
     let cells = || first.iter().map(str::trim);
-    let is_text = |cell: &str| !cell.is_empty() && cell.parse::<f64>().is_err();
+    let is_text =
+        |cell: &str| !cell.is_empty() && truth(cell).is_none() && cell.parse::<f64>().is_err();
     let mut places = cells().enumerate();
     if places.any(|(place, cell)| is_text(cell) && !is_category(place)) {
         return Ok(true);
@@ -166,6 +167,15 @@ pub(in crate::protocol) fn decode_csv(
         .ok_or_else(|| refuse("the body has a header, but no rows".to_owned()))
 }
 
+/// The number of a truth value, as pandas and JSON write it.
+fn truth(text: &str) -> Option<f64> {
+    match text {
+        "True" | "true" => Some(1.0),
+        "False" | "false" => Some(0.0),
+        _ => None,
+    }
+}
+
 /// Reads a cell as a value of its feature: an empty cell is missing, if the feature may be, and a
 /// category's label becomes its code.
 ///
@@ -179,13 +189,15 @@ pub fn read_value(
     feature: &Feature,
 ) -> Result<f64, TableError> {
     let text = record.get(column.index).unwrap_or_default().trim();
-    let number = text.parse::<f64>().ok();
+    let truth = truth(text);
+    let number = truth.or_else(|| text.parse::<f64>().ok());
     if feature.may_be_missing && (text.is_empty() || number.is_some_and(f64::is_nan)) {
         return Ok(f64::NAN);
     }
     if !matches!(feature.kind, FeatureKind::Category { .. }) {
-        return match number.filter(|number| number.is_infinite() && feature.may_be_infinite) {
-            Some(infinite) => Ok(infinite),
+        let infinite = number.filter(|number| number.is_infinite() && feature.may_be_infinite);
+        return match truth.or(infinite) {
+            Some(number) => Ok(number),
             None => table.number(record, column),
         };
     }
@@ -544,6 +556,13 @@ mod tests {
         assert_eq!(rows.values()[0], 1.0);
         assert!(rows.values()[1].is_nan());
         assert_eq!(rows.values()[2..], [0.0, 2.0]);
+        // As pandas writes them.
+        let rows = decode("x,y\ngreen,True\nred,false\n").unwrap();
+        assert_eq!(rows.values(), [1.0, 1.0, 0.0, 0.0]);
+        let mut charge = Charge::new(&budget(1 << 20));
+        let numbers = super::tests::signature(&[]);
+        let is_header = has_header(b"1.5,True\n", &numbers, &mut charge);
+        assert!(is_header.is_ok_and(|is_header| !is_header));
         let error = decode("x,y\nblue,1\n").unwrap_err();
         let text = "the body, line 2, column \"x\": the cell is \"blue\", but must be one of \"red\", \"green\"";
         assert_eq!(error.text, text);
