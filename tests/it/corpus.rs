@@ -263,7 +263,7 @@ fn hostile_files_are_refused_in_one_line_and_at_once() {
             count += 1;
         }
     }
-    assert_eq!(count, 34);
+    assert_eq!(count, 37);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! From estimators to steps: which columns there are at each place of a pipeline, and which features
 //! they come from.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
 use super::view::View;
@@ -19,6 +20,8 @@ pub(super) const COLUMNS_MAX: usize = FEATURES_MAX;
 #[derive(Debug)]
 pub(super) struct Compiler {
     features: Vec<Draft>,
+    /// The lists of features that were said to be never missing.
+    never_missing: HashSet<Shared>,
     /// What an operator should know.
     pub(super) notes: Vec<String>,
     /// How exact the estimators so far are, at worst.
@@ -54,8 +57,34 @@ pub(super) struct Column {
     kind: ColumnKind,
     /// The feature that is blamed for its values.
     pub(super) source: usize,
-    /// The features that make it missing if they are.
-    missing_from: Rc<[usize]>,
+    /// The features that make it missing if they are. Columns that were computed from all of a table
+    /// share one list.
+    missing_from: Shared,
+}
+
+/// A list of features that columns share. It equals itself alone: a list of all features may belong
+/// to as many columns, and is looked at once.
+#[derive(Debug, Clone)]
+struct Shared(Rc<[usize]>);
+
+impl Shared {
+    fn of(features: &[usize]) -> Self {
+        Shared(Rc::from(features))
+    }
+}
+
+impl PartialEq for Shared {
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Shared {}
+
+impl Hash for Shared {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Rc::as_ptr(&self.0).hash(state);
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +125,7 @@ impl Compiler {
         let column = |feature| Column {
             kind: ColumnKind::Raw(feature),
             source: feature,
-            missing_from: Rc::from([feature]),
+            missing_from: Shared::of(&[feature]),
         };
         let table = Table {
             columns: (0..names.len()).map(column).collect(),
@@ -113,6 +142,7 @@ impl Compiler {
         };
         let compiler = Compiler {
             features: names.into_iter().map(draft).collect(),
+            never_missing: HashSet::new(),
             notes: Vec::new(),
             exactness: Exactness::Bits,
             iterations,
@@ -164,8 +194,11 @@ impl Compiler {
 
     /// Says what a step does not take.
     pub(super) fn restrict(&mut self, column: &Column, takes: Takes) {
-        for feature in column.missing_from.iter() {
-            self.features[*feature].refuses_missing |= !takes.nan;
+        let list = &column.missing_from;
+        if !takes.nan && self.never_missing.insert(list.clone()) {
+            for feature in list.0.iter() {
+                self.features[*feature].refuses_missing = true;
+            }
         }
         self.features[column.source].refuses_infinite |= !takes.infinite;
     }
@@ -234,7 +267,7 @@ impl Column {
     /// The same, never missing.
     pub(super) fn filled(&self) -> Column {
         Column {
-            missing_from: Rc::from([]),
+            missing_from: Shared::of(&[]),
             ..self.clone()
         }
     }
@@ -256,22 +289,30 @@ impl Column {
 impl Table {
     /// A table of numbers that are all computed from all columns of this one.
     pub(super) fn mixed(&self, count: usize) -> Table {
-        let mut missing_from: Vec<usize> = self
-            .columns
-            .iter()
-            .flat_map(|column| column.missing_from.iter().copied())
-            .collect();
-        missing_from.sort_unstable();
-        missing_from.dedup();
+        let mut missing: Vec<usize> = self.lists().flatten().copied().collect();
+        missing.sort_unstable();
+        missing.dedup();
         let column = Column {
             kind: ColumnKind::Number,
             source: self.columns.first().map_or(0, |column| column.source),
-            missing_from: missing_from.into(),
+            missing_from: Shared(missing.into()),
         };
         Table {
             columns: vec![column; count],
             is_sparse: false,
         }
+    }
+
+    /// The lists of features that make its columns missing, each once.
+    fn lists(&self) -> impl Iterator<Item = &[usize]> {
+        let lists = self.columns.iter().map(|column| &column.missing_from);
+        let different: HashSet<&Shared> = lists.collect();
+        different.into_iter().map(|list| &list.0[..])
+    }
+
+    /// What a step costs the compiler at least, in numbers.
+    pub(super) fn cost(&self) -> usize {
+        self.columns.len() + self.lists().map(<[_]>::len).sum::<usize>()
     }
 
     /// The same columns as numbers that were computed one by one.

@@ -41,6 +41,7 @@ pub(super) fn transform(
     let known = table::find(view, Wanted::Transformer)?;
     compiler.be_no_more_exact_than(known.exactness);
     table.check_width(view)?;
+    view.spend(table.cost())?;
     match known.role {
         Role::Transformer(read) => read(compiler, view, table),
         Role::Predictor(_) => Err(ModelError(format!(
@@ -63,6 +64,7 @@ pub(super) fn predict(
     let known = table::find(view, Wanted::Predictor)?;
     compiler.be_no_more_exact_than(known.exactness);
     table.check_width(view)?;
+    view.spend(table.cost())?;
     match known.role {
         Role::Predictor(read) => read(compiler, view, table),
         Role::Transformer(_) => Err(ModelError(format!(
@@ -206,6 +208,9 @@ pub(super) fn feature_union(
     union.finish(None)
 }
 
+/// How many numbers a column of a branch counts as: it is copied with what is known of it.
+const COLUMN_NUMBERS: usize = 8;
+
 /// Branches that are put side by side.
 struct Union<'a> {
     view: View<'a>,
@@ -232,7 +237,7 @@ impl<'a> Union<'a> {
         columns: Vec<usize>,
         chosen: Table,
     ) -> Result<(), ModelError> {
-        self.view.spend(columns.len())?;
+        self.view.spend(COLUMN_NUMBERS * columns.len())?;
         let (mut steps, table) = match place(self.view, transformer)? {
             Place::Drop => return Ok(()),
             Place::Passthrough => (Vec::new(), chosen),

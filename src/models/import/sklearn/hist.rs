@@ -13,7 +13,7 @@ use crate::models::forest::{CategoryRule, Forest, Missing, Node, NodeKind, Preci
 use crate::models::import::python::{Array, Value};
 use crate::models::pipeline::Takes;
 use crate::models::pipeline::encoder::{Encoding, Lookup};
-use crate::models::pipeline::step::Step;
+use crate::models::pipeline::step::{Branch, Step};
 use crate::models::{ModelError, OutputSpec};
 
 /// Words of a set of categories.
@@ -121,7 +121,7 @@ fn known_categories(view: View<'_>, table: &Table) -> Result<Vec<Step>, ModelErr
                 unknown: Some(f64::NAN),
             }]));
         }
-        branches.push(crate::models::pipeline::step::Branch {
+        branches.push(Branch {
             columns: vec![place],
             steps,
         });

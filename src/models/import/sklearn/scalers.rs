@@ -30,18 +30,8 @@ pub(super) fn standard(
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
-    compiler.numbers(view, &table.columns, WITH_MISSING)?;
-    let width = table.columns.len();
-    let mut steps = Vec::new();
-    if view.flag("with_mean")? {
-        let means = view.numbers_for("mean_", width)?;
-        steps.push(Step::Each(Operation::Subtract, means));
-    }
-    if view.flag("with_std")? {
-        let scale = view.numbers_for("scale_", width)?;
-        steps.push(divide(scale, table.is_sparse));
-    }
-    Ok((steps, table.computed()))
+    let names = ["with_mean", "mean_", "with_std"];
+    centered_and_scaled(compiler, view, table, names)
 }
 
 /// RobustScaler.
@@ -50,14 +40,25 @@ pub(super) fn robust(
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
+    let names = ["with_centering", "center_", "with_scaling"];
+    centered_and_scaled(compiler, view, table, names)
+}
+
+/// Subtracts centers and divides by scales, where the flags say so.
+fn centered_and_scaled(
+    compiler: &mut Compiler,
+    view: View<'_>,
+    table: Table,
+    [is_centered, centers, is_scaled]: [&str; 3],
+) -> Result<Transformed, ModelError> {
     compiler.numbers(view, &table.columns, WITH_MISSING)?;
     let width = table.columns.len();
     let mut steps = Vec::new();
-    if view.flag("with_centering")? {
-        let centers = view.numbers_for("center_", width)?;
+    if view.flag(is_centered)? {
+        let centers = view.numbers_for(centers, width)?;
         steps.push(Step::Each(Operation::Subtract, centers));
     }
-    if view.flag("with_scaling")? {
+    if view.flag(is_scaled)? {
         let scale = view.numbers_for("scale_", width)?;
         steps.push(divide(scale, table.is_sparse));
     }

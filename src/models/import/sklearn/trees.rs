@@ -4,7 +4,7 @@
 //! `ensemble/_gb.py`.
 
 use super::classes::classes;
-use super::compiler::{Compiler, Last, Table};
+use super::compiler::{COLUMNS_MAX, Compiler, Last, Table};
 use super::view::View;
 use crate::models::forest::link::Link;
 use crate::models::forest::model::{ForestModel, Margins, Meaning};
@@ -295,9 +295,10 @@ pub(super) fn gradient_boosting(
         true => Some(classes(view, "classes_")?),
         false => None,
     };
-    let outputs = match &classes {
-        Some(classes) if classes.labels().len() > 2 => classes.labels().len(),
-        _ => 1,
+    let outputs = match classes.as_ref().map(|classes| classes.labels().len()) {
+        Some(1) => return Err(view.wrong("classes_", "at least two classes")),
+        None | Some(2) => 1,
+        Some(count) => count,
     };
     let rate = view.number("learning_rate")?;
     let mut trees = Vec::new();
@@ -425,7 +426,11 @@ pub(super) fn importances(view: View<'_>) -> Result<Vec<f64>, ModelError> {
             )));
         }
     };
-    let width = view.count("n_features_in_")?;
+    let width = match view.count("n_features_in_")? {
+        width @ 1..=COLUMNS_MAX => width,
+        _ => return Err(view.wrong("n_features_in_", &format!("1 to {COLUMNS_MAX}"))),
+    };
+    view.spend(trees.len().saturating_mul(width))?;
     let mut total = vec![0.0; width];
     let mut count = 0;
     for own in trees {

@@ -17,8 +17,8 @@ const ESTIMATORS_MAX: usize = 200_000;
 const REREAD_MAX: usize = 4;
 const REREAD_FREE: usize = 16 << 20;
 
-/// What a column of a step takes.
-const COLUMN_BYTES: usize = 64;
+/// What a number that the compiler keeps or looks at counts as.
+const NUMBER_BYTES: usize = 8;
 
 /// What is left of what a file may cost to read.
 #[derive(Debug)]
@@ -82,13 +82,13 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Counts columns that a step keeps for itself.
+    /// Counts numbers that a step keeps, or that are looked at for it.
     ///
     /// # Errors
     ///
     /// A small file makes many.
-    pub(super) fn spend(&self, columns: usize) -> Result<(), ModelError> {
-        let bytes = columns.saturating_mul(COLUMN_BYTES);
+    pub(super) fn spend(&self, numbers: usize) -> Result<(), ModelError> {
+        let bytes = numbers.saturating_mul(NUMBER_BYTES);
         Budget::take(&self.budget.bytes, bytes, "columns")
     }
 
