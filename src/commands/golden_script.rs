@@ -14,5 +14,6 @@ pub fn run(args: &GoldenScriptArgs) -> Result<(), StartError> {
         Library::Xgboost => include_str!("golden_script/xgboost.py"),
         Library::Lightgbm => include_str!("golden_script/lightgbm.py"),
         Library::Sklearn => include_str!("golden_script/sklearn.py"),
+        Library::Onnx => include_str!("golden_script/onnx.py"),
     })
 }

@@ -88,6 +88,8 @@ pub enum Library {
     /// An estimator with scikit-learn's interface: of scikit-learn itself, or a wrapper of XGBoost, LightGBM or
     /// CatBoost
     Sklearn,
+    /// A graph of ONNX, answered by onnxruntime
+    Onnx,
 }
 
 /// The options of `lanekeeper help`.

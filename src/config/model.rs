@@ -25,6 +25,10 @@ pub struct ModelRequest {
     #[arg(id = "model_version", long = "model-version", value_name = "VERSION")]
     pub version: Option<String>,
 
+    /// Names of the features, in order [default: those in the file, or f0, f1, …]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub features: Vec<String>,
+
     /// Names of the classes, in order [default: those in the file, or 0, 1, …]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub classes: Vec<String>,

@@ -34,6 +34,7 @@ topics! {
     clients: "clients and platforms: Triton, KServe, MLflow, SageMaker, Vertex AI, Azure",
     models: "XGBoost, LightGBM and CatBoost files, golden rows, offline prediction",
     sklearn: "scikit-learn pipelines: estimators, exactness, columns",
+    onnx: "ONNX graphs: operators, exactness, inputs and outputs",
     training: "training, algorithms, scores beside scikit-learn",
     probes: "what each probe means, in every state of the server",
     overload: "admission, deadlines, fair shares, CPU scheduling",

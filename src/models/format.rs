@@ -14,6 +14,7 @@ use super::converted::Converted;
 use super::import::catboost::{CatboostBinary, CatboostJson};
 use super::import::lightgbm::LightGbm;
 use super::import::mlflow::Directory;
+use super::import::onnx::Onnx;
 use super::import::sklearn::{SklearnPickle, SklearnSkops};
 use super::import::xgboost::{XgboostBinary, XgboostJson, XgboostUbjson};
 use super::native::Native;
@@ -24,7 +25,7 @@ use super::{
 use crate::config::ModelRequest;
 
 /// All formats, in the order in which they are tried.
-static FORMATS: [&dyn Format; 10] = [
+static FORMATS: [&dyn Format; 11] = [
     &Converted,
     &Native,
     &CatboostJson,
@@ -33,6 +34,7 @@ static FORMATS: [&dyn Format; 10] = [
     &LightGbm,
     &SklearnPickle,
     &SklearnSkops,
+    &Onnx,
     &XgboostBinary,
     &CatboostBinary,
 ];
@@ -206,6 +208,21 @@ fn use_directory(path: &Path, loaded: &mut Loaded) -> Result<(), ModelError> {
     Ok(())
 }
 
+/// Gives the features the names that are asked for.
+fn use_features(names: &[String], loaded: &mut Loaded) -> Result<(), ModelError> {
+    let width = loaded.model.signature().width();
+    if !names.is_empty() && names.len() != width {
+        return Err(ModelError(format!(
+            "--features must name each of {width} features, but names {}",
+            names.len()
+        )));
+    }
+    match names.is_empty() {
+        true => Ok(()),
+        false => loaded.model.rename(names),
+    }
+}
+
 /// Loads a model, or the embedded one if no file is named.
 ///
 /// # Errors
@@ -217,6 +234,7 @@ pub fn load(request: &ModelRequest) -> Result<Loaded, LoadError> {
         if let Some(path) = &request.file {
             use_directory(path, &mut loaded)?;
         }
+        use_features(&request.features, &mut loaded)?;
         if let Some(name) = &request.name {
             loaded.name.clone_from(name);
         } else if loaded.name.is_empty() {

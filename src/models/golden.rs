@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::compute::{self, ComputeError};
-use super::exactness::{Exactness, LINK_ULPS, SUM_TOLERANCE};
+use super::exactness::{Exactness, LINK_ULPS, SINGLE_TOLERANCE, SUM_TOLERANCE};
 use super::{FeatureKind, Loaded, ModelError, Output, Rows, ShortNumber, Signature};
 
 /// One row and the answer that it must have.
@@ -34,8 +34,10 @@ pub enum Expected {
         name: String,
         /// Its sums before the transform; empty if it does not tell them.
         sums: Vec<f64>,
-        /// Its answers.
+        /// Its answers; with a label of its own, the numbers beside it, which may be none.
         answers: Vec<f64>,
+        /// Its label, if it tells one.
+        label: Option<String>,
     },
 }
 
@@ -53,7 +55,10 @@ struct GoldenFile {
     rows: Vec<Vec<Value>>,
     /// Absent if the library has none.
     margins: Option<Vec<String>>,
+    #[serde(default)]
     answers: Vec<String>,
+    /// Absent if the library's answers say the class.
+    labels: Option<Vec<String>>,
 }
 
 /// Reads golden rows for a model.
@@ -71,9 +76,12 @@ pub fn read(bytes: &[u8], signature: &Signature) -> Result<Vec<GoldenRow>, Model
     }
     let count = file.rows.len();
     let margins = file.margins.as_deref();
+    let labels = file.labels.as_deref();
+    let has_answers = !file.answers.is_empty();
     if !(1..=ROWS_MAX).contains(&count)
         || margins.is_some_and(|margins| margins.len() != count)
-        || file.answers.len() != count
+        || labels.is_some_and(|labels| labels.len() != count)
+        || (file.answers.len() != count && (has_answers || labels.is_none()))
     {
         return Err(ModelError(format!(
             "it must have 1 to {ROWS_MAX} rows, and margins and answers for each, but has {count}, {} and {}",
@@ -109,8 +117,12 @@ pub fn read(bytes: &[u8], signature: &Signature) -> Result<Vec<GoldenRow>, Model
                 sums: margins
                     .map_or(Some(Vec::new()), |margins| numbers(&margins[place]))
                     .ok_or_else(|| wrong("its margins are no hexadecimal floats"))?,
-                answers: numbers(&file.answers[place])
-                    .ok_or_else(|| wrong("its answers are no hexadecimal floats"))?,
+                answers: match has_answers {
+                    true => numbers(&file.answers[place])
+                        .ok_or_else(|| wrong("its answers are no hexadecimal floats"))?,
+                    false => Vec::new(),
+                },
+                label: labels.map(|labels| labels[place].clone()),
             },
             tolerance: 0.0,
         });
@@ -199,6 +211,7 @@ impl Allowed {
     fn sums(exactness: Option<Exactness>) -> Self {
         match exactness {
             Some(Exactness::Sums) => Allowed::Share(SUM_TOLERANCE),
+            Some(Exactness::Single) => Allowed::Share(SINGLE_TOLERANCE),
             Some(Exactness::Bits | Exactness::Link) | None => Allowed::Ulps(0),
         }
     }
@@ -206,6 +219,7 @@ impl Allowed {
     fn answers(exactness: Option<Exactness>) -> Self {
         match exactness {
             Some(Exactness::Sums) => Allowed::Share(SUM_TOLERANCE),
+            Some(Exactness::Single) => Allowed::Share(SINGLE_TOLERANCE),
             Some(Exactness::Link) => Allowed::Ulps(LINK_ULPS),
             Some(Exactness::Bits) | None => Allowed::Ulps(ULPS_MAX),
         }
@@ -285,12 +299,16 @@ fn try_row(loaded: &Loaded, golden: &GoldenRow) -> Result<(), ModelError> {
         name,
         sums,
         answers,
+        label,
     } = &golden.expected
     {
-        if !sums.is_empty() {
+        let raw = || {
             let rows = Rows::new(golden.row.clone(), signature.width());
             let raw = rows.and_then(|rows| loaded.model.raw(&rows));
-            let raw = raw.unwrap_or_default();
+            raw.unwrap_or_default()
+        };
+        if !sums.is_empty() {
+            let raw = raw();
             compare(
                 signature,
                 &golden.row,
@@ -299,11 +317,34 @@ fn try_row(loaded: &Loaded, golden: &GoldenRow) -> Result<(), ModelError> {
                 Allowed::sums(loaded.exactness),
             )?;
         }
+        let mut said = said(&output, answers.len());
+        if let (
+            Some(label),
+            Output::Classes {
+                indices,
+                probabilities,
+            },
+        ) = (label, &output)
+        {
+            let own = &signature.output.labels()[indices[0] as usize];
+            if own != label {
+                return Err(ModelError(format!(
+                    "the golden row {} has the label {label:?} by {name}, but {own:?} here",
+                    signature.json_row(&golden.row)
+                )));
+            }
+            if probabilities.is_none() {
+                said = raw();
+            }
+            if answers.is_empty() {
+                return Ok(());
+            }
+        }
         return compare(
             signature,
             &golden.row,
             (name, "answer"),
-            (answers, &said(&output, answers.len())),
+            (answers, &said),
             Allowed::answers(loaded.exactness),
         );
     }

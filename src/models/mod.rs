@@ -13,6 +13,7 @@ pub mod exactness;
 pub mod forest;
 pub mod format;
 pub mod golden;
+pub mod graph;
 pub mod import;
 mod labels;
 pub mod native;

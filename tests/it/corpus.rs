@@ -250,7 +250,7 @@ fn only_the_best_iterations_count_if_asked_for() {
 #[test]
 fn hostile_files_are_refused_in_one_line_and_at_once() {
     let mut count = 0;
-    for kind in ["xgboost-json", "xgboost-ubj", "lightgbm", "sklearn"] {
+    for kind in ["xgboost-json", "xgboost-ubj", "lightgbm", "sklearn", "onnx"] {
         for file in folders(&data().join("hostile").join(kind)) {
             let began = instant();
             let error = format::load(&request(&file)).map(|loaded| loaded.to_string());
@@ -263,7 +263,7 @@ fn hostile_files_are_refused_in_one_line_and_at_once() {
             count += 1;
         }
     }
-    assert_eq!(count, 37);
+    assert_eq!(count, 57);
 }
 
 #[test]
@@ -351,6 +351,13 @@ fn spoiled_files_are_refused_or_predict_and_never_panic() {
         "sklearn-native/scaler_ridge/model.skops",
         "sklearn-more/mlp_three/model.pkl",
         "sklearn-more/one_hot_min_frequency/model.pkl",
+        "sklearn-onnx/column_transformer_random_forest/model.onnx",
+        "sklearn-onnx/hist_gradient_boosting_classifier/model.onnx",
+        "sklearn-onnx/kbins_logreg/model.onnx",
+        "sklearn-onnx/knn_classifier/model.onnx",
+        "sklearn-onnx/svc_rbf_proba/model.onnx",
+        "onnx-operators/moves_0/model.onnx",
+        "onnx-operators/treeensemble_0_1_0/model.onnx",
     ];
     // For as long as a person likes, with other files each time: a number of seconds for each file.
     let seconds = std::env::var(SPOILED_SECONDS).ok();
@@ -489,6 +496,7 @@ fn golden_scripts_are_printed_for_each_library() {
         ("xgboost", "import xgboost"),
         ("lightgbm", "import lightgbm"),
         ("sklearn", "predict_proba"),
+        ("onnx", "InferenceSession"),
     ] {
         let output = crate::train::run(&["golden-script", library]);
         let script = crate::train::stdout(&output);

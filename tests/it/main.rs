@@ -28,6 +28,7 @@ mod limits;
 mod manifest;
 mod metrics;
 mod offline;
+mod onnx;
 mod overload;
 mod pod;
 mod probe_command;

@@ -44,22 +44,45 @@ const SEED: &str = "TEST_LANEKEEPER_PIPELINES_SEED";
 
 #[test]
 fn freshly_trained_pipelines_answer_as_scikit_learn_does() {
-    if !are_asked_for() {
-        return;
-    }
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sklearn");
-    let python = environment("fresh", &scripts.join("fresh.txt"));
-    let cases = folder().join("fresh-cases");
-    let _ = fs::remove_dir_all(&cases);
     let seed = std::env::var(SEED).unwrap_or_else(|_| "42".to_owned());
-    let mut train = Command::new(python);
-    train.arg("-B").arg(scripts.join("fresh.py")).arg(&cases);
-    train.arg(seed);
-    match output(train, "fresh", SCRIPT_LIMIT) {
+    if let Some(cases) = fresh_cases("sklearn", &seed) {
+        crate::sklearn::check_all(&cases, 60);
+    }
+}
+
+/// Which exports are made: a number, `42` if it is not set.
+const EXPORTS_SEED: &str = "TEST_LANEKEEPER_EXPORTS_SEED";
+
+#[test]
+fn fresh_exports_to_onnx_answer_as_onnxruntime_does() {
+    let seed = std::env::var(EXPORTS_SEED).unwrap_or_else(|_| "42".to_owned());
+    if let Some(cases) = fresh_cases("onnx", &seed) {
+        crate::onnx::check_all(&cases, 40);
+    }
+}
+
+/// Runs `fresh.py` of a folder of the tests in an environment of its own; `None` if that is not asked
+/// for.
+fn fresh_cases(folder_name: &str, seed: &str) -> Option<PathBuf> {
+    if !are_asked_for() {
+        return None;
+    }
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests")
+        .join(folder_name);
+    let python = environment(&format!("fresh-{folder_name}"), &scripts.join("fresh.txt"));
+    let cases = folder().join(format!("fresh-{folder_name}-cases"));
+    let _ = fs::remove_dir_all(&cases);
+    let mut make = Command::new(python);
+    make.arg("-B")
+        .arg(scripts.join("fresh.py"))
+        .arg(&cases)
+        .arg(seed);
+    match output(make, "fresh", SCRIPT_LIMIT) {
         Ok(printed) => eprintln!("{printed}"),
         Err(text) => panic!("{text}"),
     }
-    crate::sklearn::check_all(&cases, 60);
+    Some(cases)
 }
 
 /// Whether these tests are asked for; says so if not.

@@ -48,7 +48,7 @@ fn tolerances(loaded: &Loaded) -> (Tolerance, Tolerance) {
     match exactness.expect("a model of scikit-learn's says how exact it is") {
         Exactness::Bits => (Tolerance::Bits, Tolerance::Bits),
         Exactness::Link => (Tolerance::Bits, Tolerance::Ulps(LINK_ULPS)),
-        Exactness::Sums => (
+        Exactness::Sums | Exactness::Single => (
             Tolerance::Relative(SUM_TOLERANCE),
             Tolerance::Relative(SUM_TOLERANCE),
         ),
@@ -56,7 +56,7 @@ fn tolerances(loaded: &Loaded) -> (Tolerance, Tolerance) {
 }
 
 /// The numbers of a row, as they are decoded from a request.
-fn row_values(loaded: &Loaded, row: &Value) -> Result<Vec<f64>, String> {
+pub(crate) fn row_values(loaded: &Loaded, row: &Value) -> Result<Vec<f64>, String> {
     let features = &loaded.model.signature().features;
     let row = row.as_array().unwrap();
     assert_eq!(features.len(), row.len());
@@ -79,7 +79,7 @@ fn row_values(loaded: &Loaded, row: &Value) -> Result<Vec<f64>, String> {
     features.iter().zip(row).map(value).collect()
 }
 
-fn floats(output: &Value) -> Option<Vec<f64>> {
+pub(crate) fn floats(output: &Value) -> Option<Vec<f64>> {
     let bits = output["bits"].as_array()?;
     let number = |bits: &Value| {
         let text = bits.as_str().unwrap();
@@ -92,7 +92,7 @@ fn floats(output: &Value) -> Option<Vec<f64>> {
     Some(bits.iter().map(number).collect())
 }
 
-fn label(value: &Value) -> String {
+pub(crate) fn label(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Bool(true) => "True".to_owned(),

@@ -3,6 +3,7 @@
 pub mod catboost;
 pub mod lightgbm;
 pub(in crate::models) mod mlflow;
+pub mod onnx;
 pub mod python;
 pub mod sklearn;
 mod ubjson;
