@@ -1,8 +1,9 @@
-//! scikit-learn's pipelines: rows a second in batches, and the time of a single row, beside scikit-learn.
+//! Pipelines: rows a second in batches, and the time of a single row, beside scikit-learn, and as exports
+//! to ONNX beside onnxruntime.
 //!
-//! `cargo bench --bench pipelines` needs a Python with scikit-learn, pandas and joblib, named by
-//! `LANEKEEPER_BENCH_PYTHON` (or `python3`), which trains the models and times its own `predict_proba`
-//! on the same data frame, on one thread. lanekeeper's figures are of one thread too: from rows to
+//! `cargo bench --bench pipelines` needs a Python with scikit-learn, pandas and joblib, and for ONNX with
+//! skl2onnx and onnxruntime, named by `LANEKEEPER_BENCH_PYTHON` (or `python3`), which trains the models and
+//! times their Python interfaces on the same rows, on one thread. lanekeeper's figures are of one thread too: from rows to
 //! probabilities, with the texts coded, and from the body of a request to that of its answer.
 
 use std::fs;
@@ -95,11 +96,6 @@ fn main() {
 }
 
 fn compare(folder: &Path, lines: &str) {
-    let text = fs::read_to_string(folder.join("rows.json")).expect("the script's rows");
-    let table: Value = serde_json::from_str(&text).expect("JSON");
-    let rows = table["rows"].as_array().expect("rows");
-    let batch = json!({"instances": rows}).to_string();
-    let single = json!({"instances": rows[..1]}).to_string();
     let mut table = TextTable::new(&[
         "model",
         "contender",
@@ -109,13 +105,18 @@ fn compare(folder: &Path, lines: &str) {
     ]);
     for line in lines.lines() {
         let mut parts = line.split('\t');
-        let name = parts.next().unwrap_or_default();
+        let mut part = || parts.next().unwrap_or_default();
+        let (name, file, theirs) = (part(), part(), part());
         let numbers: Vec<f64> = parts.filter_map(|part| part.parse().ok()).collect();
-        let file = folder.join(format!("{name}.joblib"));
-        let loaded = match format::load(&ModelRequest::of_file(Some(file))) {
+        let text = fs::read_to_string(folder.join(format!("{name}.json"))).expect("rows");
+        let given: Value = serde_json::from_str(&text).expect("JSON");
+        let rows = given["rows"].as_array().expect("rows");
+        let batch = json!({"instances": rows}).to_string();
+        let single = json!({"instances": rows[..1]}).to_string();
+        let loaded = match format::load(&ModelRequest::of_file(Some(folder.join(file)))) {
             Ok(loaded) => loaded,
             Err(error) => {
-                println!("{name}: {error}");
+                println!("{file}: {error}");
                 continue;
             }
         };
@@ -123,7 +124,7 @@ fn compare(folder: &Path, lines: &str) {
         let mut add = |contender: &str, rate: f64, time: f64| {
             let times = format!("{:.1} and {:.0}", rate / their_rate, their_time / time);
             let (rate, time) = (format!("{rate:.0}"), format!("{time:.2}"));
-            table.row([name, contender, &rate, &time, &times]);
+            table.row([file, contender, &rate, &time, &times]);
         };
         let many = decode(&loaded, batch.as_bytes(), &mut charge());
         let one = decode(&loaded, single.as_bytes(), &mut charge());
@@ -137,7 +138,7 @@ fn compare(folder: &Path, lines: &str) {
         let rate = rows.len() as f64 / best(|| answer(&loaded, batch.as_bytes()));
         let time = 1e6 * best(|| answer(&loaded, single.as_bytes()));
         add("lanekeeper, JSON", rate, time);
-        add("scikit-learn", their_rate, their_time);
+        add(theirs, their_rate, their_time);
     }
     println!("{}", table.markdown());
 }

@@ -8,6 +8,7 @@ takes them, and text with categories that were not in training.
 
 import argparse
 import random
+import signal
 import time
 import warnings
 from pathlib import Path
@@ -70,6 +71,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from write_case import write_case
 
 TRAIN = 200
+EXPORT_SECONDS = 10
 TEST = 25
 WORDS = ["amber", "blue", "cyan", "dark grey", "émeraude", "", "green"]
 
@@ -268,7 +270,13 @@ def frame(draw, rng):
     return name, ["columns"], onnx, columns
 
 
+def give_up(*_):
+    """skl2onnx does not end with some infinite thresholds."""
+    raise TimeoutError("the export takes too long")
+
+
 def main():
+    signal.signal(signal.SIGALRM, give_up)
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("seed", type=int, nargs="?", default=int(time.time()))
@@ -282,6 +290,7 @@ def main():
         seed = options.seed * 10_000 + tried
         draw, rng = random.Random(seed), np.random.default_rng(seed)
         np.random.seed(seed % 2**32)
+        signal.alarm(EXPORT_SECONDS)
         make = frame if draw.random() < 0.25 else table
         try:
             name, steps, onnx, columns = make(draw, rng)
