@@ -108,7 +108,7 @@ fn the_nodes_of_a_tree_are_records() {
 }
 
 #[test]
-fn hostile_files_are_refused_at_once() {
+fn hostile_files_are_refused_or_read_at_once() {
     for path in files(
         &Path::new(MODELS).join("hostile/sklearn"),
         &["pkl", "skops"],
@@ -117,9 +117,16 @@ fn hostile_files_are_refused_at_once() {
         let start = instant();
         let result = read_any(&bytes);
         assert!(instant() - start < Duration::from_secs(1), "{path:?}");
-        // The nodes of this tree are a circle: a fault for whoever follows them.
-        let is_refused = !path.ends_with("cycle.pkl");
-        assert_eq!(result.is_err(), is_refused, "{path:?}");
+        // These are well formed; what is wrong with their models is for whoever compiles them.
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let is_well_formed = [
+            "boosting_of_one_class",
+            "cycle",
+            "huge_importances",
+            "repeated_steps",
+        ]
+        .contains(&name);
+        assert_eq!(result.is_ok(), is_well_formed, "{path:?}");
     }
 }
 
