@@ -112,19 +112,25 @@ pub(super) fn full_name(domain: &str, name: &str) -> String {
     }
 }
 
-/// The operators that are known, by domain and exactness, as a table in Markdown.
+/// The operators that are known, by domain, version and exactness, as a table in Markdown.
 pub fn operators() -> String {
+    let versions =
+        |known: std::ops::RangeInclusive<i64>| format!(" {} to {}", known.start(), known.end());
+    let domains = [
+        (ONNX, format!("ai.onnx{}", versions(OPSETS))),
+        (ML, format!("{ML}{}", versions(ML_OPSETS))),
+        (RUNTIME, RUNTIME.to_owned()),
+    ];
     let mut table =
         "| domain | its results and onnxruntime's are | operators |\n|---|---|---|\n".to_owned();
-    for domain in [ONNX, ML, RUNTIME] {
+    for (domain, shown) in domains {
         for exactness in [Exactness::Bits, Exactness::Single] {
             let own = |known: &&Operator| known.domain == domain && known.exactness == exactness;
             let mut names: Vec<&str> = KNOWN.iter().filter(own).map(|known| known.name).collect();
             names.sort_unstable();
             if !names.is_empty() {
-                let domain = if domain.is_empty() { "ai.onnx" } else { domain };
                 table += &format!(
-                    "| {domain} | {} | {} |\n",
+                    "| {shown} | {} | {} |\n",
                     exactness.describe(),
                     names.join(", ")
                 );
