@@ -84,7 +84,11 @@ impl Format for Converted {
         loaded.name = document.name;
         if let (Some(golden), None) = (document.golden, &request.golden) {
             let told = |reason| ModelError(format!("its golden rows: {reason}"));
-            let rows = golden::read(golden.get().as_bytes(), loaded.model.signature());
+            let rows = golden::read(
+                golden.get().as_bytes(),
+                loaded.model.signature(),
+                !own_request.classes.is_empty(),
+            );
             loaded.golden = rows.map_err(told)?;
             golden::try_model(&loaded).map_err(told)?;
         }

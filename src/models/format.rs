@@ -247,7 +247,9 @@ pub fn load(request: &ModelRequest) -> Result<Loaded, LoadError> {
                 ModelError(format!("its golden rows {}: {reason}", path.display()))
             };
             let rows = read_file(path, "--golden must name a readable file").map_err(told)?;
-            loaded.golden = golden::read(&rows, loaded.model.signature()).map_err(told)?;
+            let is_renamed = !request.classes.is_empty();
+            let rows = golden::read(&rows, loaded.model.signature(), is_renamed);
+            loaded.golden = rows.map_err(told)?;
             golden::try_model(&loaded).map_err(told)?;
         }
         loaded.version = match &request.version {

@@ -37,8 +37,17 @@ pub enum Expected {
         /// Its answers; with a label of its own, the numbers beside it, which may be none.
         answers: Vec<f64>,
         /// Its label, if it tells one.
-        label: Option<String>,
+        label: Option<LibraryLabel>,
     },
+}
+
+/// The label that a library tells beside its numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LibraryLabel {
+    /// It must be the model's.
+    Same(String),
+    /// The model's classes have other names than the library's; it is not compared.
+    Renamed,
 }
 
 /// Maximum number of golden rows in a file.
@@ -61,12 +70,17 @@ struct GoldenFile {
     labels: Option<Vec<String>>,
 }
 
-/// Reads golden rows for a model.
+/// Reads golden rows for a model. `is_renamed` says that its classes have other names than in the
+/// library: then labels are not compared, but the numbers beside them.
 ///
 /// # Errors
 ///
 /// What is wrong with the file, in one line without its name.
-pub fn read(bytes: &[u8], signature: &Signature) -> Result<Vec<GoldenRow>, ModelError> {
+pub fn read(
+    bytes: &[u8],
+    signature: &Signature,
+    is_renamed: bool,
+) -> Result<Vec<GoldenRow>, ModelError> {
     let file: GoldenFile = serde_json::from_slice(bytes)
         .map_err(|error| ModelError(format!("it is not a file of golden rows ({error})")))?;
     if file.format != "lanekeeper-golden" {
@@ -77,6 +91,9 @@ pub fn read(bytes: &[u8], signature: &Signature) -> Result<Vec<GoldenRow>, Model
     let count = file.rows.len();
     let margins = file.margins.as_deref();
     let labels = file.labels.as_deref();
+    if is_renamed && labels.is_some() && file.answers.is_empty() {
+        return Err("it has labels alone, which cannot be compared with --classes".into());
+    }
     let has_answers = !file.answers.is_empty();
     if !(1..=ROWS_MAX).contains(&count)
         || margins.is_some_and(|margins| margins.len() != count)
@@ -122,7 +139,10 @@ pub fn read(bytes: &[u8], signature: &Signature) -> Result<Vec<GoldenRow>, Model
                         .ok_or_else(|| wrong("its answers are no hexadecimal floats"))?,
                     false => Vec::new(),
                 },
-                label: labels.map(|labels| labels[place].clone()),
+                label: labels.map(|labels| match is_renamed {
+                    true => LibraryLabel::Renamed,
+                    false => LibraryLabel::Same(labels[place].clone()),
+                }),
             },
             tolerance: 0.0,
         });
@@ -327,7 +347,9 @@ fn try_row(loaded: &Loaded, golden: &GoldenRow) -> Result<(), ModelError> {
         ) = (label, &output)
         {
             let own = &signature.output.labels()[indices[0] as usize];
-            if own != label {
+            if let LibraryLabel::Same(label) = label
+                && own != label
+            {
                 return Err(ModelError(format!(
                     "the golden row {} has the label {label:?} by {name}, but {own:?} here",
                     signature.json_row(&golden.row)
@@ -389,12 +411,37 @@ mod tests {
         };
         for (first, is_right) in [(1.0, true), (0.5, false)] {
             let text = file(first);
-            loaded.golden = read(text.as_bytes(), loaded.model.signature()).unwrap();
+            loaded.golden = read(text.as_bytes(), loaded.model.signature(), false).unwrap();
             let tried = try_model(&loaded);
             assert_eq!(tried.is_ok(), is_right, "{tried:?}");
         }
         let short = file(1.0).replace("\"answers\"", "\"margins\": [], \"answers\"");
-        let error = read(short.as_bytes(), loaded.model.signature()).unwrap_err();
+        let error = read(short.as_bytes(), loaded.model.signature(), false).unwrap_err();
         assert!(error.0.contains("margins and answers for each"), "{error}");
+    }
+
+    #[test]
+    fn labels_of_renamed_classes_are_not_compared_but_the_numbers_are() {
+        let iris = Files.load(&ModelRequest::default()).unwrap();
+        let mut loaded = std::sync::Arc::into_inner(iris).unwrap();
+        let file = |first: f64| {
+            let shares = [first, 1.0 - first, 0.0].map(|share| format!("{:016x}", share.to_bits()));
+            format!(
+                "{{\"format\": \"lanekeeper-golden\", \"library\": \"a library\",
+                \"rows\": [[5.1, 3.5, 1.4, 0.2]], \"labels\": [\"0\"], \"answers\": [\"f8:{}\"]}}",
+                shares.concat()
+            )
+        };
+        for (first, is_renamed, is_right) in
+            [(1.0, true, true), (0.5, true, false), (1.0, false, false)]
+        {
+            let text = file(first);
+            loaded.golden = read(text.as_bytes(), loaded.model.signature(), is_renamed).unwrap();
+            let tried = try_model(&loaded);
+            assert_eq!(tried.is_ok(), is_right, "{tried:?}");
+        }
+        let alone = file(1.0).replace("\"answers\"", "\"ignored\"");
+        let error = read(alone.as_bytes(), loaded.model.signature(), true).unwrap_err();
+        assert!(error.0.contains("--classes"), "{error}");
     }
 }
