@@ -329,9 +329,15 @@ fn shown_commands_work_as_they_are_pasted() {
         seen.push(command[0].clone());
         if let ["serve", rest @ ..] = &args[..] {
             let server = Server::real(rest);
-            if rest.iter().any(|word| word.contains("pipeline")) {
+            let topic = |(part, topic): &(&str, &'static str)| {
+                let is_it = rest.iter().any(|word| word.contains(part));
+                is_it.then_some(*topic)
+            };
+            // Whose first body in quotes is for the model that is served.
+            let topics = [("pipeline", "sklearn"), ("model.onnx", "onnx")];
+            if let Some(topic) = topics.iter().find_map(topic) {
                 server.wait_ready();
-                let guide = text("src/guide/sklearn.md");
+                let guide = text(&format!("src/guide/{topic}.md"));
                 let mut bodies = guide.lines().filter_map(|line| line.split('\'').nth(1));
                 let answer = server.predict(bodies.next().unwrap());
                 assert_eq!(answer.status, 200, "{rest:?}: {}", answer.body);
@@ -354,7 +360,8 @@ fn shown_commands_work_as_they_are_pasted() {
         assert!(!stdout(&output).is_empty(), "{args:?}");
     }
     let expected = [
-        "serve", "serve", "serve", "train", "inspect", "serve", "inspect", "predict", "drill",
+        "serve", "serve", "serve", "serve", "train", "inspect", "serve", "inspect", "predict",
+        "drill",
     ];
     assert_eq!(seen, expected);
     let server = served.unwrap();
