@@ -1,5 +1,5 @@
-//! What a prediction costs a worker: rows/s of decode + predict + encode together and alone, beside
-//! smartcore's own `predict` of the same forest in the same run; and rows/s of every algorithm.
+//! What a prediction costs a worker: rows/s of decode + predict + encode together and alone; and rows/s
+//! of a model of every algorithm.
 
 #![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)]
 
@@ -10,10 +10,13 @@ use std::time::Duration;
 use lanekeeper::config::ModelRequest;
 use lanekeeper::lanes::memory_budget::{Budget, Charge};
 use lanekeeper::models::compute;
-use lanekeeper::models::estimator::{ALGORITHMS, EstimatorKind, ForestClassifier, Matrix, Targets};
-use lanekeeper::models::{AnswerSpec, Files, ModelSource, Output, Rows};
+use lanekeeper::models::native::features::{FeatureDocument, KindDocument};
+use lanekeeper::models::{AnswerSpec, Files, Model as _, ModelSource, Output, Rows};
 use lanekeeper::platform::clock::instant;
 use lanekeeper::protocol::{Predicted, instances};
+use lanekeeper::train::algorithms::ALGORITHMS;
+use lanekeeper::train::data::TrainingData;
+use lanekeeper::train::{Recipe, Targets, Task};
 
 const TIME: Duration = Duration::from_millis(250);
 
@@ -36,8 +39,8 @@ fn rate(rows: usize, mut work: impl FnMut()) -> f64 {
 const TRAINED_ROWS: usize = 1000;
 const FEATURES: usize = 10;
 
-/// Features that are whole numbers from 0 to 9, which every algorithm accepts, and targets.
-fn table() -> (Rows, Targets, Targets) {
+/// Features that are whole numbers from 0 to 9, and targets.
+fn data(task: Task) -> TrainingData {
     let mut seed = 7u64;
     let mut next = || {
         seed = seed
@@ -51,32 +54,52 @@ fn table() -> (Rows, Targets, Targets) {
         .map(|row| row[0] * 2.0 + row[1] * row[2] / 4.0 - row[3])
         .collect();
     let class = |number: &f64| u32::from(*number > 8.0) + u32::from(*number > 14.0);
-    let targets = Targets::Classes {
-        indices: numbers.iter().map(class).collect(),
-        classes: 3,
+    let (targets, classes) = match task {
+        Task::Classification => (
+            Targets::Classes {
+                indices: numbers.iter().map(class).collect(),
+                classes: 3,
+            },
+            ["a", "b", "c"].map(str::to_owned).to_vec(),
+        ),
+        Task::Regression => (Targets::Numbers(numbers), Vec::new()),
     };
-    let rows = Rows::new(values, FEATURES).unwrap();
-    (rows, targets, Targets::Numbers(numbers))
+    let feature = |place: usize| FeatureDocument {
+        name: format!("f{place}"),
+        kind: KindDocument::Number,
+        may_be_missing: false,
+        written: None,
+        range: None,
+    };
+    TrainingData {
+        features: (0..FEATURES).map(feature).collect(),
+        rows: Rows::new(values, FEATURES).unwrap(),
+        targets,
+        classes,
+        columns: Vec::new(),
+        notes: Vec::new(),
+    }
 }
 
 fn every_algorithm() {
-    let (rows, classes, numbers) = table();
     println!(
         "every algorithm with its defaults, trained on {TRAINED_ROWS} rows of {FEATURES} features, one thread, thousands of rows/s"
     );
     println!("{:<26} {:>9} {:>9} {:>9}", "rows at a time", 1, 16, 256);
     for algorithm in &ALGORITHMS {
-        let targets = match algorithm.task {
-            EstimatorKind::Classification => &classes,
-            EstimatorKind::Regression => &numbers,
+        let data = data(algorithm.task);
+        let recipe = Recipe {
+            algorithm,
+            parameters: Vec::new(),
+            is_balanced: false,
+            seed: 1,
+            threads: 1,
         };
-        let fitted = algorithm.fit(&rows, targets, &[], Some(1)).unwrap();
+        let fitted = recipe.fit(&data, &data.rows, &data.targets).unwrap();
         let rates = [1, 16, 256].map(|count| {
-            let some = rows.first(count);
+            let some = data.rows.first(count);
             let predicted = rate(count, || {
-                drop(black_box(
-                    fitted.estimator.predict(black_box(&some)).unwrap(),
-                ));
+                drop(black_box(fitted.model.predict(black_box(&some)).unwrap()));
             });
             format!("{:>9.1}", predicted / 1e3)
         });
@@ -88,14 +111,11 @@ fn main() {
     every_algorithm();
     let loaded = Files.load(&ModelRequest::default()).unwrap();
     let model = loaded.model.as_ref();
-    let file: serde_json::Value =
-        serde_json::from_str(include_str!("../src/models/embedded.json")).unwrap();
-    let forest: ForestClassifier = serde_json::from_value(file["estimator"].clone()).unwrap();
     let budget = Arc::new(Budget::new(1 << 30, 0));
     println!("inference: the embedded forest of 100 trees, one thread, thousands of rows/s");
     println!(
-        "{:>6} {:>9} {:>9} {:>9} {:>9} {:>11} {:>17}",
-        "rows", "whole", "decode", "predict", "encode", "smartcore", "predict/smartcore"
+        "{:>6} {:>9} {:>9} {:>9} {:>9}",
+        "rows", "whole", "decode", "predict", "encode"
     );
     for count in [1, 16, 256] {
         let row = [5.9, 3.0, 5.1, 1.8];
@@ -104,7 +124,6 @@ fn main() {
             .to_string()
             .into_bytes();
         let output = compute::predict(model, &rows).unwrap();
-        let matrix = Matrix::new(count, 4, row.repeat(count), false).unwrap();
         let signature = model.signature();
         let decode_body = || {
             let mut charge = Charge::new(&budget);
@@ -136,17 +155,12 @@ fn main() {
             ))
         });
         let encode = rate(count, || drop(black_box(encode_output(&output))));
-        let smartcore = rate(count, || {
-            drop(black_box(forest.predict(black_box(&matrix)).unwrap()))
-        });
         println!(
-            "{count:>6} {:>9.0} {:>9.0} {:>9.0} {:>9.0} {:>11.0} {:>17.2}",
+            "{count:>6} {:>9.0} {:>9.0} {:>9.0} {:>9.0}",
             whole / 1e3,
             decode / 1e3,
             model_only / 1e3,
             encode / 1e3,
-            smartcore / 1e3,
-            model_only / smartcore
         );
     }
 }

@@ -2,21 +2,28 @@
 //!
 //! The main thread reads rows in batches, workers predict on every core, and one thread writes the
 //! answers in the order of the rows. All queues are bounded, so a table may be larger than memory.
+//!
+//! If a row cannot be predicted, nothing is written but what is wrong with such rows: answers wait in
+//! a file until the last row was read. With `--skip-bad` they are written at once, and a bad row's
+//! answer is empty.
+
+mod spool;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use crossbeam_channel::{Receiver, Sender};
 use csv::StringRecord;
 
-use crate::commands::output::Stdout;
+use crate::commands::model_file::note_to_stderr;
+
+use crate::commands::train::shape;
 use crate::config::PredictArgs;
 use crate::error::StartError;
 use crate::models::compute::{self, ComputeError};
-use crate::models::{Feature, Loaded, RowFault, Rows, Signature, format};
+use crate::models::{Feature, Loaded, Output, RowFault, Rows, Signature, format};
 use crate::platform::panic;
 use crate::platform::sys;
 use crate::protocol::instances::csv::{cells, columns, raw_cells, raw_columns, read_value};
@@ -33,17 +40,26 @@ const CHUNKS_AHEAD: usize = 4;
 const STACK_BYTES: usize = 8 * 1024 * 1024;
 
 /// Rows to predict: their features, and their own cells if those are kept.
+#[derive(Default)]
 struct Chunk {
-    /// The first row's number, for errors.
-    first: usize,
+    /// The line of each row.
+    lines: Vec<u64>,
+    /// What is wrong with a row; its values are zeros then.
+    problems: Vec<Option<String>>,
     values: Vec<f64>,
     kept: Vec<StringRecord>,
 }
 
-/// A chunk for a worker, and where its text is awaited.
+/// A chunk's answers, and what is wrong with rows that have none.
+struct Answered {
+    text: Vec<u8>,
+    problems: Vec<String>,
+}
+
+/// A chunk for a worker, and where its answer is awaited.
 struct ChunkJob {
     chunk: Chunk,
-    reply: Sender<Result<Vec<u8>, String>>,
+    reply: Sender<Result<Answered, String>>,
 }
 
 /// What becomes of a chunk.
@@ -51,9 +67,12 @@ struct Answering {
     loaded: Loaded,
     json: bool,
     raw: bool,
-    /// Names of the table's own columns, if they are kept.
-    kept: Option<Vec<String>>,
+    /// What errors call the table.
+    table: String,
+    /// The table's own columns that are kept: name and place.
+    kept: Option<Vec<Column>>,
     delimiter: u8,
+    skips_bad: bool,
 }
 
 /// Why reading stopped.
@@ -89,26 +108,29 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
         let text = "--raw asks for the sums before the transform, but this model has none";
         return Err(Stop::Failed(text.to_owned()));
     }
-    let mut table = TableReader::open(&args.data, args.delimiter).map_err(Stop::failed)?;
+    let mut table = TableReader::open(&args.data, &shape(args.shape)).map_err(Stop::failed)?;
     let columns = table
         .find(&loaded.model.signature().features)
         .map_err(Stop::failed)?;
     let others = table.others(&columns);
-    if !args.keep && !others.is_empty() {
-        // A closed stderr must not stop the command.
-        let _ = writeln!(
-            io::stderr(),
-            "lanekeeper: unused columns: {}",
-            others.join(", ")
-        );
+    let unused = format!("unused columns: {}", others.join(", "));
+    let is_told = !args.keep && !others.is_empty();
+    for note in table.notes().iter().chain(is_told.then_some(&unused)) {
+        note_to_stderr(note);
     }
-    let answering = Arc::new(Answering {
+    let mut answering = Answering {
         json: args.json,
         raw: args.raw,
-        kept: args.keep.then(|| table.header().to_vec()),
-        delimiter: args.delimiter,
+        table: table.name().to_owned(),
+        kept: None,
+        delimiter: table.delimiter(),
+        skips_bad: args.skip_bad,
         loaded,
-    });
+    };
+    if args.keep {
+        answering.kept = Some(answering.kept_columns(table.header()));
+    }
+    let answering = Arc::new(answering);
     let workers = available_parallelism().map_or(1, usize::from);
     let (jobs, taken) = crossbeam_channel::bounded::<ChunkJob>(workers * CHUNKS_AHEAD);
     let (order, ordered) = crossbeam_channel::bounded(workers * CHUNKS_AHEAD);
@@ -119,35 +141,29 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
         })?;
     }
     let head = answering.head().map_err(Stop::failed)?;
+    let skips_bad = args.skip_bad;
     let (done, ended) = crossbeam_channel::bounded(1);
     start("write", workers, move || {
         // It has room for the one there is.
-        let _ = done.try_send(write(&head, &ordered));
+        let _ = done.try_send(spool::write(&head, &ordered, skips_bad));
     })?;
-    let mut first = 0;
     let mut record = StringRecord::new();
     let mut failure = None;
     loop {
-        let mut chunk = Chunk {
-            first,
-            values: Vec::with_capacity(CHUNK_ROWS * columns.len()),
-            kept: Vec::new(),
-        };
-        let mut rows = 0;
+        let mut chunk = Chunk::default();
         // Rows before a wrong one are answered all the same.
-        while rows < CHUNK_ROWS && failure.is_none() {
+        while chunk.lines.len() < CHUNK_ROWS && failure.is_none() {
             let columns = (&columns[..], &answering.signature().features[..]);
             match read_row(&mut table, columns, &mut record, &mut chunk, args.keep) {
-                Ok(true) => rows += 1,
+                Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => failure = Some(error),
             }
         }
-        chunk.values.truncate(rows * columns.len());
+        let rows = chunk.lines.len();
         if rows == 0 {
             break;
         }
-        first += rows;
         let (reply, answer) = crossbeam_channel::bounded(1);
         // Either end is gone only if the writing thread has stopped: it knows why.
         if order.send(answer).is_err() || jobs.send(ChunkJob { chunk, reply }).is_err() {
@@ -161,8 +177,12 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
     let written = ended
         .recv()
         .map_err(|_| Stop::Failed("the thread that writes has ended".to_owned()))?;
-    written?;
-    failure.map_or(Ok(()), |error| Err(Stop::failed(error)))
+    // A table that could not be read to its end is told first: nothing was written of it.
+    match failure {
+        Some(error) if !skips_bad => Err(Stop::failed(error)),
+        Some(error) => written.and(Err(Stop::failed(error))),
+        None => written,
+    }
 }
 
 /// Starts one of `workers` threads that predict, or the one that writes.
@@ -182,14 +202,20 @@ fn read_row(
     chunk: &mut Chunk,
     keep: bool,
 ) -> Result<bool, TableError> {
-    if !table.next(record)? {
+    let Some(row) = table.next_row(record)? else {
         return Ok(false);
-    }
-    for (column, feature) in columns.iter().zip(features) {
-        chunk
-            .values
-            .push(read_value(table, record, column, feature)?);
-    }
+    };
+    let start = chunk.values.len();
+    let values = row.and_then(|()| {
+        for (column, feature) in columns.iter().zip(features) {
+            let value = read_value(table, record, column, feature)?;
+            chunk.values.push(value);
+        }
+        Ok(())
+    });
+    chunk.values.resize(start + columns.len(), 0.0);
+    chunk.problems.push(values.err().map(|error| error.0));
+    chunk.lines.push(table.line());
     if keep {
         chunk.kept.push(record.clone());
     }
@@ -199,33 +225,11 @@ fn read_row(
 /// Answers batches until there are no more.
 fn answer(answering: &Answering, jobs: &Receiver<ChunkJob>) {
     while let Ok(ChunkJob { chunk, reply }) = jobs.recv() {
-        let text = panic::catch(|| answering.text(&chunk))
+        let answer = panic::catch(|| answering.answer(chunk))
             .unwrap_or_else(|panic| Err(format!("the model panicked: {panic}")));
         // Nobody waits any more if an earlier chunk has failed.
-        let _ = reply.try_send(text);
+        let _ = reply.try_send(answer);
     }
-}
-
-/// Writes the answers in order, until there are no more or one is an error.
-fn write(head: &[u8], ordered: &Receiver<Receiver<Result<Vec<u8>, String>>>) -> Result<(), Stop> {
-    let stop = |error: io::Error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Stop::NobodyReads,
-        _ => Stop::Failed(format!("cannot write the answers: {error}")),
-    };
-    let mut stdout = BufWriter::new(Stdout);
-    stdout.write_all(head).map_err(stop)?;
-    for answer in ordered {
-        let text = answer
-            .recv()
-            .map_err(|_| Stop::Failed("a thread that predicted has ended".to_owned()))?
-            .map_err(|text| {
-                // Answers before the error are worth having.
-                let _ = stdout.flush();
-                Stop::Failed(text)
-            })?;
-        stdout.write_all(&text).map_err(stop)?;
-    }
-    stdout.flush().map_err(stop)
 }
 
 impl Answering {
@@ -238,7 +242,8 @@ impl Answering {
         if self.json {
             return Ok(Vec::new());
         }
-        let mut head = self.kept.clone().unwrap_or_default();
+        let kept = self.kept.iter().flatten();
+        let mut head: Vec<String> = kept.map(|column| column.name.clone()).collect();
         head.extend(columns(&self.signature().output));
         head.extend(raw_columns(self.raw_width()));
         let mut writer = self.writer();
@@ -262,37 +267,105 @@ impl Answering {
             .from_writer(Vec::new())
     }
 
-    /// Predicts for a chunk and writes the answer.
-    fn text(&self, chunk: &Chunk) -> Result<Vec<u8>, String> {
+    /// The table's columns that are kept: all but those that are called like an answer.
+    fn kept_columns(&self, header: &[String]) -> Vec<Column> {
+        let mut answers = columns(&self.signature().output);
+        answers.extend(raw_columns(self.raw_width()));
+        let column = |(index, name): (usize, &String)| Column {
+            name: name.clone(),
+            index,
+        };
+        let is_own = |column: &Column| !answers.contains(&column.name);
+        header
+            .iter()
+            .enumerate()
+            .map(column)
+            .filter(is_own)
+            .collect()
+    }
+
+    /// Predicts for a chunk and writes the answers.
+    fn answer(&self, mut chunk: Chunk) -> Result<Answered, String> {
         let width = self.signature().features.len();
-        let rows = Rows::new(chunk.values.clone(), width).ok_or("a row does not fit the model")?;
-        compute::check(self.loaded.model.as_ref(), &rows)
-            .map_err(|fault| self.unfit(chunk, &rows, &fault))?;
-        let output =
-            compute::predict(self.loaded.model.as_ref(), &rows).map_err(
-                |failure| match failure {
-                    ComputeError::Input(fault) => self.unfit(chunk, &rows, &fault),
-                    ComputeError::Model(error) => error.to_string(),
-                },
-            )?;
-        let raw = self.raw.then(|| self.loaded.model.raw(&rows)).flatten();
+        let rows = Rows::new(std::mem::take(&mut chunk.values), width);
+        let rows = rows.ok_or("a row does not fit the model")?;
+        self.mark_unfit(&rows, &mut chunk);
+        let good: Vec<f64> = rows
+            .iter()
+            .zip(&chunk.problems)
+            .filter(|(_, problem)| problem.is_none())
+            .flat_map(|(row, _)| row)
+            .copied()
+            .collect();
+        let good = Rows::new(good, width).ok_or("a row does not fit the model")?;
+        let mut text = Vec::new();
+        if self.skips_bad || chunk.problems.iter().all(Option::is_none) {
+            text = self.text(&good, &chunk)?;
+        }
+        Ok(Answered {
+            text,
+            problems: chunk.problems.into_iter().flatten().collect(),
+        })
+    }
+
+    /// Marks rows that the model refuses.
+    fn mark_unfit(&self, rows: &Rows, chunk: &mut Chunk) {
+        let model = self.loaded.model.as_ref();
+        if compute::check(model, rows).is_ok() {
+            return;
+        }
+        for (place, row) in rows.iter().enumerate() {
+            let row = Rows::new(row.to_vec(), rows.width());
+            let Some(row) = row.filter(|_| chunk.problems[place].is_none()) else {
+                continue;
+            };
+            if let Err(fault) = compute::check(model, &row) {
+                chunk.problems[place] = Some(self.unfit(chunk.lines[place], &row, &fault));
+            }
+        }
+    }
+
+    /// Predicts the rows that have no problem, and writes an answer for each row of the chunk.
+    fn text(&self, good: &Rows, chunk: &Chunk) -> Result<Vec<u8>, String> {
+        let model = self.loaded.model.as_ref();
+        let output = match good.is_empty() {
+            true => Output::none(&self.signature().output),
+            false => compute::predict(model, good).map_err(|failure| match failure {
+                ComputeError::Input(fault) => {
+                    let line = chunk.lines.first().copied().unwrap_or(0);
+                    self.unfit(line + fault.row as u64, good, &fault)
+                }
+                ComputeError::Model(error) => error.to_string(),
+            })?,
+        };
+        let raw = self.raw.then(|| model.raw(good)).flatten();
         let raw = raw.unwrap_or_default();
+        let width = columns(&self.signature().output).len() + self.raw_width();
         let mut writer = self.writer();
         let mut lines = Vec::new();
-        for row in 0..rows.len() {
-            let answer =
-                cells(&self.signature().output, &output, row).map_err(|error| error.to_string())?;
-            let sums = raw_cells(&raw, rows.len(), row).map_err(|error| error.to_string())?;
+        let mut next = 0;
+        for (row, problem) in chunk.problems.iter().enumerate() {
             let kept = chunk.kept.get(row);
+            if problem.is_some() {
+                match self.json {
+                    true => self.put_json(&mut lines, kept, &[], &[])?,
+                    false => self.put_csv(&mut writer, kept, (0..width).map(|_| &b""[..]))?,
+                }
+                continue;
+            }
+            let answer = cells(&self.signature().output, &output, next);
+            let answer = answer.map_err(|error| error.to_string())?;
+            let sums = raw_cells(&raw, good.len(), next).map_err(|error| error.to_string())?;
+            next += 1;
             if self.json {
                 self.put_json(&mut lines, kept, &answer, &sums)?;
             } else {
-                let own = kept.into_iter().flatten().map(str::as_bytes);
-                let all = own.chain(answer.iter().map(|cell| cell.as_bytes()));
-                let all = all.chain(sums.iter().map(String::as_bytes));
-                writer
-                    .write_record(all)
-                    .map_err(|error| error.to_string())?;
+                let all = answer.iter().map(|cell| cell.as_bytes());
+                self.put_csv(
+                    &mut writer,
+                    kept,
+                    all.chain(sums.iter().map(String::as_bytes)),
+                )?;
             }
         }
         if self.json {
@@ -301,10 +374,25 @@ impl Answering {
         writer.into_inner().map_err(|error| error.to_string())
     }
 
+    fn put_csv<'a>(
+        &self,
+        writer: &mut csv::Writer<Vec<u8>>,
+        kept: Option<&'a StringRecord>,
+        answer: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), String> {
+        let own = self.kept.iter().flatten();
+        let own = own
+            .filter_map(|column| kept?.get(column.index))
+            .map(str::as_bytes);
+        writer
+            .write_record(own.chain(answer))
+            .map_err(|error| error.to_string())
+    }
+
     /// Says which row the model cannot take, and why.
-    fn unfit(&self, chunk: &Chunk, rows: &Rows, fault: &RowFault) -> String {
+    fn unfit(&self, line: u64, rows: &Rows, fault: &RowFault) -> String {
         let fault_text = compute::fault_text(self.signature(), rows, fault);
-        format!("row {}: {fault_text}", chunk.first + fault.row + 1)
+        format!("{}, line {line}: {fault_text}", self.table)
     }
 
     /// Writes one answer as a JSON object, with numbers as in CSV.
@@ -318,17 +406,18 @@ impl Answering {
         let text = |text: &str| serde_json::to_string(text).map_err(|error| error.to_string());
         let labels = self.signature().output.labels();
         let mut fields = Vec::new();
-        if let (Some(kept), Some(header)) = (kept, &self.kept) {
-            let pairs: Result<Vec<String>, String> = header
+        if let (Some(kept), Some(columns)) = (kept, &self.kept) {
+            let pairs: Result<Vec<String>, String> = columns
                 .iter()
-                .zip(kept)
-                .map(|(name, cell)| Ok(format!("{}:{}", text(name)?, text(cell)?)))
+                .filter_map(|column| Some((column, kept.get(column.index)?)))
+                .map(|(column, cell)| Ok(format!("{}:{}", text(&column.name)?, text(cell)?)))
                 .collect();
             fields.push(format!("\"input\":{{{}}}", pairs?.join(",")));
         }
         let said = answer.first().map_or("", AsRef::as_ref);
         fields.push(match (labels.is_empty(), answer.len()) {
-            (true, 0 | 1) => format!("\"prediction\":{said}"),
+            (_, 0) => "\"prediction\":null".to_owned(),
+            (true, 1) => format!("\"prediction\":{said}"),
             (true, _) => format!("\"prediction\":[{}]", answer.join(",")),
             (false, _) if labels.iter().all(|label| is_whole(label)) => {
                 format!("\"prediction\":{said}")

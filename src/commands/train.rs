@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, stderr};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::SystemTime;
 
 use bytesize::ByteSize;
@@ -10,14 +11,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::commands::model_file::{note_to_stderr, stem, write};
 use crate::commands::output;
-use crate::config::{ModelRequest, TrainArgs};
+use crate::config::{ClassWeight, ColumnChoice, ShapeArgs, TrainArgs, TrainTask, UnseenLabels};
 use crate::error::StartError;
-use crate::models::Rows;
-use crate::models::estimator::{ALGORITHMS, Algorithm, EstimatorKind, Probabilities, find};
-use crate::models::format::Format;
-use crate::models::native::{Document, Native, TrialDocument};
-use crate::train::table::TableReader;
-use crate::train::{self, Recipe, TrainError, TrainingData, Validation};
+use crate::train::algorithms::{ALGORITHMS, Algorithm, find};
+use crate::train::columns::ColumnKind;
+use crate::train::data::{ColumnRole, DataOptions, TrainingData};
+use crate::train::score::Scores;
+use crate::train::table::{TableReader, TableShape};
+use crate::train::{self, Recipe, Task, TrainError, Validation, model_file, warnings};
 
 /// Trains a model, scores it, and writes its file.
 ///
@@ -26,96 +27,188 @@ use crate::train::{self, Recipe, TrainError, TrainingData, Validation};
 /// `Usage` for an unknown algorithm or parameter; `Failed` for a table that cannot be trained on
 /// and a file that cannot be written. Nothing is written then.
 pub fn run(args: TrainArgs) -> Result<(), StartError> {
-    if args.algorithm == "help" {
+    if args.algorithm.as_deref() == Some("help") {
         return list();
     }
-    let algorithm = find(&args.algorithm).map_err(|error| {
+    let algorithm = args.algorithm.as_deref().map(find).transpose();
+    let algorithm = algorithm.map_err(|error| {
         StartError::Usage(format!("{error}; --algorithm help lists their parameters"))
     })?;
     // Not required by clap, because `--algorithm help` needs none of them.
-    let (Some(data), Some(target), Some(out)) = (&args.data, &args.target, &args.out) else {
-        return Err(StartError::Usage(
-            "--data, --target and --out must be given; see lanekeeper train --help".to_owned(),
+    let (Some(data), Some(target)) = (&args.data, &args.target) else {
+        return Err(usage(
+            "--data and --target must be given; see lanekeeper train --help",
         ));
     };
+    if args.out.is_none() && !args.dry_run {
+        return Err(usage("--out must be given; see lanekeeper train --help"));
+    }
     // Before a large table is read.
-    algorithm
-        .check_parameters(&args.parameters)
-        .map_err(|error| StartError::Usage(error.0))?;
-    let table =
-        TableReader::open(data, args.delimiter).map_err(|error| StartError::Failed(error.0))?;
-    let data = TrainingData::read(table, target, args.features.as_deref(), algorithm.task)
-        .map_err(|error| StartError::Failed(error.0))?;
-    for note in &data.notes {
+    match algorithm {
+        Some(algorithm) => check(algorithm, &args)?,
+        None if !args.parameters.is_empty() => {
+            return Err(usage(
+                "--param needs --algorithm, as each has its own parameters",
+            ));
+        }
+        None => {}
+    }
+    let failed = |error: TrainError| StartError::Failed(error.0);
+    let table = TableReader::open(data, &shape(args.shape));
+    let table = table.map_err(|error| StartError::Failed(error.0))?;
+    let options = options(target, algorithm, &args);
+    let data = TrainingData::read(table, &options).map_err(failed)?;
+    for note in data.notes.iter().chain(&warnings::of(&data, args.folds)) {
         note_to_stderr(note);
     }
+    if args.dry_run {
+        return output::print(&columns(&data));
+    }
     let data = Arc::new(data);
-    let recipe = Recipe {
-        algorithm,
-        parameters: args.parameters.clone(),
-        seed: args.seed,
+    let (Some(out), candidates) = (&args.out, candidates(algorithm, &data)) else {
+        return Ok(());
     };
-    let (bytes, validation) =
-        learn(&data, &recipe, &args, out).map_err(|error| StartError::Failed(error.0))?;
-    write(out, &bytes)?;
-    output::print(&report(
-        algorithm,
-        &data,
-        validation.as_ref(),
-        args.folds,
-        out,
-        bytes.len(),
-    ))
+    let trained = learn(&data, &candidates, &args, out).map_err(failed)?;
+    for note in &trained.notes {
+        note_to_stderr(note);
+    }
+    write(out, &trained.bytes)?;
+    output::print(&report(&data, &trained, args.folds, out))
 }
 
-/// Scores and trains, and returns the model file's bytes.
+fn usage(text: &str) -> StartError {
+    StartError::Usage(text.to_owned())
+}
+
+fn check(algorithm: &Algorithm, args: &TrainArgs) -> Result<(), StartError> {
+    let checked = algorithm.check_parameters(&args.parameters);
+    checked.map_err(|error| StartError::Usage(error.0))?;
+    if args.class_weight == ClassWeight::Balanced && !algorithm.takes_weights {
+        return Err(StartError::Usage(format!(
+            "--class-weight balanced: {} cannot count rows differently",
+            algorithm.name
+        )));
+    }
+    Ok(())
+}
+
+/// The form of a table, as typed.
+pub(super) fn shape(args: ShapeArgs) -> TableShape {
+    TableShape {
+        delimiter: args.delimiter,
+        has_header: !args.no_header,
+        skipped_lines: args.skip_lines,
+    }
+}
+
+fn options(target: &str, algorithm: Option<&Algorithm>, args: &TrainArgs) -> DataOptions {
+    let kind = |choice: ColumnChoice| match choice {
+        ColumnChoice::Number => ColumnKind::Number,
+        ColumnChoice::YesNo => ColumnKind::YesNo,
+        ColumnChoice::Category => ColumnKind::Category,
+        ColumnChoice::Moment => ColumnKind::Moment,
+    };
+    let typed = args.task.map(|task| match task {
+        TrainTask::Classification => Task::Classification,
+        TrainTask::Regression => Task::Regression,
+    });
+    let kinds = args
+        .kinds
+        .iter()
+        .map(|(name, choice)| (name.clone(), kind(*choice)));
+    DataOptions {
+        target: target.to_owned(),
+        features: args.features.clone(),
+        exclude: args.exclude.iter().chain(&args.id).cloned().collect(),
+        kinds: kinds.collect(),
+        missing: args.missing.clone(),
+        drops_missing: args.drop_missing,
+        refuses_unseen: args.unseen == UnseenLabels::Refuse,
+        task: algorithm.map(|algorithm| algorithm.task).or(typed),
+    }
+}
+
+/// The algorithms to choose from: the one that was asked for, or boosted trees and a linear model.
+fn candidates(
+    algorithm: Option<&'static Algorithm>,
+    data: &TrainingData,
+) -> Vec<&'static Algorithm> {
+    let names = match data.classes.is_empty() {
+        true => ["boosted-trees-regressor", "ridge-regression"],
+        false => ["boosted-trees-classifier", "logistic-regression"],
+    };
+    match algorithm {
+        Some(algorithm) => vec![algorithm],
+        None => names.iter().filter_map(|name| find(name).ok()).collect(),
+    }
+}
+
+/// A model that was trained, and what is told of it.
+struct Trained {
+    algorithm: &'static Algorithm,
+    bytes: Vec<u8>,
+    validation: Option<Validation>,
+    /// The scores of the algorithm that was not taken.
+    other: Option<(&'static str, Scores)>,
+    notes: Vec<String>,
+}
+
+/// Scores and trains, and makes the model file's bytes.
 fn learn(
     data: &Arc<TrainingData>,
-    recipe: &Recipe,
+    candidates: &[&'static Algorithm],
     args: &TrainArgs,
     out: &Path,
-) -> Result<(Vec<u8>, Option<Validation>), TrainError> {
-    let bar = progress_bar(args.folds as u64 + 1);
-    let validation = match args.folds {
-        0 => None,
-        folds => Some(train::cross_validate(data, recipe, folds, || bar.inc(1))?),
+) -> Result<Trained, TrainError> {
+    let recipe = |algorithm: &'static Algorithm| Recipe {
+        algorithm,
+        parameters: args.parameters.clone(),
+        is_balanced: args.class_weight == ClassWeight::Balanced,
+        seed: args.seed,
+        threads: available_parallelism().map_or(1, usize::from),
     };
-    let fitted = recipe.fit(&data.rows, &data.targets)?;
-    bar.finish_and_clear();
-    let row: Vec<f64> = data
-        .rows
-        .iter()
-        .next()
-        .map(<[f64]>::to_vec)
-        .unwrap_or_default();
-    let first = Rows::new(row.clone(), data.rows.width()).ok_or("there is no row to try")?;
-    let answer = fitted
-        .estimator
-        .predict(&first)
-        .map_err(|error| error.to_string())?;
-    let expected = train::expected(&answer, &data.classes)
-        .ok_or("the trained model gives no answer for its first row")?;
-    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    let trial = TrialDocument { row, expected };
-    let mut document = Document::new(
-        args.name.clone().unwrap_or_else(|| stem(out)),
-        recipe.algorithm.name,
-        (data.features.clone(), data.classes.clone()),
-        fitted.serialised,
-        trial,
-        &now,
-    );
-    document.parameters = fitted.parameters;
-    document.training = Some(data.document(args.folds, validation.as_ref()));
-    if let Some(validation) = &validation {
-        document.scores = validation.scores.clone();
+    let bar = progress_bar((args.folds * candidates.len()) as u64 + 1);
+    let mut scored = Vec::new();
+    if args.folds > 0 {
+        for algorithm in candidates {
+            let validation =
+                train::cross_validate(data, &recipe(algorithm), args.folds, || bar.inc(1))?;
+            scored.push((*algorithm, Some(validation)));
+        }
+        scored.sort_by(|(_, one), (_, other)| train::compare(other.as_ref(), one.as_ref()));
+    } else {
+        scored.extend(candidates.first().map(|algorithm| (*algorithm, None)));
     }
-    let bytes = document.seal().map_err(|error| error.to_string())?;
-    // A server will make the same checks.
-    Native
-        .load(&bytes, &ModelRequest::default())
-        .map_err(|error| format!("the trained model cannot be served: {error}"))?;
-    Ok((bytes, validation))
+    let mut scored = scored.into_iter();
+    let (algorithm, validation) = scored.next().ok_or("there is no algorithm to train")?;
+    let other = scored.next().and_then(|(algorithm, validation)| {
+        validation.map(|validation| (algorithm.name, validation.scores))
+    });
+    let name = args.name.clone().unwrap_or_else(|| stem(out));
+    let fitted = recipe(algorithm).fit(data, &data.rows, &data.targets)?;
+    bar.finish_and_clear();
+    let mut notes = fitted.notes.clone();
+    if let Some(validation) = &validation
+        && !train::beats_baseline(validation)
+    {
+        notes.push(
+            "the model is no better than its baseline: nothing was learned from these columns"
+                .to_owned(),
+        );
+    }
+    Ok(Trained {
+        algorithm,
+        bytes: model_file::write(
+            data,
+            algorithm,
+            fitted,
+            (args.folds, validation.as_ref()),
+            (&name, SystemTime::now()),
+        )?,
+        validation,
+        other,
+        notes,
+    })
 }
 
 /// A bar on a terminal, and nothing elsewhere.
@@ -132,17 +225,37 @@ fn progress_bar(steps: u64) -> ProgressBar {
     bar
 }
 
-fn report(
-    algorithm: &Algorithm,
-    data: &TrainingData,
-    validation: Option<&Validation>,
-    folds: usize,
-    out: &Path,
-    bytes: usize,
-) -> String {
+/// What each column is taken for, as a table.
+fn columns(data: &TrainingData) -> String {
+    let width = |text: fn(&train::data::ColumnReport) -> usize, least: usize| {
+        data.columns.iter().map(text).max().unwrap_or(0).max(least)
+    };
+    let name = width(|column| column.name.chars().count(), 6);
+    let kind = width(|column| column.kind.len(), 4);
+    let mut text = format!(
+        "{:<name$}  {:<kind$}  {:<8}  {:>7}  why\n",
+        "column", "kind", "use", "missing"
+    );
+    for column in &data.columns {
+        let role = match column.role {
+            ColumnRole::Feature => "feature",
+            ColumnRole::Target => "target",
+            ColumnRole::LeftOut => "left out",
+        };
+        let line = format!(
+            "{:<name$}  {:<kind$}  {role:<8}  {:>7}  {}",
+            column.name, column.kind, column.missing, column.why
+        );
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn report(data: &TrainingData, trained: &Trained, folds: usize, out: &Path) -> String {
     let mut text = format!(
         "{}: {} rows, {} features",
-        algorithm.name,
+        trained.algorithm.name,
         data.rows.len(),
         data.features.len()
     );
@@ -150,26 +263,35 @@ fn report(
         text.push_str(&format!(", {} classes", data.classes.len()));
     }
     text.push('\n');
-    if let Some(validation) = validation {
+    if let Some(validation) = &trained.validation {
+        let other = trained.other.as_ref();
         text.push_str(&format!(
-            "{:<10} {:>18} {:>10}\n",
+            "{:<10} {:>18} {:>10}",
             format!("{folds} folds"),
             "model",
             "baseline"
         ));
+        if let Some((name, _)) = other {
+            text.push_str(&format!(" {name:>26}"));
+        }
+        text.push('\n');
         for (name, mean) in &validation.scores {
-            let of = |scores: &train::score::Scores| scores.get(name).copied().unwrap_or(f64::NAN);
+            let of = |scores: &Scores| scores.get(name).copied().unwrap_or(f64::NAN);
             text.push_str(&format!(
-                "{name:<10} {:>18} {:>10.3}\n",
+                "{name:<10} {:>18} {:>10.3}",
                 format!("{mean:.3} ± {:.3}", of(&validation.spread)),
                 of(&validation.baseline)
             ));
+            if let Some((_, scores)) = other {
+                text.push_str(&format!(" {:>26.3}", of(scores)));
+            }
+            text.push('\n');
         }
     }
     text.push_str(&format!(
         "wrote {} ({})\n",
         out.display(),
-        ByteSize::b(bytes as u64)
+        ByteSize::b(trained.bytes.len() as u64)
     ));
     text
 }
@@ -179,17 +301,12 @@ fn list() -> Result<(), StartError> {
     let mut text = String::new();
     for algorithm in &ALGORITHMS {
         let task = match algorithm.task {
-            EstimatorKind::Classification => "classifier",
-            EstimatorKind::Regression => "regressor",
-        };
-        let probabilities = match algorithm.probabilities {
-            Probabilities::None => "",
-            Probabilities::VoteShares => "; probabilities are shares of votes",
-            Probabilities::Logistic => "; probabilities follow from its coefficients",
+            Task::Classification => "classifier",
+            Task::Regression => "regressor",
         };
         text.push_str(&format!(
-            "{} ({task}{probabilities})\n  features: {}\n",
-            algorithm.name, algorithm.features
+            "{} ({task}): {}\n",
+            algorithm.name, algorithm.beside
         ));
         for parameter in algorithm.parameters() {
             text.push_str(&format!(

@@ -37,7 +37,10 @@ pub use self::manifest::{
     SystemdArgs, SystemdUnit,
 };
 pub use self::model::{AnswerMode, Iterations, ModelRequest};
-pub use self::offline::{ConvertArgs, InspectArgs, PredictArgs, TrainArgs};
+pub use self::offline::{
+    ClassWeight, ColumnChoice, ConvertArgs, InspectArgs, PredictArgs, ShapeArgs, TrainArgs,
+    TrainTask, UnseenLabels,
+};
 pub use self::overload::{FairBy, MaxWait, OverloadArgs};
 pub use self::probe::{ProbeArgs, ProbeCheck, ProbeConfig, ProbeListen};
 pub use self::sizing::{Resources, Sizing};

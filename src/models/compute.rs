@@ -5,7 +5,7 @@ use super::{Model, Output, OutputSpec, PredictError, RowFault, Rows, ShortNumber
 
 /// Values further from 0 than this are not measurements: if the answer to one is not finite, that
 /// is the client's fault.
-const EXTREME: f64 = 1e100;
+pub(crate) const EXTREME: f64 = 1e100;
 
 /// After a failure, how many rows the model is asked again, each alone.
 const BLAMED_MAX: usize = 8;
@@ -88,7 +88,7 @@ pub fn predict(model: &dyn Model, rows: &Rows) -> Result<Output, ComputeError> {
 }
 
 /// The first row whose answer contains a number that is not finite.
-fn first_not_finite(output: &Output, spec: &OutputSpec) -> Option<usize> {
+pub(crate) fn first_not_finite(output: &Output, spec: &OutputSpec) -> Option<usize> {
     let (numbers, width) = match (output, spec) {
         (Output::Numbers(numbers), OutputSpec::Numbers { width }) => (numbers, *width),
         (Output::Numbers(numbers), OutputSpec::Classes { .. }) => (numbers, 1),

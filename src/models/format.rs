@@ -119,16 +119,20 @@ fn described(feature: &Feature) -> Option<String> {
             ))
         }
         FeatureKind::WholeNumber => Some(format!("{name} is a whole number")),
+        FeatureKind::YesNo => Some(format!("{name} is yes or no")),
+        FeatureKind::Moment(_) => Some(format!("{name} is a date or time")),
         FeatureKind::Number => None,
     }
 }
 
 /// What a feature takes, for programs.
-fn feature_json(feature: &Feature) -> serde_json::Value {
+pub(super) fn feature_json(feature: &Feature) -> serde_json::Value {
     let (kind, labels) = match &feature.kind {
         _ if feature.is_unused() => ("unused", None),
         FeatureKind::Number => ("number", None),
         FeatureKind::WholeNumber => ("whole number", None),
+        FeatureKind::YesNo => ("yes or no", None),
+        FeatureKind::Moment(_) => ("date or time", None),
         FeatureKind::Category { labels, .. } => ("category", Some(&labels[..])),
     };
     json!({

@@ -5,10 +5,10 @@
 //! hanging, failing or panicking one. Nothing here knows a socket or a queue.
 
 pub mod answer;
+pub mod cells;
 pub mod compute;
 pub mod converted;
 pub mod embedded;
-pub mod estimator;
 pub mod exactness;
 pub mod forest;
 pub mod format;
@@ -16,6 +16,7 @@ pub mod golden;
 pub mod graph;
 pub mod import;
 mod labels;
+pub mod moments;
 pub mod native;
 pub mod pipeline;
 mod rows;

@@ -1,9 +1,16 @@
-//! The model file: one JSON document that describes itself, with a checksum over the rest.
+//! The model file that `lanekeeper train` writes: one JSON document that describes itself, with a
+//! checksum over the rest.
 //!
-//! The checksum (SHA-256, by RustCrypto's `sha2`) guards against accidents. Validation guards
-//! against malice and runs whatever the checksum says. Files are written atomically.
+//! It holds the features, what becomes of each on its way, and what predicts from that. The checksum
+//! (SHA-256, by RustCrypto's `sha2`) guards against accidents. Validation guards against malice and
+//! runs whatever the checksum says. Files are written atomically.
 
+mod assembly;
 mod details;
+pub mod features;
+pub mod neighbours;
+pub mod packed;
+pub mod predictor;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
@@ -11,37 +18,37 @@ use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+pub use self::assembly::{COLUMNS_MAX, assemble};
+use self::features::FeatureDocument;
+use self::predictor::PredictorDocument;
 use crate::config::ModelRequest;
-use crate::models::estimator::{self, Estimator, Probabilities};
 use crate::models::format::{Details, Format};
+use crate::models::pipeline::PipelineModel;
+use crate::models::pipeline::prepared::Prepared;
 use crate::models::{
-    AnswerSpec, Expected, GoldenRow, Loaded, Model, ModelError, Output, OutputSpec, PredictError,
-    RowFault, Rows, Signature,
+    AnswerSpec, Expected, GoldenRow, Loaded, Model, ModelError, OutputSpec, Rows, Signature,
+    compute,
 };
 
 /// The value of `format` in every model file.
 const FORMAT: &str = "lanekeeper-model";
 
 /// The format version that is read and written.
-const FORMAT_VERSION: u32 = 1;
-
-/// The smartcore version that serializes estimators.
-pub const SMARTCORE_VERSION: &str = "0.7.0";
+const FORMAT_VERSION: u32 = 2;
 
 /// By how much a golden row's number may differ, because of another libm than the trainer's.
 const TOLERANCE: f64 = 1e-9;
 
-/// Maximum number of features or classes of a model.
+/// Maximum number of features or classes of a model, or of labels of a category.
 pub const NAMES_MAX: usize = 10_000;
 
 /// Maximum length of a name, in bytes.
 const NAME_BYTES_MAX: usize = 256;
 
 /// A model file's contents.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Document {
     /// Always `lanekeeper-model`.
@@ -52,27 +59,27 @@ pub struct Document {
     pub name: String,
     /// Kebab-case name of the algorithm.
     pub algorithm: String,
-    /// Its training parameters, by smartcore's names.
+    /// Its training parameters.
     pub parameters: BTreeMap<String, serde_json::Value>,
-    /// Names of the features, in order.
-    pub features: Vec<String>,
+    /// The features, in order.
+    pub features: Vec<FeatureDocument>,
     /// Class labels, in the order of their indices; empty for a regressor.
     pub classes: Vec<String>,
     /// Scores by name (`accuracy`, `r2`, …), measured when the model was trained.
     pub scores: BTreeMap<String, f64>,
-    /// What it was trained on; absent in files of the first version of lanekeeper.
+    /// What it was trained on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingDocument>,
     /// A row and the model's answer to it.
     pub trial: TrialDocument,
-    /// Version of smartcore that trained it.
-    pub smartcore_version: String,
     /// Version of lanekeeper that wrote it.
     pub lanekeeper_version: String,
     /// When it was trained (RFC 3339).
     pub created: String,
-    /// The estimator as smartcore serializes it.
-    pub estimator: Box<RawValue>,
+    /// For each feature what becomes of it.
+    pub preparation: Vec<Prepared>,
+    /// What predicts from that.
+    pub predictor: PredictorDocument,
     /// SHA-256 over this document with an empty checksum, in hexadecimal.
     pub checksum: String,
 }
@@ -83,8 +90,6 @@ pub struct Document {
 pub struct TrainingDocument {
     /// Rows.
     pub rows: u64,
-    /// The smallest and the largest value of each feature.
-    pub feature_ranges: Vec<[f64; 2]>,
     /// Rows of each class; empty for a regressor.
     pub class_counts: Vec<u64>,
     /// Folds of the cross-validation behind the scores; 0 if there was none.
@@ -102,34 +107,28 @@ pub struct TrainingDocument {
 
 impl TrainingDocument {
     fn check(&self, features: usize, classes: usize) -> Result<(), ModelError> {
-        let in_order =
-            |range: &[f64; 2]| range.iter().all(|end| end.is_finite()) && range[0] <= range[1];
-        let sound = self.feature_ranges.len() == features
-            && self.class_counts.len() == classes
-            && self
-                .importances
-                .as_ref()
-                .is_none_or(|all| all.len() == features)
-            && self.feature_ranges.iter().all(in_order);
+        let importances = self.importances.as_ref();
+        let sound = self.class_counts.len() == classes
+            && importances.is_none_or(|all| all.len() == features);
         sound.then_some(()).ok_or_else(|| {
-            ModelError("what it says of its training must hold a range for each feature and a count for each class"
-                .to_owned())
+            "what it says of its training must hold a count for each class and an importance for each feature"
+                .into()
         })
     }
 }
 
 /// The trial row in a file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrialDocument {
-    /// One row.
-    pub row: Vec<f64>,
+    /// One row; null for what is missing.
+    pub row: Vec<Option<f64>>,
     /// A label, or a number.
     pub expected: ExpectedDocument,
 }
 
 /// The expected answer in a file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ExpectedDocument {
     /// A classifier's.
@@ -183,29 +182,8 @@ impl Format for Native {
     }
 }
 
-/// A model of one of smartcore's estimators.
-#[derive(Debug)]
-struct EstimatorModel {
-    signature: Signature,
-    estimator: Estimator,
-}
-
-impl Model for EstimatorModel {
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn check(&self, rows: &Rows) -> Result<(), RowFault> {
-        self.estimator.check(rows)
-    }
-
-    fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
-        self.estimator.predict(rows)
-    }
-}
-
 /// Reads a model file's bytes and everything in them.
-fn parse_document(bytes: &[u8]) -> Result<(Document, EstimatorModel), ModelError> {
+fn parse_document(bytes: &[u8]) -> Result<(Document, PipelineModel), ModelError> {
     #[derive(Deserialize)]
     struct Opening {
         format: Option<String>,
@@ -231,7 +209,7 @@ fn parse_document(bytes: &[u8]) -> Result<(Document, EstimatorModel), ModelError
             .format_version
             .map_or_else(|| "missing".to_owned(), |version| version.to_string());
         return Err(ModelError(format!(
-            "its format version is {version}, but this lanekeeper reads version {FORMAT_VERSION}"
+            "its format version is {version}, but this lanekeeper reads version {FORMAT_VERSION}; train it again"
         )));
     }
     let document: Document = serde_json::from_slice(bytes)
@@ -251,8 +229,8 @@ impl Document {
     pub fn new(
         name: String,
         algorithm: &str,
-        (features, classes): (Vec<String>, Vec<String>),
-        estimator: Box<RawValue>,
+        (features, classes): (Vec<FeatureDocument>, Vec<String>),
+        (preparation, predictor): (Vec<Prepared>, PredictorDocument),
         trial: TrialDocument,
         created: &str,
     ) -> Self {
@@ -267,10 +245,10 @@ impl Document {
             scores: BTreeMap::new(),
             training: None,
             trial,
-            smartcore_version: SMARTCORE_VERSION.to_owned(),
             lanekeeper_version: env!("CARGO_PKG_VERSION").to_owned(),
             created: created.to_owned(),
-            estimator,
+            preparation,
+            predictor,
             checksum: String::new(),
         }
     }
@@ -289,7 +267,7 @@ impl Document {
 
     /// Computes the checksum over everything except itself.
     fn computed_checksum(&self) -> Result<String, serde_json::Error> {
-        /// The document with an empty checksum, without copying the estimator.
+        /// The document without its checksum, and without a copy of anything.
         #[derive(Serialize)]
         struct Rest<'a> {
             format: &'a str,
@@ -297,16 +275,15 @@ impl Document {
             name: &'a str,
             algorithm: &'a str,
             parameters: &'a BTreeMap<String, serde_json::Value>,
-            features: &'a [String],
+            features: &'a [FeatureDocument],
             classes: &'a [String],
             scores: &'a BTreeMap<String, f64>,
-            #[serde(skip_serializing_if = "Option::is_none")]
             training: Option<&'a TrainingDocument>,
             trial: &'a TrialDocument,
-            smartcore_version: &'a str,
             lanekeeper_version: &'a str,
             created: &'a str,
-            estimator: &'a RawValue,
+            preparation: &'a [Prepared],
+            predictor: &'a PredictorDocument,
         }
         let rest = Rest {
             format: &self.format,
@@ -319,68 +296,67 @@ impl Document {
             scores: &self.scores,
             training: self.training.as_ref(),
             trial: &self.trial,
-            smartcore_version: &self.smartcore_version,
             lanekeeper_version: &self.lanekeeper_version,
             created: &self.created,
-            estimator: &self.estimator,
+            preparation: &self.preparation,
+            predictor: &self.predictor,
         };
-        let digest = Sha256::digest(serde_json::to_vec(&rest)?);
+        let mut hash = Sha256::new();
+        serde_json::to_writer(&mut hash, &rest)?;
+        let digest = hash.finalize();
         Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Checks everything that serde does not, and makes the model.
-    fn model(&self) -> Result<EstimatorModel, ModelError> {
+    fn model(&self) -> Result<PipelineModel, ModelError> {
         check_name("the model's name", &self.name)?;
-        check_names("feature", &self.features)?;
-        if self.features.is_empty() {
-            return Err(ModelError("a model needs at least one feature".to_owned()));
-        }
-        check_names("class label", &self.classes)?;
-        let (row, width) = (&self.trial.row, self.features.len());
-        if row.len() != width {
-            return Err(ModelError(format!(
-                "the trial row has {} values, but there are {width} features",
-                row.len()
-            )));
-        }
-        self.expected()?;
+        features::check(&self.features)?;
+        check_names("class label", self.classes.iter().map(String::as_str))?;
         if let Some(training) = &self.training {
-            training.check(width, self.classes.len())?;
+            training.check(self.features.len(), self.classes.len())?;
         }
-        let estimator = Estimator::read(
-            &self.algorithm,
-            self.estimator.get(),
-            width,
-            self.classes.len(),
-        )
-        .map_err(ModelError::of)?;
-        let trial =
-            Rows::new(self.trial.row.clone(), width).ok_or("the trial row has no values")?;
-        if !trial.values().iter().all(|value| value.is_finite()) {
-            return Err(ModelError("the trial row must be finite".to_owned()));
-        }
-        estimator.check(&trial).map_err(|fault| {
-            ModelError(format!(
-                "feature {} of the trial row must be {}",
-                fault.feature, fault.must_be
-            ))
-        })?;
-        let output = if self.classes.is_empty() {
-            OutputSpec::Numbers { width: 1 }
-        } else {
-            let algorithm = estimator::find(&self.algorithm).map_err(ModelError::of)?;
-            OutputSpec::Classes {
-                labels: self.classes.clone(),
-                has_probabilities: algorithm.probabilities != Probabilities::None,
-            }
+        let signature = Signature {
+            features: self.features.iter().map(FeatureDocument::feature).collect(),
+            output: match self.classes.len() {
+                0 => OutputSpec::Numbers { width: 1 },
+                1 => return Err("a classifier needs at least two classes".into()),
+                _ => OutputSpec::Classes {
+                    labels: self.classes.clone(),
+                    has_probabilities: true,
+                },
+            },
         };
-        Ok(EstimatorModel {
-            signature: Signature::of_numbers(self.features.clone(), output),
-            estimator,
-        })
+        let model = assemble(
+            signature,
+            &self.features,
+            &self.preparation,
+            &self.predictor,
+        )?;
+        self.check_trial(&model)?;
+        Ok(model)
     }
 
-    /// What the trial must answer.
+    fn check_trial(&self, model: &PipelineModel) -> Result<(), ModelError> {
+        let width = self.features.len();
+        if self.trial.row.len() != width {
+            return Err(ModelError(format!(
+                "the trial row has {} values, but there are {width} features",
+                self.trial.row.len()
+            )));
+        }
+        let row = Rows::new(self.trial_row(), width).ok_or("the trial row has no values")?;
+        compute::check(model, &row).map_err(|fault| {
+            let text = compute::fault_text(&model.signature, &row, &fault);
+            ModelError(format!("the trial row does not fit: {text}"))
+        })?;
+        self.expected().map(drop)
+    }
+
+    fn trial_row(&self) -> Vec<f64> {
+        let value = |value: &Option<f64>| value.unwrap_or(f64::NAN);
+        self.trial.row.iter().map(value).collect()
+    }
+
     fn expected(&self) -> Result<Expected, ModelError> {
         match (&self.trial.expected, self.classes.is_empty()) {
             (ExpectedDocument::Label(label), false) if self.classes.contains(label) => {
@@ -389,27 +365,34 @@ impl Document {
             (ExpectedDocument::Number(number), true) if number.is_finite() => {
                 Ok(Expected::Number(*number))
             }
-            _ => Err(ModelError("the trial's expected answer must be a class label of a classifier, a number of a regressor".to_owned())),
+            _ => Err("the trial's expected answer must be a class label of a classifier, a number of a regressor".into()),
         }
     }
 
     /// The one golden row of the format.
     fn golden(&self) -> Result<GoldenRow, ModelError> {
         Ok(GoldenRow {
-            row: self.trial.row.clone(),
+            row: self.trial_row(),
             expected: self.expected()?,
             tolerance: TOLERANCE,
         })
     }
 }
 
-fn check_names(what: &str, names: &[String]) -> Result<(), ModelError> {
+fn check_names<'a>(
+    what: &str,
+    names: impl ExactSizeIterator<Item = &'a str>,
+) -> Result<(), ModelError> {
     if names.len() > NAMES_MAX {
         return Err(ModelError(format!(
             "there may be {NAMES_MAX} {what}s, but there are {}",
             names.len()
         )));
     }
+    check_unique(what, names)
+}
+
+fn check_unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<(), ModelError> {
     let mut seen = HashSet::new();
     for name in names {
         check_name(what, name)?;
@@ -458,8 +441,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::predictor::{ForestAnswer, ForestDocument, LinearDocument};
     use super::*;
     use crate::models::embedded;
+    use crate::models::pipeline::prepared::Scaling;
     use proptest::prelude::*;
 
     fn edited(edit: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
@@ -469,18 +454,17 @@ mod tests {
     }
 
     /// Gives an edited file a correct checksum, as a hostile author would.
-    fn resealed(edit: impl FnOnce(&mut serde_json::Value)) -> Result<Vec<u8>, String> {
-        let document: Document =
-            serde_json::from_slice(&edited(edit)).map_err(|error| error.to_string())?;
-        document.seal().map_err(|error| error.to_string())
+    fn resealed(edit: impl FnOnce(&mut Document)) -> Vec<u8> {
+        let mut document: Document = serde_json::from_str(embedded::JSON).unwrap();
+        edit(&mut document);
+        document.seal().unwrap()
     }
 
-    #[test]
-    fn the_version_of_smartcore_is_the_one_built_with() {
-        let lock = include_str!("../../Cargo.lock");
-        assert!(lock.contains(&format!(
-            "name = \"smartcore\"\nversion = \"{SMARTCORE_VERSION}\"\n"
-        )));
+    fn forest(document: &mut Document) -> &mut ForestDocument {
+        match &mut document.predictor {
+            PredictorDocument::Forest(forest) => forest,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -510,8 +494,8 @@ mod tests {
             ),
             (
                 "another version",
-                edited(|file| file["format_version"] = 2.into()),
-                "format version is 2",
+                edited(|file| file["format_version"] = 1.into()),
+                "format version is 1",
             ),
             (
                 "no version",
@@ -545,68 +529,150 @@ mod tests {
 
     #[test]
     fn a_hostile_file_with_a_right_checksum_is_refused() {
-        type Edit = fn(&mut serde_json::Value);
+        type Edit = fn(&mut Document);
         let table: &[(&str, Edit, &str)] = &[
             (
                 "a cycle in a tree",
-                |f| f["estimator"]["trees"][0]["nodes"][0]["true_child"] = 0.into(),
-                "after their parent",
+                |file| forest(file).children.0[0] = 0,
+                "two parents, or is its own ancestor",
+            ),
+            (
+                "a child beyond the tree",
+                |file| forest(file).children.0[1] = 1 << 20,
+                "is a child",
             ),
             (
                 "fewer features than splits use",
-                |f| {
-                    f["features"] = serde_json::json!(["a"]);
-                    f["trial"]["row"] = serde_json::json!([1.0])
+                |file| {
+                    file.features.truncate(1);
+                    file.preparation.truncate(1);
+                    file.trial.row.truncate(1);
+                    file.training = None;
                 },
                 "splits on feature",
             ),
             (
+                "a leaf more",
+                |file| forest(file).leaves.0.extend([0.0, 0.0, 1.0]),
+                "do not fit one another",
+            ),
+            (
+                "a tree more",
+                |file| forest(file).sizes.0.push(1),
+                "each with an output",
+            ),
+            (
+                "a leaf of no width",
+                |file| forest(file).leaf_width = 0,
+                "each with an output",
+            ),
+            (
+                "a threshold that is no number",
+                |file| forest(file).thresholds.0[0] = f64::NAN,
+                "threshold must be a number",
+            ),
+            (
+                "another answer",
+                |file| forest(file).answer = ForestAnswer::Logistic,
+                "does not fit the number of classes",
+            ),
+            (
+                "a preparation less",
+                |file| file.preparation.truncate(1),
+                "does not fit the feature",
+            ),
+            (
+                "categories of a number",
+                |file| {
+                    file.preparation[0] = Prepared::Numbers {
+                        width: 1,
+                        table: vec![0.0; 3],
+                    };
+                },
+                "does not fit the feature",
+            ),
+            (
+                "a division by 0",
+                |file| {
+                    file.preparation[0] = Prepared::Number(Scaling {
+                        scale: 0.0,
+                        ..Scaling::NONE
+                    });
+                },
+                "does not fit the feature",
+            ),
+            (
                 "a short trial row",
-                |f| f["trial"]["row"] = serde_json::json!([1.0]),
+                |file| file.trial.row.truncate(1),
                 "the trial row has 1 values",
             ),
             (
+                "a trial row that lacks a value",
+                |file| file.trial.row[0] = None,
+                "the trial row does not fit",
+            ),
+            (
                 "an unknown expected label",
-                |f| f["trial"]["expected"] = "tulip".into(),
+                |file| file.trial.expected = ExpectedDocument::Label("tulip".to_owned()),
                 "expected answer",
             ),
             (
                 "two features of one name",
-                |f| f["features"][1] = "sepal_length".into(),
+                |file| file.features[1].name = "sepal_length".to_owned(),
                 "twice",
             ),
             (
                 "a name with a line end",
-                |f| f["name"] = "a\nb".into(),
+                |file| file.name = "a\nb".to_owned(),
                 "control characters",
             ),
             (
                 "an empty label",
-                |f| f["classes"][0] = "".into(),
+                |file| file.classes[0].clear(),
                 "1 to 256 bytes",
             ),
             (
-                "another algorithm",
-                |f| f["algorithm"] = "svc".into(),
-                "the algorithm svc cannot be served",
+                "a range that is none",
+                |file| file.features[0].range = Some([2.0, 1.0]),
+                "two numbers in order",
             ),
             (
                 "no classes",
-                |f| {
-                    f["classes"] = serde_json::json!([]);
-                    f["trial"]["expected"] = 1.0.into()
+                |file| {
+                    file.classes.clear();
+                    file.training = None;
+                    file.trial.expected = ExpectedDocument::Number(1.0);
                 },
-                "classes",
+                "each with an output",
             ),
         ];
         for (name, edit, expected) in table {
-            let error = parse_document(&resealed(edit).unwrap())
-                .map(|_| ())
-                .unwrap_err();
+            let error = parse_document(&resealed(edit)).map(|_| ()).unwrap_err();
             assert!(
                 error.0.contains("it is invalid") && error.0.contains(expected),
                 "{name}: {error}"
             );
+        }
+    }
+
+    #[test]
+    fn weights_that_do_not_fit_are_refused() {
+        let linear = |weights: usize, intercepts: usize, first: f64| {
+            resealed(|file| {
+                let mut weights = vec![0.5; weights];
+                weights[0] = first;
+                file.predictor = PredictorDocument::Linear(LinearDocument {
+                    weights,
+                    intercepts: vec![0.0; intercepts],
+                });
+            })
+        };
+        assert!(parse_document(&linear(12, 3, 1.0)).is_ok());
+        for (weights, intercepts) in [(11, 3), (12, 2), (4, 1)] {
+            let error = parse_document(&linear(weights, intercepts, 1.0))
+                .map(drop)
+                .unwrap_err();
+            assert!(error.0.contains("3 finite intercepts"), "{error}");
         }
     }
 
@@ -643,20 +709,19 @@ mod tests {
 
         #[test]
         fn a_node_of_any_numbers_with_a_right_checksum_is_refused_or_predicts(
-            tree in 0usize..100,
-            child in proptest::option::of(0usize..30),
-            other in proptest::option::of(0usize..30),
-            feature in 0usize..6,
-            output in 0usize..5,
+            node in 0usize..400,
+            child: u32,
+            feature in 0u32..6,
+            near in 0u32..12,
+            is_near: bool,
         ) {
             let bytes = resealed(|file| {
-                let node = &mut file["estimator"]["trees"][tree]["nodes"][0];
-                node["true_child"] = child.into();
-                node["false_child"] = other.into();
-                node["split_feature"] = feature.into();
-                node["output"] = output.into();
+                let forest = forest(file);
+                let place = node % forest.children.0.len();
+                forest.children.0[place] = if is_near { near } else { child };
+                forest.features.0[node % 7] = if feature == 5 { u32::MAX } else { feature };
             });
-            if let Ok((_, model)) = parse_document(&bytes.unwrap()) {
+            if let Ok((_, model)) = parse_document(&bytes) {
                 let rows = Rows::new(vec![5.1, 3.5, 1.4, 0.2, 6.0, 3.0, 4.5, 1.5], 4).unwrap();
                 prop_assert!(model.predict(&rows).is_ok());
             }

@@ -4,7 +4,10 @@
 //! the features alone, so a model with another signature would answer it all the same, and wrongly.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
+use super::cells::{self, Written};
+use super::moments::{self, MomentOrder};
 use super::{CategoryLabels, ModelError, RowFault, Rows, ShortNumber};
 
 /// How many names of one kind are listed, and how many characters of each.
@@ -31,6 +34,8 @@ pub struct Feature {
     pub may_be_missing: bool,
     /// Whether a number may be infinite.
     pub may_be_infinite: bool,
+    /// How its values are written in tables, if not as usual.
+    pub written: Option<Arc<Written>>,
 }
 
 /// The values of a feature.
@@ -40,6 +45,10 @@ pub enum FeatureKind {
     Number,
     /// A finite number without a fraction.
     WholeNumber,
+    /// Yes (1) or no (0).
+    YesNo,
+    /// A date or time; its value in a row is seconds since 1970, UTC.
+    Moment(MomentOrder),
     /// One of a few labels. Its value in a row is the label's index in this list.
     Category {
         /// The labels, each once.
@@ -87,6 +96,7 @@ impl Signature {
             kind: FeatureKind::Number,
             may_be_missing: false,
             may_be_infinite: false,
+            written: None,
         };
         Signature {
             features: names.into_iter().map(number).collect(),
@@ -128,6 +138,10 @@ impl Signature {
                 Some(label) => serde_json::Value::from(label.as_str()).to_string(),
                 None => ShortNumber(*value).to_string(),
             },
+            FeatureKind::YesNo => (*value != 0.0).to_string(),
+            FeatureKind::Moment(_) => {
+                serde_json::Value::from(moments::moment_text(*value)).to_string()
+            }
             _ => ShortNumber(*value).to_string(),
         };
         let cells: Vec<String> = self.features.iter().zip(row).map(cell).collect();
@@ -179,8 +193,28 @@ impl Feature {
             FeatureKind::Category { labels, unseen } => {
                 labels.is_empty() && *unseen == Unseen::Missing && self.may_be_missing
             }
-            FeatureKind::Number | FeatureKind::WholeNumber => false,
+            FeatureKind::Number
+            | FeatureKind::WholeNumber
+            | FeatureKind::YesNo
+            | FeatureKind::Moment(_) => false,
         }
+    }
+
+    /// The number that a table's cell holds, as the table writes numbers.
+    pub fn number(&self, cell: &str) -> Option<f64> {
+        match &self.written {
+            Some(written) => cells::parse_number(cell, &written.style),
+            None => cell.parse().ok(),
+        }
+    }
+
+    /// Whether a table's cell says that there is no value.
+    pub fn counts_as_missing(&self, cell: &str) -> bool {
+        let more = self
+            .written
+            .as_ref()
+            .map_or(&[][..], |written| &written.missing);
+        cells::is_missing(cell, more)
     }
 
     /// Whether a row may have this value.
@@ -191,6 +225,8 @@ impl Feature {
         match &self.kind {
             FeatureKind::Number => value.is_finite() || self.may_be_infinite,
             FeatureKind::WholeNumber => value.is_finite() && value.fract() == 0.0,
+            FeatureKind::YesNo => value == 0.0 || value == 1.0,
+            FeatureKind::Moment(_) => value.abs() <= moments::MOMENT_SECONDS_MAX,
             FeatureKind::Category {
                 unseen: Unseen::Code,
                 ..
@@ -216,6 +252,8 @@ impl FeatureKind {
         match self {
             FeatureKind::Number => "a finite number".to_owned(),
             FeatureKind::WholeNumber => "a whole number".to_owned(),
+            FeatureKind::YesNo => "true or false, yes or no, 1 or 0".to_owned(),
+            FeatureKind::Moment(order) => format!("a date or time such as {}", order.example()),
             FeatureKind::Category { labels, .. } => match listed(labels.iter().map(String::as_str))
             {
                 Some(labels) => format!("one of {labels}"),
@@ -224,11 +262,29 @@ impl FeatureKind {
         }
     }
 
-    /// The value that a row holds for a text: a category's code, or NaN if it counts as missing;
-    /// `None` if it is refused, and for every other kind.
+    /// Whether its values may be texts.
+    pub fn takes_text(&self) -> bool {
+        !matches!(self, FeatureKind::Number | FeatureKind::WholeNumber)
+    }
+
+    /// Whether a text is one of its labels, yes or no, or a time.
+    pub fn knows(&self, text: &str) -> bool {
+        match self {
+            FeatureKind::Category { labels, .. } => labels.code(text).is_some(),
+            _ => self.code(text).is_some(),
+        }
+    }
+
+    /// The value that a row holds for a text: a category's code, or NaN if it counts as missing; 1 or
+    /// 0 for yes or no; a time's seconds. `None` if it is refused, and for numbers.
     pub fn code(&self, label: &str) -> Option<f64> {
-        let FeatureKind::Category { labels, unseen } = self else {
-            return None;
+        let (labels, unseen) = match self {
+            FeatureKind::Category { labels, unseen } => (labels, unseen),
+            FeatureKind::YesNo => {
+                return cells::parse_yes_no(label).map(|yes| f64::from(u8::from(yes)));
+            }
+            FeatureKind::Moment(order) => return moments::parse_moment(label, *order),
+            FeatureKind::Number | FeatureKind::WholeNumber => return None,
         };
         let code = labels.code(label);
         match (code, unseen) {
@@ -242,6 +298,11 @@ impl FeatureKind {
     /// The value that a row holds for a number, as [`code`](Self::code) for a text: a label may be
     /// a number.
     pub fn code_of_number(&self, number: f64) -> Option<f64> {
+        match self {
+            FeatureKind::YesNo => return (number == 0.0 || number == 1.0).then_some(number),
+            FeatureKind::Moment(_) => return number.is_finite().then_some(number),
+            _ => {}
+        }
         let known = self.code(&ShortNumber(number).to_string());
         match self {
             FeatureKind::Category {
@@ -499,6 +560,7 @@ mod tests {
             kind,
             may_be_missing,
             may_be_infinite: false,
+            written: None,
         };
         let signature = Signature {
             features: kinds.into_iter().enumerate().map(feature).collect(),

@@ -106,8 +106,7 @@ fn inputs(version: &ModelVersion) -> Vec<Described<'_>> {
         Precision::F32 => "FP32",
         Precision::F64 => "FP64",
     };
-    let is_category = |kind: &FeatureKind| matches!(kind, FeatureKind::Category { .. });
-    if !features.iter().any(|feature| is_category(&feature.kind)) {
+    if !features.iter().any(|feature| feature.kind.takes_text()) {
         return vec![Described {
             name: "input",
             datatype: number,
@@ -116,10 +115,10 @@ fn inputs(version: &ModelVersion) -> Vec<Described<'_>> {
     }
     let described = features.iter().map(|feature| Described {
         name: &feature.name,
-        datatype: if is_category(&feature.kind) {
-            "BYTES"
-        } else {
-            number
+        datatype: match feature.kind {
+            FeatureKind::Number | FeatureKind::WholeNumber => number,
+            FeatureKind::YesNo => "BOOL",
+            FeatureKind::Moment(_) | FeatureKind::Category { .. } => "BYTES",
         },
         width: 1,
     });

@@ -1,49 +1,70 @@
 //! Folds of a cross-validation: which rows are held out together.
 
-use crate::models::estimator::Targets;
-use crate::train::TrainError;
+use crate::train::{Targets, TrainError};
 
 /// Assigns each row to one of `folds` folds, at random by `seed`; every fold gets the same number
-/// of rows of each class, or one more.
+/// of rows of each class, or one more. The only row of a class is in none: it is never held out.
 ///
 /// # Errors
 ///
-/// Fewer than two folds or more than rows, a class with a single row.
-pub fn assign(targets: &Targets, folds: usize, seed: u64) -> Result<Vec<usize>, TrainError> {
-    let (classes, count) = match targets {
-        Targets::Classes { indices, classes } => (
-            (0..*classes as u32)
-                .map(|class| {
-                    let rows = indices.iter().enumerate();
-                    let own = rows.filter(|(_, of)| **of == class);
-                    own.map(|(row, _)| row).collect()
-                })
-                .collect::<Vec<Vec<usize>>>(),
-            indices.len(),
-        ),
-        Targets::Numbers(numbers) => (vec![(0..numbers.len()).collect()], numbers.len()),
-    };
+/// Fewer than two folds or more than rows, every class with a single row.
+pub fn assign(
+    targets: &Targets,
+    folds: usize,
+    seed: u64,
+) -> Result<Vec<Option<usize>>, TrainError> {
+    let count = targets.len();
     if folds < 2 || folds > count {
         return Err(TrainError(format!(
             "--folds must be 0, or 2 to the number of rows, which is {count}, but is {folds}"
         )));
     }
-    if let Some(class) = classes.iter().position(|rows| rows.len() < 2) {
-        return Err(TrainError(format!(
-            "class {class} has a single row, so that the fold which holds it cannot be learned from the others; add rows, or choose --folds 0"
-        )));
-    }
     let mut random = Random(seed);
-    let mut assigned = vec![0; count];
+    let mut assigned = vec![None; count];
     let mut next = 0;
-    for mut rows in classes {
+    for mut rows in classes(targets) {
+        if rows.len() == 1 && matches!(targets, Targets::Classes { .. }) {
+            continue;
+        }
         random.shuffle(&mut rows);
         for row in rows {
-            assigned[row] = next % folds;
+            assigned[row] = Some(next % folds);
             next += 1;
         }
     }
+    if next < folds {
+        return Err(TrainError(format!(
+            "{next} rows are of a class with more than one, which is too few for {folds} folds; add rows, or choose --folds 0"
+        )));
+    }
     Ok(assigned)
+}
+
+/// Chooses this share of the rows, with the same share of each class, at random by `seed`.
+pub fn held_out(targets: &Targets, share: f64, seed: u64) -> Vec<usize> {
+    let mut random = Random(seed);
+    let mut chosen = Vec::new();
+    for mut rows in classes(targets) {
+        random.shuffle(&mut rows);
+        let count = (rows.len() as f64 * share).round() as usize;
+        chosen.extend(rows.into_iter().take(count));
+    }
+    chosen.sort_unstable();
+    chosen
+}
+
+/// The rows of each class; all rows together if the targets are numbers.
+fn classes(targets: &Targets) -> Vec<Vec<usize>> {
+    match targets {
+        Targets::Classes { indices, classes } => {
+            let mut rows = vec![Vec::new(); *classes];
+            for (row, class) in indices.iter().enumerate() {
+                rows[*class as usize].push(row);
+            }
+            rows
+        }
+        Targets::Numbers(numbers) => vec![(0..numbers.len()).collect()],
+    }
 }
 
 /// Shuffles row numbers, the same way for the same seed.
@@ -77,10 +98,12 @@ impl Random {
 mod tests {
     use super::*;
 
-    fn counts(assigned: &[usize], folds: usize, of: impl Fn(usize) -> bool) -> Vec<usize> {
+    fn counts(assigned: &[Option<usize>], folds: usize, of: impl Fn(usize) -> bool) -> Vec<usize> {
         let mut counts = vec![0; folds];
         for (row, fold) in assigned.iter().enumerate() {
-            counts[*fold] += usize::from(of(row));
+            if let Some(fold) = fold {
+                counts[*fold] += usize::from(of(row));
+            }
         }
         counts
     }
@@ -111,11 +134,30 @@ mod tests {
             let error = assign(&targets, folds, 0).unwrap_err();
             assert!(error.0.contains("which is 4"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_only_row_of_a_class_is_never_held_out() {
         let single = Targets::Classes {
             indices: vec![0, 0, 1],
             classes: 2,
         };
-        let error = assign(&single, 2, 0).unwrap_err();
-        assert!(error.0.starts_with("class 1 has a single row"), "{error}");
+        let assigned = assign(&single, 2, 0).unwrap();
+        assert_eq!(assigned[2], None);
+        assert_eq!(counts(&assigned, 2, |_| true), [1, 1]);
+        let error = assign(&single, 3, 0).unwrap_err();
+        assert!(error.0.starts_with("2 rows are of a class"), "{error}");
+    }
+
+    #[test]
+    fn a_share_of_each_class_is_held_out() {
+        let indices: Vec<u32> = (0..100).map(|row| u32::from(row % 10 == 0)).collect();
+        let targets = Targets::Classes {
+            indices: indices.clone(),
+            classes: 2,
+        };
+        let chosen = held_out(&targets, 0.2, 3);
+        let rare = chosen.iter().filter(|row| indices[**row] == 1).count();
+        assert_eq!((chosen.len(), rare), (20, 2));
     }
 }

@@ -1,31 +1,101 @@
-//! From a table to a model file: reading, scoring, writing.
+//! From a table to a model file: reading, preparing, fitting, scoring.
 //!
 //! Offline: nothing here runs in a server.
 
+pub mod algorithms;
+pub mod boosted;
+pub mod columns;
+pub mod data;
+mod decide;
+mod encoding;
 pub mod folds;
+mod formats;
+pub mod linear;
+pub mod logistic;
+mod matrix;
+pub mod model_file;
+pub mod parameters;
+pub mod prepare;
 pub mod score;
+pub mod source;
 pub mod table;
+mod tallies;
+pub mod trees;
+pub mod warnings;
+mod western;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::available_parallelism;
 
-use csv::StringRecord;
-
+use self::algorithms::{Algorithm, Training};
+use self::data::TrainingData;
+use self::parameters::Values;
+use self::score::Scores;
+use self::table::TableError;
 use crate::error::StartError;
-use crate::models::estimator::{Algorithm, EstimatorKind, Fitted, Targets};
-use crate::models::native::{self, ExpectedDocument, TrainingDocument};
-use crate::models::{ModelError, Output, Rows};
+use crate::models::native::predictor::PredictorDocument;
+use crate::models::native::{self, TrainingDocument};
+use crate::models::pipeline::PipelineModel;
+use crate::models::pipeline::prepared::Prepared;
+use crate::models::{Model as _, ModelError, Output, OutputSpec, Rows, Signature, compute};
 use crate::platform::panic;
 use crate::platform::sys;
-use crate::train::table::{Column, TableError, TableReader};
-
-use self::score::Scores;
 
 /// Address space for the stack of a thread that trains.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
+
+/// What a model answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// A class of a few.
+    Classification,
+    /// A number.
+    Regression,
+}
+
+/// What is to be predicted, row by row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Targets {
+    /// Class indices below `classes`.
+    Classes {
+        /// For each row, of which class it is.
+        indices: Vec<u32>,
+        /// The number of classes.
+        classes: usize,
+    },
+    /// For each row its number.
+    Numbers(Vec<f64>),
+}
+
+impl Targets {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        match self {
+            Targets::Classes { indices, .. } => indices.len(),
+            Targets::Numbers(numbers) => numbers.len(),
+        }
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The targets of these rows.
+    pub fn subset(&self, rows: &[usize]) -> Targets {
+        match self {
+            Targets::Numbers(numbers) => {
+                Targets::Numbers(rows.iter().map(|row| numbers[*row]).collect())
+            }
+            Targets::Classes { indices, classes } => Targets::Classes {
+                indices: rows.iter().map(|row| indices[*row]).collect(),
+                classes: *classes,
+            },
+        }
+    }
+}
 
 /// Why nothing can be trained: one line, with its place in the table if it has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,105 +140,106 @@ impl fmt::Display for TrainError {
 
 impl std::error::Error for TrainError {}
 
-/// Data to train on.
-#[derive(Debug)]
-pub struct TrainingData {
-    /// Names of the features, in the order of a row's values.
-    pub features: Vec<String>,
-    /// Rows.
-    pub rows: Rows,
-    /// The target of each row.
-    pub targets: Targets,
-    /// Class labels in the order of their indices; empty for regression.
-    pub classes: Vec<String>,
-    /// Warnings for the operator, one line each.
+/// What is trained, and how.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// Which algorithm.
+    pub algorithm: &'static Algorithm,
+    /// Its parameters, as typed.
+    pub parameters: Vec<(String, String)>,
+    /// Whether all classes count the same, however many rows they have.
+    pub is_balanced: bool,
+    /// The source of everything random.
+    pub seed: u64,
+    /// How many threads may train.
+    pub threads: usize,
+}
+
+/// A trained model, and the parts that its file holds.
+pub struct Fitted {
+    /// What predicts.
+    pub model: PipelineModel,
+    /// For each feature what becomes of it.
+    pub preparation: Vec<Prepared>,
+    /// What predicts from that.
+    pub predictor: PredictorDocument,
+    /// All parameters, as used.
+    pub parameters: Values,
+    /// What the operator should know.
     pub notes: Vec<String>,
 }
 
-impl TrainingData {
-    /// Reads a whole table: the column `target`, and `features` or else every other column.
+impl Recipe {
+    /// Trains on some rows of the data.
     ///
     /// # Errors
     ///
-    /// A missing column, a cell that is not a number, no rows, a single class.
-    pub fn read(
-        mut table: TableReader<'_>,
-        target: &str,
-        features: Option<&[String]>,
-        task: EstimatorKind,
-    ) -> Result<Self, TrainError> {
-        let target = table.find(&[target.to_owned()])?.remove(0);
-        let columns = match features {
-            Some(names) => table.find(names)?,
-            None => table.find(&table.others(std::slice::from_ref(&target)))?,
+    /// What the algorithm cannot train on, in one line. A panic is an error too.
+    pub fn fit(
+        &self,
+        data: &TrainingData,
+        rows: &Rows,
+        targets: &Targets,
+    ) -> Result<Fitted, TrainError> {
+        let needs = self.algorithm.needs;
+        let prepared = prepare::fit(&data.features, rows, targets, needs, self.seed)?;
+        let weights = match self.is_balanced {
+            true => Some(balanced(targets)),
+            false => None,
         };
-        if columns.is_empty() {
-            return Err(TrainError(
-                "there are no features: the table has no column but the target".to_owned(),
-            ));
-        }
-        if columns.iter().any(|column| column.index == target.index) {
-            return Err(TrainError(format!(
-                "the target {:?} cannot be a feature too; leave it out of --features",
-                target.name
-            )));
-        }
-        let mut used = columns.clone();
-        used.push(target.clone());
-        let ignored = table.others(&used);
-        let (values, labels, numbers) = read_rows(&mut table, &columns, &target, task)?;
-        if values.is_empty() {
-            return Err(TrainError("the table has no rows".to_owned()));
-        }
-        let mut notes = Vec::new();
-        if !ignored.is_empty() {
-            notes.push(format!("unused columns: {}", ignored.join(", ")));
-        }
-        let (targets, classes) = match task {
-            EstimatorKind::Regression => (Targets::Numbers(numbers), Vec::new()),
-            EstimatorKind::Classification => classify(&labels)?,
-        };
-        // Each row has read every column, of which there is at least one.
-        let rows = Rows::new(values, columns.len()).ok_or("the rows are of different lengths")?;
-        let data = TrainingData {
-            features: columns.into_iter().map(|column| column.name).collect(),
-            rows,
+        let training = Training {
+            rows: &prepared.rows,
             targets,
-            classes,
-            notes,
+            weights: weights.as_deref(),
+            parameters: &self.parameters,
+            seed: self.seed,
+            threads: self.threads,
         };
-        Ok(data.with_notes_on_constants(&target.name))
+        let learned = panic::catch(|| self.algorithm.fit(&training))
+            .map_err(|panic| TrainError(format!("{} fails: {panic}", self.algorithm.name)))??;
+        let model = native::assemble(
+            data.signature(),
+            &data.features,
+            &prepared.features,
+            &learned.predictor,
+        )?;
+        Ok(Fitted {
+            model,
+            preparation: prepared.features,
+            predictor: learned.predictor,
+            parameters: learned.parameters,
+            notes: learned.notes,
+        })
     }
+}
 
-    fn with_notes_on_constants(mut self, target: &str) -> Self {
-        let ranges = self.ranges();
-        let constant = |(name, [low, high]): (&String, &[f64; 2])| {
-            (low == high).then(|| {
-                format!(
-                    "the feature {name:?} is {low} in every row: nothing can be learned from it"
-                )
-            })
-        };
-        let notes = self.features.iter().zip(&ranges).filter_map(constant);
-        self.notes.extend(notes);
-        if let Targets::Numbers(numbers) = &self.targets
-            && numbers.iter().all(|number| *number == numbers[0])
-        {
-            let note = format!("the target {target:?} is {} in every row", numbers[0]);
-            self.notes.push(note);
-        }
-        self
-    }
+/// What each row counts so that every class counts the same.
+fn balanced(targets: &Targets) -> Vec<f64> {
+    let Targets::Classes { indices, classes } = targets else {
+        return vec![1.0; targets.len()];
+    };
+    let mut counts = vec![0usize; *classes];
+    indices
+        .iter()
+        .for_each(|class| counts[*class as usize] += 1);
+    let present = counts.iter().filter(|count| **count > 0).count();
+    let weight = |class: &u32| indices.len() as f64 / (present * counts[*class as usize]) as f64;
+    indices.iter().map(weight).collect()
+}
 
-    /// The smallest and the largest value of each feature.
-    fn ranges(&self) -> Vec<[f64; 2]> {
-        let mut ranges = vec![[f64::MAX, f64::MIN]; self.features.len()];
-        for row in self.rows.iter() {
-            for (range, value) in ranges.iter_mut().zip(row) {
-                *range = [range[0].min(*value), range[1].max(*value)];
-            }
+impl TrainingData {
+    /// What a model of these data takes and gives.
+    pub fn signature(&self) -> Signature {
+        Signature {
+            features: self.features.iter().map(|one| one.feature()).collect(),
+            output: match self.classes.is_empty() {
+                true => OutputSpec::Numbers { width: 1 },
+                false => OutputSpec::Classes {
+                    labels: self.classes.clone(),
+                    has_probabilities: true,
+                },
+            },
         }
-        ranges
     }
 
     /// Describes what a model was trained on, and how well such models do.
@@ -179,127 +250,24 @@ impl TrainingData {
                 class_counts[*index as usize] += 1;
             }
         }
-        let names = |scores: Option<&Scores>| match scores {
-            Some(scores) => scores.clone(),
-            None => BTreeMap::new(),
-        };
+        let scores = |scores: Option<&Scores>| scores.cloned().unwrap_or_default();
         TrainingDocument {
             rows: self.rows.len() as u64,
-            feature_ranges: self.ranges(),
             class_counts,
             folds: u32::try_from(folds).unwrap_or(u32::MAX),
-            score_spread: names(validation.map(|validation| &validation.spread)),
-            baseline: names(validation.map(|validation| &validation.baseline)),
+            score_spread: scores(validation.map(|validation| &validation.spread)),
+            baseline: scores(validation.map(|validation| &validation.baseline)),
             importances: validation.and_then(|validation| validation.importances.clone()),
         }
     }
 
-    /// The rows and targets at `indices`.
-    fn subset(&self, indices: &[usize]) -> Result<(Rows, Targets), TrainError> {
+    /// The rows and targets at `places`.
+    fn subset(&self, places: &[usize]) -> Result<(Rows, Targets), TrainError> {
         let width = self.rows.width();
-        let row = |index: &usize| &self.rows.values()[index * width..(index + 1) * width];
-        let values: Vec<f64> = indices.iter().flat_map(row).copied().collect();
+        let row = |place: &usize| &self.rows.values()[place * width..(place + 1) * width];
+        let values: Vec<f64> = places.iter().flat_map(row).copied().collect();
         let rows = Rows::new(values, width).ok_or("the rows are of different lengths")?;
-        let targets = match &self.targets {
-            Targets::Numbers(numbers) => {
-                Targets::Numbers(indices.iter().map(|index| numbers[*index]).collect())
-            }
-            Targets::Classes {
-                indices: of_all,
-                classes,
-            } => Targets::Classes {
-                indices: indices.iter().map(|index| of_all[*index]).collect(),
-                classes: *classes,
-            },
-        };
-        Ok((rows, targets))
-    }
-}
-
-/// Reads every row: the features' values, and the target as text or as a number.
-type Read = (Vec<f64>, Vec<String>, Vec<f64>);
-
-fn read_rows(
-    table: &mut TableReader<'_>,
-    columns: &[Column],
-    target: &Column,
-    task: EstimatorKind,
-) -> Result<Read, TrainError> {
-    let (mut values, mut labels, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
-    let mut record = StringRecord::new();
-    while table.next(&mut record)? {
-        for column in columns {
-            values.push(table.number(&record, column)?);
-        }
-        match task {
-            EstimatorKind::Classification => labels.push(table.text(&record, target)?.to_owned()),
-            EstimatorKind::Regression => numbers.push(table.number(&record, target)?),
-        }
-    }
-    Ok((values, labels, numbers))
-}
-
-/// Turns labels into classes: in numeric order if all are numbers, otherwise sorted.
-fn classify(labels: &[String]) -> Result<(Targets, Vec<String>), TrainError> {
-    let mut classes: Vec<String> = labels.to_vec();
-    classes.sort();
-    classes.dedup();
-    let number = |label: &String| label.parse::<f64>().ok().filter(|number| !number.is_nan());
-    if classes.iter().all(|label| number(label).is_some()) {
-        // Equal numbers of different spelling are different classes, in the order of their text.
-        classes.sort_by(|a, b| {
-            number(a)
-                .partial_cmp(&number(b))
-                .unwrap_or(std::cmp::Ordering::Equal)
-        });
-    }
-    if classes.len() < 2 {
-        return Err(TrainError(format!(
-            "the target has one class, {:?}, in every row: there is nothing to tell apart",
-            classes.first().map_or("", String::as_str)
-        )));
-    }
-    if classes.len() > native::NAMES_MAX {
-        return Err(TrainError(format!(
-            "the target has {} classes, but a model may have {}; if it is a number, choose a regressor",
-            classes.len(),
-            native::NAMES_MAX
-        )));
-    }
-    let places: BTreeMap<&str, u32> = (0..)
-        .zip(&classes)
-        .map(|(index, label)| (label.as_str(), index))
-        .collect();
-    let indices = labels.iter().map(|label| places[label.as_str()]).collect();
-    let targets = Targets::Classes {
-        indices,
-        classes: classes.len(),
-    };
-    Ok((targets, classes))
-}
-
-/// What is trained, and how.
-#[derive(Debug, Clone)]
-pub struct Recipe {
-    /// Which algorithm.
-    pub algorithm: &'static Algorithm,
-    /// Its parameters, as typed.
-    pub parameters: Vec<(String, String)>,
-    /// The source of everything random.
-    pub seed: u64,
-}
-
-impl Recipe {
-    /// Trains on some rows.
-    ///
-    /// # Errors
-    ///
-    /// As [`Algorithm::fit`].
-    pub fn fit(&self, rows: &Rows, targets: &Targets) -> Result<Fitted, TrainError> {
-        let fitted = self
-            .algorithm
-            .fit(rows, targets, &self.parameters, Some(self.seed))?;
-        Ok(fitted)
+        Ok((rows, self.targets.subset(places)))
     }
 }
 
@@ -341,6 +309,11 @@ pub fn cross_validate(
     mut progress: impl FnMut(),
 ) -> Result<Validation, TrainError> {
     let assigned = Arc::new(folds::assign(&data.targets, folds, recipe.seed)?);
+    // The folds share the cores.
+    let recipe = &Recipe {
+        threads: 1,
+        ..recipe.clone()
+    };
     let workers = available_parallelism().map_or(1, usize::from).min(folds);
     let next = Arc::new(AtomicUsize::new(0));
     let (sender, receiver) = crossbeam_channel::bounded(folds);
@@ -355,7 +328,8 @@ pub fn cross_validate(
                 }
                 let scored = panic::catch(|| score_fold(&data, &recipe, &assigned, fold));
                 // The channel has room for every fold; after an error nobody listens.
-                let _ = sender.try_send(scored.unwrap_or_else(|panic| Err(TrainError(panic))));
+                let scored = scored.unwrap_or_else(|panic| Err(TrainError(panic)));
+                let _ = sender.try_send((fold, scored));
             }
         });
         started
@@ -364,10 +338,13 @@ pub fn cross_validate(
     }
     drop(sender);
     let mut scored = Vec::new();
-    for result in receiver {
-        scored.push(result?);
+    for (fold, result) in receiver {
+        scored.push((fold, result?));
         progress();
     }
+    // Sums depend on their order.
+    scored.sort_by_key(|(fold, _)| *fold);
+    let scored: Vec<Fold> = scored.into_iter().map(|(_, fold)| fold).collect();
     if scored.len() < folds {
         return Err(TrainError("a thread that trained has ended".to_owned()));
     }
@@ -395,20 +372,19 @@ pub fn cross_validate(
 fn score_fold(
     data: &TrainingData,
     recipe: &Recipe,
-    assigned: &[usize],
+    assigned: &[Option<usize>],
     fold: usize,
 ) -> Result<Fold, TrainError> {
     let (tested, rest): (Vec<usize>, Vec<usize>) =
-        (0..assigned.len()).partition(|row| assigned[*row] == fold);
+        (0..assigned.len()).partition(|row| assigned[*row] == Some(fold));
     let (rows, targets) = data.subset(&rest)?;
     let (unseen, truth) = data.subset(&tested)?;
-    let fitted = recipe.fit(&rows, &targets)?;
-    let all_fit = fitted.estimator.check(&unseen).is_ok();
-    let predicted = predict_what_fits(&fitted, &unseen, data.classes.len())?;
+    let fitted = recipe.fit(data, &rows, &targets)?;
+    let predicted = predict(&fitted.model, &unseen)?;
     let baseline = score::baseline(&targets, unseen.len());
     let scores = score::score(&truth, &predicted);
     let is_cheap = data.rows.len() * data.features.len() <= IMPORTANCE_PREDICTIONS_MAX;
-    let importances = if is_cheap && all_fit {
+    let importances = if is_cheap {
         let seed = recipe.seed.wrapping_add(fold as u64);
         Some(importances(&fitted, &unseen, &truth, &scores, seed)?)
     } else {
@@ -421,28 +397,16 @@ fn score_fold(
     })
 }
 
-/// Predicts held-out rows. A row that the model refuses, for a category that the other folds do not
-/// have, gets a class that does not exist: a refused prediction is not right.
-fn predict_what_fits(fitted: &Fitted, rows: &Rows, classes: usize) -> Result<Output, TrainError> {
-    let predict = |rows: &Rows| {
-        let predicted = fitted.estimator.predict(rows);
-        predicted.map_err(TrainError::of)
-    };
-    if fitted.estimator.check(rows).is_ok() {
-        return predict(rows);
-    }
-    let mut indices = Vec::with_capacity(rows.len());
-    for row in rows.iter() {
-        let row = Rows::new(row.to_vec(), rows.width()).ok_or("a row does not fit the model")?;
-        let known = fitted.estimator.check(&row).is_ok();
-        match known.then(|| predict(&row)).transpose()? {
-            Some(Output::Classes { indices: own, .. }) => indices.extend(own),
-            Some(Output::Numbers(_)) | None => indices.push(classes as u32),
+/// Predicts as a server would.
+fn predict(model: &PipelineModel, rows: &Rows) -> Result<Output, TrainError> {
+    let wrong = |text: String| TrainError(format!("a held-out row cannot be predicted: {text}"));
+    compute::check(model, rows)
+        .map_err(|fault| wrong(compute::fault_text(model.signature(), rows, &fault)))?;
+    compute::predict(model, rows).map_err(|failure| match failure {
+        compute::ComputeError::Input(fault) => {
+            wrong(compute::fault_text(model.signature(), rows, &fault))
         }
-    }
-    Ok(Output::Classes {
-        indices,
-        probabilities: None,
+        compute::ComputeError::Model(error) => wrong(error.to_string()),
     })
 }
 
@@ -464,26 +428,33 @@ fn importances(
             values[row * width + feature] = rows.values()[other * width + feature];
         }
         let shuffled = Rows::new(values, width).ok_or("the rows are of different lengths")?;
-        let predicted = fitted.estimator.predict(&shuffled);
-        let predicted = predicted.map_err(TrainError::of)?;
+        let predicted = predict(&fitted.model, &shuffled)?;
         Ok(first(scores) - first(&score::score(truth, &predicted)))
     });
     falls.collect()
 }
 
-/// The answer that a trial must give, from the model's own; `None` if there is none.
-pub fn expected(output: &Output, classes: &[String]) -> Option<ExpectedDocument> {
-    match output {
-        Output::Numbers(numbers) => numbers
-            .first()
-            .filter(|number| number.is_finite())
-            .map(|number| ExpectedDocument::Number(*number)),
-        Output::Classes { indices, .. } => {
-            let label = classes.get(*indices.first()? as usize)?;
-            Some(ExpectedDocument::Label(label.clone()))
-        }
-    }
+/// Compares validations by the score that counts: the log loss of a classifier, or else its accuracy;
+/// the R2 of a regressor. The better one is greater.
+pub fn compare(one: Option<&Validation>, other: Option<&Validation>) -> std::cmp::Ordering {
+    let score = |validation: Option<&Validation>| {
+        let scores = validation.map(|validation| &validation.scores);
+        let of = |name: &str| scores.and_then(|scores| scores.get(name)).copied();
+        let loss = of("log_loss").map(|loss| -loss);
+        loss.or(of("r2"))
+            .or(of("accuracy"))
+            .unwrap_or(f64::NEG_INFINITY)
+    };
+    score(one).total_cmp(&score(other))
 }
 
+/// Whether a model ranks rows better than its baseline: by AUC or R2.
+pub fn beats_baseline(validation: &Validation) -> bool {
+    let of = |scores: &Scores| scores.get("auc").or(scores.get("r2")).copied();
+    of(&validation.scores) > of(&validation.baseline)
+}
+
+#[cfg(test)]
+mod extremes;
 #[cfg(test)]
 mod tests;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::models::Output;
-use crate::models::estimator::Targets;
+use crate::train::Targets;
 
-/// Scores by name: `accuracy` and `macro_f1` of a classifier, `r2` and `rmse` of a regressor.
+/// Scores by name: `accuracy`, `auc`, `log_loss` and `macro_f1` of a classifier, `r2` and `rmse` of a
+/// regressor.
 pub type Scores = BTreeMap<String, f64>;
 
 /// Scores predictions against the truth; nothing for the other kind of answer.
@@ -15,10 +16,23 @@ pub type Scores = BTreeMap<String, f64>;
 /// error.
 pub fn score(truth: &Targets, predicted: &Output) -> Scores {
     match (truth, predicted) {
-        (Targets::Classes { indices, classes }, Output::Classes { indices: said, .. }) => named([
-            ("accuracy", accuracy(indices, said)),
-            ("macro_f1", macro_f1(indices, said, *classes)),
-        ]),
+        (
+            Targets::Classes { indices, classes },
+            Output::Classes {
+                indices: said,
+                probabilities,
+            },
+        ) => {
+            let mut scores = named([
+                ("accuracy", accuracy(indices, said)),
+                ("macro_f1", macro_f1(indices, said, *classes)),
+            ]);
+            if let Some(shares) = probabilities {
+                scores.insert("auc".to_owned(), auc(indices, shares, *classes));
+                scores.insert("log_loss".to_owned(), log_loss(indices, shares, *classes));
+            }
+            scores
+        }
         (Targets::Numbers(numbers), Output::Numbers(said)) => {
             named([("r2", r2(numbers, said)), ("rmse", rmse(numbers, said))])
         }
@@ -37,9 +51,12 @@ pub fn baseline(targets: &Targets, rows: usize) -> Output {
             let most = counts.iter().max().copied().unwrap_or(0);
             // The first of equally frequent ones.
             let class = counts.iter().position(|count| *count == most).unwrap_or(0);
+            let shares = counts
+                .iter()
+                .map(|count| *count as f64 / indices.len() as f64);
             Output::Classes {
                 indices: vec![class as u32; rows],
-                probabilities: None,
+                probabilities: Some(shares.collect::<Vec<f64>>().repeat(rows)),
             }
         }
         Targets::Numbers(numbers) => {
@@ -108,6 +125,53 @@ fn macro_f1(truth: &[u32], said: &[u32], classes: usize) -> f64 {
     sum / counted
 }
 
+/// The mean over the classes that occur, beside others, of the area under the ROC curve of the class
+/// against the rest; with two classes that of either. 0.5 if there is nothing to tell apart.
+fn auc(truth: &[u32], shares: &[f64], classes: usize) -> f64 {
+    let areas: Vec<f64> = (0..classes)
+        .filter_map(|class| area(truth, shares, class, classes))
+        .collect();
+    match areas.len() {
+        0 => 0.5,
+        count => areas.iter().sum::<f64>() / count as f64,
+    }
+}
+
+/// The share of pairs, a row of the class and one of another, in which the first has the larger
+/// probability; equal ones count half.
+fn area(truth: &[u32], shares: &[f64], class: usize, classes: usize) -> Option<f64> {
+    let mut rows: Vec<(f64, bool)> = truth
+        .iter()
+        .enumerate()
+        .map(|(row, own)| (shares[row * classes + class], *own as usize == class))
+        .collect();
+    rows.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let inside = rows.iter().filter(|(_, is_own)| *is_own).count();
+    let outside = rows.len() - inside;
+    if inside == 0 || outside == 0 {
+        return None;
+    }
+    let (mut below, mut pairs) = (0.0, 0.0);
+    for equal in rows.chunk_by(|one, other| one.0 == other.0) {
+        let own = equal.iter().filter(|(_, is_own)| *is_own).count() as f64;
+        let others = equal.len() as f64 - own;
+        pairs += own * (below + others / 2.0);
+        below += others;
+    }
+    Some(pairs / (inside as f64 * outside as f64))
+}
+
+/// The mean of the negative logarithms of the true classes' probabilities; smaller is better.
+fn log_loss(truth: &[u32], shares: &[f64], classes: usize) -> f64 {
+    let loss = |(row, class): (usize, &u32)| {
+        // As scikit-learn does: an impossible class that occurs costs a finite amount.
+        -shares[row * classes + *class as usize]
+            .clamp(f64::EPSILON, 1.0)
+            .ln()
+    };
+    truth.iter().enumerate().map(loss).sum::<f64>() / truth.len() as f64
+}
+
 fn squared_errors(truth: &[f64], said: &[f64]) -> f64 {
     truth
         .iter()
@@ -154,6 +218,32 @@ mod tests {
         close(&scores, "macro_f1", (0.8 + 0.5 + 2.0 / 3.0) / 3.0);
         let scores = score(&truth, &baseline(&truth, 6));
         close(&scores, "accuracy", 0.5);
+    }
+
+    #[test]
+    fn probabilities_are_scored_as_computed_by_hand() {
+        let truth = Targets::Classes {
+            indices: vec![0, 0, 1, 1],
+            classes: 2,
+        };
+        let shares = [0.1, 0.4, 0.35, 0.8];
+        let said = Output::Classes {
+            indices: vec![0, 0, 0, 1],
+            probabilities: Some(
+                shares
+                    .iter()
+                    .flat_map(|share| [1.0 - share, *share])
+                    .collect(),
+            ),
+        };
+        let scores = score(&truth, &said);
+        // scikit-learn's own example of roc_auc_score.
+        close(&scores, "auc", 0.75);
+        let loss = -(0.9f64.ln() + 0.6f64.ln() + 0.35f64.ln() + 0.8f64.ln()) / 4.0;
+        close(&scores, "log_loss", loss);
+        let scores = score(&truth, &baseline(&truth, 4));
+        close(&scores, "auc", 0.5);
+        close(&scores, "log_loss", 2f64.ln());
     }
 
     #[test]

@@ -11,6 +11,8 @@ use std::path::Path;
 
 use csv::StringRecord;
 
+use crate::train::{source, western};
+
 /// How many characters of a cell an error quotes.
 const ECHO_MAX: usize = 40;
 
@@ -39,6 +41,13 @@ pub struct TableReader<'a> {
     header: Vec<String>,
     /// Whether the header is the table's own first line.
     has_header: bool,
+    delimiter: u8,
+    /// What was recognised of the file, if it is not as usual.
+    notes: Vec<String>,
+    /// The line of the row that was read last.
+    line: u64,
+    /// Lines that were skipped before the table.
+    skipped_lines: u64,
 }
 
 impl std::fmt::Debug for TableReader<'_> {
@@ -48,6 +57,17 @@ impl std::fmt::Debug for TableReader<'_> {
             .field("header", &self.header)
             .finish_non_exhaustive()
     }
+}
+
+/// What is said of a table's form before it is read.
+#[derive(Debug, Clone, Copy)]
+pub struct TableShape {
+    /// What separates cells; recognised if absent.
+    pub delimiter: Option<u8>,
+    /// Whether its first line names the columns.
+    pub has_header: bool,
+    /// Lines before it that are skipped.
+    pub skipped_lines: usize,
 }
 
 /// A column that is wanted: its name and where it stands.
@@ -71,19 +91,57 @@ fn reader(delimiter: u8) -> csv::ReaderBuilder {
 }
 
 impl TableReader<'static> {
-    /// Opens the file at `path`, or standard input for `-`, and reads its header.
+    /// Opens the file at `path`, or standard input for `-`, and reads its header. Packing, encoding
+    /// and delimiter are recognised.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, a header that is missing.
-    pub fn open(path: &Path, delimiter: u8) -> Result<Self, TableError> {
-        if path == Path::new("-") {
-            return TableReader::new("standard input", Box::new(io::stdin()), delimiter);
+    /// A file that cannot be read or is no table, a header that is missing.
+    pub fn open(path: &Path, shape: &TableShape) -> Result<Self, TableError> {
+        let is_stdin = path == Path::new("-");
+        let name = match is_stdin {
+            true => "standard input".to_owned(),
+            false => path.display().to_string(),
+        };
+        let unreadable = |error: io::Error| TableError(format!("cannot read {name}: {error}"));
+        let file: Box<dyn Read> = match is_stdin {
+            true => Box::new(io::stdin()),
+            false => Box::new(File::open(path).map_err(unreadable)?),
+        };
+        let source =
+            source::open_after(file, shape.delimiter, shape.skipped_lines).map_err(unreadable)?;
+        if let Some(problem) = source.problem {
+            return Err(TableError(format!("{name}: {problem}")));
         }
-        let name = path.display().to_string();
-        let file =
-            File::open(path).map_err(|error| TableError(format!("cannot read {name}: {error}")))?;
-        TableReader::new(&name, Box::new(file), delimiter)
+        let reader = western::decoded(source.reader).map_err(unreadable)?;
+        let mut table = match shape.has_header {
+            true if source.first_line_is_numbers => {
+                return Err(TableError(format!(
+                    "{name} has no header: its first line is nothing but numbers; name the columns in a first line, or give --no-header, which calls them c0, c1, …"
+                )));
+            }
+            true => TableReader::new(&name, reader, source.delimiter)?,
+            false => TableReader::with_numbered_columns(&name, reader, source.delimiter)?,
+        };
+        table.notes = source.notes;
+        table.skipped_lines = shape.skipped_lines as u64;
+        Ok(table)
+    }
+
+    /// Starts to read a table without a header: its columns are called c0, c1, ….
+    fn with_numbered_columns(
+        name: &str,
+        source: Box<dyn Read>,
+        delimiter: u8,
+    ) -> Result<Self, TableError> {
+        let mut table = TableReader::without_header(name, source, delimiter, Vec::new());
+        // Without headers, the first record is read again as a row.
+        let first = table.reader.headers().cloned();
+        let first = first.map_err(|error| table.unreadable(&error))?;
+        table.header = (0..first.len())
+            .map(|column| format!("c{column}"))
+            .collect();
+        Ok(table)
     }
 }
 
@@ -99,6 +157,10 @@ impl<'a> TableReader<'a> {
             name: name.to_owned(),
             header: Vec::new(),
             has_header: true,
+            delimiter,
+            notes: Vec::new(),
+            line: 1,
+            skipped_lines: 0,
         };
         let header = table.reader.headers().cloned();
         let header = header.map_err(|error| table.unreadable(&error))?;
@@ -129,7 +191,31 @@ impl<'a> TableReader<'a> {
             name: name.to_owned(),
             header,
             has_header: false,
+            delimiter,
+            notes: Vec::new(),
+            line: 0,
+            skipped_lines: 0,
         }
+    }
+
+    /// What errors call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What was recognised of its file, if it is not as usual.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// What separates its cells.
+    pub fn delimiter(&self) -> u8 {
+        self.delimiter
+    }
+
+    /// The line of the row that was read last, from 1.
+    pub fn line(&self) -> u64 {
+        self.line
     }
 
     /// The names of its columns, in order.
@@ -194,28 +280,76 @@ impl<'a> TableReader<'a> {
     ///
     /// A row of another length than the header, invalid UTF-8, and the source's own.
     pub fn next(&mut self, record: &mut StringRecord) -> Result<bool, TableError> {
-        let more = loop {
+        match self.next_row(record)? {
+            None => Ok(false),
+            Some(row) => row.map(|()| true),
+        }
+    }
+
+    /// Reads the next row into `record`; `None` at the end of the table. A row that is wrong does not
+    /// keep the next from being read.
+    ///
+    /// # Errors
+    ///
+    /// Invalid UTF-8, and the source's own.
+    pub fn next_row(
+        &mut self,
+        record: &mut StringRecord,
+    ) -> Result<Option<Result<(), TableError>>, TableError> {
+        loop {
             let more = self.reader.read_record(record);
             let more = more.map_err(|error| self.unreadable(&error))?;
-            strip_return(record);
-            let is_blank = record.len() == 1 && record.get(0).is_some_and(str::is_empty);
-            if !(more && is_blank) {
-                break more;
+            if !more {
+                return Ok(None);
             }
-        };
-        if more && record.len() != self.header.len() {
-            let expected = match self.has_header {
-                true => "the header has",
-                false => "the table has no header, so there must be",
-            };
-            return Err(TableError(format!(
-                "{}: the row has {} cells, but {expected} {}; complete it, or quote what holds the delimiter",
-                self.place(record),
-                record.len(),
-                self.header.len()
-            )));
+            let start = record.position().map_or(0, csv::Position::line);
+            strip_return(record);
+            // The reader skips blank lines before the row without a word.
+            let lines = self.reader.position().line() - start;
+            let inside = record
+                .as_slice()
+                .bytes()
+                .filter(|byte| *byte == b'\n')
+                .count() as u64;
+            let skipped = lines.saturating_sub(1 + inside);
+            self.line = start + skipped + self.skipped_lines;
+            let is_blank = record.len() == 1 && record.get(0).is_some_and(str::is_empty);
+            // In one column, a blank line may be meant as a missing value.
+            if self.header.len() == 1 && (skipped > 0 || is_blank) {
+                let line = if is_blank { self.line } else { self.line - 1 };
+                return Ok(Some(Err(TableError(format!(
+                    "{}, line {line}: the line is blank; remove it, or write NA for a missing value",
+                    self.name
+                )))));
+            }
+            if !is_blank {
+                break;
+            }
         }
-        Ok(more)
+        if record.len() == self.header.len() {
+            return Ok(Some(Ok(())));
+        }
+        Ok(Some(Err(self.wrong_width(record))))
+    }
+
+    fn wrong_width(&self, record: &StringRecord) -> TableError {
+        let expected = match self.has_header {
+            true => "the header has",
+            false => "the table has no header, so there must be",
+        };
+        let remedy = match record.iter().position(|cell| cell.contains('\n')) {
+            Some(cell) => format!(
+                "cell {} goes on over several lines, as after a stray quote: close the quote, or double it within a cell",
+                cell + 1
+            ),
+            None => "complete it, or quote what holds the delimiter".to_owned(),
+        };
+        TableError(format!(
+            "{}: the row has {} cells, but {expected} {}; {remedy}",
+            self.place(),
+            record.len(),
+            self.header.len()
+        ))
     }
 
     /// Reads a cell as a finite number.
@@ -229,16 +363,16 @@ impl<'a> TableReader<'a> {
             Ok(number) if number.is_finite() => Ok(number),
             _ if text.is_empty() => Err(TableError(format!(
                 "{} is empty; fill it in, or leave the row out",
-                self.cell(record, column)
+                self.cell(column)
             ))),
             Ok(_) => Err(TableError(format!(
                 "{} is {}, but must be a finite number",
-                self.cell(record, column),
+                self.cell(column),
                 short(text)
             ))),
             Err(_) => Err(TableError(format!(
                 "{} is {}, but must be a number; encode text as numbers, or choose other columns",
-                self.cell(record, column),
+                self.cell(column),
                 echo(text)
             ))),
         }
@@ -258,20 +392,19 @@ impl<'a> TableReader<'a> {
         if text.is_empty() {
             return Err(TableError(format!(
                 "{} is empty; fill it in, or leave the row out",
-                self.cell(record, column)
+                self.cell(column)
             )));
         }
         Ok(text)
     }
 
     /// The place of a cell, for an error.
-    pub fn cell(&self, record: &StringRecord, column: &Column) -> String {
-        format!("{}, column {:?}: the cell", self.place(record), column.name)
+    pub fn cell(&self, column: &Column) -> String {
+        format!("{}, column {:?}: the cell", self.place(), column.name)
     }
 
-    fn place(&self, record: &StringRecord) -> String {
-        let line = record.position().map_or(0, csv::Position::line);
-        format!("{}, line {line}", self.name)
+    fn place(&self) -> String {
+        format!("{}, line {}", self.name, self.line)
     }
 
     fn unreadable(&self, error: &csv::Error) -> TableError {

@@ -133,7 +133,7 @@ fn print_everything(stdout: impl Fn() -> Stdio) -> Vec<(String, Output)> {
     let model = std::env::temp_dir().join(format!("lanekeeper-print-{}", std::process::id()));
     let model = model.to_str().unwrap();
     let learn = format!(
-        "train --algorithm gaussian-naive-bayes --folds 0 --data {IRIS} --target species --out {model}"
+        "train --algorithm logistic-regression --folds 0 --data {IRIS} --target species --out {model}"
     );
     let commands = [
         "--help",
@@ -282,7 +282,7 @@ fn a_model_that_cannot_be_served_is_one_line_and_exit_code_1() {
         ),
         (
             "future.json",
-            &default.replace("\"format_version\":1", "\"format_version\":9"),
+            &default.replace("\"format_version\":2", "\"format_version\":9"),
             "format version is 9",
         ),
     ] {

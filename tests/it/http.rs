@@ -181,7 +181,7 @@ fn the_curl_line_of_the_log_works_when_pasted() {
     let output = Command::new("sh").args(["-c", &line]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(
-        text.contains("\"predictions\":[\"setosa\"]"),
+        text.contains("\"predictions\":[\"versicolor\"]"),
         "{line}: {text}"
     );
     let logged = server.logged();

@@ -31,8 +31,6 @@ fn extreme_input_is_the_clients_error_and_asks_for_a_trial() {
     for (algorithm, target) in [
         ("linear-regression", "sum"),
         ("ridge-regression", "sum"),
-        ("logistic-regression", "kind"),
-        ("gaussian-naive-bayes", "kind"),
         ("knn-classifier", "kind"),
     ] {
         let out = folder.path(&format!("{algorithm}.json"));
@@ -42,12 +40,7 @@ fn extreme_input_is_the_clients_error_and_asks_for_a_trial() {
         let server = Server::real(&["--model", &out, "--canary-interval", "1h"]);
         server.wait_ready();
         let trial = trial_began_at(&server);
-        // With inputs of the same sign, a logistic regression's sum is infinite, which still has an answer.
-        let far = if algorithm == "logistic-regression" {
-            "[-1.7e308, 1.7e308]"
-        } else {
-            "[1e308, 1.7e308]"
-        };
+        let far = "[1e308, 1.7e308]";
         for (body, row) in [
             (format!("{{\"instances\": [{far}]}}"), 0),
             (format!("{{\"instances\": [[1, 2], {far}, [3, 4]]}}"), 1),

@@ -353,17 +353,17 @@ fn a_serve_option_changes_what_follows_from_it_in_the_container() {
         (
             "--max-buffered 64MiB",
             "resources/limits/memory",
-            json!("458Mi"),
+            json!("456Mi"),
         ),
         (
             "--max-buffered 128MiB",
             "resources/limits/memory",
-            json!("522Mi"),
+            json!("520Mi"),
         ),
         (
             "--max-buffered 128MiB",
             "resources/requests/memory",
-            json!("522Mi"),
+            json!("520Mi"),
         ),
         (
             "--termination-log /dev/stalls",

@@ -6,7 +6,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use lanekeeper::models::estimator::{ALGORITHMS, EstimatorKind, Probabilities};
+use lanekeeper::train::Task;
+use lanekeeper::train::algorithms::ALGORITHMS;
 
 use crate::support::{Connection, Response, Server};
 use crate::train::{Folder, IRIS, run, stderr, stdout, train};
@@ -83,8 +84,8 @@ fn every_algorithm_says_the_same_offline_in_json_and_in_csv() {
     for algorithm in &ALGORITHMS {
         let name = algorithm.name;
         let target = match algorithm.task {
-            EstimatorKind::Classification => "kind",
-            EstimatorKind::Regression => "amount",
+            Task::Classification => "kind",
+            Task::Regression => "amount",
         };
         let out = folder.path(&format!("{name}.json"));
         let trained = train(name, &table, target, &out, &["--features", "a,b,c"]);
@@ -174,36 +175,55 @@ fn csv_that_does_not_fit_is_400_with_its_line_and_column() {
 }
 
 #[test]
-fn whole_features_are_asked_for_by_name_and_place() {
-    let folder = Folder::new("whole");
-    let table = folder.write("whole.csv", whole_table().as_bytes());
+fn labels_that_training_has_not_seen_are_refused_where_that_is_asked_for() {
+    let folder = Folder::new("unseen");
+    let mut table = "colour,size,y\n".to_owned();
+    for row in 0..60 {
+        let colour = ["red", "green", "blue"][row % 3];
+        table.push_str(&format!("{colour},{},{}\n", row % 7, row % 2));
+    }
+    let table = folder.write("t.csv", table.as_bytes());
     let out = folder.path("m.json");
-    let trained = train(
-        "categorical-naive-bayes",
-        &table,
-        "kind",
-        &out,
-        &["--features", "a,b,c"],
-    );
+    let more = ["--unseen", "refuse", "--task", "classification"];
+    let trained = train("logistic-regression", &table, "y", &out, &more);
     assert_eq!(trained.status.code(), Some(0), "{}", stderr(&trained));
     let server = Server::real(&["--model", &out]);
     server.wait_ready();
-    for (value, shown) in [("0.5", "0.5"), ("-1", "-1"), ("5", "5")] {
-        let body = format!("{{\"instances\": [[1, 1, 1], [1, {value}, 1]]}}");
-        let response = server.predict(&body);
-        assert_eq!(response.status, 400, "{}", response.body);
-        let expected = format!(
-            "instances[1]: the feature \\\"b\\\" must be a whole number from 0 to 4, but is {shown}"
-        );
-        assert!(response.body.contains(&expected), "{}", response.body);
-    }
-    assert_eq!(server.status()["predictions"]["failed"], 0);
-    let odd = folder.write("odd.csv", b"a,b,c\n1,1,1\n1,7,1\n");
+    let body = r#"{"instances": [["red", 1], ["pink", 1]]}"#;
+    let response = server.predict(body);
+    assert_eq!(response.status, 400, "{}", response.body);
+    let expected = r#"string \"pink\", expected one of \"blue\", \"green\", \"red\" as \"colour\" of instances[1]"#;
+    assert!(response.body.contains(expected), "{}", response.body);
+    let odd = folder.write("odd.csv", b"colour,size\nred,1\npink,1\nblue,x\n");
     let output = run(&["predict", "--model", &out, "--data", &odd]);
     assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stdout(&output), "", "none is written");
+    let told = stderr(&output);
+    for part in [
+        "2 rows cannot be predicted",
+        "line 3, column \"colour\"",
+        "line 4, column \"size\"",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
+    let output = run(&[
+        "predict",
+        "--model",
+        &out,
+        "--data",
+        &odd,
+        "--skip-bad",
+        "--keep",
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let answers = stdout(&output);
+    let lines: Vec<&str> = answers.lines().collect();
     assert!(
-        stderr(&output).contains("row 2: the feature \"b\" must be a whole number from 0 to 4")
+        lines[1].starts_with("red,1,") && lines[1].len() > 8,
+        "{answers}"
     );
+    assert_eq!(lines[2..], ["pink,1,,,", "blue,x,,,"]);
+    assert!(stderr(&output).contains("2 rows have an empty answer"));
 }
 
 #[test]
@@ -238,11 +258,20 @@ fn a_long_table_streams_in_order_with_its_own_columns_kept() {
         "{}",
         stderr(&output)
     );
-    assert_eq!(
-        stdout(&output).lines().count(),
-        15_001,
-        "what came before is answered"
-    );
+    assert_eq!(stdout(&output), "", "none is written");
+    let output = run(&[
+        "predict",
+        "--data",
+        &table,
+        "--delimiter",
+        ";",
+        "--skip-bad",
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let answers = stdout(&output);
+    assert_eq!(answers.lines().count(), rows as usize + 1);
+    assert_eq!(answers.lines().nth(15_001), Some(";;;"));
+    assert!(stderr(&output).contains("1 rows have an empty answer"));
 }
 
 #[test]
@@ -334,7 +363,11 @@ fn shown_commands_work_as_they_are_pasted() {
                 is_it.then_some(*topic)
             };
             // Whose first body in quotes is for the model that is served.
-            let topics = [("pipeline", "sklearn"), ("model.onnx", "onnx")];
+            let topics = [
+                ("pipeline", "sklearn"),
+                ("model.onnx", "onnx"),
+                ("penguins", "training"),
+            ];
             if let Some(topic) = topics.iter().find_map(topic) {
                 server.wait_ready();
                 let guide = text(&format!("src/guide/{topic}.md"));
@@ -361,7 +394,7 @@ fn shown_commands_work_as_they_are_pasted() {
     }
     let expected = [
         "serve", "serve", "serve", "serve", "train", "inspect", "serve", "inspect", "predict",
-        "drill",
+        "train", "inspect", "serve", "drill",
     ];
     assert_eq!(seen, expected);
     let server = served.unwrap();
@@ -385,16 +418,11 @@ fn the_guide_lists_every_algorithm_as_it_is() {
             .iter()
             .map(|parameter| format!("`{}={}`", parameter.name, parameter.default))
             .collect();
-        let probabilities = match algorithm.probabilities {
-            Probabilities::None => "–",
-            Probabilities::VoteShares => "shares of votes",
-            Probabilities::Logistic => "logistic function",
-        };
         let row = format!(
-            "| `{}` | {} | {probabilities} | {} |",
+            "| `{}` | {} | {} |",
             algorithm.name,
             parameters.join(", "),
-            algorithm.features
+            algorithm.beside
         );
         assert!(
             guide.contains(&row),

@@ -113,7 +113,7 @@ fn the_curl_line_of_the_page_works_over_a_unix_socket_when_pasted() {
     let output = Command::new("sh").args(["-c", line]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(
-        text.contains("\"predictions\":[\"setosa\"]"),
+        text.contains("\"predictions\":[\"versicolor\"]"),
         "{line}: {text}"
     );
     drop(server);

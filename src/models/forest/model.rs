@@ -231,7 +231,7 @@ impl Model for ForestModel {
 }
 
 /// The place of the largest number, the first of equal ones.
-pub(in crate::models) fn largest(numbers: &[f64]) -> u32 {
+pub fn largest(numbers: &[f64]) -> u32 {
     let mut best = 0;
     for (place, number) in numbers.iter().enumerate() {
         if *number > numbers[best] {

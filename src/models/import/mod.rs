@@ -52,6 +52,7 @@ fn features(
         kind: FeatureKind::Number,
         may_be_missing: true,
         may_be_infinite,
+        written: None,
     };
     Ok(names.into_iter().map(feature).collect())
 }

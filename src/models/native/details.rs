@@ -1,15 +1,20 @@
 //! The output of `lanekeeper inspect` for a file of our own format.
 
-use bytesize::ByteSize;
 use serde_json::json;
 
-use super::{Document, EstimatorModel, ExpectedDocument};
-use crate::models::format::Details;
+use super::features::{FeatureDocument, KindDocument};
+use super::{Document, ExpectedDocument};
+use crate::models::Model as _;
+use crate::models::format::{self, Details};
+use crate::models::pipeline::PipelineModel;
 
 /// How many features, classes and numbers of a list a person is shown.
 const SHOWN: usize = 50;
 
-pub(super) fn of(document: &Document, model: &EstimatorModel) -> Details {
+/// How many labels of a category.
+const LABELS_SHOWN: usize = 10;
+
+pub(super) fn of(document: &Document, model: &PipelineModel) -> Details {
     Details {
         name: document.name.clone(),
         lines: lines(document, model),
@@ -17,47 +22,97 @@ pub(super) fn of(document: &Document, model: &EstimatorModel) -> Details {
     }
 }
 
-fn json(document: &Document, model: &EstimatorModel) -> serde_json::Value {
+fn json(document: &Document, model: &PipelineModel) -> serde_json::Value {
+    let features = model.signature.features.iter().zip(&document.features);
+    let features = features.map(|(feature, stored)| {
+        let mut feature = format::feature_json(feature);
+        feature["range"] = json!(stored.range);
+        feature
+    });
+    let parts: serde_json::Map<_, _> = model
+        .parts()
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count.into()))
+        .collect();
     json!({
         "name": document.name,
         "algorithm": document.algorithm,
         "parameters": document.parameters,
-        "features": document.features,
+        "features": features.collect::<Vec<_>>(),
         "classes": document.classes,
         "scores": document.scores,
         "training": document.training,
         "trial": document.trial,
-        "shape": model.estimator.shape(),
-        "estimator_bytes": document.estimator.get().len(),
+        "shape": parts,
         "created": document.created,
         "format_version": document.format_version,
-        "smartcore_version": document.smartcore_version,
         "lanekeeper_version": document.lanekeeper_version,
         "checksum": document.checksum,
     })
 }
 
-fn lines(document: &Document, model: &EstimatorModel) -> Vec<(&'static str, String)> {
+/// What a feature takes, and what was seen of it.
+fn described(feature: &FeatureDocument) -> String {
+    let kind = match &feature.kind {
+        KindDocument::Number => "number".to_owned(),
+        KindDocument::WholeNumber => "whole number".to_owned(),
+        KindDocument::YesNo => "yes or no".to_owned(),
+        KindDocument::Moment(_) => "date or time".to_owned(),
+        KindDocument::Category {
+            labels,
+            takes_others,
+        } => {
+            let shown: Vec<&str> = labels
+                .iter()
+                .take(LABELS_SHOWN)
+                .map(String::as_str)
+                .collect();
+            let more = match labels.len().saturating_sub(LABELS_SHOWN) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let others = if *takes_others { ", or another" } else { "" };
+            format!("one of {}{more}{others}", shown.join(", "))
+        }
+    };
+    let is_number = matches!(
+        feature.kind,
+        KindDocument::Number | KindDocument::WholeNumber
+    );
+    let range = match feature.range.filter(|_| is_number) {
+        Some([low, high]) => format!(", {low} to {high} seen"),
+        None => String::new(),
+    };
+    let missing = if feature.may_be_missing {
+        ", may be missing"
+    } else {
+        ""
+    };
+    format!("{}: {kind}{range}{missing}", feature.name)
+}
+
+fn lines(document: &Document, model: &PipelineModel) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     let mut line = |what: &'static str, value: String| lines.push((what, value));
     line("algorithm", document.algorithm.clone());
     line("parameters", pairs(&document.parameters));
-    line("consists of", pairs(&model.estimator.shape()));
+    let parts = model.parts();
+    let parts: Vec<String> = parts
+        .iter()
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    line("consists of", parts.join(", "));
     let training = document.training.as_ref();
     if let Some(training) = training {
         line("trained on", format!("{} rows", training.rows));
     }
     for (index, feature) in document.features.iter().take(SHOWN).enumerate() {
-        let range = training.and_then(|training| training.feature_ranges.get(index));
-        let seen = range.map_or(String::new(), |[low, high]| {
-            format!(": {low} to {high} seen")
-        });
         let importances = training.and_then(|training| training.importances.as_ref());
         let importance = importances.and_then(|all| all.get(index));
         let importance = importance.map_or(String::new(), |fall| format!(", importance {fall:.3}"));
         line(
             if index == 0 { "features" } else { "" },
-            format!("{feature}{seen}{importance}"),
+            format!("{}{importance}", described(feature)),
         );
     }
     if document.features.len() > SHOWN {
@@ -86,26 +141,26 @@ fn lines(document: &Document, model: &EstimatorModel) -> Vec<(&'static str, Stri
         ExpectedDocument::Label(label) => label.clone(),
         ExpectedDocument::Number(number) => number.to_string(),
     };
-    let row: Vec<String> = document
-        .trial
-        .row
-        .iter()
-        .take(SHOWN)
-        .map(f64::to_string)
-        .collect();
-    line("trial", format!("{} gives {expected}", row.join(", ")));
-    let bytes = document.estimator.get().len() as u64;
-    line("size", format!("{} of estimator", ByteSize::b(bytes)));
+    let row = model.signature.json_row(&document.trial_row());
+    line("trial", format!("{} gives {expected}", shortened(row)));
     line("created", document.created.clone());
     line(
         "versions",
         format!(
-            "format {}, smartcore {}, lanekeeper {}",
-            document.format_version, document.smartcore_version, document.lanekeeper_version
+            "format {}, lanekeeper {}",
+            document.format_version, document.lanekeeper_version
         ),
     );
     line("checksum", document.checksum.clone());
     lines
+}
+
+/// A long text, cut.
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(SHOWN * 10) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }
 
 /// Names and values in one line, long lists truncated.

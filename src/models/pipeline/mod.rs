@@ -8,6 +8,7 @@ pub mod encoder;
 pub mod linear;
 mod matrix;
 pub mod network;
+pub mod prepared;
 pub mod step;
 pub mod threshold;
 

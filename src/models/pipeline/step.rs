@@ -2,6 +2,7 @@
 
 use super::encoder::Encoding;
 use super::matrix::Matrix;
+use super::prepared::Prepared;
 use crate::models::RowFault;
 
 /// One step.
@@ -43,6 +44,8 @@ pub enum Step {
     Binarize(f64),
     /// Several pipelines side by side.
     Parallel(Vec<Branch>),
+    /// For each column what it becomes.
+    Prepare(Vec<Prepared>),
 }
 
 /// One of several pipelines side by side.
@@ -198,6 +201,7 @@ impl Step {
                         .fold(into, |width, step| step.width(width))
                 })
                 .sum(),
+            Step::Prepare(features) => features.iter().map(Prepared::width).sum(),
             Step::Each(..)
             | Step::Function(_)
             | Step::Normalize(_)
@@ -285,6 +289,11 @@ impl Step {
                 let parts: Vec<Matrix> = branches.iter().map(part).collect::<Result<_, _>>()?;
                 Matrix::beside(&parts, input.rows)
             }
+            Step::Prepare(features) => input.map(self.width(input.width), |row, out| {
+                for (value, feature) in row.iter().zip(features) {
+                    feature.put(*value, out);
+                }
+            }),
         })
     }
 }

@@ -14,7 +14,7 @@ use csv::StringRecord;
 use super::{COLUMNS_MAX, blame};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
-use crate::models::{Feature, FeatureKind, Output, OutputSpec, PredictError, Rows, Signature};
+use crate::models::{Feature, Output, OutputSpec, PredictError, Rows, Signature};
 use crate::protocol::{EncodeError, Encoder, Payload, Predicted};
 use crate::train::table::{Column, TableError, TableReader};
 
@@ -92,15 +92,15 @@ pub(in crate::protocol) fn has_header(
     {
         return Ok(true);
     }
-    let is_category = |place: usize| {
+    let takes_text = |place: usize| {
         let feature = signature.features.get(place);
-        feature.is_some_and(|feature| matches!(feature.kind, FeatureKind::Category { .. }))
+        feature.is_some_and(|feature| feature.kind.takes_text())
     };
     let cells = || first.iter().map(str::trim);
     let is_text =
         |cell: &str| !cell.is_empty() && truth(cell).is_none() && cell.parse::<f64>().is_err();
     let mut places = cells().enumerate();
-    if places.any(|(place, cell)| is_text(cell) && !is_category(place)) {
+    if places.any(|(place, cell)| is_text(cell) && !takes_text(place)) {
         return Ok(true);
     }
     // Most tables without a header are nothing but numbers.
@@ -190,16 +190,22 @@ pub fn read_value(
 ) -> Result<f64, TableError> {
     let text = record.get(column.index).unwrap_or_default().trim();
     let truth = truth(text);
-    let number = truth.or_else(|| text.parse::<f64>().ok());
+    let number = truth.or_else(|| feature.number(text));
     if feature.may_be_missing && (text.is_empty() || number.is_some_and(f64::is_nan)) {
         return Ok(f64::NAN);
     }
-    if !matches!(feature.kind, FeatureKind::Category { .. }) {
-        let infinite = number.filter(|number| number.is_infinite() && feature.may_be_infinite);
-        return match truth.or(infinite) {
+    if !feature.kind.takes_text() {
+        let usable =
+            |number: &f64| number.is_finite() || (number.is_infinite() && feature.may_be_infinite);
+        return match number.filter(usable) {
             Some(number) => Ok(number),
+            None if feature.may_be_missing && feature.counts_as_missing(text) => Ok(f64::NAN),
             None => table.number(record, column),
         };
+    }
+    // A word such as NA may be a label.
+    if feature.may_be_missing && feature.counts_as_missing(text) && !feature.kind.knows(text) {
+        return Ok(f64::NAN);
     }
     let label = table.text(record, column)?;
     let code = feature.kind.code(label).filter(|code| !code.is_nan());
@@ -210,7 +216,7 @@ pub fn read_value(
     code.ok_or_else(|| {
         TableError(format!(
             "{} is {}, but must be {}",
-            table.cell(record, column),
+            table.cell(column),
             crate::train::table::echo(label),
             feature.kind.must_be()
         ))
@@ -408,8 +414,8 @@ impl Write for Charged<'_> {
 mod tests {
     use super::*;
     use crate::lanes::memory_budget::Budget;
-    use crate::models::AnswerSpec;
     use crate::models::signature::Unseen;
+    use crate::models::{AnswerSpec, FeatureKind};
     use std::sync::Arc;
 
     fn signature(classes: &[&str]) -> Signature {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 
 use super::tokens::{IgnoredValue, Text};
-use crate::models::{Feature, FeatureKind, ShortNumber};
+use crate::models::{Feature, ShortNumber};
 
 /// How many characters of the client's input an error quotes.
 pub(super) const ECHO_MAX: usize = 40;
@@ -57,13 +57,9 @@ impl<'de> DeserializeSeed<'de> for Value<'_> {
 }
 
 impl Value<'_> {
-    fn is_category(&self) -> bool {
-        matches!(self.feature.kind, FeatureKind::Category { .. })
-    }
-
     /// A number, or the category that it is the label of.
     fn number<E: Error>(&self, value: f64) -> Result<f64, E> {
-        if self.is_category() {
+        if self.feature.kind.takes_text() {
             let code = self.feature.kind.code_of_number(value);
             return code.ok_or_else(|| unexpected_number(value, self));
         }
@@ -113,7 +109,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<f64, E> {
-        if self.feature.may_be_infinite && !self.is_category() {
+        if self.feature.may_be_infinite && !self.feature.kind.takes_text() {
             match text {
                 "Infinity" => return Ok(f64::INFINITY),
                 "-Infinity" => return Ok(f64::NEG_INFINITY),

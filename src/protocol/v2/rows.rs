@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::tensor::{Datatype, Element};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
-use crate::models::{Feature, FeatureKind, Rows, Signature};
+use crate::models::{Feature, Rows, Signature};
 use crate::protocol::Served;
 use crate::protocol::echo;
 
@@ -340,14 +340,14 @@ impl Sink<'_, '_> {
 
     fn read_binary(&mut self, mut bytes: &[u8]) -> Result<(), String> {
         let datatype = self.tensor.datatype;
-        let is_category = |feature: &Feature| matches!(feature.kind, FeatureKind::Category { .. });
+        let takes_text = |feature: &Feature| feature.kind.takes_text();
         match datatype {
             // Any such number is a feature's value as it is; what a model takes is checked later.
-            Datatype::Fp32 if !self.target.features.iter().any(is_category) => {
+            Datatype::Fp32 if !self.target.features.iter().any(takes_text) => {
                 self.copy(bytes, |four: &[u8; 4]| f64::from(f32::from_le_bytes(*four)));
                 return Ok(());
             }
-            Datatype::Fp64 if !self.target.features.iter().any(is_category) => {
+            Datatype::Fp64 if !self.target.features.iter().any(takes_text) => {
                 self.copy(bytes, |eight: &[u8; 8]| f64::from_le_bytes(*eight));
                 return Ok(());
             }

@@ -3,7 +3,7 @@
 //! A value is rounded to its tensor's datatype before anything else, so that a request in JSON and the
 //! same one in binary get the same answer.
 
-use crate::models::{Feature, FeatureKind};
+use crate::models::Feature;
 
 /// The datatypes of V2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Datatype {
     ///
     /// What it is, and what it must be.
     pub(super) fn value(self, element: Element<'_>, feature: &Feature) -> Result<f64, String> {
-        let is_category = matches!(feature.kind, FeatureKind::Category { .. });
+        let takes_text = feature.kind.takes_text();
         let wrong = |given: &str| {
             format!(
                 "{given}, but the feature {:?} must be {}",
@@ -112,7 +112,7 @@ impl Datatype {
             Element::Null => return Err(wrong("null")),
             Element::Text(text) => {
                 let code = match self {
-                    Datatype::Bytes if is_category => feature.kind.code(text),
+                    Datatype::Bytes if takes_text => feature.kind.code(text),
                     Datatype::Fp16 | Datatype::Fp32 | Datatype::Fp64 => {
                         infinity(text).filter(|_| feature.may_be_infinite)
                     }
@@ -127,7 +127,7 @@ impl Datatype {
             },
             Element::Number(number) => self.rounded(number)?,
         };
-        if is_category {
+        if takes_text {
             if number.is_nan() && feature.may_be_missing {
                 return Ok(number);
             }

@@ -160,10 +160,6 @@ fn a_reload_with_another_signature_is_refused_and_the_change_named() {
             ),
             "it answers with numbers instead of classes",
         ),
-        (
-            models.train("bayes.json", "gaussian-naive-bayes"),
-            "its answers have no probabilities any more",
-        ),
     ];
     let served = models.train("served.json", tree);
     let manager = Manager::at_path();

@@ -190,6 +190,7 @@ pub(super) fn features(
                 kind,
                 may_be_missing,
                 may_be_infinite: column.kind.is_float(),
+                written: None,
             });
         }
     }

@@ -1,7 +1,7 @@
-//! Parameters by smartcore's own names and spellings.
+//! Parameters of algorithms, as typed.
 //!
-//! smartcore's parameter structures are read through serde: whatever their serialized forms hold
-//! may be typed, so a parameter of a later smartcore needs no line here.
+//! Each algorithm has a structure that serde reads: its fields are the parameters, and what a field
+//! takes is found out by trying.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::models::ModelError;
+use crate::train::TrainError;
 
 /// A parameter of an algorithm, as a person types it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
-    /// smartcore's name of it.
+    /// Its name.
     pub name: String,
     /// Its default.
     pub default: String,
@@ -33,10 +33,10 @@ const NO_VARIANT: &str = "\u{0}";
 /// # Errors
 ///
 /// As [`apply`].
-pub(super) fn known<P: Serialize + DeserializeOwned>(
+pub fn known<P: Serialize + DeserializeOwned>(
     defaults: &P,
     typed: &[(String, String)],
-) -> Result<Vec<Parameter>, ModelError> {
+) -> Result<Vec<Parameter>, TrainError> {
     apply(defaults, typed)?;
     Ok(list(defaults))
 }
@@ -56,16 +56,16 @@ fn list<P: Serialize + DeserializeOwned>(defaults: &P) -> Vec<Parameter> {
 /// # Errors
 ///
 /// An unknown name or a bad value: one line that lists the valid ones.
-pub(super) fn apply<P: Serialize + DeserializeOwned>(
+pub fn apply<P: Serialize + DeserializeOwned>(
     defaults: &P,
     typed: &[(String, String)],
-) -> Result<(P, Values), ModelError> {
+) -> Result<(P, Values), TrainError> {
     let known = map(defaults);
     let mut values = known.clone();
     for (name, text) in typed {
         let Some(default) = known.get(name) else {
             let names: Vec<&str> = known.keys().map(String::as_str).collect();
-            return Err(ModelError(if names.is_empty() {
+            return Err(TrainError(if names.is_empty() {
                 format!("there is no parameter {name:?}: this algorithm has none")
             } else {
                 format!(
@@ -77,15 +77,15 @@ pub(super) fn apply<P: Serialize + DeserializeOwned>(
         let mut tried = values.clone();
         tried.insert(name.clone(), read(text));
         if parse::<P>(&tried).is_err() {
-            return Err(ModelError(format!(
+            return Err(TrainError(format!(
                 "parameter {name} must be {}, but is {text:?}",
                 possible::<P>(&known, name, default)
             )));
         }
         values = tried;
     }
-    let parameters = parse(&values).map_err(ModelError::of)?;
-    // As smartcore has understood them.
+    let parameters = parse(&values).map_err(TrainError::of)?;
+    // As they were understood.
     let used = map(&parameters).into_iter().collect();
     Ok((parameters, used))
 }
@@ -93,7 +93,7 @@ pub(super) fn apply<P: Serialize + DeserializeOwned>(
 fn map<P: Serialize>(parameters: &P) -> Map<String, Value> {
     match serde_json::to_value(parameters) {
         Ok(Value::Object(map)) => map,
-        // smartcore's parameters are structures of finite numbers, names and options.
+        // Parameters are structures of finite numbers, names and options.
         _ => Map::new(),
     }
 }
