@@ -1,6 +1,6 @@
 //! `lanekeeper train`: from a table to a model file.
 
-use std::io::{IsTerminal as _, stderr};
+use std::io::{IsTerminal as _, Write as _, stderr};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -19,6 +19,9 @@ use crate::train::data::{ColumnRole, DataOptions, TrainingData};
 use crate::train::score::Scores;
 use crate::train::table::{TableReader, TableShape};
 use crate::train::{self, Recipe, Task, TrainError, Validation, model_file, warnings};
+
+/// Columns that are shown.
+const COLUMNS_SHOWN: usize = 100;
 
 /// Trains a model, scores it, and writes its file.
 ///
@@ -64,6 +67,8 @@ pub fn run(args: TrainArgs) -> Result<(), StartError> {
     if args.dry_run {
         return output::print(&columns(&data));
     }
+    // A closed stderr must not keep a model from being trained.
+    let _ = stderr().write_all(columns(&data).as_bytes());
     let data = Arc::new(data);
     let (Some(out), candidates) = (&args.out, candidates(algorithm, &data)) else {
         return Ok(());
@@ -106,7 +111,8 @@ fn options(target: &str, algorithm: Option<&Algorithm>, args: &TrainArgs) -> Dat
         ColumnChoice::Number => ColumnKind::Number,
         ColumnChoice::YesNo => ColumnKind::YesNo,
         ColumnChoice::Category => ColumnKind::Category,
-        ColumnChoice::Moment => ColumnKind::Moment,
+        ColumnChoice::Date => ColumnKind::Moment,
+        ColumnChoice::Identifier => ColumnKind::Identifier,
     };
     let typed = args.task.map(|task| match task {
         TrainTask::Classification => Task::Classification,
@@ -185,6 +191,7 @@ fn learn(
         validation.map(|validation| (algorithm.name, validation.scores))
     });
     let name = args.name.clone().unwrap_or_else(|| stem(out));
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let fitted = recipe(algorithm).fit(data, &data.rows, &data.targets)?;
     bar.finish_and_clear();
     let mut notes = fitted.notes.clone();
@@ -203,7 +210,7 @@ fn learn(
             algorithm,
             fitted,
             (args.folds, validation.as_ref()),
-            (&name, SystemTime::now()),
+            (&name, &now),
         )?,
         validation,
         other,
@@ -236,7 +243,7 @@ fn columns(data: &TrainingData) -> String {
         "{:<name$}  {:<kind$}  {:<8}  {:>7}  why\n",
         "column", "kind", "use", "missing"
     );
-    for column in &data.columns {
+    for column in data.columns.iter().take(COLUMNS_SHOWN) {
         let role = match column.role {
             ColumnRole::Feature => "feature",
             ColumnRole::Target => "target",
@@ -248,6 +255,10 @@ fn columns(data: &TrainingData) -> String {
         );
         text.push_str(line.trim_end());
         text.push('\n');
+    }
+    match data.columns.len().saturating_sub(COLUMNS_SHOWN) {
+        0 => {}
+        more => text.push_str(&format!("and {more} more\n")),
     }
     text
 }

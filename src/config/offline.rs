@@ -39,7 +39,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "COLUMN")]
     pub id: Vec<String>,
 
-    /// What a column is, as in zip=category: number, yes-no, category or moment; repeatable
+    /// What a column is, as in zip=category: number, yes-no, category, date or identifier; repeatable
     #[arg(long = "column", value_name = "COLUMN=KIND", value_parser = column_kind)]
     pub kinds: Vec<(String, ColumnChoice)>,
 
@@ -124,7 +124,9 @@ pub enum ColumnChoice {
     /// One of some labels.
     Category,
     /// Dates or times.
-    Moment,
+    Date,
+    /// Names of the rows, which are left out.
+    Identifier,
 }
 
 /// What becomes of labels that training has not seen.
@@ -233,8 +235,11 @@ fn column_kind(text: &str) -> Result<(String, ColumnChoice), String> {
         "number" | "whole-number" => ColumnChoice::Number,
         "yes-no" => ColumnChoice::YesNo,
         "category" => ColumnChoice::Category,
-        "moment" => ColumnChoice::Moment,
-        _ => return Err("the kind must be number, yes-no, category or moment".to_owned()),
+        "date" => ColumnChoice::Date,
+        "identifier" => ColumnChoice::Identifier,
+        _ => {
+            return Err("the kind must be number, yes-no, category, date or identifier".to_owned());
+        }
     };
     Ok((name.trim().to_owned(), kind))
 }

@@ -403,7 +403,12 @@ fn check_unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<
     Ok(())
 }
 
-fn check_name(what: &str, name: &str) -> Result<(), ModelError> {
+/// Checks a name of anything in a model file.
+///
+/// # Errors
+///
+/// It is empty, too long, or has control characters.
+pub fn check_name(what: &str, name: &str) -> Result<(), ModelError> {
     let sound = (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
     if !sound {
         return Err(ModelError(format!(

@@ -3,6 +3,7 @@
 //! All problems of a table are told at once, each with its line, so that one edit mends them.
 
 mod draft;
+mod target;
 
 use std::collections::BTreeSet;
 

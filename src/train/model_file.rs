@@ -1,7 +1,5 @@
 //! The file of a trained model.
 
-use std::time::SystemTime;
-
 use bytesize::ByteSize;
 
 use crate::config::ModelRequest;
@@ -17,7 +15,7 @@ use crate::train::{Fitted, TrainError, Validation, prepare};
 const FILE_BYTES_MAX: usize = 1 << 30;
 
 /// Makes the bytes of a model's file, and reads them as a server would. `folds` were scored, with this
-/// result; the model has this name and was trained at this time.
+/// result; the model has this name and was trained at this time (RFC 3339).
 ///
 /// # Errors
 ///
@@ -27,7 +25,7 @@ pub fn write(
     algorithm: &Algorithm,
     fitted: Fitted,
     (folds, validation): (usize, Option<&Validation>),
-    (name, created): (&str, SystemTime),
+    (name, created): (&str, &str),
 ) -> Result<Vec<u8>, TrainError> {
     let row = typical_row(data);
     let rows = Rows::new(row.clone(), row.len()).ok_or("there is no row to try")?;
@@ -49,7 +47,7 @@ pub fn write(
                 .collect(),
             expected,
         },
-        &humantime::format_rfc3339_seconds(created).to_string(),
+        created,
     );
     document.parameters = fitted.parameters;
     document.training = Some(data.document(folds, validation));

@@ -236,6 +236,17 @@ impl<'a> TableReader<'a> {
                 .and_modify(|(_, again)| *again = again.or(Some(index)))
                 .or_insert((index, None));
         }
+        let is_missing = |name: &&str| !places.contains_key(name);
+        let missing: Vec<&str> = names.iter().map(AsRef::as_ref).filter(is_missing).collect();
+        if missing.len() > 1 {
+            let quoted = missing.iter().map(|name| format!("{name:?}"));
+            return Err(TableError(format!(
+                "{}, line 1: there are no columns {}; there are {}",
+                self.name,
+                listed(&quoted.collect::<Vec<_>>()),
+                listed(&self.header)
+            )));
+        }
         let find = |name: &str| self.column(name, places.get(name).copied());
         names.iter().map(|name| find(name.as_ref())).collect()
     }
@@ -435,8 +446,8 @@ fn strip_return(record: &mut StringRecord) {
 }
 
 /// Lists the first names for an error.
-fn listed(names: &[String]) -> String {
-    let shown: Vec<&str> = names.iter().take(NAMES_SHOWN).map(String::as_str).collect();
+fn listed<N: AsRef<str>>(names: &[N]) -> String {
+    let shown: Vec<&str> = names.iter().take(NAMES_SHOWN).map(AsRef::as_ref).collect();
     match names.len().saturating_sub(NAMES_SHOWN) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),

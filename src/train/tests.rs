@@ -141,7 +141,7 @@ fn the_embedded_model_equals_a_fresh_training() {
     };
     let validation = cross_validate(&data, &recipe, 5, || {}).unwrap();
     let fitted = recipe.fit(&data, &data.rows, &data.targets).unwrap();
-    let created = humantime::parse_rfc3339("2026-11-28T00:00:00Z").unwrap();
+    let created = "2026-11-28T00:00:00Z";
     let told = (5, Some(&validation));
     let fresh = model_file::write(&data, recipe.algorithm, fitted, told, ("iris", created));
     let fresh = fresh.unwrap();

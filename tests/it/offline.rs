@@ -145,7 +145,7 @@ fn csv_that_does_not_fit_is_400_with_its_line_and_column() {
         (
             "1,2,3,4\n",
             400,
-            "there is no column \\\"sepal_length\\\"; there are 1, 2, 3, 4",
+            "there are no columns \\\"sepal_length\\\", \\\"sepal_width\\\", \\\"petal_length\\\", \\\"petal_width\\\"; there are 1, 2, 3, 4",
         ),
         (
             &format!("{head}1,2,3\n"),

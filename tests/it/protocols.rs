@@ -513,7 +513,7 @@ fn invocations_takes_each_form_and_answers_as_its_client_expects() {
         (json_type, "{\"dataframe_records\": {}}", "400", "an array of instances"),
         (json_type, "[]", "400", "at least one"),
         (csv, "1,2,3\n", "400", "there must be 4"),
-        (csv, "a,b,c,d\n1,2,3,4\n", "400", "there is no column \"sepal_length\""),
+        (csv, "a,b,c,d\n1,2,3,4\n", "400", "there are no columns \"sepal_length\""),
         ("application/jsonlines", "[1,2,3,4]\n[1,2\n", "400", "line 2 of the body"),
         ("application/x-npy", "\u{93}NUMPY", "400", "no array"),
     ];

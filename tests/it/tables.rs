@@ -222,6 +222,7 @@ fn tables_that_cannot_be_trained_on_say_all_that_is_wrong() {
         ("a preamble", format!("A title\n\n{plain}"), &[], &["--skip-lines 2"]),
         ("rows of another width", format!("{plain}1\n1,2,3\n"), &[], &["line 62", "line 63", "the row has 1 cells", "the row has 3 cells"]),
         ("a stray quote", format!("{plain}\"1,2\n3,4\n5,6\n"), &[], &["line 62", "quote"]),
+        ("a quote that swallows lines", "x,y\n1,\"a\n2,b\n3,\"a\n4,b\n5,b\n".to_owned(), &[], &["line 2, column \"y\"", "over several lines"]),
         ("missing targets", format!("{plain}1,\n2,NA\n"), &[], &["line 62", "line 63", "--drop-missing"]),
         ("labels that differ in spelling", "x,y\n1,0\n2,0.0\n3,1\n4,1\n".to_owned(), &["--task", "classification"], &["\"0\"", "\"0.0\"", "line 2", "line 3", "differ only in spelling"]),
         ("labels that differ in case", "x,y\n1,Yes\n2,yes\n3,no\n4,no\n".to_owned(), &[], &["\"Yes\"", "\"yes\"", "differ only in spelling"]),
@@ -239,6 +240,30 @@ fn tables_that_cannot_be_trained_on_say_all_that_is_wrong() {
             assert!(notes.contains(part), "{name}: {part:?} is not in {notes}");
         }
     }
+}
+
+#[test]
+fn a_table_without_a_header_has_numbered_columns() {
+    let folder = Folder::new("headless");
+    let rows = (0..60).map(|row| format!("{},{}\n", row % 7, u8::from(row % 7 < 3)));
+    let data = folder.write("t.csv", rows.collect::<String>().as_bytes());
+    let out = folder.path("m.json");
+    let args = [
+        "train",
+        "--data",
+        &data,
+        "--no-header",
+        "--target",
+        "c1",
+        "--out",
+        &out,
+    ];
+    let trained = run(&args);
+    assert_eq!(trained.status.code(), Some(0), "{}", stderr(&trained));
+    assert!(stdout(&trained).contains(": 60 rows, 1 features, 2 classes"));
+    let predicted = run(&["predict", "--model", &out, "--data", &data, "--no-header"]);
+    assert_eq!(predicted.status.code(), Some(0), "{}", stderr(&predicted));
+    assert_eq!(stdout(&predicted).lines().count(), 61);
 }
 
 #[test]

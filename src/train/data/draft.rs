@@ -1,22 +1,17 @@
 //! Training data in the making: what each column becomes, and what is wrong with its cells.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
+use super::target::without_empty_classes;
 use super::{Cells, ColumnReport, ColumnRole, DataOptions, Problems, TrainingData, WholeTable};
 use crate::models::Rows;
 use crate::models::cells::{self, NumberStyle, Written};
 use crate::models::moments;
-use crate::models::native::NAMES_MAX;
 use crate::models::native::features::{FeatureDocument, KindDocument};
+use crate::models::native::{self, NAMES_MAX};
 use crate::train::columns::{ColumnDecision, ColumnKind};
 use crate::train::table::{Column, echo};
-use crate::train::{Targets, Task, TrainError};
-
-/// Distinct whole numbers of a target up to which it is taken for classes.
-const CLASSES_OF_NUMBERS: usize = 10;
-
-/// Rows for each class from which on whole numbers are taken for classes.
-const ROWS_OF_A_CLASS: usize = 5;
+use crate::train::{Targets, TrainError};
 
 /// How numbers are written, if not as 1234.5.
 fn style_note(style: &NumberStyle) -> Option<String> {
@@ -37,17 +32,17 @@ fn style_note(style: &NumberStyle) -> Option<String> {
 }
 
 /// A column of the table with what was found out about it.
-type Scanned<'a> = (&'a Column, &'a Cells, &'a ColumnDecision);
+pub(super) type Scanned<'a> = (&'a Column, &'a Cells, &'a ColumnDecision);
 
 /// Training data in the making.
 pub(super) struct Draft<'a> {
-    table: &'a WholeTable,
-    options: &'a DataOptions,
+    pub(super) table: &'a WholeTable,
+    pub(super) options: &'a DataOptions,
     pub(super) target: Option<Scanned<'a>>,
     features: Vec<FeatureDocument>,
     /// Feature by feature the values of all rows.
     values: Vec<Vec<f64>>,
-    columns: Vec<ColumnReport>,
+    pub(super) columns: Vec<ColumnReport>,
     pub(super) notes: Vec<String>,
 }
 
@@ -64,7 +59,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn place(&self, row: usize, column: &Column) -> String {
+    pub(super) fn place(&self, row: usize, column: &Column) -> String {
         let line = self.table.lines[row];
         format!("{}, line {line}, column {:?}", self.table.name, column.name)
     }
@@ -94,8 +89,10 @@ impl<'a> Draft<'a> {
             (false, Some(true)) => self.usable(decision),
             _ => kind,
         };
-        let is_feature = choice.unwrap_or(is_usable);
+        let is_named = !column.name.is_empty();
+        let is_feature = choice.unwrap_or(is_usable && is_named);
         let why = match (choice, own) {
+            (None, _) if is_usable && !is_named => "it has no name".to_owned(),
             (Some(false), _) if self.options.exclude.contains(&column.name) => {
                 "excluded".to_owned()
             }
@@ -113,11 +110,25 @@ impl<'a> Draft<'a> {
             missing: decision.missing,
             why,
         });
+        let about = |note: &String| format!("column {:?}: {note}", column.name);
         if !is_feature {
+            if choice.is_none() && is_named {
+                self.notes.extend(decision.notes.iter().map(about));
+            }
             return;
         }
-        let about = |note: &String| format!("column {:?}: {note}", column.name);
-        self.notes.extend(decision.notes.iter().map(about));
+        if let Err(reason) = native::check_name("a column's name", &column.name) {
+            problems.add("names", format!("{}, line 1: {reason}", self.table.name));
+            return;
+        }
+        // What makes another kind of it is of no interest if it was chosen.
+        if decision.kind != ColumnKind::Index {
+            self.notes.extend(decision.notes.iter().map(about));
+        }
+        if kind == ColumnKind::Category {
+            self.notes.extend(decision.problems.iter().map(about));
+            self.check_lines((column, cells), problems);
+        }
         if matches!(kind, ColumnKind::Number | ColumnKind::WholeNumber) {
             self.notes
                 .extend(style_note(&decision.style).as_ref().map(about));
@@ -145,7 +156,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn labels(&self, cells: &Cells, decision: &ColumnDecision) -> Vec<String> {
+    pub(super) fn labels(&self, cells: &Cells, decision: &ColumnDecision) -> Vec<String> {
         let labels: BTreeSet<&str> = cells
             .iter()
             .filter(|cell| !self.is_missing(cell, decision))
@@ -153,7 +164,7 @@ impl<'a> Draft<'a> {
         labels.into_iter().map(str::to_owned).collect()
     }
 
-    fn is_missing(&self, cell: &str, decision: &ColumnDecision) -> bool {
+    pub(super) fn is_missing(&self, cell: &str, decision: &ColumnDecision) -> bool {
         let is_label = cell == "-" && decision.dash_is_label;
         !is_label && cells::is_missing(cell, &self.options.missing)
     }
@@ -241,140 +252,6 @@ impl<'a> Draft<'a> {
         self.values.push(values);
     }
 
-    /// Reads the target; of each row its number, or its label.
-    pub(super) fn targets(&mut self, problems: &mut Problems) -> (Targets, Vec<String>) {
-        let none = (Targets::Numbers(Vec::new()), Vec::new());
-        let Some((column, cells, decision)) = self.target else {
-            return none;
-        };
-        let is_number = matches!(
-            decision.kind,
-            ColumnKind::Number | ColumnKind::WholeNumber | ColumnKind::Index
-        ) || (decision.range.is_some() && decision.kind != ColumnKind::YesNo);
-        let task = self.options.task.unwrap_or_else(|| {
-            let labels = self.labels(cells, decision).len();
-            let is_few =
-                labels <= CLASSES_OF_NUMBERS && labels * ROWS_OF_A_CLASS <= self.table.lines.len();
-            let is_whole = decision.kind == ColumnKind::WholeNumber;
-            match is_number && !(is_whole && is_few) {
-                true => Task::Regression,
-                false => Task::Classification,
-            }
-        });
-        self.columns.push(ColumnReport {
-            name: column.name.clone(),
-            kind: match task {
-                Task::Classification => "classes",
-                Task::Regression => "number",
-            },
-            role: ColumnRole::Target,
-            missing: decision.missing,
-            why: String::new(),
-        });
-        let is_missing = |cell: &str| self.is_missing(cell, decision);
-        if !self.options.drops_missing {
-            for (row, _) in cells
-                .iter()
-                .enumerate()
-                .filter(|(_, cell)| is_missing(cell))
-            {
-                problems.add("targets", format!(
-                    "{}: the target is missing; fill it in, or leave such rows out with --drop-missing",
-                    self.place(row, column)
-                ));
-            }
-        }
-        match task {
-            Task::Regression => {
-                let numbers = cells.iter().enumerate().map(|(row, cell)| {
-                    if is_missing(cell) {
-                        return f64::NAN;
-                    }
-                    cells::parse_number(cell, &decision.style).unwrap_or_else(|| {
-                        problems.add("numbers", format!(
-                            "{}: the target is {}, but must be a number; choose a classifier for classes",
-                            self.place(row, column), echo(cell)
-                        ));
-                        f64::NAN
-                    })
-                });
-                (Targets::Numbers(numbers.collect()), Vec::new())
-            }
-            Task::Classification => self.classify((column, cells, decision), problems),
-        }
-    }
-
-    /// Turns labels into classes: in numeric order if all are numbers, otherwise sorted. Rows without
-    /// one have the class `u32::MAX`.
-    fn classify(
-        &self,
-        (column, cells, decision): Scanned<'_>,
-        problems: &mut Problems,
-    ) -> (Targets, Vec<String>) {
-        let mut classes = self.labels(cells, decision);
-        let number = |label: &String| {
-            label
-                .parse::<f64>()
-                .ok()
-                .filter(|number| number.is_finite())
-        };
-        if classes.iter().all(|label| number(label).is_some()) {
-            let order = |label: &String| number(label).unwrap_or(0.0);
-            classes.sort_by(|one, other| order(one).total_cmp(&order(other)));
-        }
-        self.check_spelling((column, cells), &classes, problems);
-        if classes.len() < 2 {
-            problems.add(
-                "classes",
-                format!(
-                    "the target has one class, {:?}, in every row: there is nothing to tell apart",
-                    classes.first().map_or("", String::as_str)
-                ),
-            );
-        }
-        if classes.len() > NAMES_MAX {
-            problems.add("classes", format!(
-                "the target has {} classes, but a model may have {NAMES_MAX}; if it is a number, choose a regressor",
-                classes.len()
-            ));
-        }
-        let places: BTreeMap<&str, u32> = (0..)
-            .zip(&classes)
-            .map(|(index, label)| (label.as_str(), index))
-            .collect();
-        let class = |cell: &str| places.get(cell).copied().unwrap_or(u32::MAX);
-        let targets = Targets::Classes {
-            indices: cells.iter().map(class).collect(),
-            classes: classes.len(),
-        };
-        (targets, classes)
-    }
-
-    /// Refuses labels that a person would take for the same: 0 and 0.0, yes and Yes.
-    fn check_spelling(
-        &self,
-        (column, cells): (&Column, &Cells),
-        classes: &[String],
-        problems: &mut Problems,
-    ) {
-        let meaning = |label: &str| match label.parse::<f64>() {
-            Ok(number) if number.is_finite() => (number + 0.0).to_string(),
-            _ => label.to_lowercase(),
-        };
-        let mut first: HashMap<String, &str> = HashMap::new();
-        let row_of = |label: &str| cells.iter().position(|cell| cell == label).unwrap_or(0);
-        for label in classes {
-            let other = *first.entry(meaning(label)).or_insert(label);
-            if other != label {
-                problems.add("spelling", format!(
-                    "{}: the labels {label:?} and {other:?} (line {}) differ only in spelling; write them alike",
-                    self.place(row_of(label), column),
-                    self.table.lines[row_of(other)]
-                ));
-            }
-        }
-    }
-
     /// Drops rows that are to be dropped, and puts the values side by side.
     pub(super) fn finish(
         self,
@@ -448,46 +325,4 @@ impl<'a> Draft<'a> {
         };
         self.columns.iter().filter(left_out).map(told).collect()
     }
-}
-
-/// Removes classes whose rows were all dropped.
-fn without_empty_classes(
-    targets: Targets,
-    labels: Vec<String>,
-) -> Result<(Targets, Vec<String>), TrainError> {
-    let Targets::Classes { indices, classes } = &targets else {
-        return Ok((targets, labels));
-    };
-    let mut used = vec![false; *classes];
-    indices
-        .iter()
-        .for_each(|class| used[*class as usize] = true);
-    if used.iter().all(|used| *used) {
-        return Ok((targets, labels));
-    }
-    let mut place = 0;
-    let places: Vec<u32> = used
-        .iter()
-        .map(|used| {
-            place += u32::from(*used);
-            place.saturating_sub(1)
-        })
-        .collect();
-    let labels: Vec<String> = labels
-        .into_iter()
-        .zip(&used)
-        .filter(|(_, used)| **used)
-        .map(|(label, _)| label)
-        .collect();
-    if labels.len() < 2 {
-        return Err("only one class is left after rows with missing values were dropped".into());
-    }
-    let targets = Targets::Classes {
-        indices: indices
-            .iter()
-            .map(|class| places[*class as usize])
-            .collect(),
-        classes: labels.len(),
-    };
-    Ok((targets, labels))
 }
