@@ -16,18 +16,8 @@ use forust_ml::tree::{Tree, split_bins};
 use bins::Bins;
 use loss::Task;
 
-/// What the trees learn to predict, one entry per row.
-pub enum Targets<'a> {
-    /// Class numbers below `classes`.
-    Classes {
-        /// For each row its class.
-        indices: &'a [u32],
-        /// The number of classes.
-        classes: usize,
-    },
-    /// Finite numbers, fitted by least squares.
-    Numbers(&'a [f64]),
-}
+use crate::train::Targets;
+use crate::train::random::SplitMix;
 
 /// How to boost.
 #[derive(Clone, Debug)]
@@ -236,15 +226,11 @@ fn training_rows(
 }
 
 /// Draws some columns without repeats, in order.
-fn draw(columns: &[usize], share: f64, state: &mut u64) -> Vec<usize> {
+fn draw(columns: &[usize], share: f64, random: &mut SplitMix) -> Vec<usize> {
     let mut need = (columns.len() as f64 * share).ceil() as usize;
     let mut drawn = Vec::with_capacity(need);
     for (seen, &column) in columns.iter().enumerate() {
-        // A step of SplitMix64, a small generator with a whole word of state.
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        if ((word ^ (word >> 31)) % (columns.len() - seen) as u64) < need as u64 {
+        if random.next() % ((columns.len() - seen) as u64) < need as u64 {
             drawn.push(column);
             need -= 1;
         }
@@ -280,14 +266,14 @@ fn grow(
     };
     let stops = p.stop_after > 0 && !held_out.is_empty();
     let mut best = (task.loss(&scores, held_out), 0);
-    let mut state = seed;
+    let mut random = SplitMix::new(seed);
     for round in 1..=p.iterations {
         task.derive(&scores, &train, &mut grad, &mut hess);
         let mut split = false;
         for output in 0..outputs {
             let part = output * rows..(output + 1) * rows;
             let (grad, hess) = (&grad[part.clone()], &hess[part.clone()]);
-            let columns = draw(&bins.useful, p.column_share, &mut state);
+            let columns = draw(&bins.useful, p.column_share, &mut random);
             let mut tree = Tree::new();
             let placed = tree.fit_with_tiles(
                 &data,
@@ -484,8 +470,11 @@ mod tests {
         let held: Vec<usize> = (0..600).step_by(10).collect();
         for scale in [1.0, 1e200, 1e-200] {
             let y: Vec<f64> = y.iter().map(|y| y * scale).collect();
-            let model = fit(&x, &Targets::Numbers(&y), &held, 1).unwrap();
-            assert_eq!(model, fit(&x, &Targets::Numbers(&y), &held, 2).unwrap());
+            let model = fit(&x, &Targets::Numbers(y.clone()), &held, 1).unwrap();
+            assert_eq!(
+                model,
+                fit(&x, &Targets::Numbers(y.clone()), &held, 2).unwrap()
+            );
             let error = |row: &usize| (sums(&model, &x[row * 5..row * 5 + 5])[0] - y[*row]).abs();
             assert!(held.iter().map(error).sum::<f64>() / 60.0 < 0.1 * scale);
         }
@@ -498,7 +487,7 @@ mod tests {
         for (count, edges) in [(2, vec![1.2]), (3, vec![0.8, 1.6])] {
             let indices = classes(&y, &edges);
             let targets = Targets::Classes {
-                indices: &indices,
+                indices: indices.clone(),
                 classes: count,
             };
             let model = fit(&x, &targets, &held, 1).unwrap();
@@ -522,7 +511,8 @@ mod tests {
     fn a_walk_gives_what_forust_predicts() {
         let (x, y) = table();
         let rows: Vec<usize> = (0..600).collect();
-        let task = Task::new(&Targets::Numbers(&y), None, &rows, 600).unwrap();
+        let targets = Targets::Numbers(y.clone());
+        let task = Task::new(&targets, None, &rows, 600).unwrap();
         let bins = Bins::new(&x, 5, &rows, 255).unwrap();
         assert_eq!(bins.useful, [0, 1, 2]);
         let (mut grad, mut hess) = (vec![0.0; 600], vec![0.0; 600]);
@@ -554,21 +544,21 @@ mod tests {
     #[test]
     fn bad_input_is_an_error() {
         let (x, y) = table();
-        let numbers = Targets::Numbers(&y);
-        assert!(fit(&[], &Targets::Numbers(&[]), &[], 1).is_err());
+        let numbers = Targets::Numbers(y.clone());
+        assert!(fit(&[], &Targets::Numbers(vec![]), &[], 1).is_err());
         assert!(fit(&x[1..], &numbers, &[], 1).is_err());
-        assert!(fit(&x, &Targets::Numbers(&y[1..]), &[], 1).is_err());
+        assert!(fit(&x, &Targets::Numbers(y[1..].to_vec()), &[], 1).is_err());
         assert!(fit(&x, &numbers, &[600], 1).is_err());
         assert!(fit(&x, &numbers, &(0..599).collect::<Vec<_>>(), 1).is_err());
         for constant in [f64::NAN, 3.0, f64::INFINITY] {
             assert!(fit(&[constant; 3000], &numbers, &[], 1).is_err());
         }
         for bad in [f64::NAN, f64::INFINITY] {
-            assert!(fit(&x, &Targets::Numbers(&[bad; 600]), &[], 1).is_err());
+            assert!(fit(&x, &Targets::Numbers(vec![bad; 600]), &[], 1).is_err());
         }
         for (class, count) in [(0, 1), (0, 2), (1, 2), (2, 2)] {
             let targets = Targets::Classes {
-                indices: &[class; 600],
+                indices: vec![class; 600],
                 classes: count,
             };
             assert!(fit(&x, &targets, &[], 1).is_err());
@@ -590,7 +580,7 @@ mod tests {
             );
         }
         assert_eq!(
-            fit(&x, &Targets::Numbers(&[4.0; 600]), &[], 1)
+            fit(&x, &Targets::Numbers(vec![4.0; 600]), &[], 1)
                 .unwrap()
                 .rounds,
             0
@@ -605,11 +595,21 @@ mod tests {
             ..Default::default()
         };
         let weights: Vec<f64> = (0..600).map(|i| if i < 300 { 0.0 } else { 3.0 }).collect();
-        let some = boost(&x, 5, &Targets::Numbers(&y), Some(&weights), &[], &p, 0, 1).unwrap();
+        let some = boost(
+            &x,
+            5,
+            &Targets::Numbers(y.clone()),
+            Some(&weights),
+            &[],
+            &p,
+            0,
+            1,
+        )
+        .unwrap();
         let rest = boost(
             &x[1500..],
             5,
-            &Targets::Numbers(&y[300..]),
+            &Targets::Numbers(y[300..].to_vec()),
             None,
             &[],
             &p,

@@ -201,7 +201,7 @@ mod tests {
     use crate::train::source::{Source, open};
 
     fn read(bytes: &[u8]) -> (String, Source<'_>) {
-        let mut source = open(Box::new(bytes), None).unwrap();
+        let mut source = open(Box::new(bytes), None, 0).unwrap();
         let mut text = Vec::new();
         source.reader.read_to_end(&mut text).unwrap();
         (text_of(&text).into_owned(), source)
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(read(b"a,b\r\n1,\"2\r3\"\r\n").0, "a,b\r\n1,\"2\r3\"\r\n");
         let mut broken = packed(long.as_bytes());
         broken.truncate(300);
-        let error = open(Box::new(&broken[..]), None).err().unwrap();
+        let error = open(Box::new(&broken[..]), None, 0).err().unwrap();
         assert_eq!(
             error.to_string(),
             "the gzip file ends too early; copy it again"

@@ -1,5 +1,6 @@
 //! Folds of a cross-validation: which rows are held out together.
 
+use crate::train::random::SplitMix;
 use crate::train::{Targets, TrainError};
 
 /// Assigns each row to one of `folds` folds, at random by `seed`; every fold gets the same number
@@ -19,14 +20,14 @@ pub fn assign(
             "--folds must be 0, or 2 to the number of rows, which is {count}, but is {folds}"
         )));
     }
-    let mut random = Random(seed);
+    let mut random = SplitMix::new(seed);
     let mut assigned = vec![None; count];
     let mut next = 0;
     for mut rows in classes(targets) {
         if rows.len() == 1 && matches!(targets, Targets::Classes { .. }) {
             continue;
         }
-        random.shuffle(&mut rows);
+        shuffled(&mut rows, &mut random);
         for row in rows {
             assigned[row] = Some(next % folds);
             next += 1;
@@ -42,10 +43,10 @@ pub fn assign(
 
 /// Chooses this share of the rows, with the same share of each class, at random by `seed`.
 pub fn held_out(targets: &Targets, share: f64, seed: u64) -> Vec<usize> {
-    let mut random = Random(seed);
+    let mut random = SplitMix::new(seed);
     let mut chosen = Vec::new();
     for mut rows in classes(targets) {
-        random.shuffle(&mut rows);
+        shuffled(&mut rows, &mut random);
         let count = (rows.len() as f64 * share).round() as usize;
         chosen.extend(rows.into_iter().take(count));
     }
@@ -69,28 +70,14 @@ fn classes(targets: &Targets) -> Vec<Vec<usize>> {
 
 /// Shuffles row numbers, the same way for the same seed.
 pub fn shuffle(rows: &mut [usize], seed: u64) {
-    Random(seed).shuffle(rows);
+    shuffled(rows, &mut SplitMix::new(seed));
 }
 
-/// The generator SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators",
-/// 2014): the same folds for the same seed, on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Shuffles by Fisher and Yates; the bias of the remainder is far below what folds could show.
-    fn shuffle(&mut self, rows: &mut [usize]) {
-        for end in (1..rows.len()).rev() {
-            let other = (self.next() % (end as u64 + 1)) as usize;
-            rows.swap(end, other);
-        }
+/// Shuffles by Fisher and Yates; the bias of the remainder is far below what folds could show.
+fn shuffled(rows: &mut [usize], random: &mut SplitMix) {
+    for end in (1..rows.len()).rev() {
+        let other = (random.next() % (end as u64 + 1)) as usize;
+        rows.swap(end, other);
     }
 }
 

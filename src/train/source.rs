@@ -30,22 +30,13 @@ pub struct Source<'a> {
     pub first_line_is_numbers: bool,
 }
 
-/// Recognises a table. The delimiter is the user's, if one is given.
+/// Recognises a table, without the first `skipped_lines`. The delimiter is the user's, if one is given.
+/// Lines are counted with the skipped ones in `problem`, but the reader starts after them.
 ///
 /// # Errors
 ///
 /// Those of the source, and a gzip file that is broken.
-pub fn open<'a>(source: Box<dyn Read + 'a>, delimiter: Option<u8>) -> io::Result<Source<'a>> {
-    open_after(source, delimiter, 0)
-}
-
-/// As [`open`], without the first lines of the text. Lines are counted with them in `problem`, but the
-/// reader starts after them.
-///
-/// # Errors
-///
-/// As [`open`].
-pub fn open_after<'a>(
+pub fn open<'a>(
     source: Box<dyn Read + 'a>,
     delimiter: Option<u8>,
     skipped_lines: usize,
@@ -328,7 +319,7 @@ mod tests {
     use super::*;
 
     fn read(bytes: &[u8]) -> (String, Source<'_>) {
-        let mut source = open(Box::new(bytes), None).unwrap();
+        let mut source = open(Box::new(bytes), None, 0).unwrap();
         let mut text = Vec::new();
         source.reader.read_to_end(&mut text).unwrap();
         (text_of(&text).into_owned(), source)
@@ -346,7 +337,7 @@ mod tests {
         for (text, delimiter) in table {
             assert_eq!(read(text.as_bytes()).1.delimiter, delimiter, "{text:?}");
         }
-        let source = open(Box::new(&b"a;b\n1;2\n"[..]), Some(b',')).unwrap();
+        let source = open(Box::new(&b"a;b\n1;2\n"[..]), Some(b','), 0).unwrap();
         assert_eq!(
             source.notes,
             ["the delimiter , is in no line, but ; would be one"]
@@ -389,14 +380,14 @@ mod tests {
                 "{text:?}"
             );
         }
-        let mut source = open_after(Box::new(&b"# x\nt\n\na;b\n1;2\n"[..]), None, 3).unwrap();
+        let mut source = open(Box::new(&b"# x\nt\n\na;b\n1;2\n"[..]), None, 3).unwrap();
         let mut rest = String::new();
         source.reader.read_to_string(&mut rest).unwrap();
         assert_eq!(
             (rest.as_str(), source.delimiter, source.problem),
             ("a;b\n1;2\n", b';', None)
         );
-        let source = open_after(Box::new(&b"x\ny\na,b\n1,2\n"[..]), None, 1).unwrap();
+        let source = open(Box::new(&b"x\ny\na,b\n1,2\n"[..]), None, 1).unwrap();
         let problem = source.problem.unwrap();
         assert!(
             problem.starts_with("the table starts in line 3: line 2 is")

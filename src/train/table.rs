@@ -109,7 +109,7 @@ impl TableReader<'static> {
             false => Box::new(File::open(path).map_err(unreadable)?),
         };
         let source =
-            source::open_after(file, shape.delimiter, shape.skipped_lines).map_err(unreadable)?;
+            source::open(file, shape.delimiter, shape.skipped_lines).map_err(unreadable)?;
         if let Some(problem) = source.problem {
             return Err(TableError(format!("{name}: {problem}")));
         }

@@ -3,29 +3,18 @@
 //! Each feature is replaced once by the ranks of its values. Ranks sort faster than
 //! floats, equal values are equal ranks, and all trees of a forest share them.
 
-use std::num::Wrapping;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use grow::Grower;
 use prepare::{Prepared, resample};
 
+use crate::train::Targets;
+use crate::train::random::SplitMix;
+
 mod grow;
 mod prepare;
 mod splits;
-
-/// What trees learn: one entry per row.
-pub enum Targets<'a> {
-    /// Class indices, each below `classes`.
-    Classes {
-        /// For each row its class.
-        indices: &'a [u32],
-        /// The number of classes.
-        classes: usize,
-    },
-    /// Finite numbers.
-    Numbers(&'a [f64]),
-}
 
 /// Limits for the growth of a tree.
 #[derive(Clone, Debug)]
@@ -169,28 +158,6 @@ fn in_parallel<T: Send>(
     Ok(done.into_iter().map(|entry| entry.1).collect())
 }
 
-/// Random numbers which are the same on every machine (SplitMix64).
-struct SplitMix(Wrapping<u64>);
-
-impl SplitMix {
-    fn new(seed: u64) -> Self {
-        Self(Wrapping(seed))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 += 0x9E37_79B9_7F4A_7C15;
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)) * Wrapping(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)) * Wrapping(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)).0
-    }
-
-    /// A number below `limit`; the bias is below limit / 2^64.
-    fn below(&mut self, limit: usize) -> usize {
-        ((u128::from(self.next()) * limit as u128) >> 64) as usize
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,7 +209,7 @@ mod tests {
     fn xor_is_learnt() {
         let values = [0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0];
         let targets = Targets::Classes {
-            indices: &[0, 1, 1, 0],
+            indices: vec![0, 1, 1, 0],
             classes: 2,
         };
         let tree = grow_tree(&values, 2, &targets, None, &FREE, 1).unwrap();
@@ -270,7 +237,7 @@ mod tests {
             let tree = grow_tree(
                 &[high, low],
                 1,
-                &Targets::Numbers(&[2.0, 1.0]),
+                &Targets::Numbers(vec![2.0, 1.0]),
                 None,
                 &FREE,
                 0,
@@ -284,7 +251,7 @@ mod tests {
         let zeros = grow_tree(
             &[0.0, -0.0],
             1,
-            &Targets::Numbers(&[2.0, 1.0]),
+            &Targets::Numbers(vec![2.0, 1.0]),
             None,
             &FREE,
             0,
@@ -301,7 +268,15 @@ mod tests {
             max_features: 4,
             ..FREE
         };
-        let tree = grow_tree(&values, 4, &Targets::Numbers(&numbers), None, &stump, 3).unwrap();
+        let tree = grow_tree(
+            &values,
+            4,
+            &Targets::Numbers(numbers.clone()),
+            None,
+            &stump,
+            3,
+        )
+        .unwrap();
         let error = |feature: usize, threshold: f64| {
             let sides = [true, false].map(|side| {
                 let rows = values.chunks(4).zip(&numbers);
@@ -337,12 +312,12 @@ mod tests {
             }
         }
         let targets = Targets::Classes {
-            indices: &classes,
+            indices: classes.clone(),
             classes: 3,
         };
         let weighted = grow_tree(&values, 4, &targets, Some(&weights), &FREE, 5);
         let targets = Targets::Classes {
-            indices: &indices,
+            indices: indices.clone(),
             classes: 3,
         };
         assert_eq!(weighted, grow_tree(&repeated, 4, &targets, None, &FREE, 5));
@@ -351,10 +326,19 @@ mod tests {
     #[test]
     fn far_numbers_and_huge_numbers_work() {
         let (values, _, numbers) = sample(300, 9);
-        let near = grow_tree(&values, 4, &Targets::Numbers(&numbers), None, &FREE, 2).unwrap();
+        let near = grow_tree(
+            &values,
+            4,
+            &Targets::Numbers(numbers.clone()),
+            None,
+            &FREE,
+            2,
+        )
+        .unwrap();
         for (factor, offset) in [(1.0, 1e9), (1e300, 0.0), (1e-300, 0.0)] {
             let moved: Vec<f64> = numbers.iter().map(|y| y * factor + offset).collect();
-            let far = grow_tree(&values, 4, &Targets::Numbers(&moved), None, &FREE, 2).unwrap();
+            let far =
+                grow_tree(&values, 4, &Targets::Numbers(moved.clone()), None, &FREE, 2).unwrap();
             // Every row is predicted by the mean of its equals, whatever the splits.
             for row in values.chunks(4) {
                 let (far, near) = (predict(&far, row)[0], predict(&near, row)[0]);
@@ -371,7 +355,15 @@ mod tests {
             max_features: 4,
             ..FREE
         };
-        let tree = grow_tree(&values, 4, &Targets::Numbers(&numbers), None, &limits, 2).unwrap();
+        let tree = grow_tree(
+            &values,
+            4,
+            &Targets::Numbers(numbers.clone()),
+            None,
+            &limits,
+            2,
+        )
+        .unwrap();
         let mut counts = std::collections::HashMap::new();
         for row in values.chunks(4) {
             *counts.entry(predict(&tree, row).as_ptr()).or_insert(0) += 1;
@@ -383,7 +375,7 @@ mod tests {
     fn forests_do_not_depend_on_threads_and_keep_the_node_limit() {
         let (values, classes, _) = sample(300, 40);
         let targets = Targets::Classes {
-            indices: &classes,
+            indices: classes.clone(),
             classes: 3,
         };
         let grow = |limits: &TreeParameters, threads| {
@@ -417,7 +409,7 @@ mod tests {
 
     #[test]
     fn wrong_input_is_an_error() {
-        let numbers = Targets::Numbers(&[1.0, 2.0]);
+        let numbers = Targets::Numbers(vec![1.0, 2.0]);
         for (values, width, weights, features) in [
             (&[1.0, 2.0, 3.0][..], 1, None, 1),
             (&[1.0, f64::NAN], 1, None, 1),
@@ -434,7 +426,7 @@ mod tests {
             assert!(grow_tree(values, width, &numbers, weights, &limits, 0).is_err());
         }
         let classes = Targets::Classes {
-            indices: &[0, 2],
+            indices: vec![0, 2],
             classes: 2,
         };
         assert!(grow_tree(&[1.0, 2.0], 1, &classes, None, &FREE, 0).is_err());

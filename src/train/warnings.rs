@@ -97,14 +97,7 @@ fn alone(rows: &Rows, targets: &Targets) -> Option<f64> {
         max_features: rows.width(),
         max_nodes: 1000,
     };
-    let own = match targets {
-        Targets::Classes { indices, classes } => trees::Targets::Classes {
-            indices,
-            classes: *classes,
-        },
-        Targets::Numbers(numbers) => trees::Targets::Numbers(numbers),
-    };
-    let tree = trees::grow_tree(rows.values(), rows.width(), &own, None, &parameters, 0).ok()?;
+    let tree = trees::grow_tree(rows.values(), rows.width(), targets, None, &parameters, 0).ok()?;
     let leaves = rows.iter().map(|row| leaf(&tree, row));
     match targets {
         Targets::Numbers(numbers) => {

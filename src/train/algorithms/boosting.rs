@@ -82,17 +82,10 @@ pub(super) fn boosted_trees(training: &Training<'_>) -> Result<Learned, TrainErr
     };
     // As deep as leaves permit.
     own.max_depth = chosen.max_depth.unwrap_or(chosen.max_leaf_nodes);
-    let targets = match training.targets {
-        Targets::Classes { indices, classes } => boosted::Targets::Classes {
-            indices,
-            classes: *classes,
-        },
-        Targets::Numbers(numbers) => boosted::Targets::Numbers(numbers),
-    };
     let fitted = boosted::boost(
         rows.values(),
         rows.width(),
-        &targets,
+        training.targets,
         training.weights,
         &held_out,
         &own,

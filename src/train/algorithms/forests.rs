@@ -178,7 +178,7 @@ pub(super) fn decision_tree(training: &Training<'_>) -> Result<Learned, TrainErr
     let tree = trees::grow_tree(
         rows.values(),
         rows.width(),
-        &training.tree_targets(),
+        training.targets,
         training.weights,
         &chosen.parameters(rows.width())?,
         training.seed,
@@ -203,7 +203,7 @@ fn grow(training: &Training<'_>, chosen: Forest, values: Values) -> Result<Learn
     let trees = trees::grow_forest(
         rows.values(),
         rows.width(),
-        &training.tree_targets(),
+        training.targets,
         training.weights,
         &chosen.tree.parameters(rows.width())?,
         chosen.trees,

@@ -11,7 +11,7 @@ use crate::models::Rows;
 use crate::models::native::predictor::PredictorDocument;
 use crate::train::parameters::{self, Parameter, Values};
 use crate::train::prepare::Needs;
-use crate::train::{Targets, Task, TrainError, trees};
+use crate::train::{Targets, Task, TrainError};
 
 /// What an algorithm is given: prepared rows and their targets.
 #[derive(Debug, Clone, Copy)]
@@ -191,16 +191,6 @@ impl Algorithm {
 }
 
 impl Training<'_> {
-    fn tree_targets(&self) -> trees::Targets<'_> {
-        match self.targets {
-            Targets::Classes { indices, classes } => trees::Targets::Classes {
-                indices,
-                classes: *classes,
-            },
-            Targets::Numbers(numbers) => trees::Targets::Numbers(numbers),
-        }
-    }
-
     /// The numbers to learn; the caller has checked that they are some.
     fn numbers(&self) -> &[f64] {
         match self.targets {

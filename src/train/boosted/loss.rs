@@ -1,6 +1,6 @@
 //! What boosting improves: squared errors, or the log loss of classes.
 
-use super::Targets;
+use crate::train::Targets;
 
 /// The loss: what to predict, with weights scaled to a mean of 1.
 pub(super) struct Task<'a> {
@@ -14,7 +14,7 @@ pub(super) struct Task<'a> {
 
 impl<'a> Task<'a> {
     pub(super) fn new(
-        targets: &Targets<'a>,
+        targets: &'a Targets,
         weights: Option<&[f64]>,
         train: &[usize],
         rows: usize,

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::prepare::{Column, Goal, Prepared, Sample};
 use super::splits::{scan_classes, scan_numbers, sort_keys};
-use super::{GrownNode, GrownTree, SplitMix};
+use super::{GrownNode, GrownTree};
+use crate::train::random::SplitMix;
 
 /// A node which waits for its turn: samples start..end, and the number of features at
 /// the front of `Grower::order` known to be constant in it.

@@ -1,6 +1,8 @@
 //! The data of trees: features as ranks, and targets and weights of harmless size.
 
-use super::{SplitMix, Targets, TreeParameters, in_parallel};
+use super::{TreeParameters, in_parallel};
+use crate::train::Targets;
+use crate::train::random::SplitMix;
 
 /// A row in a tree: its class (0 for numbers) and its weight.
 #[derive(Clone, Copy)]
