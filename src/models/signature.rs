@@ -24,7 +24,7 @@ pub struct Signature {
 }
 
 /// One value of a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Feature {
     /// Its name, unique in its signature.
     pub name: String,
@@ -36,6 +36,9 @@ pub struct Feature {
     pub may_be_infinite: bool,
     /// How its values are written in tables, if not as usual.
     pub written: Option<Arc<Written>>,
+    /// The least and the largest number that training has seen, if that is known. Other numbers are
+    /// taken too.
+    pub range: Option<[f64; 2]>,
 }
 
 /// The values of a feature.
@@ -97,6 +100,7 @@ impl Signature {
             may_be_missing: false,
             may_be_infinite: false,
             written: None,
+            range: None,
         };
         Signature {
             features: names.into_iter().map(number).collect(),
@@ -561,6 +565,7 @@ mod tests {
             may_be_missing,
             may_be_infinite: false,
             written: None,
+            range: None,
         };
         let signature = Signature {
             features: kinds.into_iter().enumerate().map(feature).collect(),

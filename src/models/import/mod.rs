@@ -53,6 +53,7 @@ fn features(
         may_be_missing: true,
         may_be_infinite,
         written: None,
+        range: None,
     };
     Ok(names.into_iter().map(feature).collect())
 }

@@ -54,6 +54,7 @@ pub fn assemble(
                 may_be_missing: true,
                 may_be_infinite: false,
                 written: None,
+                range: None,
             });
         }
     }

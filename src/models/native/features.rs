@@ -89,6 +89,7 @@ impl FeatureDocument {
             may_be_missing: self.may_be_missing,
             may_be_infinite: false,
             written: self.written.clone().map(Arc::new),
+            range: self.range,
         }
     }
 }

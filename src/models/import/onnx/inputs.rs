@@ -191,6 +191,7 @@ pub(super) fn features(
                 may_be_missing,
                 may_be_infinite: column.kind.is_float(),
                 written: None,
+                range: None,
             });
         }
     }

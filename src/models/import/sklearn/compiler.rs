@@ -250,6 +250,7 @@ impl Compiler {
                 may_be_missing: !draft.refuses_missing,
                 may_be_infinite: draft.usage == Usage::Number && !draft.refuses_infinite,
                 written: None,
+                range: None,
             }
         };
         self.features.into_iter().map(feature).collect()
