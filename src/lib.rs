@@ -75,6 +75,9 @@ pub mod models;
 // The guide, one topic a file.
 pub mod guide;
 
+// What HTML pages share.
+pub mod page;
+
 pub mod logging;
 
 pub mod lifecycle;

@@ -113,6 +113,15 @@ pub enum Yielding {
     Off,
 }
 
+/// What the main listener shows of clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ConsoleDetail {
+    /// No request ids and no addresses
+    Basic,
+    /// The request ids and addresses of the last refusals and failures
+    Full,
+}
+
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -188,6 +197,14 @@ pub struct ServeArgs {
     /// Serve /metrics on the main listener too, where KServe scrapes it
     #[arg(long, value_parser = switch)]
     pub main_metrics: bool,
+
+    /// What browsers see of clients at GET /, and /statusz shows, on the main listener; the probe listener shows all
+    #[arg(long, value_name = "WHAT", default_value = "basic", ignore_case = true)]
+    pub console: ConsoleDetail,
+
+    /// Serve browsers plain text at GET / of the main listener, as curl gets it
+    #[arg(long, value_parser = switch)]
+    pub no_console: bool,
 
     /// Put probes and predictions into one queue: the anti-pattern, for drills
     #[arg(long, value_parser = switch)]

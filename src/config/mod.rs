@@ -27,7 +27,8 @@ use std::time::Duration;
 use crate::platform::address::Address;
 
 pub use self::args::{
-    Args, Command, GoldenScriptArgs, HelpArgs, Library, LogFormat, ServeArgs, Yielding,
+    Args, Command, ConsoleDetail, GoldenScriptArgs, HelpArgs, Library, LogFormat, ServeArgs,
+    Yielding,
 };
 pub use self::drill::{DrillArgs, DrillConfig, DrillTarget, Drilled, PARENT, drill_parent};
 pub use self::environment::{Variables, command_help, unknown_variables, usage_line};
@@ -82,6 +83,10 @@ pub struct Config {
     pub shared_lane: bool,
     /// Whether the main listener has the metrics even if there is a probe listener.
     pub main_metrics: bool,
+    /// What the main listener shows of clients.
+    pub console: ConsoleDetail,
+    /// Whether browsers get plain text at `/` of the main listener.
+    pub no_console: bool,
     /// How prediction workers yield the CPU; never `Auto`.
     pub yielding: Yielding,
     /// Maximum memory held for all clients together, in bytes.

@@ -214,6 +214,8 @@ impl ServeArgs {
             drain_timeout: self.drain_timeout,
             shared_lane: self.shared_lane,
             main_metrics: self.main_metrics,
+            console: self.console,
+            no_console: self.no_console,
             hosting: self.hosting,
             routes: [
                 (self.predict_route, "/predict"),

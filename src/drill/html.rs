@@ -9,6 +9,7 @@ use crate::drill::plot;
 use crate::drill::report::{millis, rate, share};
 use crate::drill::svg::{axis_time, escape};
 use crate::drill::text;
+use crate::page::LOOK;
 
 const STYLE: &str = include_str!("report.css");
 
@@ -19,7 +20,7 @@ pub fn render(findings: &Findings) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{}{}{}{}{}{}{}</main>\n</body>\n</html>\n",
+         <title>{}</title>\n<style>\n{LOOK}{STYLE}</style>\n</head>\n<body>\n<main>\n{}{}{}{}{}{}{}</main>\n</body>\n</html>\n",
         escape(&title),
         head(findings),
         tiles(findings),

@@ -36,6 +36,7 @@ topics! {
     sklearn: "scikit-learn pipelines: estimators, exactness, columns",
     onnx: "ONNX graphs: operators, exactness, inputs and outputs",
     training: "training, algorithms, scores beside scikit-learn",
+    console: "the page in a browser, /docs, Server-Timing, traces",
     probes: "what each probe means, in every state of the server",
     overload: "admission, deadlines, fair shares, CPU scheduling",
     limits: "what clients may hold, send and cost",

@@ -5,6 +5,7 @@
 //! on. So a connection has at most one unanswered request; a pipelined one waits in the kernel's
 //! buffer, and a slow client occupies only this thread.
 
+mod pages;
 mod prediction;
 mod probe_exchange;
 
@@ -13,34 +14,26 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use socket2::Socket;
 
-use crate::config::Config;
+use crate::config::{Config, ConsoleDetail};
 use crate::error::{Code, RequestError};
-use crate::http::body::BodyDecoder;
 use crate::http::client_watch::ClientWatch;
 use crate::http::connection_table::{ConnectionEntry, ConnectionState};
 use crate::http::listener_context::ListenerContext;
 use crate::http::reader::{self, Input};
 use crate::http::refusal;
-use crate::http::request_head::{Framing, RequestHead};
+use crate::http::request_head::RequestHead;
 use crate::http::response::{self, Answer, Persistence};
 use crate::http::stop::{ConnectionEnd, Stop};
 use crate::http::trace;
 use crate::http::writer::SocketWriter;
 use crate::job;
 use crate::lanes::cpu_priority::{CpuUse, Priority};
-use crate::lanes::memory_budget::Charge;
-use crate::platform::address::Address;
 use crate::platform::clock;
 use crate::platform::sys;
-use crate::protocol::routes::{self, Document, Listening, Route};
-use crate::serving::{documents, index_page};
+use crate::protocol::routes::{self, Listening, Route};
 use crate::vitals::{Owed, ServerPhase, Timer};
-
-/// Maximum size of the request for the list of models, in bytes.
-const INDEX_BODY_MAX: usize = 4096;
 
 /// What a connection thread keeps between connections.
 #[derive(Debug)]
@@ -193,21 +186,13 @@ impl Connection<'_> {
                 main: &http.main_address,
                 probe: http.probe_address.as_ref(),
                 main_metrics: http.context.config.main_metrics,
+                shows_clients: http.context.config.console == ConsoleDetail::Full,
                 aliases: &http.context.config.routes,
             },
         );
         match route {
-            Ok(Route::Root) if !index_page::is_wanted(asked.head.accept.as_deref()) => {
-                self.answer_probe(&asked, routes::root_probe())
-            }
-            Ok(Route::Root) => {
-                let page = index_page::render(
-                    &http.context,
-                    &self.reached_at(),
-                    http.probe_address.as_ref(),
-                );
-                self.answer_other(&asked, Answer::text(200, page), None, false)
-            }
+            Ok(Route::Root) => self.answer_root(&asked),
+            Ok(Route::Docs(topic)) => self.answer_docs(&asked, topic),
             Ok(Route::Probe(probe)) => self.answer_probe(&asked, probe),
             Ok(Route::Document(document)) => self.answer_document(&mut asked, &document),
             Ok(Route::Metrics) => self.answer_scrape(&asked),
@@ -217,13 +202,6 @@ impl Connection<'_> {
                 self.answer_other(&asked, answer, Some(&error), false)
             }
         }
-    }
-
-    /// The address at which the client reached the server.
-    fn reached_at(&self) -> Address {
-        let local = self.socket().local_addr().ok();
-        let tcp = local.and_then(|address| address.as_socket());
-        tcp.map_or_else(|| self.listener.http.main_address.clone(), Address::Tcp)
     }
 
     /// Answers something that is not a request; nothing after it can be trusted.
@@ -241,78 +219,6 @@ impl Connection<'_> {
         self.delay(Duration::ZERO)?;
         self.write(&answer, &request_id, Persistence::Close, true)?;
         Ok(After::Linger)
-    }
-
-    fn answer_document(
-        &mut self,
-        asked: &mut RequestInProgress,
-        document: &Document,
-    ) -> Result<After, ConnectionEnd> {
-        let mut charge = Charge::new(&self.listener.http.context.budget);
-        let rendered = self
-            .read_index_request(asked, document)
-            .and_then(|ready_only| {
-                let context = &self.listener.http.context;
-                charge.grow(documents::bytes(context))?;
-                Ok(documents::render(context, document, ready_only)?)
-            });
-        match rendered {
-            Ok(payload) => self.answer_other(asked, Answer::from(payload), None, false),
-            Err(Stop::Respond(error)) => {
-                let answer = self.error(&error, &asked.request_id);
-                self.answer_other(asked, answer, Some(&error), false)
-            }
-            Err(Stop::Close(end)) => Err(end),
-        }
-    }
-
-    /// Reads the body of the one document that has one: whether only models that are ready are
-    /// listed.
-    fn read_index_request(
-        &mut self,
-        asked: &mut RequestInProgress,
-        document: &Document,
-    ) -> Result<bool, Stop> {
-        if *document != Document::Index || asked.head.framing == Framing::None {
-            return Ok(false);
-        }
-        let charge = Charge::new(&self.listener.http.context.budget);
-        let decoder = BodyDecoder::new(asked.head.framing, INDEX_BODY_MAX, charge)?;
-        asked.unread = true;
-        asked.buffered = 0;
-        let body = self.input.read_body(&asked.head, decoder)?;
-        asked.unread = false;
-        #[derive(Default, Deserialize)]
-        struct IndexRequest {
-            #[serde(default)]
-            ready: bool,
-        }
-        if body.bytes.trim_ascii().is_empty() {
-            return Ok(false);
-        }
-        let asked: IndexRequest = serde_json::from_slice(&body.bytes).map_err(|error| {
-            let text = format!("the body must be empty or {{\"ready\": true}}, but: {error}");
-            RequestError::new(Code::InvalidJson, text)
-        })?;
-        Ok(asked.ready)
-    }
-
-    fn answer_scrape(&mut self, asked: &RequestInProgress) -> Result<After, ConnectionEnd> {
-        let http = &self.listener.http;
-        let scrape = Owed::new(&http.exporter.scrapes);
-        let accept = asked.head.accept.as_deref();
-        // A refused client delays nobody while it waits for its slot.
-        match http.exporter.scrape(&http.context, accept) {
-            Ok(payload) => {
-                let _scrape = scrape;
-                self.answer_other(asked, Answer::from(payload), None, false)
-            }
-            Err(error) => {
-                drop(scrape);
-                let answer = self.error(&error, &asked.request_id);
-                self.answer_other(asked, answer, Some(&error), false)
-            }
-        }
     }
 
     /// Answers a request that is not a prediction, and logs it at `debug`.

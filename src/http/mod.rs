@@ -17,6 +17,7 @@ pub(crate) mod reader;
 pub(crate) mod refusal;
 pub(crate) mod stop;
 pub(crate) mod trace;
+pub(crate) mod traceparent;
 pub(crate) mod writer;
 
 pub mod body;

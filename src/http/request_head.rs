@@ -13,6 +13,7 @@ use tiny_http::{HTTPVersion, Method};
 
 use crate::config::FIELDS_CEILING;
 use crate::error::{Code, RequestError};
+use crate::http::traceparent;
 
 const METHOD_BYTES_MAX: usize = 32;
 
@@ -67,6 +68,8 @@ pub struct RequestHead {
     pub client: Option<String>,
     /// `X-Request-Id`, or else `x-ms-request-id`, if it is 1 to 128 of `[A-Za-z0-9._:-]`.
     pub request_id: Option<String>,
+    /// `traceparent`, if it came once and is valid.
+    pub traceparent: Option<String>,
 }
 
 /// Finds the end of the head (the index after its CRLF CRLF).
@@ -181,6 +184,7 @@ pub fn read(
         timeout_fault: reading.timeout_fault,
         client: reading.client,
         request_id: reading.request_id,
+        traceparent: reading.traceparent.flatten(),
     })
 }
 
@@ -321,6 +325,8 @@ struct HeadFields {
     timeout_fault: Option<String>,
     client: Option<String>,
     request_id: Option<String>,
+    /// `Some(None)` if it is invalid or came twice.
+    traceparent: Option<Option<String>>,
 }
 
 impl HeadFields {
@@ -386,6 +392,11 @@ impl HeadFields {
         } else if is("x-ms-request-id") && self.request_id.is_none() {
             // Azure Machine Learning's own name for it.
             self.request_id = sane_id(value);
+        } else if is("traceparent") {
+            self.traceparent = Some(match self.traceparent {
+                None => traceparent::read(value),
+                Some(_) => None,
+            });
         } else if is("x-request-timeout") {
             // It is not known yet whether the field matters for this request.
             match timeout(value) {
@@ -843,5 +854,20 @@ mod tests {
             prop_assert_eq!(found, Some(head.len()));
             prop_assert_eq!(read(&bytes[..head.len()], 100, None), whole);
         }
+    }
+
+    #[test]
+    fn a_trace_is_read_if_it_is_named_once_and_validly() {
+        const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let field = format!("Traceparent: {TRACE}\r\n");
+        let traced = |fields: &str| {
+            let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            read(head.as_bytes(), 16, None).unwrap().traceparent
+        };
+        assert_eq!(traced(&field).as_deref(), Some(TRACE));
+        assert_eq!(traced(""), None);
+        assert_eq!(traced("traceparent: nonsense\r\n"), None);
+        assert_eq!(traced(&field.repeat(2)), None);
+        assert_eq!(traced(&field.repeat(3)), None);
     }
 }

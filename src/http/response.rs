@@ -10,12 +10,13 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, IoSlice, Write};
 use std::sync::{Arc, LazyLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tiny_http::{HTTPVersion, Header, Response, StatusCode};
 
 use crate::error::{Code, OverloadStatus, RequestError};
+use crate::page::Page;
 use crate::protocol::Payload;
 
 /// What a client gets.
@@ -35,6 +36,42 @@ pub struct Answer {
     pub allow: Option<&'static str>,
     /// Fields of its own.
     pub fields: Vec<(&'static str, String)>,
+    /// `Server-Timing`, of a prediction.
+    pub timing: Option<ServerTiming>,
+}
+
+/// Where a prediction's time went, as browsers show it (W3C Server Timing).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerTiming {
+    /// In the queue.
+    pub queue: Duration,
+    /// Decoding the request and computing.
+    pub predict: Duration,
+    /// Writing the answer.
+    pub encode: Duration,
+}
+
+impl fmt::Display for ServerTiming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        let parts = [
+            ("queue", self.queue),
+            ("predict", self.predict),
+            ("encode", self.encode),
+        ];
+        for (name, time) in parts {
+            let micros = time.as_micros();
+            // In milliseconds.
+            write!(
+                f,
+                "{separator}{name};dur={}.{:03}",
+                micros / 1000,
+                micros % 1000
+            )?;
+            separator = ", ";
+        }
+        Ok(())
+    }
 }
 
 impl From<Payload> for Answer {
@@ -47,6 +84,7 @@ impl From<Payload> for Answer {
             retry_after: payload.retry_after,
             allow: None,
             fields: payload.fields,
+            timing: None,
         }
     }
 }
@@ -55,6 +93,15 @@ impl Answer {
     /// Plain text.
     pub fn text(status: u16, body: impl Into<Cow<'static, str>>) -> Self {
         Answer::from(Payload::text(status, body))
+    }
+
+    /// A page for a browser.
+    pub fn html(page: Page) -> Self {
+        Answer {
+            content_type: "text/html; charset=utf-8",
+            fields: page.fields,
+            ..Answer::text(200, page.html)
+        }
     }
 
     /// An error in the server's own shape.
@@ -117,6 +164,9 @@ pub fn print_head(
         if !value.bytes().any(|byte| byte.is_ascii_control()) {
             put(name, format_args!("{value}"));
         }
+    }
+    if let Some(timing) = &answer.timing {
+        put("Server-Timing", format_args!("{timing}"));
     }
     if let Some(port) = main_port {
         put(MAIN_PORT, format_args!("{port}"));
@@ -290,6 +340,22 @@ mod tests {
             !head.contains("Connection") && !head.contains("Transfer-Encoding"),
             "{head}"
         );
+    }
+
+    #[test]
+    fn a_prediction_says_where_its_time_went() {
+        let timing = ServerTiming {
+            queue: Duration::from_nanos(12_999),
+            predict: Duration::from_millis(1500),
+            encode: Duration::ZERO,
+        };
+        let answer = Answer {
+            timing: Some(timing),
+            ..Answer::text(200, "ok")
+        };
+        let head = print(&answer, "id", Persistence::KeepAlive);
+        let expected = "Server-Timing: queue;dur=0.012, predict;dur=1500.000, encode;dur=0.000\r\n";
+        assert!(head.contains(expected), "{head}");
     }
 
     #[test]

@@ -70,6 +70,7 @@ fn access<'a>(
     let without_content = head.is_some_and(|head| head.method == Method::Head);
     Access {
         request_id,
+        traceparent: head.and_then(|head| head.traceparent.as_deref()),
         client: client(socket),
         target: head.map(|head| (head.method.as_str(), head.path.as_str())),
         status: answer.status,

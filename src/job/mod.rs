@@ -99,6 +99,8 @@ pub struct Reply {
     pub waiting_time: Duration,
     /// Time with a worker.
     pub service_time: Duration,
+    /// The part of that in which the answer was written.
+    pub encode_time: Duration,
 }
 
 impl Job {
@@ -199,6 +201,7 @@ impl ReplySender {
             rows: None,
             waiting_time: now.saturating_duration_since(self.arrived),
             service_time: Duration::ZERO,
+            encode_time: Duration::ZERO,
         }
     }
 }
@@ -239,6 +242,7 @@ impl Reply {
             rows: None,
             waiting_time: Duration::ZERO,
             service_time: Duration::ZERO,
+            encode_time: Duration::ZERO,
         }
     }
 }

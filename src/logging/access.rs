@@ -25,6 +25,8 @@ const TEXT_BYTES_MAX: usize = 256;
 pub struct Access<'a> {
     /// The request's name.
     pub request_id: &'a str,
+    /// `traceparent`, if the request has a valid one.
+    pub traceparent: Option<&'a str>,
     /// The client's address; `None` over a Unix socket.
     pub client: Option<IpAddr>,
     /// Method and path; `None` if the head could not be read.
@@ -114,6 +116,9 @@ impl Source for Access<'_> {
             |key: &'static str, value: Value<'kvs>| visitor.visit_pair(Key::from_str(key), value);
         let (method, path) = self.target.unzip();
         put("request_id", Value::from(self.request_id))?;
+        if let Some(traceparent) = self.traceparent {
+            put("traceparent", Value::from(traceparent))?;
+        }
         put(
             "client",
             self.client
@@ -181,6 +186,7 @@ mod tests {
     fn served() -> Access<'static> {
         Access {
             request_id: "id-1",
+            traceparent: None,
             client: Some("::1".parse().unwrap()),
             target: Some(("POST", "/predict")),
             status: 200,
@@ -233,6 +239,18 @@ mod tests {
             );
         }
         assert_eq!(json.as_object().unwrap().len(), 12);
+    }
+
+    #[test]
+    fn a_request_of_a_trace_names_it() {
+        let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let access = Access {
+            traceparent: Some(traceparent),
+            ..served()
+        };
+        let text = rendered(LogFormat::Text, &access);
+        let expected = format!(" request_id=id-1 traceparent={traceparent} client=");
+        assert!(text.starts_with(&expected), "{text}");
     }
 
     #[test]

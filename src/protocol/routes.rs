@@ -5,6 +5,7 @@
 use tiny_http::Method;
 
 use crate::error::{Code, RequestError};
+use crate::guide;
 use crate::health::{self, Check, ProbeKind};
 use crate::platform::address::Address;
 use crate::protocol::paths::{self, Verb};
@@ -19,8 +20,10 @@ pub enum Route {
     Probe(Probe),
     /// What is served and how.
     Document(Document),
-    /// The page that lists the endpoints, or what programs expect there.
+    /// The console, or what programs expect there.
     Root,
+    /// The guide: a topic, or the list of topics.
+    Docs(Option<&'static str>),
     /// The metrics.
     Metrics,
 }
@@ -72,6 +75,8 @@ pub struct Probe {
     pub excluded: Vec<&'static str>,
     /// Excluded names that are no checks; the first few, truncated.
     pub unknown: Vec<String>,
+    /// Whether the answer may hold request ids and addresses of clients.
+    pub shows_clients: bool,
 }
 
 /// How the answer to a probe is written.
@@ -101,6 +106,7 @@ impl Probe {
             only: None,
             excluded: Vec::new(),
             unknown: Vec::new(),
+            shows_clients: false,
         }
     }
 
@@ -132,12 +138,14 @@ pub struct Listening<'a> {
     pub probe: Option<&'a Address>,
     /// Whether the main listener has the metrics even if there is another.
     pub main_metrics: bool,
+    /// Whether the main listener shows request ids and addresses of clients.
+    pub shows_clients: bool,
     /// Other paths of our own ones, which a hosting platform names.
     pub aliases: &'a [(String, &'static str)],
 }
 
 /// The list of paths, for a 404.
-const PATHS: &str = "POST /predict, /invocations, /score, /v2/models/MODEL/infer, /v1/models/MODEL:predict; GET /livez, /readyz, /startupz, /healthz, /statusz, /metrics, /v2, /";
+const PATHS: &str = "POST /predict, /invocations, /score, /v2/models/MODEL/infer, /v1/models/MODEL:predict; GET /livez, /readyz, /startupz, /healthz, /statusz, /metrics, /v2, /docs, /";
 
 const READ: &str = "GET, HEAD";
 const POST: &str = "POST";
@@ -162,7 +170,14 @@ pub fn route(
         _ => path,
     };
     let (route, allow) = match path {
-        _ if is_probe(path) => (Route::Probe(read_probe(path, query)?), READ),
+        _ if is_probe(path) => {
+            let mut probe = read_probe(path, query)?;
+            let is_status = probe.kind == ProbeKind::Status;
+            probe.shows_clients = is_status && (on_probe || listening.shows_clients);
+            (Route::Probe(probe), READ)
+        }
+        "/" => (Route::Root, READ),
+        _ if path.starts_with("/docs") && !on_probe => (Route::Docs(read_docs(path)?), READ),
         METRICS => match listening.probe {
             Some(probe) if !on_probe && !listening.main_metrics => {
                 return Err(metrics_elsewhere(probe));
@@ -176,7 +191,6 @@ pub fn route(
             }
             _ if on_probe => return Err(elsewhere(listening.main)),
             (None, Some((document, allow))) => (Route::Document(document), allow),
-            (None, None) if path == "/" => (Route::Root, READ),
             (None, None) if path == "*" => return Err(not_allowed("GET, HEAD, POST")),
             (None, None) => {
                 let (dialect, target) = super::find(path).ok_or_else(|| {
@@ -247,6 +261,24 @@ fn document(path: &str) -> Option<(Document, &'static str)> {
     })
 }
 
+/// The topic that a path below `/docs` names; `None` for the list.
+fn read_docs(path: &str) -> Result<Option<&'static str>, RequestError> {
+    let name = match path.strip_prefix("/docs") {
+        Some("" | "/") => return Ok(None),
+        Some(name) => name.strip_prefix('/'),
+        None => None,
+    };
+    let topic = name.and_then(guide::topic).ok_or_else(|| {
+        let names: Vec<&str> = guide::TOPICS.iter().map(|topic| topic.name).collect();
+        let text = format!(
+            "the guide has no such topic; there are {}",
+            names.join(", ")
+        );
+        RequestError::new(Code::NotFound, text)
+    })?;
+    Ok(Some(topic.name))
+}
+
 fn not_allowed(allow: &'static str) -> RequestError {
     RequestError {
         allow: Some(allow),
@@ -259,7 +291,7 @@ fn not_allowed(allow: &'static str) -> RequestError {
 
 fn elsewhere(main: &Address) -> RequestError {
     let text = format!(
-        "this port serves probes only (GET /livez, /readyz, /startupz, /healthz, /statusz, /metrics, /v2/health/live, /v2/health/ready, /ping, /health); everything else is on {}",
+        "this port serves probes only (GET /, /livez, /readyz, /startupz, /healthz, /statusz, /metrics, /v2/health/live, /v2/health/ready, /ping, /health); everything else is on {}",
         place(main, "main")
     );
     RequestError::new(Code::NotFound, text)
@@ -402,6 +434,7 @@ mod tests {
             main,
             probe,
             main_metrics: false,
+            shows_clients: false,
             aliases: &[],
         }
     }
@@ -462,6 +495,12 @@ mod tests {
         check("POST /livez", main, Err((405, "GET, HEAD")));
         check("DELETE /readyz", main, Err((405, "GET, HEAD")));
         check("GET /", main, Ok(Route::Root));
+        check("GET /docs", main, Ok(Route::Docs(None)));
+        check("HEAD /docs/api", main, Ok(Route::Docs(Some("api"))));
+        check("GET /docs/nonsense", main, Err((404, "")));
+        check("GET /docsx", main, Err((404, "")));
+        check("POST /docs", main, Err((405, "GET, HEAD")));
+        check("GET /docs", ListenerKind::Probe, Err((404, "")));
         check("GET /livez/", main, Err((404, "")));
         check("GET /LIVEZ", main, Err((404, "")));
         check("GET /%6civez", main, Err((404, "")));
@@ -520,18 +559,32 @@ mod tests {
             ListenerKind::Probe,
             probe(ProbeKind::Liveness, false),
         );
-        check(
-            "GET /statusz",
-            ListenerKind::Probe,
-            probe(ProbeKind::Status, false),
+        let full = Probe {
+            shows_clients: true,
+            ..Probe::new(ProbeKind::Status)
+        };
+        let status = "GET /statusz";
+        check(status, ListenerKind::Probe, Ok(Route::Probe(full.clone())));
+        check(status, ListenerKind::Main, probe(ProbeKind::Status, false));
+        let (main, full_console) = (main(), Ok(Route::Probe(full)));
+        let listening = |kind| Listening {
+            shows_clients: true,
+            ..listening(kind, &main, None)
+        };
+        let asked = route(
+            &Method::Get,
+            "/statusz",
+            None,
+            listening(ListenerKind::Main),
         );
+        assert_eq!(asked, full_console);
         check("POST /predict", ListenerKind::Probe, Err((404, "")));
-        check("GET /", ListenerKind::Probe, Err((404, "")));
+        check("GET /", ListenerKind::Probe, Ok(Route::Root));
         let error = route(
             &Method::Post,
             "/predict",
             None,
-            listening(ListenerKind::Probe, &main(), None),
+            listening(ListenerKind::Probe),
         )
         .unwrap_err();
         assert!(error.text.contains("8080"), "{}", error.text);

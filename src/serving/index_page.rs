@@ -5,9 +5,27 @@ use crate::platform::address::Address;
 use crate::protocol::routes::quality;
 use crate::serving::context::Context;
 
-/// Whether a client wants a page for a person, and not what programs expect at `/`.
-pub(crate) fn is_wanted(accept: Option<&str>) -> bool {
-    quality(accept, "text/html") > 0.0 || quality(accept, "text/plain") > 0.0
+/// What a client wants at `/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RootForm {
+    /// A browser's page.
+    Html,
+    /// A page of text.
+    Text,
+    /// What programs expect there.
+    Json,
+}
+
+/// What a client wants at `/`, by the media types that it names.
+pub(crate) fn wanted(accept: Option<&str>) -> RootForm {
+    let (html, text) = (quality(accept, "text/html"), quality(accept, "text/plain"));
+    if html > 0.0 && html >= text {
+        RootForm::Html
+    } else if text > 0.0 {
+        RootForm::Text
+    } else {
+        RootForm::Json
+    }
 }
 
 /// Renders the page for a client that reached the server at `address`; metrics are on the `probe`
@@ -36,7 +54,8 @@ pub(crate) fn render(context: &Context, address: &Address, probe: Option<&Addres
          GET /healthz    the same as /livez\n\n\
          GET /startupz   200 once the first model has been loaded and tried\n\n\
          GET /statusz    queues, workers, counts as JSON\n  curl -s {target}/statusz\n\n\
-         GET /metrics    counts and times for Prometheus\n  curl -s {metrics}/metrics\n",
+         GET /metrics    counts and times for Prometheus\n  curl -s {metrics}/metrics\n\n\
+         GET /docs       the guide\n  curl -s {target}/docs/api\n",
         env!("CARGO_PKG_VERSION"),
     )
 }

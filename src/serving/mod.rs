@@ -5,9 +5,12 @@
 
 pub mod acceptor;
 pub mod canary;
+pub(crate) mod console;
 pub mod context;
+pub(crate) mod docs;
 pub(crate) mod documents;
 pub(crate) mod index_page;
 pub mod metrics;
 pub mod probes;
+pub(crate) mod statusz;
 pub mod worker;

@@ -5,7 +5,6 @@
 //! `?verbose` one line per check, and those of other model servers.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,21 +13,14 @@ use serde_json::json;
 
 use crate::error::{Code, RequestError};
 use crate::health::{self, FailedCheck, Meaning, ProbeKind, Snapshot};
-use crate::job::deployment::Deployment;
 use crate::models::format::DEFAULT_VERSION;
 use crate::models::slot::ModelVersion;
-use crate::platform::cgroup::Reading;
-use crate::platform::clock::Stamp;
 use crate::protocol::routes::{Probe, ProbeForm};
 use crate::protocol::{Payload, Target};
 use crate::serving::context::Context;
-use crate::serving::documents;
-use crate::vitals::{LaneVitals, PredictionOutcome, TrialVerdict};
+use crate::serving::{documents, statusz};
 
 const OK: u16 = 200;
-
-/// How many names of features and classes `/statusz` lists.
-const NAMES_SHOWN: usize = 20;
 
 /// Maximum length of one reason, in bytes: kubelet reads 10 KB of an answer, all checks together.
 const REASON_BYTES_MAX: usize = 800;
@@ -44,7 +36,7 @@ pub fn answer(context: &Context, probe: &Probe) -> Result<Payload, RequestError>
         context.vitals.readyz_seen.store(true, Ordering::Relaxed);
     }
     match (probe.kind, &probe.form) {
-        (ProbeKind::Status, _) => Ok(statusz(context, &snapshot)),
+        (ProbeKind::Status, _) => Ok(statusz::render(context, &snapshot, probe.shows_clients)),
         (_, ProbeForm::Text) => Ok(verdict(&snapshot, probe)),
         _ => json_verdict(context, &snapshot, probe),
     }
@@ -206,7 +198,7 @@ fn respond(probe: &Probe, failure: Option<&FailedCheck>, lines: &str) -> Payload
 }
 
 /// Makes a reason one line, whatever a model's panic put into it, and truncates it.
-fn one_line(reason: &str) -> String {
+pub(super) fn one_line(reason: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     let fits = |(at, c): &(usize, char)| at + c.len_utf8() <= REASON_BYTES_MAX;
     let kept = reason.char_indices().take_while(fits);
@@ -217,162 +209,13 @@ fn one_line(reason: &str) -> String {
     line
 }
 
-fn name(kind: ProbeKind) -> &'static str {
+pub(super) fn name(kind: ProbeKind) -> &'static str {
     match kind {
         ProbeKind::Liveness => "livez",
         ProbeKind::Readiness => "readyz",
         ProbeKind::Startup => "startupz",
         ProbeKind::Status => "statusz",
     }
-}
-
-fn statusz(context: &Context, snapshot: &Snapshot) -> Payload {
-    let vitals = &context.vitals;
-    let counts = &vitals.counts;
-    let deployment = context.registry.default_deployment();
-    let deployments = context.registry.all();
-    let ended = |outcome| -> u64 {
-        let ended = |one: &Arc<Deployment>| one.vitals.outcomes.sojourn(outcome).count();
-        deployments.iter().map(ended).sum()
-    };
-    let (trials, reloads) = (&deployment.vitals.trials, &deployment.vitals.reloads);
-    let model = deployment.slot.get().map(|version| {
-        let signature = version.model().signature();
-        let labels = signature.output.labels();
-        // A model may have thousands of names, and this is answered between probes.
-        let classes: Vec<&String> = labels.iter().take(NAMES_SHOWN).collect();
-        let features: Vec<&str> = signature.names().take(NAMES_SHOWN).collect();
-        json!({
-            "name": version.name(),
-            "generation": version.number,
-            "algorithm": version.loaded.algorithm,
-            "feature_count": signature.features.len(),
-            "features": features,
-            "class_count": labels.len(),
-            "classes": classes,
-            "notes": version.loaded.notes,
-        })
-    });
-    let age =
-        |stamp: Stamp| (stamp != Stamp::NEVER).then(|| snapshot.now.since(stamp).as_secs_f64());
-    let (trial, trial_reason) = match &snapshot.trial {
-        TrialVerdict::Untried => ("untried", None),
-        TrialVerdict::Passed => ("passed", None),
-        TrialVerdict::Failed(reason) => ("failed", Some(one_line(reason))),
-    };
-    let reason = |kind| {
-        let failure = health::failure(kind, snapshot)?;
-        Some(format!("{}: {}", failure.check, one_line(&failure.reason)))
-    };
-    let (not_alive, not_ready) = (reason(ProbeKind::Liveness), reason(ProbeKind::Readiness));
-    let mut predict = lane_json(&vitals.predict, snapshot.now);
-    predict["stuck"] = snapshot.stuck().count().into();
-    predict["substitutes"] = vitals.predict.substitutes().into();
-    let by_reason = counts.clients.by_reason().into_iter();
-    let clients: serde_json::Map<String, serde_json::Value> = by_reason
-        .map(|(reason, _, count)| (reason.to_owned(), count.value().into()))
-        .collect();
-    let body = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "commit": env!("LANEKEEPER_COMMIT"),
-        "uptime_seconds": snapshot.now.since(vitals.started_at).as_secs_f64(),
-        "stopped_seconds": vitals.clock.lost().as_secs_f64(),
-        "phase": snapshot.phase.name(),
-        "alive": not_alive.is_none(),
-        "reason": not_alive,
-        "ready": not_ready.is_none(),
-        "ready_reason": not_ready,
-        "degraded": health::degradation(snapshot),
-        "model": model,
-        "trial": {
-            "verdict": trial,
-            "reason": trial_reason,
-            "began_age_seconds": age(trials.began_at.load()),
-            "running": snapshot.trial_running_since.is_some(),
-            "failures_in_a_row": trials.failures.count(),
-        },
-        "reload": {
-            "running": reloads.running.load(Ordering::Relaxed),
-            "succeeded": reloads.succeeded.value(),
-            "failed": reloads.failed.value(),
-            "error": reloads.error().map(|error| one_line(&error)),
-            "signature_change": reloads.signature_change().map(|change| one_line(&change)),
-            "loaded_age_seconds": age(reloads.loaded_at.load()),
-        },
-        "lanes": {"predict": predict, "probe": lane_json(&vitals.probe, snapshot.now)},
-        "shared_lane": context.config.shared_lane,
-        "last_completion_age_seconds": age(vitals.predict.completed_at.load()),
-        "last_success_age_seconds": age(deployment.vitals.succeeded_at.load()),
-        "connections": {
-            "main": vitals.listeners[0].open_connections.load(Ordering::Relaxed),
-            "probe": vitals.listeners[1].open_connections.load(Ordering::Relaxed),
-            "accepted": counts.connections.value(),
-        },
-        "clients": clients,
-        "malformed": counts.clients.malformed_reasons.latest().map(|most| json!({
-            "reason": one_line(&most.text),
-            "count": most.count,
-            "client": most.client,
-        })),
-        "responses": responses_json(context),
-        "buffered": {"bytes": context.budget.bytes(), "bytes_max": context.budget.bytes_max()},
-        "cgroup": cgroup_json(&vitals.cgroup.load()),
-        "predictions": {
-            "succeeded": ended(PredictionOutcome::Ok),
-            "rejected": ended(PredictionOutcome::Rejected),
-            "failed": ended(PredictionOutcome::Failed).saturating_sub(counts.lost.value()),
-            "panicked": counts.panicked.value(),
-            "lost": counts.lost.value(),
-            "refused": ended(PredictionOutcome::Refused),
-            "expired": ended(PredictionOutcome::Expired),
-            "abandoned": ended(PredictionOutcome::Abandoned),
-            "deadline_exceeded": ended(PredictionOutcome::DeadlineExceeded),
-        },
-        "probes": counts.probes.value(),
-        "threads_replaced": counts.threads_replaced.value(),
-        "log_records_dropped": crate::logging::dropped(),
-    });
-    let mut json = body.to_string().into_bytes();
-    json.push(b'\n');
-    Payload::json(OK, json)
-}
-
-/// Answers by status code, and those that have one by `code`.
-fn responses_json(context: &Context) -> serde_json::Value {
-    let (mut by_status, mut by_code) = (BTreeMap::new(), BTreeMap::new());
-    let overload = context.config.overload.overload_status;
-    for (status, code, count) in context.vitals.responses.by_code(overload) {
-        *by_status.entry(status).or_insert(0) += count;
-        if let Some(code) = code {
-            by_code.insert(code.as_str(), count);
-        }
-    }
-    json!({"status": by_status, "code": by_code})
-}
-
-fn lane_json(lane: &LaneVitals, now: Stamp) -> serde_json::Value {
-    let oldest = lane.oldest_arrival();
-    json!({
-        "queue_length": lane.queue_length.load(Ordering::Relaxed),
-        "queue_capacity": lane.queue_capacity,
-        "queue_oldest_age_seconds": oldest.map(|arrival| now.since(arrival).as_secs_f64()),
-        "workers": lane.workers_wanted,
-        "busy": lane.busy(),
-        "completed": lane.completed.value(),
-        "service_time_seconds": lane.service_time().as_secs_f64(),
-    })
-}
-
-/// Limits and readings that do not exist are null.
-fn cgroup_json(reading: &Reading) -> serde_json::Value {
-    let throttling = reading.throttling;
-    json!({
-        "cpu_quota": reading.cpu_quota,
-        "throttled_periods": throttling.map(|throttling| throttling.periods),
-        "throttled_seconds": throttling.map(|throttling| throttling.time.as_secs_f64()),
-        "memory_bytes": reading.memory_bytes,
-        "memory_bytes_max": reading.memory_bytes_max,
-    })
 }
 
 #[cfg(test)]

@@ -14,10 +14,12 @@ mod listener;
 mod outcomes;
 mod probes;
 mod reasons;
+mod recent;
 mod reloads;
 mod responses;
 mod service;
 mod trials;
+mod verdicts;
 mod work;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -34,10 +36,12 @@ pub use self::listener::ListenerVitals;
 pub use self::outcomes::{OutcomeCounts, PredictionOutcome, Refusals};
 pub use self::probes::{ProbeVitals, RateLimitWaits};
 pub use self::reasons::{Reason, Reasons};
+pub use self::recent::{RecentError, RecentErrors};
 pub use self::reloads::Reloads;
 pub use self::responses::Responses;
 pub use self::service::{AtomicEstimate, Estimate, FORMS, ServiceTime, ServiceTimes};
 pub use self::trials::{Failures, TrialVerdict, Trials};
+pub use self::verdicts::VerdictStamps;
 pub use self::work::{AdmittedWork, Announced, Cost, RemainingWork, Reservation};
 
 /// The phase of the process.
@@ -192,6 +196,12 @@ pub struct Vitals {
     pub counts: Counts,
     /// What was refused, by `code`.
     pub refusals: Refusals,
+    /// The last predictions that were refused.
+    pub recent_refusals: RecentErrors,
+    /// The last predictions that were admitted and failed.
+    pub recent_failures: RecentErrors,
+    /// Since when each verdict stands.
+    pub verdicts: VerdictStamps,
     /// Every answer, by status code and `code`.
     pub responses: Responses,
     /// What probes were answered, and how long they took.
@@ -222,6 +232,9 @@ impl Vitals {
             probe: LaneVitals::new(probe.0, probe.1, 0),
             counts: Counts::default(),
             refusals: Refusals::default(),
+            recent_refusals: RecentErrors::default(),
+            recent_failures: RecentErrors::default(),
+            verdicts: VerdictStamps::default(),
             responses: Responses::default(),
             probes: ProbeVitals::default(),
             cgroup: CgroupVitals::default(),

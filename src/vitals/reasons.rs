@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 const REASONS_MAX: usize = 8;
 
 /// Maximum length of a stored reason, in bytes.
-const REASON_BYTES_MAX: usize = 200;
+pub(super) const REASON_BYTES_MAX: usize = 200;
 
 /// A reason and its count.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Reasons {
         let Ok(mut kept) = self.0.try_lock() else {
             return;
         };
-        let text = cut(text);
+        let text = cut(text, REASON_BYTES_MAX);
         let reasons = &mut kept.reasons;
         let place = match reasons.iter().position(|reason| reason.text == text) {
             Some(place) => place,
@@ -86,8 +86,9 @@ fn commonest(reasons: &[Reason]) -> Option<Reason> {
     reasons.iter().max_by_key(|reason| reason.count).cloned()
 }
 
-fn cut(text: &str) -> &str {
-    let mut end = text.len().min(REASON_BYTES_MAX);
+/// The beginning of a text, at most so many bytes.
+pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }

@@ -13,6 +13,7 @@ mod answers;
 mod attacks;
 mod cli;
 mod clients;
+mod console;
 mod converted;
 mod corpus;
 mod drill;

@@ -4,6 +4,8 @@
 //! where cargo keeps the tests' files, and made anew when its list of packages changes. Hundreds of
 //! megabytes come from PyPI: the tests run only where that is asked for.
 
+mod browser;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

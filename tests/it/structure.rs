@@ -29,7 +29,7 @@ fn module(path: &Path) -> String {
 }
 
 /// The top-level modules, from the command line down to the system.
-const ROOMS: [&str; 18] = [
+const ROOMS: [&str; 19] = [
     "commands",
     "server",
     "http",
@@ -42,6 +42,7 @@ const ROOMS: [&str; 18] = [
     "drill",
     "models",
     "guide",
+    "page",
     "logging",
     "lifecycle",
     "config",

@@ -10,9 +10,9 @@ use crate::http::body::BodyDecoder;
 use crate::http::client_watch::ClientWatch;
 use crate::http::exchange;
 use crate::http::request_head::{Framing, RequestHead};
-use crate::http::response::Answer;
+use crate::http::response::{Answer, ServerTiming};
 use crate::http::stop::{ConnectionEnd, Stop};
-use crate::http::trace;
+use crate::http::{trace, traceparent};
 use crate::job::RequestBody;
 use crate::job::deployment::Deployment;
 use crate::lanes::admission::{self, Admitted, Ask};
@@ -20,7 +20,7 @@ use crate::lanes::memory_budget::Charge;
 use crate::logging::Prediction;
 use crate::platform::clock;
 use crate::protocol::{BodyHead, Dialect, Spoken, routes};
-use crate::vitals::{Owed, PredictionOutcome, ServerPhase};
+use crate::vitals::{Owed, PredictionOutcome, RecentError, ServerPhase};
 
 impl Connection<'_> {
     pub(super) fn answer_prediction(
@@ -80,9 +80,14 @@ impl Connection<'_> {
         let code = reply.result.as_ref().err().map(|error| error.code);
         let outcomes = &deployment.vitals.outcomes;
         outcomes.replied(code, waiting_time, service_time, asked_at);
+        let timing = ServerTiming {
+            queue: waiting_time,
+            predict: service_time.saturating_sub(reply.encode_time),
+            encode: reply.encode_time,
+        };
         // Given back once the answer is written.
         let _charge = reply.charge;
-        let (answer, error) = match reply.result {
+        let (mut answer, error) = match reply.result {
             Ok(payload) => {
                 let rows = reply.rows.unwrap_or_default();
                 deployment.vitals.rows.add(rows as u64);
@@ -90,10 +95,11 @@ impl Connection<'_> {
                 (Answer::from(payload), None)
             }
             Err(error) => {
-                self.count(&error);
+                self.count(asked, &error);
                 (self.shaped(asked, dialect, &error), Some(error))
             }
         };
+        answer.timing = Some(timing);
         // A job that the lane refused was never in its queue.
         let was_queued =
             code.is_none_or(|code| PredictionOutcome::of(code) != PredictionOutcome::Refused);
@@ -120,7 +126,7 @@ impl Connection<'_> {
         error: &RequestError,
         arrived: Instant,
     ) -> Result<After, ConnectionEnd> {
-        self.count(error);
+        self.count(asked, error);
         let outcomes = &self.deployment().vitals.outcomes;
         outcomes.ended(PredictionOutcome::of(error.code), arrived);
         let answer = self.shaped(asked, dialect, error);
@@ -167,8 +173,9 @@ impl Connection<'_> {
     }
 
     /// Counts a prediction that ended in an error, by what the error is.
-    fn count(&self, error: &RequestError) {
+    fn count(&self, asked: &RequestInProgress, error: &RequestError) {
         let vitals = &self.listener.http.context.vitals;
+        self.keep_recent(asked, error);
         vitals.refusals.count(error.code);
         let counts = &vitals.counts;
         let clients = &counts.clients;
@@ -184,6 +191,34 @@ impl Connection<'_> {
         if error.code == Code::Internal {
             counts.lost.increment();
         }
+    }
+
+    /// Keeps a refusal or a failure for the console.
+    fn keep_recent(&self, asked: &RequestInProgress, error: &RequestError) {
+        let context = &self.listener.http.context;
+        let recent = match PredictionOutcome::of(error.code) {
+            PredictionOutcome::Refused | PredictionOutcome::Expired => {
+                &context.vitals.recent_refusals
+            }
+            PredictionOutcome::Failed | PredictionOutcome::DeadlineExceeded => {
+                &context.vitals.recent_failures
+            }
+            _ => return,
+        };
+        let now = context.vitals.clock.now();
+        let traceparent = asked.head.traceparent.as_deref();
+        let trace_id = traceparent.and_then(traceparent::trace_id);
+        recent.note(now, || RecentError {
+            at: now,
+            request_id: asked.request_id.to_string(),
+            trace_id: trace_id.map(str::to_owned),
+            client: trace::client(self.socket()),
+            status: error
+                .code
+                .status_with(context.config.overload.overload_status),
+            code: error.code,
+            reason: error.text.clone(),
+        });
     }
 
     /// Refuses what the lane or the memory budget would refuse, before the body is read; otherwise

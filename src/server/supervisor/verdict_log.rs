@@ -113,6 +113,15 @@ impl Watch {
             _ => {}
         }
         let ready = health::failure(ProbeKind::Readiness, &snapshot);
+        let started = health::failure(ProbeKind::Startup, &snapshot);
+        for (kind, failure) in [
+            (ProbeKind::Liveness, &alive),
+            (ProbeKind::Readiness, &ready),
+            (ProbeKind::Startup, &started),
+        ] {
+            let verdicts = &self.context.vitals.verdicts;
+            verdicts.observe(kind as usize, failure.is_none(), snapshot.now);
+        }
         // Loading and draining have their own log lines.
         if !ready
             .as_ref()

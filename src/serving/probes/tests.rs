@@ -1,6 +1,7 @@
 use super::*;
 use crate::health::WorkerSnapshot;
-use crate::vitals::ServerPhase;
+use crate::platform::clock::Stamp;
+use crate::vitals::{ServerPhase, TrialVerdict};
 
 fn snapshot(busy_since: Option<Stamp>) -> Snapshot {
     let worker = WorkerSnapshot {
@@ -56,31 +57,6 @@ fn a_probe_is_plain_ok_or_the_text_and_verbose_lists_the_checks() {
         500,
         "Service has stopped completing predictions\n[+]acceptor ok\n[+]predictions ok\n[-]workers failed: all 1 prediction workers have made no progress for --stall-timeout (1m) or longer\n[+]inference ok\nlivez check failed\n",
     );
-}
-
-#[test]
-fn cgroup_numbers_are_there_or_null() {
-    let limited = Reading {
-        cpu_quota: Some(1.5),
-        throttling: Some(crate::platform::cgroup::Throttling {
-            periods: 42,
-            time: std::time::Duration::from_millis(1500),
-        }),
-        memory_bytes: Some(33 << 20),
-        memory_bytes_max: Some(512 << 20),
-    };
-    for (reading, expected) in [
-        (
-            limited,
-            r#"{"cpu_quota":1.5,"memory_bytes":34603008,"memory_bytes_max":536870912,"throttled_periods":42,"throttled_seconds":1.5}"#,
-        ),
-        (
-            Reading::default(),
-            r#"{"cpu_quota":null,"memory_bytes":null,"memory_bytes_max":null,"throttled_periods":null,"throttled_seconds":null}"#,
-        ),
-    ] {
-        assert_eq!(cgroup_json(&reading).to_string(), expected);
-    }
 }
 
 #[test]

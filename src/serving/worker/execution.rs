@@ -40,6 +40,10 @@ pub(super) struct WorkerPlace<'a> {
 }
 
 /// What a slice came to.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a reply is moved a few times, and a box would cost each prediction an allocation"
+)]
 pub(super) enum SliceOutcome {
     /// More is to be computed.
     Suspended(Box<Execution>),
@@ -63,6 +67,8 @@ pub(super) struct Execution {
     waiting_time: Duration,
     /// Time with workers so far.
     service_time: Duration,
+    /// The part of that in which the answer was written.
+    encode_time: Duration,
     /// Memory needed on the way to the answer.
     working: Charge,
     /// What follows its present slice.
@@ -148,6 +154,7 @@ impl Execution {
             rows: None,
             waiting_time,
             service_time: Duration::ZERO,
+            encode_time: Duration::ZERO,
             working: Charge::new(&place.context.budget),
             remaining: remaining
                 .map(|remaining| RemainingWork::new(&place.context.vitals, remaining)),
@@ -238,9 +245,12 @@ impl Execution {
             self.stage = Stage::Computing(computation);
             return None;
         }
+        let encoding_since = clock::instant();
+        let result = computed.and_then(|()| self.encode(place.context, &computation));
+        self.encode_time = encoding_since.elapsed();
         Some(Ended {
             slices: computation.slices,
-            result: computed.and_then(|()| self.encode(place.context, &computation)),
+            result,
         })
     }
 
@@ -431,6 +441,7 @@ impl Execution {
             rows,
             waiting_time,
             service_time,
+            encode_time,
             ..
         } = self;
         let (result, charge) = match ended.result {
@@ -443,6 +454,7 @@ impl Execution {
             rows,
             waiting_time,
             service_time,
+            encode_time,
         };
         SliceOutcome::Replied(reply_sender, reply)
     }
