@@ -48,6 +48,11 @@ fn data_that_cannot_be_learned_from_is_an_error() {
     assert!(alone.starts_with("there are no features"), "{alone}");
     let text = error("x,y\n1,a\n3,b\n", Task::Regression);
     assert!(text.contains("t.csv, line 2, column \"y\""), "{text}");
+    let tab = error("x,y\na\tb,1\nc,2\n", Task::Regression);
+    assert!(
+        tab.contains("line 2, column \"x\": a label must be"),
+        "{tab}"
+    );
     let constant = read("x,z,y\n1,5,7\n3,5,7\n", Task::Regression).unwrap();
     assert_eq!(constant.features.len(), 1, "{:?}", constant.columns);
     let warnings = warnings::of(&constant, 2);

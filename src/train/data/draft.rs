@@ -127,7 +127,7 @@ impl<'a> Draft<'a> {
         }
         if kind == ColumnKind::Category {
             self.notes.extend(decision.problems.iter().map(about));
-            self.check_lines((column, cells), problems);
+            self.check_labels((column, cells), problems);
         }
         if matches!(kind, ColumnKind::Number | ColumnKind::WholeNumber) {
             self.notes

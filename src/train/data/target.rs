@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::draft::{Draft, Scanned};
 use super::{Cells, ColumnReport, ColumnRole, Problems};
 use crate::models::cells;
-use crate::models::native::NAMES_MAX;
+use crate::models::native::{self, NAMES_MAX};
 use crate::train::columns::ColumnKind;
 use crate::train::table::{Column, echo};
 use crate::train::{Targets, Task, TrainError};
@@ -80,17 +80,27 @@ impl Draft<'_> {
         }
     }
 
-    /// Refuses labels of several lines: a stray quote swallows what follows it.
-    pub(super) fn check_lines(&self, (column, cells): (&Column, &Cells), problems: &mut Problems) {
-        for (row, cell) in cells
-            .iter()
-            .enumerate()
-            .filter(|(_, cell)| cell.contains('\n'))
-        {
-            problems.add("quotes", format!(
-                "{}: the cell {} goes on over several lines, as after a stray quote; close the quote, or double it within a cell",
-                self.place(row, column), echo(cell)
-            ));
+    /// Refuses labels that a model's file cannot hold, and those of several lines: a stray quote
+    /// swallows what follows it.
+    pub(super) fn check_labels(&self, (column, cells): (&Column, &Cells), problems: &mut Problems) {
+        for (row, cell) in cells.iter().enumerate() {
+            if cell.contains('\n') {
+                problems.add("quotes", format!(
+                    "{}: the cell {} goes on over several lines, as after a stray quote; close the quote, or double it within a cell",
+                    self.place(row, column), echo(cell)
+                ));
+            } else if !cell.is_empty()
+                && let Err(reason) = native::check_name("a label", cell)
+            {
+                problems.add(
+                    "labels",
+                    format!(
+                        "{}: {reason}, but the cell is {}",
+                        self.place(row, column),
+                        echo(cell)
+                    ),
+                );
+            }
         }
     }
 
@@ -112,7 +122,7 @@ impl Draft<'_> {
             let order = |label: &String| number(label).unwrap_or(0.0);
             classes.sort_by(|one, other| order(one).total_cmp(&order(other)));
         }
-        self.check_lines((column, cells), problems);
+        self.check_labels((column, cells), problems);
         self.check_spelling((column, cells), &classes, problems);
         if classes.len() < 2 {
             problems.add(
