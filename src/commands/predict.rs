@@ -438,3 +438,6 @@ impl Answering {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod agreement;

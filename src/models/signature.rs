@@ -271,11 +271,11 @@ impl FeatureKind {
         !matches!(self, FeatureKind::Number | FeatureKind::WholeNumber)
     }
 
-    /// Whether a text is one of its labels, yes or no, or a time.
-    pub fn knows(&self, text: &str) -> bool {
+    /// Whether a text is one of its labels.
+    pub fn has_label(&self, text: &str) -> bool {
         match self {
             FeatureKind::Category { labels, .. } => labels.code(text).is_some(),
-            _ => self.code(text).is_some(),
+            _ => false,
         }
     }
 
@@ -296,6 +296,19 @@ impl FeatureKind {
             (None, Unseen::Missing) => Some(f64::NAN),
             (None, Unseen::Other) => Some(labels.len() as f64),
             (None, Unseen::Refuse | Unseen::Code) => None,
+        }
+    }
+
+    /// The value that a row holds for a whole number, as [`code_of_number`](Self::code_of_number).
+    /// A label may be a code of more digits than the number can hold.
+    pub fn code_of_whole(&self, digits: &str, number: f64) -> Option<f64> {
+        match self {
+            FeatureKind::Category { unseen, .. }
+                if *unseen != Unseen::Code || self.has_label(digits) =>
+            {
+                self.code(digits)
+            }
+            _ => self.code_of_number(number),
         }
     }
 

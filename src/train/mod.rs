@@ -16,7 +16,7 @@ mod matrix;
 pub mod model_file;
 pub mod parameters;
 pub mod prepare;
-mod random;
+pub(crate) mod random;
 pub mod score;
 pub mod source;
 pub mod table;

@@ -8,7 +8,7 @@ use super::NAMES_MAX;
 use crate::models::cells::Written;
 use crate::models::moments::MomentOrder;
 use crate::models::signature::Unseen;
-use crate::models::{Feature, FeatureKind, ModelError};
+use crate::models::{CategoryLabels, Feature, FeatureKind, ModelError};
 
 /// Maximum number of labels of all categories together.
 const LABELS_MAX: usize = 1_000_000;
@@ -76,7 +76,7 @@ impl FeatureDocument {
                 labels,
                 takes_others,
             } => FeatureKind::Category {
-                labels: labels.clone().into(),
+                labels: CategoryLabels::of_cells(labels.clone()),
                 unseen: match takes_others {
                     true => Unseen::Other,
                     false => Unseen::Refuse,

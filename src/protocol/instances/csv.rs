@@ -14,7 +14,7 @@ use csv::StringRecord;
 use super::{COLUMNS_MAX, blame};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
-use crate::models::{Feature, Output, OutputSpec, PredictError, Rows, Signature};
+use crate::models::{Feature, FeatureKind, Output, OutputSpec, PredictError, Rows, Signature};
 use crate::protocol::{EncodeError, Encoder, Payload, Predicted};
 use crate::train::table::{Column, TableError, TableReader};
 
@@ -176,8 +176,8 @@ fn truth(text: &str) -> Option<f64> {
     }
 }
 
-/// Reads a cell as a value of its feature: an empty cell is missing, if the feature may be, and a
-/// category's label becomes its code.
+/// Reads a cell as a value of its feature: an empty cell and a word for a missing value are missing,
+/// if the feature may be, and a category's label becomes its code.
 ///
 /// # Errors
 ///
@@ -191,30 +191,26 @@ pub fn read_value(
     let text = record.get(column.index).unwrap_or_default().trim();
     let truth = truth(text);
     let number = truth.or_else(|| feature.number(text));
-    if feature.may_be_missing && (text.is_empty() || number.is_some_and(f64::is_nan)) {
+    // A word such as NA may be a label, and one such as -99 a number.
+    let is_missing = feature.counts_as_missing(text) && !feature.kind.has_label(text);
+    if feature.may_be_missing && (is_missing || number.is_some_and(f64::is_nan)) {
         return Ok(f64::NAN);
+    }
+    let is_category = matches!(feature.kind, FeatureKind::Category { .. });
+    if is_missing && !text.is_empty() && !is_category {
+        return Err(TableError(format!(
+            "{} is {}, but the model takes no missing value there; fill it in, or leave the row out",
+            table.cell(column),
+            crate::train::table::echo(text)
+        )));
     }
     if !feature.kind.takes_text() {
         let usable =
             |number: &f64| number.is_finite() || (number.is_infinite() && feature.may_be_infinite);
         return match number.filter(usable) {
             Some(number) => Ok(number),
-            None if !text.is_empty() && feature.counts_as_missing(text) => {
-                match feature.may_be_missing {
-                    true => Ok(f64::NAN),
-                    false => Err(TableError(format!(
-                        "{} is {}, but the model takes no missing value there; fill it in, or leave the row out",
-                        table.cell(column),
-                        crate::train::table::echo(text)
-                    ))),
-                }
-            }
             None => table.number(record, column),
         };
-    }
-    // A word such as NA may be a label.
-    if feature.may_be_missing && feature.counts_as_missing(text) && !feature.kind.knows(text) {
-        return Ok(f64::NAN);
     }
     let label = table.text(record, column)?;
     let code = feature.kind.code(label).filter(|code| !code.is_nan());
@@ -423,8 +419,10 @@ impl Write for Charged<'_> {
 mod tests {
     use super::*;
     use crate::lanes::memory_budget::Budget;
+    use crate::models::AnswerSpec;
+    use crate::models::cells::Written;
+    use crate::models::moments::MomentOrder;
     use crate::models::signature::Unseen;
-    use crate::models::{AnswerSpec, FeatureKind};
     use std::sync::Arc;
 
     fn signature(classes: &[&str]) -> Signature {
@@ -582,6 +580,30 @@ mod tests {
         let text = "the body, line 2, column \"x\": the cell is \"blue\", but must be one of \"red\", \"green\"";
         assert_eq!(error.text, text);
         assert!(decode("x,y\n,1\n").unwrap_err().text.contains("is empty"));
+    }
+
+    #[test]
+    fn own_words_for_a_missing_value_are_no_numbers_and_no_dates() {
+        let mut signature = signature(&[]);
+        for (feature, may_be_missing) in [(0, true), (1, false)] {
+            let feature = &mut signature.features[feature];
+            feature.may_be_missing = may_be_missing;
+            feature.written = Some(Arc::new(Written {
+                missing: vec!["-99".to_owned(), "1900-01-01".to_owned()],
+                ..Written::default()
+            }));
+        }
+        let decode = |signature: &Signature, body: &str| {
+            let mut charge = Charge::new(&budget(1 << 20));
+            decode_csv(body.as_bytes(), true, signature, 9, &mut charge)
+        };
+        let rows = decode(&signature, "x,y\n-99,1\n-98,2\n").unwrap();
+        assert!(rows.values()[0].is_nan() && rows.values()[2] == -98.0);
+        let error = decode(&signature, "x,y\n1,-99\n").unwrap_err();
+        assert!(error.text.contains("takes no missing value"), "{error:?}");
+        signature.features[0].kind = FeatureKind::Moment(MomentOrder::YearFirst);
+        let rows = decode(&signature, "x,y\n1900-01-01,1\n1900-01-02,2\n").unwrap();
+        assert!(rows.values()[0].is_nan() && rows.values()[2] < 0.0);
     }
 
     #[test]

@@ -175,7 +175,7 @@ mod tests {
     use super::*;
     use crate::lanes::memory_budget::Budget;
     use crate::models::signature::Unseen;
-    use crate::models::{FeatureKind, OutputSpec};
+    use crate::models::{CategoryLabels, FeatureKind, OutputSpec};
     use proptest::prelude::*;
     use std::sync::Arc;
 
@@ -236,6 +236,23 @@ mod tests {
             assert_eq!(error.code, Code::InvalidInput, "{body}");
             assert!(error.text.contains(expected), "{body}: {}", error.text);
         }
+    }
+
+    #[test]
+    fn a_label_is_known_as_the_program_holds_it_that_read_the_table() {
+        let mut signature = signature();
+        let labels = ["9007199254740993", "7", "true", "a b"].map(str::to_owned);
+        for feature in &mut signature.features {
+            feature.kind = FeatureKind::Category {
+                labels: CategoryLabels::of_cells(labels.to_vec()),
+                unseen: Unseen::Other,
+            };
+        }
+        let budget = Arc::new(Budget::new(1 << 20, 0));
+        let mut charge = Charge::new(&budget);
+        let body = r#"{"instances": [[9007199254740993, 9007199254740992], [7, 7.0], [true, false], [" a b ", "ab"]]}"#;
+        let rows = super::decode(body.as_bytes(), &signature, ROWS_MAX, &mut charge).unwrap();
+        assert_eq!(rows.values(), [0.0, 4.0, 1.0, 1.0, 2.0, 4.0, 3.0, 4.0]);
     }
 
     #[test]

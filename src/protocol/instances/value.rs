@@ -5,6 +5,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 
 use super::tokens::{IgnoredValue, Text};
+use crate::models::cells::WHOLE_MAX;
 use crate::models::{Feature, ShortNumber};
 
 /// How many characters of the client's input an error quotes.
@@ -71,6 +72,16 @@ impl Value<'_> {
             self.feature.name, self.list, self.row
         )))
     }
+
+    /// A whole number, or the category that its digits are the label of.
+    fn whole<E: Error>(&self, value: f64, digits: impl fmt::Display) -> Result<f64, E> {
+        // From there on neighbours are the same double.
+        if value.abs() < WHOLE_MAX || !self.feature.kind.takes_text() {
+            return self.number(value);
+        }
+        let code = self.feature.kind.code_of_whole(&digits.to_string(), value);
+        code.ok_or_else(|| unexpected_number(value, self))
+    }
 }
 
 impl<'de> Visitor<'de> for Value<'_> {
@@ -91,21 +102,26 @@ impl<'de> Visitor<'de> for Value<'_> {
         self.number(value)
     }
 
-    /// True is 1, as in numpy, or the label that Python writes.
+    /// True is 1, as in numpy, or the label that Python, JSON or R writes.
     fn visit_bool<E: Error>(self, value: bool) -> Result<f64, E> {
-        let label = if value { "True" } else { "False" };
-        match self.feature.kind.code(label) {
+        let labels = match value {
+            true => ["True", "true", "TRUE"],
+            false => ["False", "false", "FALSE"],
+        };
+        let kind = &self.feature.kind;
+        let own = labels.into_iter().find(|label| kind.has_label(label));
+        match kind.code(own.unwrap_or(labels[0])) {
             Some(code) => Ok(code),
             None => self.number(f64::from(u8::from(value))),
         }
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<f64, E> {
-        self.number(value as f64)
+        self.whole(value as f64, value)
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<f64, E> {
-        self.number(value as f64)
+        self.whole(value as f64, value)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<f64, E> {
