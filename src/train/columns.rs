@@ -21,7 +21,7 @@
 //! is missing, unless the column has texts, and more of them than of anything else.
 //!
 //! Texts are counted up to 10,000 distinct ones (or 4 MiB of them); beyond, their share of the rows is
-//! taken to go on as it was, and labels are not told. A column of numbers is counted up to 200: if
+//! taken to go on as it was, and they are not counted. A column of numbers is counted up to 200: if
 //! texts come after them, it is a `Category`.
 
 use std::collections::HashMap;
@@ -89,17 +89,10 @@ pub struct ColumnDecision {
     pub style: NumberStyle,
     /// How its dates are written.
     pub order: MomentOrder,
-    /// The labels of a category, or the words for yes and no: trimmed and sorted. Empty if there were
-    /// too many to count.
-    pub labels: Vec<String>,
-    /// The number of rows of each label.
-    pub counts: Vec<u64>,
     /// Whether "-" is a label; otherwise it is a missing value.
     pub dash_is_label: bool,
     /// Number of cells without a value.
     pub missing: u64,
-    /// Number of rows.
-    pub rows: u64,
     /// The smallest and the largest number, or moment.
     pub range: Option<(f64, f64)>,
     /// Cells that spoil the column, each with its line; at most ten.
@@ -111,7 +104,6 @@ pub struct ColumnDecision {
 /// One text of a column.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    pub(crate) count: u64,
     pub(crate) line: u64,
     pub(crate) reading: Reading,
 }
@@ -170,21 +162,13 @@ impl ColumnScan {
                 .tallies
                 .add(&Reading::of(cell, may_have_comma), cell, line, self.rows);
         };
-        if let Some(seen) = distinct.get_mut(text) {
-            seen.count += 1;
+        if let Some(seen) = distinct.get(text) {
             return self.tallies.add(&seen.reading, cell, line, self.rows);
         }
         let reading = Reading::of(cell, may_have_comma);
         self.tallies.add(&reading, cell, line, self.rows);
         self.distinct_bytes += text.len();
-        distinct.insert(
-            text.into(),
-            Seen {
-                count: 1,
-                line,
-                reading,
-            },
-        );
+        distinct.insert(text.into(), Seen { line, reading });
         let all = &self.tallies;
         let are_numbers =
             all.point.count.max(all.comma.count) == all.values && all.too_long.count == 0;
@@ -318,7 +302,10 @@ mod tests {
             "id",
             ["9007199254740992", "9007199254740993", "9007199254740993"],
         );
-        assert_eq!((long.kind, long.labels.len()), (ColumnKind::Category, 2));
+        assert_eq!(
+            (long.kind, long.why.as_str()),
+            (ColumnKind::Category, "2 values")
+        );
         assert_eq!(
             long.problems,
             [
@@ -353,8 +340,7 @@ mod tests {
         );
         let sentences = (0..30).map(|n| format!("this is the long story of number {n}"));
         assert_eq!(decide("a", sentences).kind, ColumnKind::FreeText);
-        let many = decide("a", names(20_000));
-        assert_eq!((many.kind, many.labels.len()), (ColumnKind::Identifier, 0));
+        assert_eq!(kind(20_000), ColumnKind::Identifier);
         let many = decide("a", (0..60_000).map(|n| format!("name {}", n / 3)));
         assert_eq!(
             (many.kind, many.why.as_str(), many.notes.len()),
@@ -375,10 +361,6 @@ mod tests {
             (ColumnKind::Category, "more than 200 values")
         );
         let labels = decide("a", ["b", "-", "a", "b", "NA", "-999"]);
-        assert_eq!(
-            (labels.labels, labels.counts),
-            (vec!["-".into(), "a".into(), "b".into()], vec![1, 1, 2])
-        );
         assert_eq!(
             (labels.missing, labels.dash_is_label, labels.why.as_str()),
             (2, true, "3 values")
@@ -404,7 +386,6 @@ mod tests {
         );
         let words = decide("y", ["Yes", "No", "yes", "no ", "YES", "No"]);
         assert_eq!((words.kind, words.notes.len()), (ColumnKind::YesNo, 2));
-        assert_eq!(words.labels, ["No", "YES", "Yes", "no", "yes"]);
         assert_eq!(
             decide("y", ["0", "1", "0", "0.0"]).notes,
             ["\"0\" (line 2) and \"0.0\" (line 5) differ only in spelling"]

@@ -1,6 +1,6 @@
 //! Decides what a column is; the rules are told in [`columns`](crate::train::columns).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::models::cells::{NumberStyle, WHOLE_MAX};
 use crate::models::moments::MomentOrder;
@@ -29,11 +29,8 @@ impl ColumnScan {
             why,
             style: NumberStyle::default(),
             order: MomentOrder::default(),
-            labels: Vec::new(),
-            counts: Vec::new(),
             dash_is_label: false,
             missing: self.missing + self.dashes,
-            rows: self.rows,
             range: None,
             problems: Vec::new(),
             notes: Vec::new(),
@@ -45,7 +42,7 @@ impl ColumnScan {
             ColumnKind::Index => decision.range = numbers.range,
             ColumnKind::Constant if numbers.count > 0 => self.tell_numbers(&mut decision, numbers),
             ColumnKind::Moment => self.tell_moments(&mut decision),
-            ColumnKind::YesNo | ColumnKind::Constant => self.tell_labels(&mut decision),
+            ColumnKind::YesNo | ColumnKind::Constant => {}
             _ => self.tell_texts(&mut decision, numbers),
         }
         if kind == ColumnKind::Index && !is_index_name(&self.name) {
@@ -245,18 +242,6 @@ impl ColumnScan {
         }
     }
 
-    fn tell_labels(&self, decision: &mut ColumnDecision) {
-        let mut labels: BTreeMap<&str, u64> = BTreeMap::new();
-        for (text, seen) in self.distinct.iter().flatten() {
-            *labels.entry(text.trim()).or_default() += seen.count;
-        }
-        if decision.dash_is_label {
-            labels.insert("-", self.dashes);
-        }
-        decision.labels = labels.keys().map(|label| (*label).to_owned()).collect();
-        decision.counts = labels.into_values().collect();
-    }
-
     fn tell_texts(&self, decision: &mut ColumnDecision, numbers: &Tally) {
         let all = &self.tallies;
         let quote =
@@ -266,9 +251,12 @@ impl ColumnScan {
             decision.missing = self.missing;
         }
         if decision.kind == ColumnKind::Category {
-            self.tell_labels(decision);
-            match self.distinct {
-                Some(_) => decision.why = format!("{} values", decision.labels.len()),
+            match &self.distinct {
+                Some(distinct) => {
+                    let texts: BTreeSet<&str> = distinct.keys().map(|text| text.trim()).collect();
+                    let values = texts.len() + usize::from(decision.dash_is_label);
+                    decision.why = format!("{values} values");
+                }
                 None => decision.notes.push(format!(
                     "it has more than {} values, which are too many to count",
                     self.counted.0 - 1
