@@ -192,6 +192,8 @@ fn tables_with_warts_train_and_say_what_was_recognised() {
         ("Latin-1", latin(&rows("größe,y", |row| format!("{},{}", row % 7, y(row)))), &["--features", "größe"], &["60 rows, 1 features"]),
         ("an unnamed index", rows(",x,y", |row| format!("{row},{},{}", row % 7, y(row))).into(), &[], &["1 features", "left out"]),
         ("names", rows("name,x,y", |row| format!("person {row},{},{}", row % 7, y(row))).into(), &[], &["1 features", "left out: name"]),
+        ("a column of keys", rows("key,x,y", |row| format!("{},{},{}", row * 37 % 61, row % 7, y(row))).into(), &["--id", "key"], &["1 features", "left out: key (excluded)"]),
+        ("a column that is said to be keys", rows("key,x,y", |row| format!("{},{},{}", row * 37 % 61, row % 7, y(row))).into(), &["--column", "key=identifier"], &["1 features", "left out: key (as --column says)"]),
         ("a constant", rows("x,z,y", |row| format!("{},same,{}", row % 7, y(row))).into(), &[], &["1 features", "left out: z"]),
         ("missing numbers", rows("x,z,y", |row| format!("{},{},{}", row % 7, if row % 5 == 0 { "NA".to_owned() } else { (row * row).to_string() }, y(row))).into(), &[], &["2 features"]),
         ("other words for missing", rows("x,z,y", |row| format!("{},{},{}", row % 7, if row % 5 == 0 { "-99".to_owned() } else { (row * row).to_string() }, y(row))).into(), &["--missing", "-99"], &["2 features"]),
@@ -264,6 +266,28 @@ fn a_table_without_a_header_has_numbered_columns() {
     let predicted = run(&["predict", "--model", &out, "--data", &data, "--no-header"]);
     assert_eq!(predicted.status.code(), Some(0), "{}", stderr(&predicted));
     assert_eq!(stdout(&predicted).lines().count(), 61);
+}
+
+#[test]
+fn lines_before_a_table_are_skipped_by_predict_too() {
+    let folder = Folder::new("preamble");
+    let table = rows("x,y", |row| format!("{},{}", row % 7, row % 7 < 3));
+    let data = folder.write("t.csv", format!("A title\n\n{table}").as_bytes());
+    let out = folder.path("m.json");
+    let more = ["--skip-lines", "2", "--folds", "0"];
+    let trained = crate::train::train("logistic-regression", &data, "y", &out, &more);
+    assert_eq!(trained.status.code(), Some(0), "{}", stderr(&trained));
+    let args = ["predict", "--model", &out, "--data", &data];
+    let predicted = run(&[&args[..], &["--skip-lines", "2"]].concat());
+    assert_eq!(predicted.status.code(), Some(0), "{}", stderr(&predicted));
+    let bare = folder.write("bare.csv", table.as_bytes());
+    let expected = run(&["predict", "--model", &out, "--data", &bare]);
+    assert_eq!(stdout(&predicted), stdout(&expected));
+    assert_eq!(stdout(&predicted).lines().count(), 61);
+    let refused = run(&args);
+    assert_eq!(refused.status.code(), Some(1));
+    let told = stderr(&refused);
+    assert!(told.contains("--skip-lines 2"), "{told}");
 }
 
 #[test]
