@@ -37,6 +37,7 @@ mod probe_command;
 mod probes;
 mod protocols;
 mod real_clients;
+mod real_tables;
 mod recordings;
 mod refusals;
 mod sklearn;

@@ -21,7 +21,7 @@ const ASKED_FOR: &str = "TEST_LANEKEEPER_REAL_CLIENTS";
 const INSTALL_LIMIT: Duration = Duration::from_secs(600);
 
 /// The longest run of a script, which takes some seconds.
-const SCRIPT_LIMIT: Duration = Duration::from_secs(180);
+pub const SCRIPT_LIMIT: Duration = Duration::from_secs(180);
 
 #[test]
 fn tritons_and_mlservers_clients_get_what_predict_gives() {
@@ -72,7 +72,11 @@ fn fresh_cases(folder_name: &str, seed: &str) -> Option<PathBuf> {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests")
         .join(folder_name);
-    let python = environment(&format!("fresh-{folder_name}"), &scripts.join("fresh.txt"));
+    let python = environment(
+        &format!("fresh-{folder_name}"),
+        &scripts.join("fresh.txt"),
+        &[],
+    );
     let cases = folder().join(format!("fresh-{folder_name}-cases"));
     let _ = fs::remove_dir_all(&cases);
     let mut make = Command::new(python);
@@ -88,7 +92,7 @@ fn fresh_cases(folder_name: &str, seed: &str) -> Option<PathBuf> {
 }
 
 /// Whether these tests are asked for; says so if not.
-fn are_asked_for() -> bool {
+pub fn are_asked_for() -> bool {
     if std::env::var_os(ASKED_FOR).is_none_or(|value| value.is_empty()) {
         skip(&format!(
             "it installs packages from PyPI, and {ASKED_FOR} is not set"
@@ -105,7 +109,7 @@ fn run(name: &str, script: &str, arguments: &[&str]) {
         return;
     }
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
-    let python = environment(name, &scripts.join(format!("{name}.txt")));
+    let python = environment(name, &scripts.join(format!("{name}.txt")), &[]);
     let server = Server::real(&["--name=iris"]);
     server.wait_ready();
     let mut command = Command::new(python);
@@ -122,12 +126,13 @@ fn run(name: &str, script: &str, arguments: &[&str]) {
 }
 
 /// Where the environments are.
-fn folder() -> PathBuf {
+pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("real-clients")
 }
 
-/// The Python of an environment with these packages, made now if it is not there.
-fn environment(name: &str, requirements: &Path) -> PathBuf {
+/// The Python of an environment with these packages, made now if it is not there; pip is given these
+/// further options.
+pub fn environment(name: &str, requirements: &Path, options: &[&str]) -> PathBuf {
     let folder = folder().join(name);
     fs::create_dir_all(&folder).unwrap();
     let need = |what: &str, result: Result<String, String>| {
@@ -151,7 +156,9 @@ fn environment(name: &str, requirements: &Path) -> PathBuf {
     install
         .args(["-m", "pip", "install", "--disable-pip-version-check"])
         // A package that has to be compiled would need a compiler, and minutes.
-        .args(["--no-input", "--only-binary=:all:", "--requirement"])
+        .args(["--no-input", "--only-binary=:all:"])
+        .args(options)
+        .arg("--requirement")
         .arg(requirements);
     need("PyPI", output(install, name, INSTALL_LIMIT));
     fs::write(&marker, wanted).unwrap();
@@ -163,7 +170,7 @@ fn environment(name: &str, requirements: &Path) -> PathBuf {
 /// # Errors
 ///
 /// It could not be started, failed, or was not done by the limit: a text with all that it printed.
-fn output(mut command: Command, name: &str, limit: Duration) -> Result<String, String> {
+pub fn output(mut command: Command, name: &str, limit: Duration) -> Result<String, String> {
     // A file, as a pipe that nobody reads would stop it.
     let path = folder().join(format!("{name}.log"));
     let file = File::create(&path).unwrap();
