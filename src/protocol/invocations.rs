@@ -38,6 +38,11 @@ const FORMS: [(&str, Form); 5] = [
     ("application/x-ndjson", Form::Lines),
 ];
 
+/// The media types of bodies that `/invocations` reads.
+pub fn media_types() -> [&'static str; FORMS.len()] {
+    FORMS.map(|(name, _)| name)
+}
+
 /// `POST /invocations`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Invocations;
@@ -123,7 +128,7 @@ fn form(head: &BodyHead) -> Result<Form, RequestError> {
         .iter()
         .find(|(name, _)| essence.eq_ignore_ascii_case(name));
     let Some((_, form)) = found else {
-        let names = FORMS.map(|(name, _)| name).join(", ");
+        let names = media_types().join(", ");
         return refuse(format!(
             "a body of {} is not read: send one of {names}",
             echo(essence)

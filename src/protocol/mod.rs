@@ -32,10 +32,11 @@ pub use self::answer_writer::is_whole;
 use self::instances::Predict;
 pub use self::instances::echo;
 use self::invocations::Invocations;
+pub use self::invocations::media_types as invocation_media_types;
 use self::score::Score;
 use self::v1::PredictV1;
 use self::v2::Infer;
-pub use self::v2::described as described_outputs;
+pub use self::v2::{datatypes, described as described_outputs, output_names};
 
 /// All dialects.
 static DIALECTS: [&dyn Dialect; 5] = [&Predict, &Infer, &PredictV1, &Invocations, &Score];

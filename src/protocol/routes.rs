@@ -56,6 +56,8 @@ pub enum Document {
     Version,
     /// How many requests SageMaker's batch transform may send, and how large.
     ExecutionParameters,
+    /// The description of all paths, in OpenAPI.
+    OpenApi,
     /// Something that a protocol has and this server does not do.
     NotOffered(&'static str),
 }
@@ -145,7 +147,7 @@ pub struct Listening<'a> {
 }
 
 /// The list of paths, for a 404.
-const PATHS: &str = "POST /predict, /invocations, /score, /v2/models/MODEL/infer, /v1/models/MODEL:predict; GET /livez, /readyz, /startupz, /healthz, /statusz, /metrics, /v2, /docs, /";
+const PATHS: &str = "POST /predict, /invocations, /score, /v2/models/MODEL/infer, /v1/models/MODEL:predict; GET /livez, /readyz, /startupz, /healthz, /statusz, /metrics, /openapi.json, /docs, /v2, /";
 
 const READ: &str = "GET, HEAD";
 const POST: &str = "POST";
@@ -166,7 +168,7 @@ pub fn route(
     let mut aliases = listening.aliases.iter();
     // Nobody can take away a probe.
     let path = match aliases.find(|(other, _)| other == path) {
-        Some((_, own)) if !is_probe(path) && path != METRICS => own,
+        Some((_, own)) if !is_fixed(path) => own,
         _ => path,
     };
     let (route, allow) = match path {
@@ -246,6 +248,7 @@ fn document(path: &str) -> Option<(Document, &'static str)> {
         "/v2/repository/index" => (Document::Index, POST),
         "/version" => (Document::Version, READ),
         "/execution-parameters" => (Document::ExecutionParameters, READ),
+        "/openapi.json" => (Document::OpenApi, READ),
         _ if path.starts_with("/v2/repository/models/")
             && (path.ends_with("/load") || path.ends_with("/unload")) =>
         {
@@ -339,6 +342,11 @@ fn split_probe(path: &str) -> Option<(ProbeKind, Option<&str>)> {
             None => rest.is_empty().then_some((*kind, None)),
         }
     })
+}
+
+/// Whether a path cannot be taken for something else.
+pub fn is_fixed(path: &str) -> bool {
+    is_probe(path) || path == METRICS
 }
 
 fn is_probe(path: &str) -> bool {
@@ -697,6 +705,8 @@ mod tests {
             ("POST /v2/repository/index", Document::Index),
             ("GET /version", Document::Version),
             ("GET /execution-parameters", Document::ExecutionParameters),
+            ("GET /openapi.json", Document::OpenApi),
+            ("HEAD /openapi.json", Document::OpenApi),
         ];
         for (request, document) in table {
             check(request, ListenerKind::Main, Ok(Route::Document(document)));

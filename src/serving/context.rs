@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::config::Config;
@@ -21,6 +22,15 @@ use crate::vitals::Vitals;
 /// Room in the probe lane beyond one job per connection, for probes that their clients abandoned.
 const PROBE_QUEUE_SPARE: usize = 16;
 
+/// The description of all paths for one version of the model.
+#[derive(Debug)]
+pub struct ApiText {
+    /// The version's number; 0 while no model is loaded.
+    pub version: u64,
+    /// The description in JSON.
+    pub json: Vec<u8>,
+}
+
 /// What all threads share.
 pub struct Context {
     /// The options.
@@ -31,6 +41,8 @@ pub struct Context {
     pub budget: Arc<Budget>,
     /// The served models.
     pub registry: Registry,
+    /// The description of all paths, once somebody has asked for it.
+    pub openapi: ArcSwapOption<ApiText>,
     /// Why predictions fail.
     pub failure_log: FailureLog,
     /// Wakes the canary: a trial may be due sooner than planned.
@@ -62,6 +74,7 @@ impl Context {
             config,
             vitals,
             registry: Registry::default(),
+            openapi: ArcSwapOption::empty(),
             failure_log: FailureLog::new("predictions failed"),
             trial_wanted,
             waker,

@@ -13,10 +13,12 @@ use crate::job::deployment::Deployment;
 use crate::models::FeatureKind;
 use crate::models::forest::Precision;
 use crate::models::slot::ModelVersion;
+use crate::platform::address::Address;
 use crate::platform::clock::Stamp;
 use crate::protocol::routes::Document;
 use crate::protocol::{Payload, described_outputs};
 use crate::serving::context::Context;
+use crate::serving::openapi;
 use crate::vitals::PredictionOutcome;
 
 /// What V2 calls this server's abilities. Clients such as perf_analyzer look for them.
@@ -33,11 +35,14 @@ const EXTENSIONS: [&str; 7] = [
 const BYTES_PER_MIB: usize = 1 << 20;
 
 /// What a document takes of memory while it is made, at most.
-pub(crate) fn bytes(context: &Context) -> usize {
+pub(crate) fn bytes(context: &Context, document: &Document) -> usize {
     /// Of a document without its tensors.
     const REST: usize = 4096;
     /// Of a tensor, without its name.
     const TENSOR: usize = 1024;
+    if *document == Document::OpenApi {
+        return openapi::bytes(context);
+    }
     let version = context.registry.default_deployment().slot.get();
     let inputs = version.as_deref().map(inputs).unwrap_or_default();
     let names = inputs.iter().map(|tensor| TENSOR + 3 * tensor.name.len());
@@ -45,7 +50,7 @@ pub(crate) fn bytes(context: &Context) -> usize {
 }
 
 /// Renders a document. `ready_only` leaves out models that are not ready, where models are listed by
-/// their state.
+/// their state. `probe` is the probe listener's address, if there is one.
 ///
 /// # Errors
 ///
@@ -54,6 +59,7 @@ pub(crate) fn render(
     context: &Context,
     document: &Document,
     ready_only: bool,
+    probe: Option<&Address>,
 ) -> Result<Payload, RequestError> {
     let deployment = context.registry.default_deployment();
     let document = match document {
@@ -82,6 +88,7 @@ pub(crate) fn render(
             "BatchStrategy": "MULTI_RECORD",
             "MaxPayloadInMB": (context.config.limits.max_body / BYTES_PER_MIB).max(1),
         }),
+        Document::OpenApi => return Ok(Payload::json(200, openapi::render(context, probe))),
         Document::NotOffered(what) => {
             return Err(RequestError::new(Code::NotImplemented, *what));
         }
@@ -92,14 +99,14 @@ pub(crate) fn render(
 }
 
 /// A tensor of a model: its name, its datatype, and the values of a row.
-struct Described<'a> {
-    name: &'a str,
-    datatype: &'static str,
-    width: usize,
+pub(super) struct Described<'a> {
+    pub(super) name: &'a str,
+    pub(super) datatype: &'static str,
+    pub(super) width: usize,
 }
 
 /// What a model takes: one tensor of numbers, or one for each feature if some are categories.
-fn inputs(version: &ModelVersion) -> Vec<Described<'_>> {
+pub(super) fn inputs(version: &ModelVersion) -> Vec<Described<'_>> {
     let model = version.model();
     let features = &model.signature().features;
     let number = match model.precision() {
@@ -266,6 +273,7 @@ pub(crate) fn root(context: &Context) -> Value {
         "paths": [
             "/predict", "/invocations", "/score", "/v2", "/v1/models",
             "/livez", "/readyz", "/startupz", "/statusz", "/metrics",
+            "/openapi.json",
         ],
     })
 }

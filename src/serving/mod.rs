@@ -11,6 +11,7 @@ pub(crate) mod docs;
 pub(crate) mod documents;
 pub(crate) mod index_page;
 pub mod metrics;
+pub(crate) mod openapi;
 pub mod probes;
 pub(crate) mod statusz;
 pub mod worker;

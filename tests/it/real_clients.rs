@@ -6,6 +6,7 @@
 
 mod browser;
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,9 +14,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{Killed, Server, skip};
+use crate::train::{self, Folder};
 
 /// Set where these tests run; nothing that they need may be missing then.
 const ASKED_FOR: &str = "TEST_LANEKEEPER_REAL_CLIENTS";
+
+/// The name that the scripts know the embedded model by.
+const IRIS: &str = "--name=iris";
 
 /// The longest installation.
 const INSTALL_LIMIT: Duration = Duration::from_secs(600);
@@ -25,7 +30,7 @@ pub const SCRIPT_LIMIT: Duration = Duration::from_secs(180);
 
 #[test]
 fn tritons_and_mlservers_clients_get_what_predict_gives() {
-    run("triton", "triton.py", &[]);
+    run("triton", "triton.py", &[IRIS], &[]);
 }
 
 #[test]
@@ -33,12 +38,12 @@ fn kserves_client_gets_what_predict_gives() {
     let mut print = Command::new(env!("CARGO_BIN_EXE_lanekeeper"));
     let manifest = print.args(["manifest", "kserve"]).output().unwrap().stdout;
     let manifest = String::from_utf8(manifest).unwrap();
-    run("kserve", "kserve_client.py", &[&manifest]);
+    run("kserve", "kserve_client.py", &[IRIS], &[&manifest]);
 }
 
 #[test]
 fn mlflows_and_sagemakers_clients_get_what_predict_gives() {
-    run("mlflow_sagemaker", "mlflow_sagemaker.py", &[]);
+    run("mlflow_sagemaker", "mlflow_sagemaker.py", &[IRIS], &[]);
 }
 
 /// Which pipelines are trained: a number, `42` if it is not set.
@@ -61,6 +66,55 @@ fn fresh_exports_to_onnx_answer_as_onnxruntime_does() {
     if let Some(cases) = fresh_cases("onnx", &seed) {
         crate::onnx::check_all(&cases, 40);
     }
+}
+
+/// Which cases schemathesis makes: a number, `1` if it is not set.
+const OPENAPI_SEED: &str = "TEST_LANEKEEPER_OPENAPI_SEED";
+
+/// How many cases each operation gets in each phase: a number, `10` if it is not set.
+const OPENAPI_EXAMPLES: &str = "TEST_LANEKEEPER_OPENAPI_EXAMPLES";
+
+/// Each model has some 2,000 cases.
+#[test]
+fn the_server_does_what_its_openapi_document_says() {
+    if !are_asked_for() {
+        return;
+    }
+    let folder = Folder::new("openapi");
+    let table = folder.write("penguins.csv", tagged_penguins().as_bytes());
+    let (species, mass) = (folder.path("species.json"), folder.path("mass.json"));
+    for (target, out, more) in [
+        ("species", &species, ""),
+        ("body_mass_g", &mass, "--drop-missing"),
+    ] {
+        let args = [
+            "train", "--folds", "0", "--data", &table, "--target", target, "--out", out, more,
+        ];
+        let args: Vec<&str> = args.into_iter().filter(|arg| !arg.is_empty()).collect();
+        let trained = train::run(&args);
+        assert!(trained.status.success(), "{}", train::stderr(&trained));
+    }
+    let seed = std::env::var(OPENAPI_SEED).unwrap_or_else(|_| "1".to_owned());
+    let examples = std::env::var(OPENAPI_EXAMPLES).unwrap_or_else(|_| "10".to_owned());
+    run("openapi", "openapi.py", &[], &[&seed, &examples]);
+    for model in [&species, &mass] {
+        let args = [&seed, &examples, "dates"];
+        run("openapi", "openapi.py", &["--model", model], &args);
+    }
+}
+
+/// Penguins with a column of yes, no and gaps, and one of dates.
+fn tagged_penguins() -> String {
+    let table = include_str!("../data/penguins.csv");
+    let mut lines = table.lines().enumerate();
+    let (_, header) = lines.next().unwrap();
+    let mut tagged = format!("{header},tagged,seen\n");
+    for (row, line) in lines {
+        let tag = ["yes", "no", "", "no", "yes"][row % 5];
+        let day = 1 + row % 28;
+        writeln!(tagged, "{line},{tag},2008-11-{day:02}T08:30:00").unwrap();
+    }
+    tagged
 }
 
 /// Runs `fresh.py` of a folder of the tests in an environment of its own; `None` if that is not asked
@@ -102,15 +156,15 @@ pub fn are_asked_for() -> bool {
     true
 }
 
-/// Runs a script against a server of its own, with the packages of `tests/clients/NAME.txt` and these
-/// arguments after the server's address.
-fn run(name: &str, script: &str, arguments: &[&str]) {
+/// Runs a script against a server of its own with these options, with the packages of
+/// `tests/clients/NAME.txt` and these arguments after the server's address.
+fn run(name: &str, script: &str, options: &[&str], arguments: &[&str]) {
     if !are_asked_for() {
         return;
     }
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
     let python = environment(name, &scripts.join(format!("{name}.txt")), &[]);
-    let server = Server::real(&["--name=iris"]);
+    let server = Server::real(options);
     server.wait_ready();
     let mut command = Command::new(python);
     command

@@ -102,8 +102,9 @@ impl Connection<'_> {
             .read_index_request(asked, document)
             .and_then(|ready_only| {
                 let context = &self.listener.http.context;
-                charge.grow(documents::bytes(context))?;
-                Ok(documents::render(context, document, ready_only)?)
+                charge.grow(documents::bytes(context, document))?;
+                let probe = self.listener.http.probe_address.as_ref();
+                Ok(documents::render(context, document, ready_only, probe)?)
             });
         match rendered {
             Ok(payload) => self.answer_other(asked, Answer::from(payload), None, false),

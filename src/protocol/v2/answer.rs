@@ -140,6 +140,14 @@ pub fn described(
     outputs
 }
 
+/// All names of a model's outputs, those that clients of other servers use included.
+pub fn output_names(spec: &OutputSpec) -> Vec<&'static str> {
+    let there = OUTPUTS
+        .iter()
+        .filter(|(_, kind)| *kind != OutputKind::Shares || has_shares(spec));
+    there.map(|(name, _)| *name).collect()
+}
+
 fn datatype(spec: &OutputSpec, answer: AnswerSpec) -> &'static str {
     match answer.source {
         AnswerSource::Labels if are_whole(spec.labels()) => "INT64",

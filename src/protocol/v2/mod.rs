@@ -7,8 +7,9 @@ mod request;
 mod rows;
 mod tensor;
 
-pub use self::answer::described;
+pub use self::answer::{described, output_names};
 pub(in crate::protocol) use self::request::tensor_rows;
+pub use self::tensor::datatypes;
 
 use super::paths::{self, Verb};
 use super::{Asked, BodyForm, BodyHead, Dialect, Served, Target};

@@ -37,6 +37,11 @@ const DATATYPES: [(&str, Datatype); 13] = [
     ("BYTES", Datatype::Bytes),
 ];
 
+/// The names of all datatypes.
+pub fn datatypes() -> [&'static str; DATATYPES.len()] {
+    DATATYPES.map(|(name, _)| name)
+}
+
 /// A value as it came.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Element<'a> {
@@ -55,7 +60,7 @@ impl Datatype {
 
     /// The names of all datatypes.
     pub(super) fn names() -> String {
-        DATATYPES.map(|(name, _)| name).join(", ")
+        datatypes().join(", ")
     }
 
     fn name(self) -> &'static str {

@@ -28,7 +28,7 @@ impl Browser {
             return None;
         }
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
-        let python = environment("console", &scripts.join("console.txt"));
+        let python = environment("console", &scripts.join("console.txt"), &[]);
         let mut child = Command::new(python)
             .arg("-B")
             .arg(scripts.join("drive.py"))
