@@ -5,6 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::{Code, RequestError};
@@ -16,7 +17,7 @@ use crate::models::slot::ModelVersion;
 use crate::platform::address::Address;
 use crate::platform::clock::Stamp;
 use crate::protocol::routes::Document;
-use crate::protocol::{Payload, described_outputs};
+use crate::protocol::{NamedObject, Object, Payload, described_outputs};
 use crate::serving::context::Context;
 use crate::serving::openapi;
 use crate::vitals::PredictionOutcome;
@@ -242,6 +243,35 @@ fn last_success_millis(context: &Context, deployment: &Deployment) -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let since = since.unwrap_or_default().saturating_sub(age);
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Reads the body of the request for the models and their states: whether only models that are ready
+/// are listed.
+///
+/// # Errors
+///
+/// 400 for a body that is neither empty nor this question.
+pub(crate) fn wants_ready_only(body: &[u8]) -> Result<bool, RequestError> {
+    #[derive(Deserialize)]
+    struct IndexRequest {
+        #[serde(default)]
+        ready: bool,
+    }
+    impl NamedObject for IndexRequest {
+        const NAME: &'static str = "the body";
+    }
+    if body.trim_ascii().is_empty() {
+        return Ok(false);
+    }
+    let asked: Object<IndexRequest> = serde_json::from_slice(body).map_err(|error| {
+        let code = match error.is_data() {
+            true => Code::InvalidInput,
+            false => Code::InvalidJson,
+        };
+        let text = format!("the body must be empty or {{\"ready\": true}}, but: {error}");
+        RequestError::new(code, text)
+    })?;
+    Ok(asked.0.ready)
 }
 
 /// The models and their states.

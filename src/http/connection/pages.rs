@@ -1,10 +1,7 @@
 //! What is neither a prediction nor a probe: pages, documents, the metrics. They are made on the
 //! connection's thread, and cost no prediction.
 
-use serde::Deserialize;
-
 use super::{After, Connection, RequestInProgress};
-use crate::error::{Code, RequestError};
 use crate::guide;
 use crate::http::body::BodyDecoder;
 use crate::http::request_head::Framing;
@@ -132,19 +129,7 @@ impl Connection<'_> {
         asked.buffered = 0;
         let body = self.input.read_body(&asked.head, decoder)?;
         asked.unread = false;
-        #[derive(Default, Deserialize)]
-        struct IndexRequest {
-            #[serde(default)]
-            ready: bool,
-        }
-        if body.bytes.trim_ascii().is_empty() {
-            return Ok(false);
-        }
-        let asked: IndexRequest = serde_json::from_slice(&body.bytes).map_err(|error| {
-            let text = format!("the body must be empty or {{\"ready\": true}}, but: {error}");
-            RequestError::new(Code::InvalidJson, text)
-        })?;
-        Ok(asked.ready)
+        Ok(documents::wants_ready_only(&body.bytes)?)
     }
 
     pub(super) fn answer_scrape(

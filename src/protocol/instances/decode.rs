@@ -15,6 +15,7 @@ use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Rows, Signature};
 use crate::protocol::forgiving::{self, Fault};
+use crate::protocol::object::{self, NamedObject, Object};
 
 /// How `/predict` has its instances.
 const INSTANCES: ListForm<'static> = ListForm {
@@ -109,8 +110,16 @@ pub(in crate::protocol) fn copied_bytes(body: &[u8]) -> usize {
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 struct Parameters {
     /// Whether the model's sums before their transform are wanted too.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "raw")]
     raw: bool,
+}
+
+impl NamedObject for Parameters {
+    const NAME: &'static str = "\"parameters\"";
+}
+
+fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    object::parameter(deserializer, "raw")
 }
 
 /// The whole body.
@@ -144,8 +153,9 @@ impl<'de> Visitor<'de> for InstancesBody<'_> {
         let mut values = None;
         while let Some(key) = map.next_key::<Text>()? {
             if key.0 == "parameters" {
-                let parameters: Option<Parameters> = map.next_value()?;
-                self.1.set(parameters.unwrap_or_default());
+                let parameters: Option<Object<Parameters>> = map.next_value()?;
+                self.1
+                    .set(parameters.map(|object| object.0).unwrap_or_default());
                 continue;
             }
             if key.0 != "instances" {
@@ -302,6 +312,16 @@ mod tests {
             ),
             ("\u{feff}", InvalidJson, "the body is empty"),
             (" \r\n\t", InvalidJson, "the body is blank"),
+            (
+                r#"{"instances": [[1, 2]], "parameters": [true]}"#,
+                InvalidInput,
+                "invalid type: sequence, expected an object as \"parameters\"",
+            ),
+            (
+                r#"{"instances": [[1, 2]], "parameters": {"raw": 1}}"#,
+                InvalidInput,
+                "the parameter \"raw\": invalid type: integer `1`, expected a boolean",
+            ),
             (
                 "{\"instances\": [[1,\n2,,]]}",
                 InvalidJson,

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::rows::{Shape, invalid, too_many};
 use crate::error::RequestError;
+use crate::protocol::object::{self, NamedObject, Object, Whole};
 use crate::protocol::{Served, echo};
 
 /// The JSON of a request. What else it has is ignored.
@@ -24,7 +25,7 @@ pub(super) struct Document<'a> {
 /// Parameters of the request.
 #[derive(Deserialize, Default)]
 pub(super) struct Parameters {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "binary_data_output")]
     pub(super) binary_data_output: Option<bool>,
     /// Microseconds; 0 is no limit.
     #[serde(default, deserialize_with = "microseconds")]
@@ -55,18 +56,48 @@ pub(super) struct Output<'a> {
     #[serde(borrow)]
     pub(super) name: Cow<'a, str>,
     #[serde(default)]
-    pub(super) parameters: Option<OutputParameters>,
+    pub(super) parameters: Option<Object<OutputParameters>>,
 }
 
 /// Parameters of an output.
 #[derive(Deserialize, Default)]
 pub(super) struct OutputParameters {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "binary_data")]
     pub(super) binary_data: Option<bool>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "classes")]
     pub(super) classification: Option<u64>,
     #[serde(default)]
     pub(super) shared_memory_region: Option<serde::de::IgnoredAny>,
+}
+
+impl NamedObject for Parameters {
+    const NAME: &'static str = "\"parameters\"";
+}
+
+impl NamedObject for TensorParameters {
+    const NAME: &'static str = "a tensor's \"parameters\"";
+}
+
+impl NamedObject for Output<'_> {
+    const NAME: &'static str = "one of \"outputs\"";
+}
+
+impl NamedObject for OutputParameters {
+    const NAME: &'static str = "an output's \"parameters\"";
+}
+
+fn binary_data_output<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<bool>, D::Error> {
+    object::parameter(deserializer, "binary_data_output")
+}
+
+fn binary_data<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    object::parameter(deserializer, "binary_data")
+}
+
+fn classes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    whole(deserializer, "classification", "classes")
 }
 
 fn microseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
@@ -83,12 +114,12 @@ fn whole<'de, D: Deserializer<'de>>(
     name: &str,
     unit: &str,
 ) -> Result<Option<u64>, D::Error> {
-    let number: Option<u64> = Deserialize::deserialize(deserializer).map_err(|error| {
+    let number: Option<Whole> = Deserialize::deserialize(deserializer).map_err(|error| {
         D::Error::custom(format!(
             "the parameter {name:?} counts whole {unit} from 0: {error}"
         ))
     })?;
-    Ok(number)
+    Ok(number.map(|number| number.0))
 }
 
 /// A text that borrows from the body if it can.
@@ -197,9 +228,16 @@ impl<'de> Visitor<'de> for &Reading<'_> {
                     let text: Option<Text<'de>> = map.next_value()?;
                     set(&mut id, "id", text.map(|text| text.0))?;
                 }
-                "parameters" => set(&mut parameters, "parameters", map.next_value()?)?,
+                "parameters" => {
+                    let object: Option<Object<Parameters>> = map.next_value()?;
+                    set(&mut parameters, "parameters", object.map(|object| object.0))?;
+                }
                 "inputs" => set(&mut inputs, "inputs", map.next_value_seed(Inputs(self))?)?,
-                "outputs" => set(&mut outputs, "outputs", map.next_value()?)?,
+                "outputs" => {
+                    let list: Option<Vec<Object<Output<'de>>>> = map.next_value()?;
+                    let list = list.map(|list| list.into_iter().map(|one| one.0).collect());
+                    set(&mut outputs, "outputs", list)?;
+                }
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -272,7 +310,10 @@ impl<'de> Visitor<'de> for OneInput<'_, '_> {
                 "name" => set(&mut name, "name", map.next_value::<Text<'de>>()?.0)?,
                 "shape" => set(&mut shape, "shape", map.next_value()?)?,
                 "datatype" => set(&mut datatype, "datatype", map.next_value::<Text<'de>>()?.0)?,
-                "parameters" => set(&mut parameters, "parameters", map.next_value()?)?,
+                "parameters" => {
+                    let object: Option<Object<TensorParameters>> = map.next_value()?;
+                    set(&mut parameters, "parameters", object.map(|object| object.0))?;
+                }
                 "data" => {
                     if let (Some(name), Some(shape)) = (&name, &shape) {
                         let checked = self.0.check_shape(name, shape);

@@ -155,7 +155,8 @@ fn take(
         Some(outputs) => outputs
             .into_iter()
             .map(|output| {
-                let parameters = output.parameters.unwrap_or_default();
+                let parameters = output.parameters.map(|object| object.0);
+                let parameters = parameters.unwrap_or_default();
                 if parameters.shared_memory_region.is_some() {
                     return Err(no_shared_memory());
                 }

@@ -14,6 +14,7 @@ use crate::lanes::memory_budget::Charge;
 use crate::models::{Feature, Rows, Signature};
 use crate::protocol::Served;
 use crate::protocol::echo;
+use crate::protocol::object::Whole;
 
 /// Maximum number of dimensions of a tensor, and of nested lists of its data.
 pub(super) const DIMENSIONS_MAX: usize = 8;
@@ -43,7 +44,7 @@ impl<'de> Deserialize<'de> for Shape {
                     dimensions: [0; DIMENSIONS_MAX],
                     count: 0,
                 };
-                while let Some(size) = seq.next_element()? {
+                while let Some(Whole(size)) = seq.next_element()? {
                     let place = shape.dimensions.get_mut(shape.count);
                     *place.ok_or_else(|| {
                         A::Error::custom(format!("a shape has at most {DIMENSIONS_MAX} sizes"))

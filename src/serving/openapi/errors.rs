@@ -92,9 +92,8 @@ fn concerns(code: Code) -> &'static [Concern] {
         | Code::TooManyConnections
         | Code::OverBudget => &[Concern::Request],
         Code::NotFound => &[Concern::Name, Concern::Elsewhere],
-        Code::InvalidJson => &[Concern::Json, Concern::Prediction],
-        Code::InvalidInput
-        | Code::UnsupportedMediaType
+        Code::InvalidJson | Code::InvalidInput => &[Concern::Json, Concern::Prediction],
+        Code::UnsupportedMediaType
         | Code::PredictionFailed
         | Code::Overloaded
         | Code::Expired
