@@ -66,8 +66,14 @@ impl Connection<'_> {
         page: impl FnOnce() -> Answer,
     ) -> Result<After, ConnectionEnd> {
         let mut charge = Charge::new(&self.listener.http.context.budget);
-        match charge.grow(bytes_max) {
-            Ok(()) => self.answer_other(asked, page(), None, false),
+        let page = charge.grow(bytes_max).and_then(|()| {
+            let page = page();
+            // A client that reads slowly holds no more than the page.
+            charge.clear();
+            charge.grow(page.body.len()).map(|()| page)
+        });
+        match page {
+            Ok(page) => self.answer_other(asked, page, None, false),
             Err(error) => {
                 let answer = self.error(&error, &asked.request_id);
                 self.answer_other(asked, answer, Some(&error), false)

@@ -89,7 +89,10 @@ impl FeatureDocument {
             may_be_missing: self.may_be_missing,
             may_be_infinite: false,
             written: self.written.clone().map(Arc::new),
-            range: self.range,
+            // Of a date or a flag it says nothing to a person.
+            range: self
+                .range
+                .filter(|_| matches!(self.kind, KindDocument::Number | KindDocument::WholeNumber)),
         }
     }
 }

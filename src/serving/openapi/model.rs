@@ -165,6 +165,10 @@ impl<'a> ModelOutline<'a> {
         for (place, feature) in self.listed.iter().enumerate() {
             let mut schema = described(feature, self.has_labels[place]);
             let mut shown: Vec<&Value> = Vec::new();
+            let ends = feature.range.unwrap_or_default().map(Value::from);
+            if feature.range.is_some() {
+                shown.extend(&ends);
+            }
             for row in &self.rows {
                 if shown.len() < VALUES_SHOWN && !shown.contains(&&row[place]) {
                     shown.push(&row[place]);
@@ -416,11 +420,15 @@ fn described(feature: &Feature, has_labels: bool) -> Value {
             format!("one of {} labels; {other}", labels.len())
         }
     };
+    let range = feature.range.map_or_else(String::new, |[least, most]| {
+        let [least, most] = [least, most].map(ShortNumber);
+        format!("; {least} to {most} in training")
+    });
     let missing = match feature.may_be_missing && !feature.is_unused() {
         true => "; null if it is missing",
         false => "",
     };
-    schema["description"] = format!("{text}{missing}").into();
+    schema["description"] = format!("{text}{range}{missing}").into();
     if let FeatureKind::Category { labels, .. } = &feature.kind
         && has_labels
         && schema.get("enum").is_none()

@@ -10,6 +10,7 @@ use super::parts::{
 use super::predictions;
 use super::v2::object;
 use crate::error::Code;
+use crate::guide;
 use crate::health::{self, Check, ProbeKind};
 use crate::platform::address::Address;
 
@@ -136,6 +137,26 @@ fn add_state(source: &OpenApiSource<'_>, paths: &mut Map<String, Value>) {
         failing(errors, NOT_NOW, "application/json", &schema("NotAlive")),
     );
     add("/", root.fails(errors, &[Concern::Probe]));
+    let guide = |id, summary| {
+        let content = json!({
+            "text/plain": {"schema": text()},
+            "text/html": {"schema": text()},
+        });
+        ApiOperation::new(id, Group::About, summary)
+            .says("A page if `Accept` names `text/html`, otherwise text.")
+            .answers(200, answer("A text for a person.", content))
+    };
+    let list = guide("guide", "The guide's topics");
+    add("/docs", list.fails(errors, &[Concern::Memory]));
+    let names: Vec<&str> = guide::TOPICS.iter().map(|topic| topic.name).collect();
+    let topic = guide("guideTopic", "A topic of the guide").takes(json!({
+        "name": "topic",
+        "in": "path",
+        "required": true,
+        "schema": {"type": "string", "enum": names},
+    }));
+    let topic = topic.fails(errors, &[Concern::Memory, Concern::Name]);
+    add("/docs/{topic}", topic);
     let version = ApiOperation::new("version", Group::Others, "The server's version");
     let version = version.answers(200, text_answer("The version."));
     add("/version", version.fails(errors, &[Concern::Memory]));
