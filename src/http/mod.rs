@@ -15,6 +15,7 @@ pub(crate) mod connection_table;
 pub(crate) mod exchange;
 pub(crate) mod reader;
 pub(crate) mod refusal;
+pub(crate) mod request_target;
 pub(crate) mod stop;
 pub(crate) mod trace;
 pub(crate) mod traceparent;

@@ -13,7 +13,7 @@ use tiny_http::{HTTPVersion, Method};
 
 use crate::config::FIELDS_CEILING;
 use crate::error::{Code, RequestError};
-use crate::http::traceparent;
+use crate::http::{request_target, traceparent};
 
 const METHOD_BYTES_MAX: usize = 32;
 
@@ -153,7 +153,8 @@ pub fn read(
         Err(error) => return Err(unparsable(error, head)),
     }
     let version = HTTPVersion(1, request.version.unwrap_or(1));
-    let (path, query) = target(request.method.unwrap_or(""), request.path.unwrap_or(""))?;
+    let (path, query) =
+        request_target::read(request.method.unwrap_or(""), request.path.unwrap_or(""))?;
     let mut reading = HeadFields::default();
     for field in request.headers.iter() {
         reading.take(field.name, field.value)?;
@@ -266,46 +267,6 @@ fn method(text: &str) -> Result<Method, RequestError> {
         Some(method) => Ok(method),
         None => Err(malformed("a method is at most 32 letters in upper case")),
     }
-}
-
-/// Reads the request target (RFC 9112 section 3.2) into path and query.
-fn target(method: &str, target: &str) -> Result<(String, Option<String>), RequestError> {
-    let visible = target
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'#');
-    if !visible {
-        return Err(malformed(
-            "a request target is visible ASCII without a fragment",
-        ));
-    }
-    let local = match target {
-        "*" if method == "OPTIONS" => return Ok(("*".to_owned(), None)),
-        _ if method == "CONNECT" => return Ok((String::new(), None)),
-        _ if target.starts_with('/') => target,
-        _ => absolute(target)?,
-    };
-    let (path, query) = match local.split_once('?') {
-        Some((path, query)) => (path, Some(query.to_owned())),
-        None => (local, None),
-    };
-    let path = if path.is_empty() { "/" } else { path };
-    Ok((path.to_owned(), query))
-}
-
-/// Removes scheme and authority from a target in absolute-form.
-fn absolute(target: &str) -> Result<&str, RequestError> {
-    let scheme = ["http://", "https://"].into_iter().find(|scheme| {
-        target
-            .get(..scheme.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-    });
-    let rest = scheme.and_then(|scheme| target.get(scheme.len()..));
-    let rest = rest.ok_or_else(|| malformed("a request target starts with a slash"))?;
-    let cut = rest.find(['/', '?']).unwrap_or(rest.len());
-    if cut == 0 {
-        return Err(malformed("a request target in absolute-form names a host"));
-    }
-    Ok(&rest[cut..])
 }
 
 /// The values of the fields, gathered one by one.

@@ -339,7 +339,8 @@ fn the_probe_listener_serves_probes_only_and_names_the_other_port() {
     for path in ["/livez", "/readyz", "/healthz", "/statusz"] {
         assert_eq!(server.probe(path).status, 200, "{path}");
     }
-    let response = server.probe("/");
+    assert_eq!(server.probe("/").json()["status"], "alive");
+    let response = server.probe("/predict");
     assert_eq!(response.status, 404);
     assert!(
         response

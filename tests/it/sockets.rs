@@ -64,7 +64,7 @@ fn get(path: &Path, target: &str) -> String {
     let mut stream = UnixStream::connect(path).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let request = format!(
-        "GET {target} HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\nConnection: close\r\n\r\n"
+        "GET {target} HTTP/1.1\r\nHost: a\r\nAccept: text/plain\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
@@ -151,7 +151,7 @@ fn a_probe_socket_may_stand_beside_a_port() {
     let server = Server::real(&["--probe-listen", &format!("unix:{}", path.display())]);
     assert!(get(&path, "/livez").starts_with("HTTP/1.1 200 OK"));
     assert_eq!(server.get("/livez").status, 200);
-    let elsewhere = get(&path, "/");
+    let elsewhere = get(&path, "/predict");
     assert!(
         elsewhere.contains(&format!("port {}", server.main.port())),
         "{elsewhere}"

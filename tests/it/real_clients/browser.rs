@@ -198,7 +198,9 @@ fn the_console_goes_from_well_to_stalled_to_well_and_survives_a_restart() {
     browser.wait("#stamp", "? Unknown");
     browser.wait("#link", "Next try in");
     browser.inspect("unknown");
-    let server = Server::fixture("scripted", &[&arguments[..], &[&address]].concat());
+    // The port after it may be another's by now.
+    let place = [&*address, "--probe-listen=127.0.0.1:0"];
+    let server = Server::fixture("scripted", &[&arguments[..], &place].concat());
     server.wait_ready();
     browser.wait("#stamp", "✓ Well");
 }
