@@ -304,7 +304,10 @@
     if (document.hidden) return;
     try {
       const response = await fetch("/statusz", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
-      if (!response.ok) throw new Error(`/statusz was answered ${response.status}`);
+      if (!response.ok) {
+        await response.text();
+        throw new Error(`/statusz was answered ${response.status}`);
+      }
       const status = await response.json();
       failures = 0;
       lastAnswer = Date.now();
@@ -316,7 +319,11 @@
       failures += 1;
       const wait = Math.min(RETRY_MAX, POLL * 2 ** (failures - 1)) * (0.8 + 0.4 * Math.random());
       const silent = error.name === "TypeError" || error.name === "TimeoutError";
-      unreachable(silent ? "The server does not answer" : `The server's state is not known: ${error.message}`, wait);
+      const old = lastAnswer === null || Date.now() - lastAnswer > PATIENCE;
+      if (silent) unreachable("The server does not answer", wait);
+      else if (old) unreachable(`The server's state is not known: ${error.message}`, wait);
+      // It answers, but many pages ask it: what is shown is a few seconds old.
+      else put("link", `${error.message}. Next try in ${time(wait / SECOND)}.`);
       later(wait);
     }
   };

@@ -67,8 +67,8 @@ pub(super) struct Execution {
     waiting_time: Duration,
     /// Time with workers so far.
     service_time: Duration,
-    /// The part of that in which the answer was written.
-    encode_time: Duration,
+    /// Since when its answer has been written, at the end of its last slice.
+    encoding_since: Option<Instant>,
     /// Memory needed on the way to the answer.
     working: Charge,
     /// What follows its present slice.
@@ -154,7 +154,7 @@ impl Execution {
             rows: None,
             waiting_time,
             service_time: Duration::ZERO,
-            encode_time: Duration::ZERO,
+            encoding_since: None,
             working: Charge::new(&place.context.budget),
             remaining: remaining
                 .map(|remaining| RemainingWork::new(&place.context.vitals, remaining)),
@@ -192,13 +192,14 @@ impl Execution {
                 result: Err(RequestError::new(Code::PredictionFailed, PANICKED)),
             })
         });
-        self.service_time += started.elapsed();
+        let stopped = clock::instant();
+        self.service_time += stopped.saturating_duration_since(started);
         match ended {
             None => {
                 place.lane.finished_from.advance(began);
                 SliceOutcome::Suspended(Box::new(self))
             }
-            Some(ended) => self.finish(place, began, ended),
+            Some(ended) => self.finish(place, (began, stopped), ended),
         }
     }
 
@@ -245,12 +246,10 @@ impl Execution {
             self.stage = Stage::Computing(computation);
             return None;
         }
-        let encoding_since = clock::instant();
-        let result = computed.and_then(|()| self.encode(place.context, &computation));
-        self.encode_time = encoding_since.elapsed();
+        self.encoding_since = Some(clock::instant());
         Some(Ended {
             slices: computation.slices,
-            result,
+            result: computed.and_then(|()| self.encode(place.context, &computation)),
         })
     }
 
@@ -411,7 +410,12 @@ impl Execution {
     }
 
     /// Records how it ended, gives back what it holds, and makes the reply.
-    fn finish(self, place: WorkerPlace<'_>, began: Stamp, ended: Ended) -> SliceOutcome {
+    fn finish(
+        self,
+        place: WorkerPlace<'_>,
+        (began, stopped): (Stamp, Instant),
+        ended: Ended,
+    ) -> SliceOutcome {
         let lane = place.lane;
         match &ended.result {
             Ok(_) => {
@@ -441,9 +445,10 @@ impl Execution {
             rows,
             waiting_time,
             service_time,
-            encode_time,
+            encoding_since,
             ..
         } = self;
+        let encode_time = encoding_since.map(|since| stopped.saturating_duration_since(since));
         let (result, charge) = match ended.result {
             Ok((payload, charge)) => (Ok(payload), Some(charge)),
             Err(error) => (Err(error), None),
@@ -454,7 +459,7 @@ impl Execution {
             rows,
             waiting_time,
             service_time,
-            encode_time,
+            encode_time: encode_time.unwrap_or_default(),
         };
         SliceOutcome::Replied(reply_sender, reply)
     }
