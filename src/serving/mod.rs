@@ -15,3 +15,6 @@ pub(crate) mod openapi;
 pub mod probes;
 pub(crate) mod statusz;
 pub mod worker;
+
+#[cfg(test)]
+mod fixtures;

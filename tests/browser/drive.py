@@ -31,10 +31,41 @@ class Browser:
         self.told = []
         self.page.on("console", lambda message: self.hear(message.type, message.text))
         self.page.on("pageerror", lambda error: self.hear("error", error.message))
+        self.asked = 0
+        self.page.on("response", self.count_status)
 
     def hear(self, kind, text):
         if kind in ("error", "warning"):
             self.told.append(text)
+
+    def count_status(self, response):
+        self.asked += response.url.endswith("/statusz")
+
+    def statuses(self):
+        """How many answers of /statusz the page has got, and how many points its chart has."""
+        # Events are taken in during calls only.
+        points = self.page.evaluate(
+            """() => {
+                const path = document.querySelector("#rates path");
+                return path ? path.getAttribute("d").split(/[ML]/).length - 1 : 0;
+            }"""
+        )
+        return [self.asked, points]
+
+    def stop_clock(self):
+        """From the next page on, time passes only by `pass_time`."""
+        self.page.clock.install()
+
+    def pass_time(self, seconds):
+        self.page.clock.run_for(seconds * 1000)
+
+    def hide(self, hidden):
+        """Puts the page into a hidden tab, or back."""
+        script = """(hidden) => {
+            Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }"""
+        self.page.evaluate(script, hidden)
 
     def open(self, url):
         self.page.goto(url)

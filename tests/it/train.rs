@@ -279,3 +279,25 @@ fn the_algorithms_and_their_parameters_are_listed() {
         assert!(listed.contains(part), "{part:?} is not in {listed}");
     }
 }
+
+#[test]
+fn a_solver_that_has_not_converged_says_so() {
+    let folder = Folder::new("unfinished");
+    let out = folder.path("m.json");
+    // A penalty so small that there is something to find.
+    for (algorithm, target, penalty) in [
+        ("logistic-regression", "species", "C=1"),
+        ("lasso", "petal_width", "alpha=0.0001"),
+        ("elastic-net", "petal_width", "alpha=0.0001"),
+    ] {
+        let steps = ["--folds", "0", "--param", "max_iter=1", "--param", penalty];
+        let trained = train(algorithm, IRIS, target, &out, &steps);
+        assert_eq!(trained.status.code(), Some(0), "{}", stderr(&trained));
+        assert!(
+            stderr(&trained).contains("has not converged"),
+            "{algorithm}"
+        );
+        let trained = train(algorithm, IRIS, target, &out, &["--folds", "0"]);
+        assert!(!stderr(&trained).contains("converged"), "{algorithm}");
+    }
+}

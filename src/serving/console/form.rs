@@ -179,3 +179,93 @@ fn hint(feature: &Feature) -> String {
     }
     parts.join("; ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::signature::Unseen;
+    use crate::models::{OutputSpec, moments::MomentOrder};
+    use crate::serving::fixtures::{feature, version};
+
+    fn rendered(features: Vec<Feature>) -> String {
+        render(&version(features, OutputSpec::Numbers { width: 1 })).0
+    }
+
+    fn category(labels: &[&str]) -> FeatureKind {
+        let labels: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
+        FeatureKind::Category {
+            labels: labels.into(),
+            unseen: Unseen::Other,
+        }
+    }
+
+    #[test]
+    fn each_kind_of_feature_has_its_field() {
+        let size = Feature {
+            may_be_missing: true,
+            range: Some([0.5, 12.0]),
+            ..feature("size", FeatureKind::Number)
+        };
+        let colour = Feature {
+            may_be_missing: true,
+            ..feature("colour", category(&["red", ""]))
+        };
+        let form = rendered(vec![
+            size,
+            colour,
+            feature("count", FeatureKind::WholeNumber),
+            feature("member", FeatureKind::YesNo),
+            feature("since", FeatureKind::Moment(MomentOrder::YearFirst)),
+        ]);
+        for part in [
+            "0.5 to 12 in training; may be missing",
+            "data-missing",
+            "<option value=\"red\" selected>red</option>",
+            "<option value=\"\"></option>",
+            "a whole number",
+            "<option value=\"false\" selected>false</option>",
+            "value=\"1970-01-01",
+            "data-type=\"BYTES\"",
+        ] {
+            assert!(form.contains(part), "{part}: {form}");
+        }
+        assert!(!form.contains("data-one-tensor"), "{form}");
+        // The form says what must be there; one feature may be missing, and lists always have a value.
+        assert_eq!(form.matches(" required").count(), 2, "{form}");
+    }
+
+    #[test]
+    fn a_large_model_gets_one_field_of_json() {
+        let numbers = |count: usize| {
+            let names = (0..count).map(|index| format!("x{index}"));
+            names
+                .map(|name| feature(&name, FeatureKind::Number))
+                .collect()
+        };
+        assert!(!rendered(numbers(FIELDS_MAX)).contains("<textarea"));
+        let form = rendered(numbers(FIELDS_MAX + 1));
+        assert!(
+            form.contains("<textarea") && form.contains("[0, 0, "),
+            "{form}"
+        );
+        let labels: Vec<String> = (0..=LABELS_MAX).map(|index| index.to_string()).collect();
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        assert!(rendered(vec![feature("many", category(&labels))]).contains("<textarea"));
+        let long = "x".repeat(FORM_BYTES_MAX);
+        assert!(rendered(vec![feature(&long, FeatureKind::Number)]).contains("<textarea"));
+        // Not even the row fits.
+        let form = rendered(numbers(50_000));
+        assert!(form.contains("too long") && form.len() < 2 * FORM_BYTES_MAX);
+    }
+
+    #[test]
+    fn names_and_labels_of_a_model_are_text() {
+        let hostile = "\"><script>alert(1)</script>";
+        let form = rendered(vec![
+            feature(hostile, FeatureKind::Number),
+            feature("x", category(&[hostile])),
+        ]);
+        assert!(!form.contains("<script>"), "{form}");
+        assert!(form.contains("&quot;&gt;&lt;script&gt;"), "{form}");
+    }
+}

@@ -10,12 +10,11 @@ use crate::health::{self, ProbeKind};
 use crate::lanes::memory_budget::{Budget, Charge};
 use crate::lifecycle::Waker;
 use crate::models::signature::Unseen;
-use crate::models::{
-    AnswerSpec, Feature, FeatureKind, Loaded, Model, Output, PredictError, Rows, Signature, format,
-};
+use crate::models::{Feature, FeatureKind, format};
 use crate::platform::fault::NoFaults;
 use crate::protocol::routes::{self, Document, ListenerKind, Listening, Route};
 use crate::protocol::{BodyHead, Served};
+use crate::serving::fixtures::{feature, version};
 
 fn config(args: &[&str]) -> Config {
     let args = ["lanekeeper"].iter().chain(args).map(Into::into);
@@ -29,48 +28,6 @@ fn iris() -> ModelVersion {
     ModelVersion {
         loaded: Arc::new(format::load(&ModelRequest::default()).unwrap()),
         number: 1,
-    }
-}
-
-struct Mute(Signature);
-
-impl Model for Mute {
-    fn signature(&self) -> &Signature {
-        &self.0
-    }
-
-    fn predict(&self, _rows: &Rows) -> Result<Output, PredictError> {
-        Err(PredictError("it only has a signature".to_owned()))
-    }
-}
-
-fn version(features: Vec<Feature>, output: OutputSpec) -> ModelVersion {
-    let answer = AnswerSpec::of_labels(&output);
-    let loaded = Loaded {
-        name: "mute".to_owned(),
-        version: "7".to_owned(),
-        algorithm: "none".to_owned(),
-        model: Box::new(Mute(Signature { features, output })),
-        golden: Vec::new(),
-        answer,
-        example: None,
-        exactness: None,
-        notes: Vec::new(),
-    };
-    ModelVersion {
-        loaded: Arc::new(loaded),
-        number: 1,
-    }
-}
-
-fn feature(name: &str, kind: FeatureKind) -> Feature {
-    Feature {
-        name: name.to_owned(),
-        kind,
-        may_be_missing: false,
-        may_be_infinite: false,
-        written: None,
-        range: None,
     }
 }
 

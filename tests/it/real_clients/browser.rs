@@ -90,6 +90,19 @@ impl Browser {
         self.ask(json!(["look", 1200, "light"]));
     }
 
+    /// Waits until the page has drawn so many answers of `/statusz` in all, and with the last one has
+    /// planned its next question. More answers are a failure.
+    fn expect_statuses(&mut self, count: u64) {
+        self.wait("#stamp", "✓ Well");
+        // The chart has a point between two answers.
+        let expected = json!([count, count - 1]);
+        eventually("the page has drawn its answers", || {
+            let seen = self.ask(json!(["statuses"]));
+            assert!(seen[0].as_u64().unwrap() <= count, "{seen}");
+            seen == expected
+        });
+    }
+
     /// Holds that the browser had nothing to complain of.
     fn expect_no_errors(&mut self) {
         assert_eq!(self.ask(json!(["errors"])), json!([]));
@@ -203,6 +216,33 @@ fn the_console_goes_from_well_to_stalled_to_well_and_survives_a_restart() {
     let server = Server::fixture("scripted", &[&arguments[..], &place].concat());
     server.wait_ready();
     browser.wait("#stamp", "✓ Well");
+}
+
+#[test]
+fn the_console_asks_once_a_second_and_not_at_all_in_a_hidden_tab() {
+    let Some(mut browser) = Browser::start() else {
+        return;
+    };
+    let server = Server::real(&[]);
+    server.wait_ready();
+    browser.ask(json!(["stop_clock"]));
+    browser.open(&format!("http://{}/", server.main));
+    // Its first question is due at once, each later one a second after an answer.
+    browser.ask(json!(["pass_time", 0.1]));
+    for answers in 1..=4 {
+        browser.expect_statuses(answers);
+        browser.ask(json!(["pass_time", 0.5]));
+        browser.expect_statuses(answers);
+        browser.ask(json!(["pass_time", 0.5]));
+    }
+    browser.expect_statuses(5);
+    browser.ask(json!(["hide", true]));
+    browser.ask(json!(["pass_time", 200]));
+    browser.expect_statuses(5);
+    browser.ask(json!(["hide", false]));
+    browser.ask(json!(["pass_time", 0.1]));
+    browser.expect_statuses(6);
+    browser.expect_no_errors();
 }
 
 #[test]
