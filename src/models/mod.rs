@@ -22,6 +22,7 @@ pub mod pipeline;
 mod rows;
 pub mod signature;
 pub mod slot;
+mod taken;
 
 use std::fmt;
 use std::sync::Arc;

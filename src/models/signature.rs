@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::cells::{self, Written};
 use super::moments::{self, MomentOrder};
+use super::taken::{TakenRows, TakenValues};
 use super::{CategoryLabels, ModelError, RowFault, Rows, ShortNumber};
 
 /// How many names of one kind are listed, and how many characters of each.
@@ -168,23 +169,31 @@ impl Signature {
         {
             return Ok(());
         }
+        /// For fewer rows it is not worth preparing.
+        const ROWS_MIN: usize = 4;
+        let taken = (rows.len() >= ROWS_MIN).then(|| TakenRows::new(&self.features));
         for (row, values) in rows.iter().enumerate() {
-            for (feature, value) in values.iter().enumerate() {
-                let fits = self
+            if taken.as_ref().is_some_and(|taken| taken.has(values)) {
+                continue;
+            }
+            let features = self.features.iter().map(TakenValues::of);
+            let unfit = values
+                .iter()
+                .zip(features)
+                .position(|(value, taken)| !taken.has(*value));
+            let feature = match unfit {
+                Some(feature) => feature,
+                None if values.len() <= self.features.len() => continue,
+                None => self.features.len(),
+            };
+            return Err(RowFault {
+                row,
+                feature,
+                must_be: self
                     .features
                     .get(feature)
-                    .is_some_and(|one| one.takes(*value));
-                if !fits {
-                    return Err(RowFault {
-                        row,
-                        feature,
-                        must_be: self.features.get(feature).map_or_else(
-                            || "left out".to_owned(),
-                            |feature| feature.kind.must_be(),
-                        ),
-                    });
-                }
-            }
+                    .map_or_else(|| "left out".to_owned(), |feature| feature.kind.must_be()),
+            });
         }
         Ok(())
     }
@@ -219,27 +228,6 @@ impl Feature {
             .as_ref()
             .map_or(&[][..], |written| &written.missing);
         cells::is_missing(cell, more)
-    }
-
-    /// Whether a row may have this value.
-    fn takes(&self, value: f64) -> bool {
-        if value.is_nan() {
-            return self.may_be_missing;
-        }
-        match &self.kind {
-            FeatureKind::Number => value.is_finite() || self.may_be_infinite,
-            FeatureKind::WholeNumber => value.is_finite() && value.fract() == 0.0,
-            FeatureKind::YesNo => value == 0.0 || value == 1.0,
-            FeatureKind::Moment(_) => value.abs() <= moments::MOMENT_SECONDS_MAX,
-            FeatureKind::Category {
-                unseen: Unseen::Code,
-                ..
-            } => value.is_finite(),
-            FeatureKind::Category { labels, unseen } => {
-                let codes = labels.len() + usize::from(*unseen == Unseen::Other);
-                value >= 0.0 && value.fract() == 0.0 && value < codes as f64
-            }
-        }
     }
 }
 
@@ -604,5 +592,65 @@ mod tests {
             });
             assert_eq!(found, expected, "{name}");
         }
+    }
+
+    #[test]
+    fn many_rows_are_checked_as_each_value_is() {
+        let category = |unseen| FeatureKind::Category {
+            labels: ["red", "green"].map(str::to_owned).to_vec().into(),
+            unseen,
+        };
+        let kinds = [
+            FeatureKind::Number,
+            FeatureKind::WholeNumber,
+            FeatureKind::YesNo,
+            FeatureKind::Moment(MomentOrder::YearFirst),
+            category(Unseen::Refuse),
+            category(Unseen::Other),
+            category(Unseen::Code),
+        ];
+        let (huge, whole) = (1e300, (1u64 << 53) as f64);
+        let values = [
+            0.0,
+            -0.0,
+            1.0,
+            1.5,
+            2.0,
+            3.0,
+            -1.0,
+            1e-300,
+            huge,
+            -huge,
+            whole,
+            whole + 2.0,
+            0.5 - whole,
+            f64::MAX,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::NAN,
+        ];
+        let mut taken = 0;
+        for kind in kinds {
+            for (may_be_missing, may_be_infinite) in [(false, false), (true, false), (true, true)] {
+                let mut signature =
+                    Signature::of_numbers(vec!["x".to_owned()], OutputSpec::Numbers { width: 1 });
+                let feature = &mut signature.features[0];
+                feature.kind = kind.clone();
+                (feature.may_be_missing, feature.may_be_infinite) =
+                    (may_be_missing, may_be_infinite);
+                for value in values {
+                    let one = Rows::new(vec![value], 1).unwrap();
+                    let many = Rows::new(vec![value; 9], 1).unwrap();
+                    let [one, many] = [one, many].map(|rows| signature.check(&rows));
+                    assert_eq!(one, many, "{kind:?} {value}");
+                    taken += usize::from(one.is_ok());
+                }
+            }
+        }
+        assert!((100..200).contains(&taken), "{taken} values are taken");
+        let wide = Rows::new(vec![1.0; 18], 2).unwrap();
+        let signature =
+            Signature::of_numbers(vec!["x".to_owned()], OutputSpec::Numbers { width: 1 });
+        assert_eq!(signature.check(&wide).unwrap_err().feature, 1);
     }
 }
