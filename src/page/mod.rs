@@ -3,8 +3,6 @@
 //! Used by the console, the guide in a browser and drill's report. maud escapes every text by its type,
 //! so a client's or a model's text can never become markup.
 
-use std::sync::LazyLock;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -86,9 +84,6 @@ impl Assets {
     }
 }
 
-/// A page without a script and with the common look alone.
-pub static PLAIN: LazyLock<Assets> = LazyLock::new(|| Assets::new("", ""));
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_page_without_a_script_permits_none() {
-        let page = PLAIN.page("title", &html! {});
+        let page = Assets::new("", "").page("title", &html! {});
         assert!(page.fields[0].1.contains("script-src 'none'"));
         assert!(!page.html.contains("<script"));
     }
