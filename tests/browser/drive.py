@@ -54,7 +54,9 @@ class Browser:
 
     def stop_clock(self):
         """From the next page on, time passes only by `pass_time`."""
-        self.page.clock.install()
+        self.page.clock.install(time=0)
+        # An installed clock goes on with the machine's until it is paused.
+        self.page.clock.pause_at(1000)
 
     def pass_time(self, seconds):
         self.page.clock.run_for(seconds * 1000)
