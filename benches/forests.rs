@@ -2,12 +2,13 @@
 //!
 //! `cargo bench --bench forests` writes four random models in other libraries' formats and computes them
 //! on one thread. If `LANEKEEPER_BENCH_PYTHON` (or `python3`) has xgboost and lightgbm, these compute the
-//! same files in the same run.
+//! same files in the same run; and so do onnxruntime (with onnxmltools) and tl2cgen (with treelite and
+//! gcc), if it has them.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use lanekeeper::config::ModelRequest;
@@ -227,18 +228,29 @@ fn single(loaded: &Loaded, rows: &Rows) -> f64 {
     times[times.len() / 2].as_secs_f64() * 1e6
 }
 
-/// A library's figures for the same file: rows a second, and microseconds a row.
-fn peer(python: &str, file: &Path) -> Option<(String, f64, f64)> {
+/// Other engines' figures for the same file: names, rows a second, and microseconds a row.
+fn peers(python: &str, file: &Path, folder: &Path) -> Vec<(String, f64, f64)> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/forests_peer.py");
-    let output = Command::new(python).arg(script).arg(file).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    let mut words = text.split_whitespace();
-    let name = words.next()?.to_owned();
-    Some((
-        name,
-        words.next()?.parse().ok()?,
-        words.next()?.parse().ok()?,
-    ))
+    let Ok(output) = Command::new(python)
+        .arg(script)
+        .arg(file)
+        .arg(folder)
+        .stderr(Stdio::inherit())
+        .output()
+    else {
+        return Vec::new();
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let figures = |line: &str| {
+        let mut words = line.split_whitespace();
+        let name = words.next()?.to_owned();
+        Some((
+            name,
+            words.next()?.parse().ok()?,
+            words.next()?.parse().ok()?,
+        ))
+    };
+    text.lines().filter_map(figures).collect()
 }
 
 fn main() {
@@ -286,11 +298,11 @@ fn main() {
             "1.00",
             &format!("{time:.2}"),
         ]);
-        if let Some((library, theirs, one)) = peer(&python, &file) {
+        for (engine, theirs, one) in peers(&python, &file, &folder) {
             let share = theirs / rate;
             table.row([
                 name,
-                &library,
+                &engine,
                 &format!("{theirs:.0}"),
                 &format!("{share:.3}"),
                 &format!("{one:.2}"),

@@ -130,6 +130,11 @@ impl Charge {
         self.beside
     }
 
+    /// What it holds, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// What the request holds in all.
     pub fn total(&self) -> usize {
         self.bytes.saturating_add(self.beside)
@@ -189,10 +194,16 @@ impl Charge {
             .map_err(|_| self.budget.spent())
     }
 
+    /// Gives back all beyond `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let more = self.bytes.saturating_sub(bytes);
+        self.budget.bytes.fetch_sub(more, Ordering::Relaxed);
+        self.bytes -= more;
+    }
+
     /// Gives back what is charged.
     pub fn clear(&mut self) {
-        self.budget.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.bytes = 0;
+        self.shrink_to(0);
     }
 }
 
@@ -222,6 +233,9 @@ mod tests {
         assert!(budget.check_alone(100 * KIB).is_ok());
         drop(first);
         assert_eq!(budget.bytes(), 40 * KIB);
+        second.shrink_to(50 * KIB);
+        second.shrink_to(30 * KIB);
+        assert_eq!((second.bytes(), budget.bytes()), (30 * KIB, 30 * KIB));
         second.clear();
         drop(second);
         assert_eq!(budget.bytes(), 0);

@@ -1,15 +1,19 @@
 //! The JSON of a request of V2.
 
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::rows::{Shape, invalid, too_many};
+use super::rows::{Data, Shape, invalid, too_many};
+use super::tensor::Datatype;
+use super::values::{Nested, Numbers, Sink};
 use crate::error::RequestError;
+use crate::lanes::memory_budget::Charge;
+use crate::models::Feature;
 use crate::protocol::object::{self, NamedObject, Object, Whole};
 use crate::protocol::{Served, echo};
 
@@ -32,13 +36,13 @@ pub(super) struct Parameters {
     pub(super) timeout: Option<u64>,
 }
 
-/// A tensor of the inputs; its data are not parsed yet.
+/// A tensor of the inputs. Its data are parsed only if they are numbers of all features.
 pub(super) struct Tensor<'a> {
     pub(super) name: Cow<'a, str>,
     pub(super) shape: Shape,
     pub(super) datatype: Cow<'a, str>,
     pub(super) parameters: Option<TensorParameters>,
-    pub(super) data: Option<&'a RawValue>,
+    pub(super) data: Option<Data<'a>>,
 }
 
 /// Parameters of a tensor.
@@ -128,10 +132,18 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Reads a document for a model, and gives up where it is known to be refused: large data are not
 /// skipped first.
+///
+/// One tensor of all features, as most clients send, is parsed while the document is read, if its data
+/// come last and are numbers. All other data are skipped first and parsed when all tensors are known.
 pub(super) struct Reading<'a> {
     served: Served<'a>,
     json_bytes: usize,
     refused: Cell<Option<RequestError>>,
+    /// Whether data that are numbers may be parsed at once.
+    at_once: bool,
+    /// Whether that was tried, and they were something else.
+    are_not_numbers: Cell<bool>,
+    charge: RefCell<&'a mut Charge>,
 }
 
 impl<'a> Reading<'a> {
@@ -143,22 +155,79 @@ impl<'a> Reading<'a> {
     pub(super) fn read<'de>(
         json: &'de [u8],
         served: Served<'a>,
+        charge: &'a mut Charge,
     ) -> Result<Document<'de>, Result<RequestError, serde_json::Error>> {
-        let reading = Reading {
+        let mut reading = Reading {
             served,
             json_bytes: json.len(),
             refused: Cell::default(),
+            at_once: true,
+            are_not_numbers: Cell::default(),
+            charge: RefCell::new(charge),
         };
-        let mut reader = serde_json::Deserializer::from_slice(json);
-        let document = reading
-            .deserialize(&mut reader)
-            .and_then(|document| reader.end().map(|()| document));
+        let before = reading.charge.get_mut().bytes();
+        let document = reading.document(json);
+        if !reading.are_not_numbers.get() {
+            return document.map_err(|error| reading.refused.take().ok_or(error));
+        }
+        // What it says of them is said by the other way.
+        reading.charge.get_mut().shrink_to(before);
+        reading.at_once = false;
+        let document = reading.document(json);
         document.map_err(|error| reading.refused.take().ok_or(error))
+    }
+
+    fn document<'de>(&self, json: &'de [u8]) -> Result<Document<'de>, serde_json::Error> {
+        let mut reader = serde_json::Deserializer::from_slice(json);
+        let document = self.deserialize(&mut reader)?;
+        reader.end().map(|()| document)
+    }
+
+    /// Makes room for a tensor's numbers if they may be parsed at once: it is the one tensor of all
+    /// features, and each of its numbers is a feature's value as it is.
+    fn numbers(&self, name: &str, shape: &Shape, datatype: &str) -> Option<Numbers> {
+        let signature = self.served.signature;
+        let is_one = signature.width() == 1 || !signature.names().any(|own| own == name);
+        let takes_text = |feature: &Feature| feature.kind.takes_text();
+        if !self.at_once || !is_one || signature.features.iter().any(takes_text) {
+            return None;
+        }
+        let datatype = Datatype::named(datatype)
+            .filter(|own| matches!(own, Datatype::Fp32 | Datatype::Fp64))?;
+        let sizes = shape.sizes().iter().copied();
+        let count = sizes.into_iter().try_fold(1_u64, u64::checked_mul)?;
+        let count = usize::try_from(count).ok()?;
+        let mut all = Vec::new();
+        let mut charge = self.charge.borrow_mut();
+        charge.reserve(&mut all, count, count).ok()?;
+        Some(Numbers {
+            all,
+            room: count,
+            datatype,
+            may_be_missing: signature.features.iter().all(|one| one.may_be_missing),
+        })
     }
 
     fn give_up<E: serde::de::Error>(&self, refusal: RequestError) -> E {
         self.refused.set(Some(refusal));
         E::custom("refused")
+    }
+
+    /// Parses the data that come next as so many numbers.
+    fn read_numbers<'de, A: MapAccess<'de>>(
+        &self,
+        mut numbers: Numbers,
+        map: &mut A,
+    ) -> Result<Data<'de>, A::Error> {
+        let read = map.next_value_seed(Nested::new(&mut numbers));
+        let read = read.and_then(|()| match numbers.taken() == numbers.room {
+            true => Ok(Data::Numbers(numbers.all)),
+            false => Err(A::Error::custom("too few")),
+        });
+        if read.is_err() {
+            self.are_not_numbers.set(true);
+        }
+        read
     }
 
     /// Refuses a tensor whose data follow, if its shape cannot be right.
@@ -319,7 +388,17 @@ impl<'de> Visitor<'de> for OneInput<'_, '_> {
                         let checked = self.0.check_shape(name, shape);
                         checked.map_err(|refusal| self.0.give_up(refusal))?;
                     }
-                    set(&mut data, "data", map.next_value()?)?;
+                    let numbers = match (&name, &shape, &datatype) {
+                        (Some(name), Some(shape), Some(datatype)) => {
+                            self.0.numbers(name, shape, datatype)
+                        }
+                        _ => None,
+                    };
+                    let value = match numbers {
+                        Some(numbers) => Some(self.0.read_numbers(numbers, &mut map)?),
+                        None => map.next_value::<Option<&'de RawValue>>()?.map(Data::Json),
+                    };
+                    set(&mut data, "data", value)?;
                 }
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }

@@ -6,6 +6,7 @@ mod document;
 mod request;
 mod rows;
 mod tensor;
+mod values;
 
 pub use self::answer::{described, output_names};
 pub(in crate::protocol) use self::request::tensor_rows;

@@ -58,7 +58,7 @@ pub(super) fn decode(
     }
     forgiving::read(json, served.signature, charge, |json, charge| {
         charge_skipping(json, charge)?;
-        let document = Reading::read(json, served).map_err(|error| match error {
+        let document = Reading::read(json, served, charge).map_err(|error| match error {
             Ok(refusal) => Fault::from(refusal),
             Err(error) => Fault {
                 is_syntax: error.is_syntax(),
@@ -229,12 +229,14 @@ fn checked<'a>(
                     "it has neither \"data\" nor \"binary_data_size\"".to_owned(),
                 ));
             }
-            (None, Some(json)) => {
+            (None, Some(data)) => {
                 // A value takes a byte at the least, and a comma before the next.
-                if count > json.get().len().div_ceil(2) {
+                if let Data::Json(json) = data
+                    && count > json.get().len().div_ceil(2)
+                {
                     return Err(fewer(&input.name, &input.shape, count as u64));
                 }
-                Data::Json(json)
+                data
             }
             (Some(size), None) => {
                 let size = usize::try_from(size)

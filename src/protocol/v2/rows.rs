@@ -9,6 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::tensor::{Datatype, Element};
+use super::values::{Nested, Sink};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Feature, Rows, Signature};
@@ -81,9 +82,12 @@ impl fmt::Display for Shape {
 }
 
 /// Where a tensor's data are.
+#[derive(Debug)]
 pub(super) enum Data<'a> {
     Json(&'a RawValue),
     Binary(&'a [u8]),
+    /// Already read: as many numbers as the shape says, whose memory is charged.
+    Numbers(Vec<f64>),
 }
 
 /// A tensor whose sizes were checked.
@@ -128,6 +132,15 @@ pub(super) fn rows(
     if count > served.rows_max {
         return Err(too_many(served.rows_max));
     }
+    let matrix = |values| {
+        Rows::new(values, width).ok_or_else(|| {
+            RequestError::new(Code::Internal, "the decoded rows do not fit the model")
+        })
+    };
+    let tensors = match one_of_numbers(tensors) {
+        Ok(numbers) => return matrix(numbers),
+        Err(tensors) => tensors,
+    };
     // As many as the request has bytes for.
     let values = count.saturating_mul(width);
     charge.grow(values.saturating_mul(size_of::<f64>()))?;
@@ -148,8 +161,20 @@ pub(super) fn rows(
         };
         tensor.read(target, &mut all)?;
     }
-    Rows::new(all, width)
-        .ok_or_else(|| RequestError::new(Code::Internal, "the decoded rows do not fit the model"))
+    matrix(all)
+}
+
+/// The numbers of a tensor that was already read, which are the rows; or the tensors as they are.
+fn one_of_numbers(mut tensors: Vec<Checked<'_>>) -> Result<Vec<f64>, Vec<Checked<'_>>> {
+    match &mut tensors[..] {
+        [
+            Checked {
+                data: Data::Numbers(numbers),
+                ..
+            },
+        ] => Ok(std::mem::take(numbers)),
+        _ => Err(tensors),
+    }
 }
 
 /// The features by name.
@@ -262,7 +287,7 @@ struct Target<'a> {
 
 impl Checked<'_> {
     fn read(&self, target: Target<'_>, all: &mut [f64]) -> Result<(), RequestError> {
-        let mut sink = Sink {
+        let mut sink = Places {
             tensor: self,
             target,
             all,
@@ -278,18 +303,19 @@ impl Checked<'_> {
         let wrong = |text: String| invalid(format!("input {}: {text}", echo(&self.name)));
         match &self.data {
             Data::Binary(bytes) => sink.read_binary(bytes).map_err(wrong)?,
+            Data::Numbers(numbers) => numbers
+                .iter()
+                .try_for_each(|number| sink.put(Element::Number(*number)))
+                .map_err(wrong)?,
             Data::Json(json) => {
                 let mut reader = serde_json::Deserializer::from_str(json.get());
-                let read = Nested {
-                    sink: &mut sink,
-                    depth: 0,
-                }
-                .deserialize(&mut reader);
-                read.map_err(|error| {
-                    let text = error.to_string();
-                    // Its place is that within the data.
-                    wrong(text.split(" at line ").next().unwrap_or(&text).to_owned())
-                })?;
+                Nested::new(&mut sink)
+                    .deserialize(&mut reader)
+                    .map_err(|error| {
+                        let text = error.to_string();
+                        // Its place is that within the data.
+                        wrong(text.split(" at line ").next().unwrap_or(&text).to_owned())
+                    })?;
             }
         }
         if sink.next != sink.count {
@@ -302,8 +328,8 @@ impl Checked<'_> {
     }
 }
 
-/// Takes a tensor's values one by one.
-struct Sink<'a, 'v> {
+/// The places of a tensor's values in the rows.
+struct Places<'a, 'v> {
     tensor: &'a Checked<'a>,
     target: Target<'a>,
     all: &'v mut [f64],
@@ -312,7 +338,11 @@ struct Sink<'a, 'v> {
     count: usize,
 }
 
-impl Sink<'_, '_> {
+impl Sink for Places<'_, '_> {
+    fn taken(&self) -> usize {
+        self.next
+    }
+
     fn put(&mut self, element: Element<'_>) -> Result<(), String> {
         if self.next == self.count {
             return Err(format!(
@@ -328,13 +358,19 @@ impl Sink<'_, '_> {
         self.next += 1;
         Ok(())
     }
+}
 
+impl Places<'_, '_> {
     /// Takes numbers of `N` bytes each, which are as many as the shape says.
     fn copy<const N: usize>(&mut self, bytes: &[u8], read: impl Fn(&[u8; N]) -> f64) {
         let (numbers, _) = bytes.as_chunks::<N>();
-        let places = self.all.iter_mut().skip(self.target.first);
-        for (place, number) in places.step_by(self.target.step).zip(numbers) {
-            *place = read(number);
+        let Target { first, step, .. } = self.target;
+        let mut put = |(place, number): (&mut f64, &[u8; N])| *place = read(number);
+        let places = self.all.iter_mut().skip(first);
+        match step {
+            // Neighbours are copied several at a time.
+            1 => places.zip(numbers).for_each(&mut put),
+            _ => places.step_by(step).zip(numbers).for_each(&mut put),
         }
         self.next = numbers.len();
     }
@@ -378,81 +414,5 @@ impl Sink<'_, '_> {
             true => Ok(()),
             false => Err("its last value is cut off".to_owned()),
         }
-    }
-}
-
-/// Data in JSON: values, or lists of them.
-struct Nested<'s, 'a, 'v> {
-    sink: &'s mut Sink<'a, 'v>,
-    depth: usize,
-}
-
-impl<'de> DeserializeSeed<'de> for Nested<'_, '_, '_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Nested<'_, '_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.depth {
-            0 => f.write_str("its data as a list"),
-            _ => write!(f, "a value of the tensor as value {}", self.sink.next),
-        }
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        if self.depth == DIMENSIONS_MAX {
-            return Err(A::Error::custom(format!(
-                "its data are nested deeper than {DIMENSIONS_MAX} lists"
-            )));
-        }
-        let Nested { sink, depth } = self;
-        loop {
-            let next = Nested {
-                sink: &mut *sink,
-                depth: depth + 1,
-            };
-            if seq.next_element_seed(next)?.is_none() {
-                return Ok(());
-            }
-        }
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        self.put(Element::Number(value))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.put(Element::Number(value as f64))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.put(Element::Number(value as f64))
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        self.put(Element::Flag(value))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
-        self.put(Element::Text(value))
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.put(Element::Null)
-    }
-}
-
-impl Nested<'_, '_, '_> {
-    fn put<E: Error>(self, element: Element<'_>) -> Result<(), E> {
-        if self.depth == 0 {
-            return Err(E::custom("its data must be a list"));
-        }
-        self.sink.put(element).map_err(E::custom)
     }
 }

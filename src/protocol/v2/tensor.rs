@@ -143,7 +143,11 @@ impl Datatype {
     }
 
     /// Rounds a number to this datatype.
-    fn rounded(self, number: f64) -> Result<f64, String> {
+    ///
+    /// # Errors
+    ///
+    /// It cannot hold the number.
+    pub(super) fn rounded(self, number: f64) -> Result<f64, String> {
         let (low, high) = match self {
             Datatype::Bool => (0.0, 1.0),
             Datatype::Signed(bytes) => {

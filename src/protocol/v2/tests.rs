@@ -166,6 +166,43 @@ fn assert_twins(
     Ok(())
 }
 
+/// Data of a tensor as text: numbers, and now and then something else, in one list or in several.
+fn data_text() -> impl Strategy<Value = String> {
+    let value = prop_oneof![
+        12 => any::<f32>().prop_map(|number| json!(number).to_string()),
+        6 => any::<f64>().prop_map(|number| json!(number).to_string()),
+        6 => any::<i64>().prop_map(|number| number.to_string()),
+        1 => prop::sample::select(vec![
+            "null", "true", "\"Infinity\"", "\"red\"", "1e39", "-0.0", "1e400", "1e-50", "[]", "[[1]]", "{}", "x",
+            "[[[[[[[[[1]]]]]]]]]", "NaN",
+        ]).prop_map(str::to_owned),
+    ];
+    let values = proptest::collection::vec(value, 0..10);
+    (values, any::<bool>(), 0..10_usize).prop_map(|(values, is_nested, length)| {
+        match is_nested {
+            true => {
+                let rows = values
+                    .chunks(FEATURES)
+                    .map(|row| format!("[{}]", row.join(",")));
+                format!("[{}]", rows.collect::<Vec<_>>().join(","))
+            }
+            // Often as many as a shape says.
+            false => {
+                let length = length / FEATURES * FEATURES;
+                format!(
+                    "[{}]",
+                    values
+                        .into_iter()
+                        .cycle()
+                        .take(length)
+                        .collect::<Vec<_>>()
+                        .join(",")
+                )
+            }
+        }
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
@@ -187,6 +224,40 @@ proptest! {
     ) {
         let tensors = [("c", json!([rows, 1]), c), ("a", json!([rows]), a), ("b", json!([rows]), b)];
         assert_twins(&signature(with_category), &tensors)?;
+    }
+
+    /// Data that come last may be parsed at once, those that come first are not.
+    #[test]
+    fn the_order_of_a_tensors_fields_means_nothing(
+        data in data_text(),
+        rows in 0_u64..4,
+        name in prop_oneof![Just("x"), Just("a")],
+        datatype in prop_oneof![Just("FP32"), Just("FP64"), Just("INT64"), Just("BYTES"), Just("FP8")],
+        more in prop_oneof![4 => Just(""), 1 => Just(",\"data\":[1]"), 1 => Just(",\"parameters\":{\"binary_data_size\":4}")],
+        after in prop_oneof![4 => Just("]}"), 1 => Just(",{}]}"), 1 => Just("]"), 1 => Just("],\"id\":7}")],
+        with_category in any::<bool>(),
+        may_be_missing in any::<bool>(),
+    ) {
+        let mut signature = signature(with_category);
+        if may_be_missing {
+            signature.features.iter_mut().for_each(|feature| feature.may_be_missing = true);
+        }
+        let others = format!("\"name\":\"{name}\",\"shape\":[{rows},{FEATURES}],\"datatype\":\"{datatype}\"");
+        let last = format!("{{\"inputs\":[{{{others},\"data\":{data}{more}}}{after}");
+        let first = format!("{{\"inputs\":[{{\"data\":{data},{others}{more}}}{after}");
+        let decoded = [last, first].map(|body| {
+            let decoded = decode_with(&signature, body.as_bytes(), None);
+            let bits = |decoded: Decoded| decoded.rows.values().iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            // Its place is another.
+            let told = |error: RequestError| {
+                let text = error.text.split(" at line ").next().unwrap_or_default().to_owned();
+                (error.code, text)
+            };
+            decoded.map(bits).map_err(told)
+        });
+        let is_syntax = matches!(&decoded[0], Err((Code::InvalidJson, _)));
+        prop_assert!(decoded[0] == decoded[1] || is_syntax, "{decoded:?}");
+        prop_assert_eq!(decoded[0].is_ok(), decoded[1].is_ok());
     }
 
     #[test]
