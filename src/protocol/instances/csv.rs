@@ -78,30 +78,39 @@ pub(in crate::protocol) fn has_header(
     charge: &mut Charge,
 ) -> Result<bool, RequestError> {
     check_columns(body)?;
-    let mut reader = csv::ReaderBuilder::new();
-    reader.has_headers(false).flexible(true);
-    let mut first = StringRecord::new();
     let body = blame::without_mark(body);
     let line = body.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if let Ok(text) = std::str::from_utf8(line)
+        && !text.contains('"')
+    {
+        // A reader takes longer to set up than most rows to decode.
+        let is_empty = text.trim_end_matches('\r').is_empty();
+        return Ok(is_empty || names_columns(|| text.split(',').map(str::trim), signature));
+    }
     // What the line takes beside itself, as the list of its cells grows by doubling.
     charge.grow(line.len().saturating_mul(1 + CELL_BYTES))?;
-    let mut reader = reader.from_reader(line);
-    if !reader
-        .read_record(&mut first)
-        .is_ok_and(|is_there| is_there)
-    {
-        return Ok(true);
-    }
+    let mut first = StringRecord::new();
+    let mut reader = csv::ReaderBuilder::new();
+    reader.has_headers(false).flexible(true);
+    let is_there = reader.from_reader(line).read_record(&mut first);
+    let is_there = is_there.is_ok_and(|is_there| is_there);
+    Ok(!is_there || names_columns(|| first.iter().map(str::trim), signature))
+}
+
+/// Whether cells name the columns.
+fn names_columns<'a, I: Iterator<Item = &'a str>>(
+    cells: impl Fn() -> I,
+    signature: &Signature,
+) -> bool {
     let takes_text = |place: usize| {
         let feature = signature.features.get(place);
         feature.is_some_and(|feature| feature.kind.takes_text())
     };
-    let cells = || first.iter().map(str::trim);
     let is_text =
         |cell: &str| !cell.is_empty() && truth(cell).is_none() && cell.parse::<f64>().is_err();
     let mut places = cells().enumerate();
     if places.any(|(place, cell)| is_text(cell) && !takes_text(place)) {
-        return Ok(true);
+        return true;
     }
     // Most tables without a header are nothing but numbers.
     let names: HashSet<&str> = match cells().any(is_text) {
@@ -110,7 +119,7 @@ pub(in crate::protocol) fn has_header(
     };
     let has_name = cells().any(|cell| is_text(cell) && names.contains(cell));
     // Features may be called 0, 1, …; all of them in order are no row.
-    Ok(has_name || cells().eq(signature.names()))
+    has_name || cells().eq(signature.names())
 }
 
 /// Decodes a CSV body into rows of the signature's width, all finite; their memory is charged to
@@ -580,6 +589,30 @@ mod tests {
         let text = "the body, line 2, column \"x\": the cell is \"blue\", but must be one of \"red\", \"green\"";
         assert_eq!(error.text, text);
         assert!(decode("x,y\n,1\n").unwrap_err().text.contains("is empty"));
+    }
+
+    #[test]
+    fn a_line_is_a_header_with_and_without_quotes() {
+        let signature = signature(&[]);
+        let is_header = |line: &str| {
+            let mut charge = Charge::new(&budget(1 << 20));
+            has_header(line.as_bytes(), &signature, &mut charge).unwrap()
+        };
+        for (first, rest, expected) in [
+            ("x", ",y\n1,2\n", true),
+            ("y", ",x", true),
+            ("1.5", ",2\r\n", false),
+            ("1.5", ",True\r", false),
+            ("", ",2\n", false),
+            (" x ", ",2\n", true),
+            ("NaN", ",1e3\n", false),
+            ("other", ",1\n", true),
+        ] {
+            let (plain, quoted) = (format!("{first}{rest}"), format!("\"{first}\"{rest}"));
+            assert_eq!(is_header(&plain), expected, "{plain:?}");
+            assert_eq!(is_header(&quoted), expected, "{quoted:?}");
+        }
+        assert!(is_header("") && is_header("\r\n") && is_header("\n1,2\n"));
     }
 
     #[test]
