@@ -3,7 +3,7 @@
 //! `cargo bench --bench forests` writes four random models in other libraries' formats and computes them
 //! on one thread. If `LANEKEEPER_BENCH_PYTHON` (or `python3`) has xgboost and lightgbm, these compute the
 //! same files in the same run; and so do onnxruntime (with onnxmltools) and tl2cgen (with treelite and
-//! gcc), if it has them.
+//! gcc), if it has them. `-- NAME…` runs the models whose names contain one of these.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -271,6 +271,12 @@ fn main() {
         ),
     ];
     let rows = rows(&mut chance, BATCH);
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| arg != "--bench")
+        .collect();
+    let is_wanted =
+        |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str()));
     let mut table = TextTable::new(&[
         "model",
         "contender",
@@ -278,7 +284,7 @@ fn main() {
         "of lanekeeper",
         "one row, us",
     ]);
-    for (name, text) in models {
+    for (name, text) in models.into_iter().filter(|(name, _)| is_wanted(name)) {
         let file: PathBuf = folder.join("model.json");
         if fs::write(&file, text).is_err() {
             continue;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::{ALMOST_ZERO, CategoryRule, Missing, NodeKind, Test, Tree};
 
 /// The key of a value that goes right at every node of its column.
-const RIGHT: u16 = u16::MAX;
+pub(super) const RIGHT: u16 = u16::MAX;
 
 /// One key of a row.
 #[derive(Debug)]

@@ -6,8 +6,11 @@
 
 use super::plan::Sum;
 
-/// Walks that are done in step.
+/// Rows of a batch that walk through a tree in step.
 pub(super) const LANES: usize = 16;
+
+/// Trees through which a single row walks in step: so many places stay in registers.
+pub(super) const TREE_LANES: usize = 8;
 
 /// Rows of a group: their keys for a column fill a register of 512 bits.
 pub(super) const GROUP: usize = 64;
@@ -24,30 +27,55 @@ pub(super) const SLICE_LEAVES_MAX: usize = 256;
 /// The slot for rows that need no further split on their right: they have reached a leaf.
 pub(super) const NOWHERE: u8 = u8::MAX;
 
-/// A node in 8 bytes. A leaf leads to itself: no key is above its rank.
+/// A node in 8 bytes, which are read at once. A leaf leads to itself: no key is above its rank.
 #[derive(Debug, Clone, Copy, Default)]
-#[repr(C)]
-pub(super) struct PackedNode {
-    /// A row goes left if its key is at most this.
-    pub(super) rank: u16,
+pub(super) struct PackedNode(u64);
+
+impl PackedNode {
+    /// A row goes left to `left` if its key of `column` is at most `rank`, otherwise to the node after it.
+    pub(super) fn split(rank: u16, column: u16, left: u32) -> Self {
+        PackedNode(u64::from(rank) | u64::from(column) << 16 | u64::from(left) << 32)
+    }
+
+    /// A leaf at `place`.
+    pub(super) fn leaf(place: u32) -> Self {
+        PackedNode::split(u16::MAX, 0, place)
+    }
+
+    pub(super) fn is_leaf(self) -> bool {
+        self.rank() == u16::MAX
+    }
+
+    #[inline]
+    fn rank(self) -> u16 {
+        self.0 as u16
+    }
+
     /// Which of the row's keys.
-    pub(super) column: u16,
-    /// The left child; the right one follows it.
-    pub(super) children: u32,
+    #[inline]
+    pub(super) fn column(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// The left child.
+    #[inline]
+    pub(super) fn left(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
 }
 
 /// Moves each place `depth` steps down from where it stands.
 ///
-/// `offsets` is where the keys of each walk's row begin. The caller has checked, when the plan was made,
+/// `offsets` is where the keys of each walk's row begin. It was checked, when the plan was made,
 /// that every node's children and every place are among `nodes`, and that each row has a key for each
 /// node's column from its offset on.
 #[inline] // where it is not, single rows take a tenth longer
 #[allow(unsafe_code)] // bounds are checked once, when the plan is made
-pub(super) fn walk(
+pub(super) fn walk<const N: usize>(
     nodes: &[PackedNode],
     keys: &[u16],
-    offsets: &[u32; LANES],
-    places: &mut [u32; LANES],
+    offsets: &[u32; N],
+    places: &mut [u32; N],
     depth: u32,
 ) {
     for _ in 0..depth {
@@ -55,12 +83,12 @@ pub(super) fn walk(
             debug_assert!((*place as usize) < nodes.len());
             // SAFETY: `Part::check` has seen that roots and children are below `nodes.len()`.
             let node = unsafe { *nodes.get_unchecked(*place as usize) };
-            let at = *offset as usize + node.column as usize;
+            let at = *offset as usize + usize::from(node.column());
             debug_assert!(at < keys.len());
-            // SAFETY: `Part::check` has seen that columns are below the number of keys of a row, and
-            // `Part::add_rows` that there are as many from each offset on.
+            // SAFETY: `Part::check` has seen that columns are below the number of keys of a row, and the
+            // callers make as many from each offset on.
             let key = unsafe { *keys.get_unchecked(at) };
-            *place = node.children + u32::from(key > node.rank);
+            *place = node.left() + u32::from(key > node.rank());
         }
     }
 }
@@ -85,15 +113,6 @@ pub(super) struct SliceSplit {
 /// One key of a block's rows.
 pub(super) type KeyColumn = [u8; BLOCK];
 
-/// Thresholds as two levels of sixteen: what is no threshold is NaN, which nothing is above.
-#[derive(Debug, Clone)]
-pub(super) struct Grid<S> {
-    /// The last threshold of each full cell.
-    pub(super) last: [S; 16],
-    /// Sixteen thresholds each.
-    pub(super) cells: [[S; 16]; 16],
-}
-
 /// What a processor can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Level {
@@ -112,13 +131,15 @@ impl Level {
     pub(super) fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f")
+            let counts_bits = is_x86_feature_detected!("popcnt");
+            if counts_bits
+                && is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512vl")
             {
                 return Level::Avx512;
             }
-            if is_x86_feature_detected!("avx2") {
+            if counts_bits && is_x86_feature_detected!("avx2") {
                 return Level::Avx2;
             }
         }
@@ -140,68 +161,6 @@ impl Level {
         }
         all
     }
-}
-
-/// Computes the keys of values: how many thresholds are below each, or equal to it with
-/// `includes_equal`.
-#[allow(unsafe_code)] // calls code that is compiled for what the processor can do
-pub(super) fn rank<S: Sum>(
-    level: Level,
-    grid: &Grid<S>,
-    includes_equal: bool,
-    values: &[S],
-    keys: &mut KeyColumn,
-) {
-    match level {
-        Level::Portable => rank_here(grid, includes_equal, values, keys),
-        // SAFETY: `Level::best` has seen that this processor has these instructions.
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => unsafe { rank_avx2(grid, includes_equal, values, keys) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => unsafe { rank_avx512(grid, includes_equal, values, keys) },
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn rank_avx2<S: Sum>(grid: &Grid<S>, includes_equal: bool, values: &[S], keys: &mut KeyColumn) {
-    rank_here(grid, includes_equal, values, keys);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn rank_avx512<S: Sum>(grid: &Grid<S>, includes_equal: bool, values: &[S], keys: &mut KeyColumn) {
-    rank_here(grid, includes_equal, values, keys);
-}
-
-#[inline(always)]
-fn rank_here<S: Sum>(grid: &Grid<S>, includes_equal: bool, values: &[S], keys: &mut KeyColumn) {
-    if includes_equal {
-        for (key, value) in keys.iter_mut().zip(values) {
-            let full = count(&grid.last, |threshold| threshold <= *value);
-            let rest = count(&grid.cells[full as usize & 15], |threshold| {
-                threshold <= *value
-            });
-            *key = full * 16 + rest;
-        }
-    } else {
-        for (key, value) in keys.iter_mut().zip(values) {
-            let full = count(&grid.last, |threshold| threshold < *value);
-            let rest = count(&grid.cells[full as usize & 15], |threshold| {
-                threshold < *value
-            });
-            *key = full * 16 + rest;
-        }
-    }
-}
-
-#[inline(always)]
-fn count<S: Copy>(thresholds: &[S; 16], is_below: impl Fn(S) -> bool) -> u8 {
-    thresholds
-        .iter()
-        .map(|threshold| u8::from(is_below(*threshold)))
-        .sum()
 }
 
 /// Room to note which rows reach a split, by slot, a bit for each row of a group.

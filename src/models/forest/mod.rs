@@ -8,7 +8,9 @@ mod columns;
 mod kernels;
 pub mod link;
 pub mod model;
+mod part;
 pub mod plan;
+mod ranks;
 #[cfg(test)]
 mod reference;
 mod slices;

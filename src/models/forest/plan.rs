@@ -3,25 +3,16 @@
 //! Each row is first turned into *keys*: for each column, how many of the column's thresholds lie at
 //! or below the value. A column is a feature with its rule for missing values and its comparison, so
 //! missing values, `<` and `<=`, f32 and f64 and categories are all settled before a tree is walked,
-//! and every node asks the same: is the key above the node's rank? Sixteen walks advance in step, so
-//! that their memory accesses overlap: through 16 trees for a single row, through one tree for 16 rows
-//! of a batch. Large batches use `slices`, if the trees are small. Leaves are summed in the order of
+//! and every node asks the same: is the key above the node's rank? Walks advance in step, so that their
+//! memory accesses overlap: through 8 trees for a single row, through one tree for 16 rows of a batch.
+//! Large batches use `slices`, if the trees are small. Leaves are summed in the order of
 //! the trees, so that sums have the library's bits.
 
-use std::collections::HashSet;
-
-use super::columns::{Column, ColumnSet, column_of};
-use super::kernels::{BLOCK, LANES, PackedNode, walk};
+use super::kernels::{BLOCK, LANES};
+use super::part::{Part, part_end};
 use super::slices::Slices;
-use super::{ALMOST_ZERO, Forest, LinearLeaf, NodeKind, Precision, Tree};
+use super::{ALMOST_ZERO, Forest, Precision};
 use crate::models::{ModelError, Rows};
-
-/// Maximum number of thresholds of a column, so that a key fits 16 bits; more become more columns.
-const RANKS_MAX: usize = u16::MAX as usize - 1;
-
-/// Maximum number of columns of a [`Part`] of several trees; a tree that would exceed it starts another
-/// part. That is well within the 16 bits of a column's index, because a column may have to be split.
-const COLUMNS_MAX: usize = 32_000;
 
 /// Minimum number of rows for which [`Slices`] are faster than walks.
 const SLICED_ROWS_MIN: usize = 48;
@@ -30,9 +21,16 @@ const SLICED_ROWS_MIN: usize = 48;
 /// most 4 MiB of each, which `--max-buffered` does not count.
 const SLICED_WIDTH_MAX: usize = 2048;
 
-/// A number that leaves are summed in.
+/// A number that leaves are summed in: f32 or f64 and no other, which the kernels rely on.
 pub trait Sum:
-    Copy + PartialOrd + Send + Sync + std::ops::AddAssign + std::fmt::Debug + 'static
+    sealed::OnlyFloats
+    + Copy
+    + PartialOrd
+    + Send
+    + Sync
+    + std::ops::AddAssign
+    + std::fmt::Debug
+    + 'static
 {
     /// What is no threshold: nothing is above it.
     const NONE: Self;
@@ -42,6 +40,12 @@ pub trait Sum:
 
     /// Widens it.
     fn widen(self) -> f64;
+}
+
+mod sealed {
+    pub trait OnlyFloats {}
+    impl OnlyFloats for f32 {}
+    impl OnlyFloats for f64 {}
 }
 
 impl Sum for f32 {
@@ -133,36 +137,6 @@ pub struct Layout<S> {
     parts: Vec<Part<S>>,
 }
 
-/// Consecutive trees that share their columns.
-#[derive(Debug)]
-struct Part<S> {
-    columns: Vec<Column>,
-    thresholds: Vec<f64>,
-    nodes: Vec<PackedNode>,
-    /// For each node that is a leaf, where its values begin.
-    leaf_of: Vec<u32>,
-    values: Vec<S>,
-    trees: Vec<PlannedTree>,
-    /// The same trees for large batches, if that is faster.
-    slices: Option<Slices<S>>,
-}
-
-#[derive(Debug)]
-struct PlannedTree {
-    root: u32,
-    /// Splits on the longest path.
-    depth: u32,
-    output: u32,
-    /// 1, or the number of sums.
-    leaf_width: u32,
-    /// By the leaf's place among the tree's, the sum that it adds to; empty if that is `output`.
-    leaf_outputs: Vec<u32>,
-    /// By the leaf's place among the tree's; empty if leaves are not linear.
-    linear: Vec<LinearLeaf>,
-    /// Where the values of the tree's first leaf begin.
-    first_value: u32,
-}
-
 impl<S: Sum> Layout<S> {
     fn new(forest: &Forest) -> Result<Self, ModelError> {
         let mut parts = Vec::new();
@@ -193,21 +167,7 @@ impl<S: Sum> Layout<S> {
     fn size(&self) -> (usize, usize, usize) {
         let trees = self.parts.iter().map(|part| part.trees.len()).sum();
         let nodes = self.parts.iter().map(|part| part.nodes.len()).sum();
-        let bytes = |part: &Part<S>| {
-            size_of_val(&part.columns[..])
-                + size_of_val(&part.thresholds[..])
-                + size_of_val(&part.nodes[..])
-                + size_of_val(&part.leaf_of[..])
-                + size_of_val(&part.values[..])
-                + size_of_val(&part.trees[..])
-                + part
-                    .trees
-                    .iter()
-                    .map(|tree| size_of_val(&tree.leaf_outputs[..]))
-                    .sum::<usize>()
-                + part.slices.as_ref().map_or(0, Slices::bytes)
-        };
-        (trees, nodes, self.parts.iter().map(bytes).sum())
+        (trees, nodes, self.parts.iter().map(Part::bytes).sum())
     }
 
     fn margins(&self, rows: &Rows) -> Vec<f64> {
@@ -226,23 +186,53 @@ impl<S: Sum> Layout<S> {
         self.width <= SLICED_WIDTH_MAX && self.base.len() <= SLICED_WIDTH_MAX
     }
 
+    /// Computes the sums of one row.
+    fn margins_of_row(&self, row: &[f64]) -> Vec<f64> {
+        let mut values = Scratch::new(0.0);
+        let values = values.of(self.width);
+        for (value, given) in values.iter_mut().zip(row) {
+            *value = self.rounded(*given);
+        }
+        let mut sums = Scratch::new(S::of(0.0));
+        let sums = sums.of(self.base.len());
+        sums.copy_from_slice(&self.base);
+        let mut keys = Scratch::new(0);
+        for part in &self.parts {
+            let keys = keys.of(part.keys_per_row());
+            part.write_keys(values, keys);
+            match part.leaf_values.is_empty() {
+                true => part.add_trees(values, keys, sums),
+                false => part.add_plain_trees(keys, sums),
+            }
+        }
+        sums.iter().map(|sum| sum.widen()).collect()
+    }
+
     fn margins_by_walks(&self, rows: &Rows) -> Vec<f64> {
+        if rows.len() == 1 {
+            return self.margins_of_row(rows.values());
+        }
         let outputs = self.base.len();
         let mut all = Vec::with_capacity(rows.len() * outputs);
         let (mut values, mut keys) = (Vec::new(), Vec::new());
         let mut sums: Vec<S> = Vec::with_capacity(outputs * LANES);
         for block in rows.values().chunks(self.width * LANES) {
+            if block.len() == self.width {
+                all.extend(self.margins_of_row(block));
+                continue;
+            }
             values.clear();
             values.extend(block.iter().map(|value| self.rounded(*value)));
             let count = values.len() / self.width;
             sums.clear();
             (0..count).for_each(|_| sums.extend_from_slice(&self.base));
             for part in &self.parts {
-                part.write_keys(&values, self.width, &mut keys);
-                match count {
-                    1 => part.add_trees(&values, &keys, &mut sums),
-                    _ => part.add_rows(&values, self.width, &keys, &mut sums, outputs),
+                let own = part.keys_per_row();
+                keys.resize(count * own, 0);
+                for (row, keys) in values.chunks(self.width).zip(keys.chunks_mut(own)) {
+                    part.write_keys(row, keys);
                 }
+                part.add_rows(&values, self.width, &keys, &mut sums, outputs);
             }
             all.extend(sums.iter().map(|sum| sum.widen()));
         }
@@ -284,208 +274,31 @@ impl<S: Sum> Layout<S> {
     }
 }
 
-/// Where the part ends that begins with tree `from`.
-fn part_end(trees: &[Tree], from: usize) -> usize {
-    let mut kinds = HashSet::new();
-    let mut sets = 0;
-    for (index, tree) in trees.iter().enumerate().skip(from) {
-        for node in &tree.nodes {
-            match column_of(&node.kind) {
-                Some(kind) => {
-                    kinds.insert(kind);
-                }
-                None => sets += usize::from(matches!(node.kind, NodeKind::Split { .. })),
-            }
-        }
-        if kinds.len() + sets > COLUMNS_MAX && index > from {
-            return index;
-        }
-    }
-    trees.len()
+/// Room for a few numbers of a row, without an allocation if they are few.
+struct Scratch<T> {
+    few: [T; SCRATCH],
+    many: Vec<T>,
+    nothing: T,
 }
 
-impl<S: Sum> Part<S> {
-    fn new(trees: &[Tree]) -> Self {
-        let mut part = Part {
-            columns: Vec::new(),
-            thresholds: Vec::new(),
-            nodes: Vec::new(),
-            leaf_of: Vec::new(),
-            values: Vec::new(),
-            trees: Vec::with_capacity(trees.len()),
-            slices: None,
-        };
-        let mut columns = ColumnSet::new(trees, RANKS_MAX);
-        for tree in trees {
-            part.add_tree(tree, &mut columns);
-        }
-        part.columns = columns.columns;
-        part.thresholds = columns.thresholds;
-        part.slices = Slices::new(trees);
-        part.nodes.shrink_to_fit();
-        part.leaf_of.shrink_to_fit();
-        part.values.shrink_to_fit();
-        part
-    }
+/// Numbers that [`Scratch`] has room for without an allocation.
+const SCRATCH: usize = 64;
 
-    /// Appends a tree, each pair of children side by side.
-    fn add_tree(&mut self, tree: &Tree, columns: &mut ColumnSet) {
-        let root = self.nodes.len() as u32;
-        let first_value = self.values.len() as u32;
-        self.values
-            .extend(tree.values.iter().map(|value| S::of(*value)));
-        let mut depth = 0;
-        // Nodes to write: where they come from, where they go, and how deep they are.
-        self.reserve_nodes(1);
-        let mut open = vec![(0, root, 0)];
-        while let Some((index, place, level)) = open.pop() {
-            depth = depth.max(level);
-            match &tree.nodes[index].kind {
-                NodeKind::Leaf(leaf) => {
-                    // It leads to itself, as no key is above the rank.
-                    self.nodes[place as usize] = PackedNode {
-                        rank: u16::MAX,
-                        column: 0,
-                        children: place,
-                    };
-                    self.leaf_of[place as usize] = first_value + (leaf * tree.leaf_width) as u32;
-                }
-                kind @ NodeKind::Split { left, right, .. } => {
-                    let (column, rank) = columns.question(tree, kind);
-                    let children = self.nodes.len() as u32;
-                    self.reserve_nodes(2);
-                    self.nodes[place as usize] = PackedNode {
-                        // Below RANKS_MAX; more columns than fit are refused.
-                        rank: rank as u16,
-                        column: column as u16,
-                        children,
-                    };
-                    open.push((*right, children + 1, level + 1));
-                    open.push((*left, children, level + 1));
-                }
-            }
-        }
-        self.trees.push(PlannedTree {
-            root,
-            depth,
-            output: tree.output as u32,
-            leaf_width: tree.leaf_width as u32,
-            leaf_outputs: tree.leaf_outputs.clone(),
-            linear: tree.linear.clone(),
-            first_value,
-        });
-    }
-
-    /// Checks what the kernel that walks the nodes relies on.
-    ///
-    /// # Errors
-    ///
-    /// The plan is wrong, whatever the file: it is refused rather than walked.
-    fn check(&self) -> Result<(), ModelError> {
-        let nodes = self.nodes.len();
-        let is_inside = |node: &PackedNode| {
-            let is_leaf = node.rank == u16::MAX;
-            let children = node.children as usize + usize::from(!is_leaf);
-            children < nodes && usize::from(node.column) < self.keys_per_row()
-        };
-        let roots = self.trees.iter().all(|tree| (tree.root as usize) < nodes);
-        match roots && self.nodes.iter().all(is_inside) {
-            true => Ok(()),
-            false => Err("its plan points outside of itself".into()),
+impl<T: Copy> Scratch<T> {
+    fn new(nothing: T) -> Self {
+        Scratch {
+            few: [nothing; SCRATCH],
+            many: Vec::new(),
+            nothing,
         }
     }
 
-    #[cfg(test)]
-    fn set_level(&mut self, level: super::kernels::Level) {
-        if let Some(slices) = &mut self.slices {
-            slices.set_level(level);
+    /// The first so many; what is in them is of no use.
+    fn of(&mut self, count: usize) -> &mut [T] {
+        if count <= SCRATCH {
+            return &mut self.few[..count];
         }
-    }
-
-    fn reserve_nodes(&mut self, count: usize) {
-        let length = self.nodes.len() + count;
-        self.nodes.resize(length, PackedNode::default());
-        self.leaf_of.resize(length, 0);
-    }
-
-    /// Computes the keys of all rows, row after row.
-    fn write_keys(&self, values: &[f64], width: usize, keys: &mut Vec<u16>) {
-        keys.clear();
-        for row in values.chunks_exact(width) {
-            keys.extend(
-                self.columns
-                    .iter()
-                    .map(|column| column.key(row, &self.thresholds)),
-            );
-            // Leaves read a key too, even in a part that has no splits.
-            if self.columns.is_empty() {
-                keys.push(0);
-            }
-        }
-    }
-
-    fn keys_per_row(&self) -> usize {
-        self.columns.len().max(1)
-    }
-
-    /// Adds the leaves of one row.
-    fn add_trees(&self, row: &[f64], keys: &[u16], sums: &mut [S]) {
-        for trees in self.trees.chunks(LANES) {
-            let mut places = [trees[0].root; LANES];
-            let mut depth = 0;
-            for (place, tree) in places.iter_mut().zip(trees) {
-                *place = tree.root;
-                depth = depth.max(tree.depth);
-            }
-            walk(&self.nodes, keys, &[0; LANES], &mut places, depth);
-            for (place, tree) in places.iter().zip(trees) {
-                self.add_leaf(tree, *place, row, sums);
-            }
-        }
-    }
-
-    /// Adds the leaves of up to [`LANES`] rows.
-    fn add_rows(&self, values: &[f64], width: usize, keys: &[u16], sums: &mut [S], outputs: usize) {
-        let count = values.len() / width;
-        let mut offsets = [0; LANES];
-        for (row, offset) in offsets.iter_mut().enumerate().take(count) {
-            *offset = (row * self.keys_per_row()) as u32;
-        }
-        for tree in &self.trees {
-            let mut places = [tree.root; LANES];
-            walk(&self.nodes, keys, &offsets, &mut places, tree.depth);
-            for (row, place) in places.iter().enumerate().take(count) {
-                let sums = &mut sums[row * outputs..][..outputs];
-                self.add_leaf(tree, *place, &values[row * width..][..width], sums);
-            }
-        }
-    }
-
-    fn add_leaf(&self, tree: &PlannedTree, place: u32, row: &[f64], sums: &mut [S]) {
-        let at = self.leaf_of[place as usize] as usize;
-        if tree.leaf_width == 1 {
-            let value = match tree.linear.get(at - tree.first_value as usize) {
-                Some(model)
-                    if model
-                        .terms
-                        .iter()
-                        .all(|(feature, _)| !row[*feature].is_nan()) =>
-                {
-                    let mut sum = model.constant;
-                    for (feature, factor) in &model.terms {
-                        sum += factor * row[*feature];
-                    }
-                    S::of(sum)
-                }
-                _ => self.values[at],
-            };
-            let own = tree.leaf_outputs.get(at - tree.first_value as usize);
-            sums[*own.unwrap_or(&tree.output) as usize] += value;
-            return;
-        }
-        let values = &self.values[at..at + tree.leaf_width as usize];
-        for (sum, value) in sums.iter_mut().zip(values) {
-            *sum += *value;
-        }
+        self.many.resize(count, self.nothing);
+        &mut self.many[..count]
     }
 }

@@ -8,9 +8,10 @@
 
 use super::columns::{Ask, Column, ColumnSet};
 use super::kernels::{
-    self, BLOCK, GROUPS, Grid, KeyColumn, Level, NOWHERE, Reached, SLICE_LEAVES_MAX, SliceSplit,
+    self, BLOCK, GROUPS, KeyColumn, Level, NOWHERE, Reached, SLICE_LEAVES_MAX, SliceSplit,
 };
 use super::plan::Sum;
+use super::ranks::{self, Grid};
 use super::{ALMOST_ZERO, Missing, NodeKind, Tree};
 
 /// Thresholds of a column, so that a key fits a byte.
@@ -74,7 +75,9 @@ impl<S: Sum> Slices<S> {
         let last = slices.values.len() + SLICE_LEAVES_MAX;
         slices.values.resize(last, S::of(0.0));
         let grid = |column: &Column| match &column.ask {
-            Ask::Rank { thresholds, .. } => Some(grid(&columns.thresholds[thresholds.clone()])),
+            Ask::Rank { thresholds, .. } => {
+                Some(Grid::new(&columns.thresholds[thresholds.clone()]))
+            }
             Ask::Category { .. } => None,
         };
         slices.grids = columns.columns.iter().map(grid).collect();
@@ -175,7 +178,7 @@ impl<S: Sum> Slices<S> {
         let default = if column.default_left { 0 } else { RIGHT };
         match (&column.ask, grid) {
             (Ask::Rank { includes_equal, .. }, Some(grid)) => {
-                kernels::rank(self.level, grid, *includes_equal, values, keys);
+                ranks::rank(self.level, grid, *includes_equal, values, keys);
                 let missing = match column.missing {
                     // Nothing is below NaN, so that its key is 0.
                     Missing::Nan if column.default_left => return,
@@ -190,7 +193,7 @@ impl<S: Sum> Slices<S> {
                     Missing::Nothing => {
                         let mut zeros = [0; BLOCK];
                         let zero = [S::of(0.0)];
-                        kernels::rank(self.level, grid, *includes_equal, &zero, &mut zeros);
+                        ranks::rank(self.level, grid, *includes_equal, &zero, &mut zeros);
                         zeros[0]
                     }
                     Missing::Nan | Missing::Zero => default,
@@ -209,21 +212,6 @@ impl<S: Sum> Slices<S> {
             (Ask::Rank { .. }, None) => {}
         }
     }
-}
-
-/// Cuts thresholds into cells of sixteen.
-fn grid<S: Sum>(thresholds: &[f64]) -> Box<Grid<S>> {
-    let mut grid = Box::new(Grid {
-        last: [S::NONE; 16],
-        cells: [[S::NONE; 16]; 16],
-    });
-    for (place, threshold) in thresholds.iter().enumerate() {
-        grid.cells[place / 16][place % 16] = S::of(*threshold);
-        if place % 16 == 15 {
-            grid.last[place / 16] = S::of(*threshold);
-        }
-    }
-    grid
 }
 
 /// For each node, the number of leaves below it; what cannot be reached has none.

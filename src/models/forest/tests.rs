@@ -35,6 +35,15 @@ fn number() -> impl Strategy<Value = f64> {
     ]
 }
 
+/// As many thresholds as a column's key of one byte can have, and more.
+fn many_numbers() -> impl Strategy<Value = Vec<f64>> {
+    (200..300_i32).prop_map(|count| {
+        (0..count)
+            .map(|place| f64::from(place - 60) / 8.0)
+            .collect()
+    })
+}
+
 fn value() -> impl Strategy<Value = f64> {
     prop_oneof![5 => number(), 1 => Just(f64::NAN)]
 }
@@ -49,6 +58,8 @@ struct Draw {
     thresholds: Vec<f64>,
     seed: u64,
     trees: usize,
+    /// Whether each leaf is one number that is added to its tree's sum.
+    is_plain: bool,
 }
 
 fn draw() -> impl Strategy<Value = Draw> {
@@ -62,12 +73,21 @@ fn draw() -> impl Strategy<Value = Draw> {
         1..6_usize,
         1..4_usize,
         precisions,
-        prop::collection::vec(number(), 1..20),
+        prop_oneof![3 => prop::collection::vec(number(), 1..20), 1 => many_numbers()],
         any::<u64>(),
         0..40_usize,
+        any::<bool>(),
     )
         .prop_map(
-            |(width, outputs, (row_precision, sum_precision), thresholds, seed, trees)| Draw {
+            |(
+                width,
+                outputs,
+                (row_precision, sum_precision),
+                thresholds,
+                seed,
+                trees,
+                is_plain,
+            )| Draw {
                 width,
                 outputs,
                 row_precision,
@@ -75,6 +95,7 @@ fn draw() -> impl Strategy<Value = Draw> {
                 thresholds,
                 seed,
                 trees,
+                is_plain,
             },
         )
 }
@@ -109,7 +130,7 @@ fn forest(draw: &Draw) -> Forest {
 }
 
 fn tree(draw: &Draw, chance: &mut Chance) -> Tree {
-    let is_vector = chance.below(4) == 0;
+    let is_vector = !draw.is_plain && chance.below(4) == 0;
     let mut tree = Tree {
         output: chance.below(draw.outputs),
         leaf_width: if is_vector { draw.outputs } else { 1 },
@@ -163,11 +184,12 @@ fn tree(draw: &Draw, chance: &mut Chance) -> Tree {
         open.extend([left, left + 1]);
     }
     let leaves = tree.values.len();
-    if tree.leaf_width == 1 && chance.below(4) == 0 {
+    if !draw.is_plain && tree.leaf_width == 1 && chance.below(4) == 0 {
         let output = |_| chance.below(draw.outputs) as u32;
         tree.leaf_outputs = (0..leaves).map(output).collect();
     }
-    if draw.sum_precision == Precision::F64 && tree.leaf_width == 1 && chance.below(4) == 0 {
+    let may_be_linear = !draw.is_plain && draw.sum_precision == Precision::F64;
+    if may_be_linear && tree.leaf_width == 1 && chance.below(4) == 0 {
         tree.linear = (0..leaves)
             .map(|leaf| LinearLeaf {
                 constant: leaf as f64 / 7.0,
@@ -194,7 +216,7 @@ proptest! {
     fn a_plan_gives_the_bits_of_the_plain_walk(
         draw in draw(),
         values in prop::collection::vec(value(), 5 * 300),
-        rows in prop_oneof![1..40_usize, 40..300_usize],
+        rows in prop_oneof![Just(1), 1..40_usize, 40..300_usize],
     ) {
         let forest = forest(&draw);
         let mut plan = Plan::new(&forest).unwrap();
