@@ -21,6 +21,9 @@ const SLICED_ROWS_MIN: usize = 48;
 /// most 4 MiB of each, which `--max-buffered` does not count.
 const SLICED_WIDTH_MAX: usize = 2048;
 
+/// Rows whose values of a feature fill a cache line, or half of one.
+const LINE_ROWS: usize = 8;
+
 /// A number that leaves are summed in: f32 or f64 and no other, which the kernels rely on.
 pub trait Sum:
     sealed::OnlyFloats
@@ -247,9 +250,15 @@ impl<S: Sum> Layout<S> {
         let mut sums = vec![[S::of(0.0); BLOCK]; outputs];
         let mut keys = Vec::new();
         for block in rows.values().chunks(self.width * BLOCK) {
-            for (row, given) in block.chunks_exact(self.width).enumerate() {
-                for (own, value) in values.iter_mut().zip(given) {
-                    own[row] = S::of(self.rounded(*value));
+            // A cache line of each feature at a time: their distance is a power of two, and lines so far
+            // apart push each other out of the cache.
+            for (part, given) in block.chunks(self.width * LINE_ROWS).enumerate() {
+                let count = given.len() / self.width;
+                for (feature, own) in values.iter_mut().enumerate() {
+                    let own = &mut own[part * LINE_ROWS..][..count];
+                    for (row, own) in own.iter_mut().enumerate() {
+                        *own = S::of(self.rounded(given[row * self.width + feature]));
+                    }
                 }
             }
             for (sums, base) in sums.iter_mut().zip(&self.base) {

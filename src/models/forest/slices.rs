@@ -179,27 +179,20 @@ impl<S: Sum> Slices<S> {
         match (&column.ask, grid) {
             (Ask::Rank { includes_equal, .. }, Some(grid)) => {
                 ranks::rank(self.level, grid, *includes_equal, values, keys);
-                let missing = match column.missing {
+                match column.missing {
                     // Nothing is below NaN, so that its key is 0.
-                    Missing::Nan if column.default_left => return,
-                    Missing::Nan => |value: S| value.widen().is_nan(),
-                    Missing::Zero => {
-                        |value: S| value.widen().abs() <= ALMOST_ZERO || value.widen().is_nan()
-                    }
-                    Missing::Nothing => |value: S| value.widen().is_nan(),
-                };
-                let default = match column.missing {
+                    Missing::Nan if column.default_left => {}
+                    Missing::Nan => set_if(keys, values, default, f64::is_nan),
+                    Missing::Zero => set_if(keys, values, default, |value| {
+                        value.abs() <= ALMOST_ZERO || value.is_nan()
+                    }),
                     // NaN counts as 0.
                     Missing::Nothing => {
                         let mut zeros = [0; BLOCK];
                         let zero = [S::of(0.0)];
                         ranks::rank(self.level, grid, *includes_equal, &zero, &mut zeros);
-                        zeros[0]
+                        set_if(keys, values, zeros[0], f64::is_nan);
                     }
-                    Missing::Nan | Missing::Zero => default,
-                };
-                for (key, value) in keys.iter_mut().zip(values) {
-                    *key = if missing(*value) { default } else { *key };
                 }
             }
             (Ask::Category { set, rule }, _) => {
@@ -211,6 +204,18 @@ impl<S: Sum> Slices<S> {
             }
             (Ask::Rank { .. }, None) => {}
         }
+    }
+}
+
+/// Sets the keys of the values that are missing.
+fn set_if<S: Sum>(
+    keys: &mut KeyColumn,
+    values: &[S; BLOCK],
+    to: u8,
+    is_missing: impl Fn(f64) -> bool,
+) {
+    for (key, value) in keys.iter_mut().zip(values) {
+        *key = if is_missing(value.widen()) { to } else { *key };
     }
 }
 
