@@ -119,8 +119,12 @@ impl<S: Sum> Part<S> {
         part
     }
 
-    /// The thresholds of columns that have as many as makes a search among them slow.
+    /// The thresholds of columns that have as many as makes a search among them slow; none at all where a
+    /// search is as fast.
     fn grids(&self) -> Vec<Option<Box<Grid<S>>>> {
+        if self.level == Level::Portable {
+            return Vec::new();
+        }
         let grid = |column: &Column| match &column.ask {
             Ask::Rank { thresholds, .. } if GRIDDED.contains(&thresholds.len()) => {
                 Some(Grid::new(&self.thresholds[thresholds.clone()]))

@@ -1,6 +1,8 @@
 //! Keys of values: how many of a column's thresholds are below each, by comparing many at once.
 
-use super::columns::{Ask, Column, RIGHT};
+use super::columns::Column;
+#[cfg(target_arch = "x86_64")]
+use super::columns::{Ask, RIGHT};
 use super::kernels::{KeyColumn, Level};
 use super::plan::Sum;
 

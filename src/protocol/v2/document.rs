@@ -139,8 +139,8 @@ pub(super) struct Reading<'a> {
     served: Served<'a>,
     json_bytes: usize,
     refused: Cell<Option<RequestError>>,
-    /// Whether data that are numbers may be parsed at once.
-    at_once: bool,
+    /// Whether data that are numbers may be parsed at once: those of the first tensor may.
+    at_once: Cell<bool>,
     /// Whether that was tried, and they were something else.
     are_not_numbers: Cell<bool>,
     charge: RefCell<&'a mut Charge>,
@@ -161,7 +161,7 @@ impl<'a> Reading<'a> {
             served,
             json_bytes: json.len(),
             refused: Cell::default(),
-            at_once: true,
+            at_once: Cell::new(true),
             are_not_numbers: Cell::default(),
             charge: RefCell::new(charge),
         };
@@ -172,7 +172,7 @@ impl<'a> Reading<'a> {
         }
         // What it says of them is said by the other way.
         reading.charge.get_mut().shrink_to(before);
-        reading.at_once = false;
+        reading.at_once.set(false);
         let document = reading.document(json);
         document.map_err(|error| reading.refused.take().ok_or(error))
     }
@@ -186,10 +186,13 @@ impl<'a> Reading<'a> {
     /// Makes room for a tensor's numbers if they may be parsed at once: it is the one tensor of all
     /// features, and each of its numbers is a feature's value as it is.
     fn numbers(&self, name: &str, shape: &Shape, datatype: &str) -> Option<Numbers> {
+        if !self.at_once.get() {
+            return None;
+        }
         let signature = self.served.signature;
         let is_one = signature.width() == 1 || !signature.names().any(|own| own == name);
         let takes_text = |feature: &Feature| feature.kind.takes_text();
-        if !self.at_once || !is_one || signature.features.iter().any(takes_text) {
+        if !is_one || signature.features.iter().any(takes_text) {
             return None;
         }
         let datatype = Datatype::named(datatype)
@@ -342,6 +345,7 @@ impl<'de> Visitor<'de> for Inputs<'_, '_> {
         let mut tensors = Vec::new();
         while let Some(tensor) = seq.next_element_seed(OneInput(self.0))? {
             tensors.push(tensor);
+            self.0.at_once.set(false);
             // One of all features, or one for each.
             if tensors.len() > width.max(1) {
                 return Err(self.0.give_up(invalid(format!(
