@@ -243,7 +243,8 @@ impl<S: Sum> Part<S> {
         }
     }
 
-    /// Computes the keys of one row. Leaves read a key too, even in a part that has no splits: it is 0.
+    /// Computes the keys of one row. Leaves read a key too, even in a part that has no splits, but go the
+    /// same way whatever it is.
     pub(super) fn write_keys(&self, row: &[f64], keys: &mut [u16]) {
         let ranking = Ranking {
             columns: &self.columns,
