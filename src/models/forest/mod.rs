@@ -199,6 +199,11 @@ impl Forest {
 }
 
 impl Tree {
+    /// Whether each leaf is one number that is added to the tree's sum.
+    pub(super) fn is_plain(&self) -> bool {
+        self.leaf_width == 1 && self.leaf_outputs.is_empty() && self.linear.is_empty()
+    }
+
     fn check(&self, forest: &Forest) -> Result<(), String> {
         if self.output >= forest.outputs {
             return Err(format!(

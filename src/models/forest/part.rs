@@ -99,10 +99,7 @@ impl<S: Sum> Part<S> {
             level: Level::best(),
             slices: None,
         };
-        let is_plain = |tree: &Tree| {
-            tree.leaf_width == 1 && tree.leaf_outputs.is_empty() && tree.linear.is_empty()
-        };
-        let is_plain = trees.iter().all(is_plain);
+        let is_plain = trees.iter().all(Tree::is_plain);
         let mut columns = ColumnSet::new(trees, RANKS_MAX);
         for tree in trees {
             part.add_tree(tree, is_plain, &mut columns);

@@ -287,7 +287,6 @@ impl<S: Sum> Layout<S> {
 struct Scratch<T> {
     few: [T; SCRATCH],
     many: Vec<T>,
-    nothing: T,
 }
 
 /// Numbers that [`Scratch`] has room for without an allocation.
@@ -298,7 +297,6 @@ impl<T: Copy> Scratch<T> {
         Scratch {
             few: [nothing; SCRATCH],
             many: Vec::new(),
-            nothing,
         }
     }
 
@@ -307,7 +305,7 @@ impl<T: Copy> Scratch<T> {
         if count <= SCRATCH {
             return &mut self.few[..count];
         }
-        self.many.resize(count, self.nothing);
+        self.many.resize(count, self.few[0]);
         &mut self.many[..count]
     }
 }

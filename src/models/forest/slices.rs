@@ -47,13 +47,7 @@ impl<S: Sum> Slices<S> {
     /// Lays out trees; `None` if one of them, or their number of columns, is too large, or if leaves
     /// hold more than one value.
     pub(super) fn new(trees: &[Tree]) -> Option<Self> {
-        let fits = |tree: &Tree| {
-            let leaves = tree.values.len();
-            leaves <= SLICE_LEAVES_MAX
-                && tree.leaf_width == 1
-                && tree.leaf_outputs.is_empty()
-                && tree.linear.is_empty()
-        };
+        let fits = |tree: &Tree| tree.is_plain() && tree.values.len() <= SLICE_LEAVES_MAX;
         if !trees.iter().all(fits) {
             return None;
         }

@@ -2,7 +2,8 @@
 //!
 //! Runs on connection threads, whose stacks are small: the document is built piece by piece on the
 //! heap, once for each version of the model, and costs no prediction. Codes, names of checks, media
-//! types and limits come from where they are defined. What a protocol has and this server does not offer is left out.
+//! types and limits come from where they are defined. What a protocol has and this server does not
+//! offer is left out.
 
 mod errors;
 mod model;
