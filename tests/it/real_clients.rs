@@ -186,9 +186,16 @@ pub fn folder() -> PathBuf {
 
 /// The Python of an environment with these packages, made now if it is not there; pip is given these
 /// further options.
+///
+/// Several tests, or several runs of them, may ask for the same one at a time: the first makes it, the
+/// others wait.
 pub fn environment(name: &str, requirements: &Path, options: &[&str]) -> PathBuf {
+    let lock = folder().join(format!("{name}.lock"));
     let folder = folder().join(name);
     fs::create_dir_all(&folder).unwrap();
+    // Held until this function ends.
+    let lock = File::create(lock).unwrap();
+    lock.lock().unwrap();
     let need = |what: &str, result: Result<String, String>| {
         result.unwrap_or_else(|text| panic!("{ASKED_FOR} is set, which needs {what}: {text}"))
     };
