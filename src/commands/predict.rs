@@ -1,7 +1,8 @@
 //! `lanekeeper predict`: the server's answers offline, row by row as a table streams by.
 //!
-//! The main thread reads rows in batches, workers predict on every core, and one thread writes the
-//! answers in the order of the rows. All queues are bounded, so a table may be larger than memory.
+//! The main thread cuts the table into blocks of rows, workers read them and predict on every core, and
+//! one thread writes the answers in the order of the rows. All queues are bounded, so a table may be
+//! larger than memory.
 //!
 //! If a row cannot be predicted, nothing is written but what is wrong with such rows: answers wait in
 //! a file until the last row was read. With `--skip-bad` they are written at once, and a bad row's
@@ -18,28 +19,24 @@ use crossbeam_channel::{Receiver, Sender};
 use csv::StringRecord;
 
 use crate::commands::model_file::note_to_stderr;
-
 use crate::commands::train::shape;
 use crate::config::PredictArgs;
 use crate::error::StartError;
 use crate::models::compute::{self, ComputeError};
-use crate::models::{Feature, Loaded, Output, RowFault, Rows, Signature, format};
+use crate::models::{Loaded, Output, RowFault, Rows, Signature, format};
 use crate::platform::panic;
 use crate::platform::sys;
 use crate::protocol::instances::csv::{cells, columns, raw_cells, raw_columns, read_value};
 use crate::protocol::is_whole;
-use crate::train::table::{Column, TableError, TableReader};
+use crate::train::table::{Column, Layout, Row, RowReader, TableError, TableReader};
 
-/// Rows that are predicted together.
-const CHUNK_ROWS: usize = 1024;
-
-/// Batches in progress per worker.
-const CHUNKS_AHEAD: usize = 4;
+/// Blocks in progress per worker.
+const BLOCKS_AHEAD: usize = 4;
 
 /// Address space for the stack of a thread that predicts.
 const STACK_BYTES: usize = 8 * 1024 * 1024;
 
-/// Rows to predict: their features, and their own cells if those are kept.
+/// The rows of a block: their features, and their own cells if those are kept.
 #[derive(Default)]
 struct Chunk {
     /// The line of each row.
@@ -50,25 +47,29 @@ struct Chunk {
     kept: Vec<StringRecord>,
 }
 
-/// A chunk's answers, and what is wrong with rows that have none.
+/// A block's answers, and what is wrong with rows that have none.
 struct Answered {
     text: Vec<u8>,
     problems: Vec<String>,
+    /// Why the table cannot be read on.
+    failure: Option<TableError>,
 }
 
-/// A chunk for a worker, and where its answer is awaited.
-struct ChunkJob {
-    chunk: Chunk,
+/// A block for a worker, and where its answer is awaited.
+struct BlockJob {
+    block: RowReader<'static>,
     reply: Sender<Result<Answered, String>>,
 }
 
-/// What becomes of a chunk.
+/// What becomes of a block.
 struct Answering {
     loaded: Loaded,
     json: bool,
     raw: bool,
     /// What errors call the table.
     table: String,
+    /// Where the table has the features.
+    columns: Vec<Column>,
     /// The table's own columns that are kept: name and place.
     kept: Option<Vec<Column>>,
     delimiter: u8,
@@ -109,31 +110,22 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
         return Err(Stop::Failed(text.to_owned()));
     }
     let mut table = TableReader::open(&args.data, &shape(args.shape)).map_err(Stop::failed)?;
-    let columns = table
-        .find(&loaded.model.signature().features)
-        .map_err(Stop::failed)?;
-    let others = table.others(&columns);
+    let mut answering = Answering::new(loaded, table.layout()).map_err(Stop::failed)?;
+    (answering.json, answering.raw) = (args.json, args.raw);
+    answering.skips_bad = args.skip_bad;
+    if args.keep {
+        answering.kept = Some(answering.kept_columns(&table.layout().header));
+    }
+    let others = table.layout().others(&answering.columns);
     let unused = format!("unused columns: {}", others.join(", "));
     let is_told = !args.keep && !others.is_empty();
     for note in table.notes().iter().chain(is_told.then_some(&unused)) {
         note_to_stderr(note);
     }
-    let mut answering = Answering {
-        json: args.json,
-        raw: args.raw,
-        table: table.name().to_owned(),
-        kept: None,
-        delimiter: table.delimiter(),
-        skips_bad: args.skip_bad,
-        loaded,
-    };
-    if args.keep {
-        answering.kept = Some(answering.kept_columns(table.header()));
-    }
     let answering = Arc::new(answering);
     let workers = available_parallelism().map_or(1, usize::from);
-    let (jobs, taken) = crossbeam_channel::bounded::<ChunkJob>(workers * CHUNKS_AHEAD);
-    let (order, ordered) = crossbeam_channel::bounded(workers * CHUNKS_AHEAD);
+    let (jobs, taken) = crossbeam_channel::bounded::<BlockJob>(workers * BLOCKS_AHEAD);
+    let (order, ordered) = crossbeam_channel::bounded(workers * BLOCKS_AHEAD);
     for worker in 0..workers {
         let (answering, taken) = (Arc::clone(&answering), taken.clone());
         start(&format!("predict-{worker}"), workers, move || {
@@ -147,42 +139,30 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
         // It has room for the one there is.
         let _ = done.try_send(spool::write(&head, &ordered, skips_bad));
     })?;
-    let mut record = StringRecord::new();
-    let mut failure = None;
     loop {
-        let mut chunk = Chunk::default();
-        // Rows before a wrong one are answered all the same.
-        while chunk.lines.len() < CHUNK_ROWS && failure.is_none() {
-            let columns = (&columns[..], &answering.signature().features[..]);
-            match read_row(&mut table, columns, &mut record, &mut chunk, args.keep) {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => failure = Some(error),
-            }
-        }
-        let rows = chunk.lines.len();
-        if rows == 0 {
-            break;
-        }
         let (reply, answer) = crossbeam_channel::bounded(1);
+        let block = table.next_block();
         // Either end is gone only if the writing thread has stopped: it knows why.
-        if order.send(answer).is_err() || jobs.send(ChunkJob { chunk, reply }).is_err() {
+        if matches!(block, Ok(None)) || order.send(answer).is_err() {
             break;
         }
-        if rows < CHUNK_ROWS {
+        let is_last = match block {
+            Ok(Some(block)) => jobs.send(BlockJob { block, reply }).is_err(),
+            Ok(None) => true,
+            Err(error) => {
+                // It has room for the one there is.
+                let _ = reply.try_send(Ok(Answered::failed(error)));
+                true
+            }
+        };
+        if is_last {
             break;
         }
     }
     drop((order, jobs));
-    let written = ended
+    ended
         .recv()
-        .map_err(|_| Stop::Failed("the thread that writes has ended".to_owned()))?;
-    // A table that could not be read to its end is told first: nothing was written of it.
-    match failure {
-        Some(error) if !skips_bad => Err(Stop::failed(error)),
-        Some(error) => written.and(Err(Stop::failed(error))),
-        None => written,
-    }
+        .map_err(|_| Stop::Failed("the thread that writes has ended".to_owned()))?
 }
 
 /// Starts one of `workers` threads that predict, or the one that writes.
@@ -194,45 +174,80 @@ fn start(name: &str, workers: usize, body: impl FnOnce() + Send + 'static) -> Re
     })
 }
 
-/// Reads one row into a chunk; `false` at the end of the table.
-fn read_row(
-    table: &mut TableReader<'_>,
-    (columns, features): (&[Column], &[Feature]),
-    record: &mut StringRecord,
-    chunk: &mut Chunk,
-    keep: bool,
-) -> Result<bool, TableError> {
-    let Some(row) = table.next_row(record)? else {
-        return Ok(false);
-    };
-    let start = chunk.values.len();
-    let values = row.and_then(|()| {
-        for (column, feature) in columns.iter().zip(features) {
-            let value = read_value(table, record, column, feature)?;
-            chunk.values.push(value);
-        }
-        Ok(())
-    });
-    chunk.values.resize(start + columns.len(), 0.0);
-    chunk.problems.push(values.err().map(|error| error.0));
-    chunk.lines.push(table.line());
-    if keep {
-        chunk.kept.push(record.clone());
-    }
-    Ok(true)
-}
-
-/// Answers batches until there are no more.
-fn answer(answering: &Answering, jobs: &Receiver<ChunkJob>) {
-    while let Ok(ChunkJob { chunk, reply }) = jobs.recv() {
-        let answer = panic::catch(|| answering.answer(chunk))
-            .unwrap_or_else(|panic| Err(format!("the model panicked: {panic}")));
-        // Nobody waits any more if an earlier chunk has failed.
+/// Answers blocks until there are no more.
+fn answer(answering: &Answering, jobs: &Receiver<BlockJob>) {
+    while let Ok(BlockJob { mut block, reply }) = jobs.recv() {
+        let answer = panic::catch(|| {
+            let (chunk, failure) = Chunk::read(&mut block, answering);
+            let answered = answering.answer(chunk)?;
+            Ok(Answered {
+                failure,
+                ..answered
+            })
+        });
+        let answer = answer.unwrap_or_else(|panic| Err(format!("the model panicked: {panic}")));
+        // Nobody waits any more if an earlier block has failed.
         let _ = reply.try_send(answer);
     }
 }
 
+impl Answered {
+    /// The rows that could not be read.
+    fn failed(failure: TableError) -> Self {
+        Answered {
+            text: Vec::new(),
+            problems: Vec::new(),
+            failure: Some(failure),
+        }
+    }
+}
+
+impl Chunk {
+    /// Reads all rows of a block; those before one that cannot be read are answered all the same.
+    fn read(block: &mut RowReader<'_>, answering: &Answering) -> (Self, Option<TableError>) {
+        let mut chunk = Chunk::default();
+        loop {
+            match block.next_row() {
+                Ok(Some(row)) => chunk.push(row, answering),
+                Ok(None) => return (chunk, None),
+                Err(failure) => return (chunk, Some(failure)),
+            }
+        }
+    }
+
+    fn push(&mut self, row: Row<'_>, answering: &Answering) {
+        let start = self.values.len();
+        let features = &answering.signature().features;
+        let values = row.check().and_then(|()| {
+            for (column, feature) in answering.columns.iter().zip(features) {
+                self.values.push(read_value(row, column, feature)?);
+            }
+            Ok(())
+        });
+        self.values.resize(start + features.len(), 0.0);
+        self.problems.push(values.err().map(|error| error.0));
+        self.lines.push(row.line());
+        if answering.kept.is_some() {
+            self.kept.push(row.cells().collect());
+        }
+    }
+}
+
 impl Answering {
+    /// Answers of a model for a table in CSV, without more.
+    fn new(loaded: Loaded, layout: &Layout) -> Result<Self, TableError> {
+        Ok(Answering {
+            json: false,
+            raw: false,
+            table: layout.name.clone(),
+            columns: layout.find(&loaded.model.signature().features)?,
+            kept: None,
+            delimiter: layout.delimiter,
+            skips_bad: false,
+            loaded,
+        })
+    }
+
     fn signature(&self) -> &Signature {
         self.loaded.model.signature()
     }
@@ -284,27 +299,32 @@ impl Answering {
             .collect()
     }
 
-    /// Predicts for a chunk and writes the answers.
+    /// Predicts for a block's rows and writes the answers.
     fn answer(&self, mut chunk: Chunk) -> Result<Answered, String> {
         let width = self.signature().features.len();
         let rows = Rows::new(std::mem::take(&mut chunk.values), width);
         let rows = rows.ok_or("a row does not fit the model")?;
         self.mark_unfit(&rows, &mut chunk);
-        let good: Vec<f64> = rows
-            .iter()
-            .zip(&chunk.problems)
-            .filter(|(_, problem)| problem.is_none())
-            .flat_map(|(row, _)| row)
-            .copied()
-            .collect();
-        let good = Rows::new(good, width).ok_or("a row does not fit the model")?;
-        let mut text = Vec::new();
-        if self.skips_bad || chunk.problems.iter().all(Option::is_none) {
-            text = self.text(&good, &chunk)?;
-        }
+        let text = match chunk.problems.iter().all(Option::is_none) {
+            true => self.text(&rows, &chunk)?,
+            false if self.skips_bad => {
+                let good: Vec<f64> = rows
+                    .iter()
+                    .zip(&chunk.problems)
+                    .filter(|(_, problem)| problem.is_none())
+                    .flat_map(|(row, _)| row)
+                    .copied()
+                    .collect();
+                let good = Rows::new(good, width).ok_or("a row does not fit the model")?;
+                self.text(&good, &chunk)?
+            }
+            // Nothing will be written.
+            false => Vec::new(),
+        };
         Ok(Answered {
             text,
             problems: chunk.problems.into_iter().flatten().collect(),
+            failure: None,
         })
     }
 
@@ -325,7 +345,7 @@ impl Answering {
         }
     }
 
-    /// Predicts the rows that have no problem, and writes an answer for each row of the chunk.
+    /// Predicts the rows that have no problem, and writes an answer for each row of the block.
     fn text(&self, good: &Rows, chunk: &Chunk) -> Result<Vec<u8>, String> {
         let model = self.loaded.model.as_ref();
         let output = match good.is_empty() {

@@ -217,8 +217,19 @@ impl Feature {
     pub fn number(&self, cell: &str) -> Option<f64> {
         match &self.written {
             Some(written) => cells::parse_number(cell, &written.style),
-            None => cell.parse().ok(),
+            None => cells::parse_decimal(cell),
         }
+    }
+
+    /// The number that a table's cell holds if it is written as programs do, and nothing else is to be
+    /// asked about it: it is finite, and no word for a missing value.
+    pub fn plain_number(&self, cell: &str) -> Option<f64> {
+        let is_plain = !self.kind.takes_text()
+            && match &self.written {
+                Some(written) => written.missing.is_empty() && written.style.is_plain(),
+                None => true,
+            };
+        is_plain.then(|| cells::plain_number(cell)).flatten()
     }
 
     /// Whether a table's cell says that there is no value.

@@ -7,8 +7,6 @@ mod target;
 
 use std::collections::BTreeSet;
 
-use csv::StringRecord;
-
 use self::draft::Draft;
 use crate::models::Rows;
 use crate::models::native::features::FeatureDocument;
@@ -154,31 +152,27 @@ struct WholeTable {
 
 impl WholeTable {
     fn read(
-        table: &mut TableReader<'_>,
+        table: &mut TableReader,
         options: &DataOptions,
         problems: &mut Problems,
     ) -> Result<Self, TrainError> {
-        let header = table.header().to_vec();
+        let header = table.layout().header.clone();
         let mut cells: Vec<Cells> = header.iter().map(|_| Cells::default()).collect();
         let mut scans: Vec<ColumnScan> = header
             .iter()
             .map(|name| ColumnScan::new(name, &options.missing))
             .collect();
         let mut lines = Vec::new();
-        let mut record = StringRecord::new();
-        loop {
-            match table.next_row(&mut record)? {
-                None => break,
-                Some(Err(wrong)) => problems.add("rows", wrong.0),
-                Some(Ok(())) => {
-                    let line = table.line();
-                    lines.push(line);
-                    for ((cell, cells), scan) in record.iter().zip(&mut cells).zip(&mut scans) {
-                        let cell = cell.trim();
-                        cells.push(cell);
-                        scan.add(cell, line);
-                    }
-                }
+        while let Some(row) = table.next_row()? {
+            if let Err(wrong) = row.check() {
+                problems.add("rows", wrong.0);
+                continue;
+            }
+            lines.push(row.line());
+            for ((cell, cells), scan) in row.cells().zip(&mut cells).zip(&mut scans) {
+                let cell = cell.trim();
+                cells.push(cell);
+                scan.add(cell, row.line());
             }
         }
         let columns = header
@@ -189,7 +183,7 @@ impl WholeTable {
             .map(|(((index, name), cells), scan)| (Column { name, index }, cells, scan.decide()))
             .collect();
         Ok(WholeTable {
-            name: table.name().to_owned(),
+            name: table.layout().name.clone(),
             columns,
             lines,
         })
@@ -203,10 +197,13 @@ impl TrainingData {
     ///
     /// A file that cannot be read, columns that are not there, and everything in the table that cannot
     /// be trained on, all at once.
-    pub fn read(mut table: TableReader<'_>, options: &DataOptions) -> Result<Self, TrainError> {
-        let target = table.find(std::slice::from_ref(&options.target))?.remove(0);
+    pub fn read(mut table: TableReader, options: &DataOptions) -> Result<Self, TrainError> {
+        let target = table
+            .layout()
+            .find(std::slice::from_ref(&options.target))?
+            .remove(0);
         let named = |names: &[String]| -> Result<BTreeSet<usize>, TrainError> {
-            let found = table.find(names)?;
+            let found = table.layout().find(names)?;
             Ok(found.into_iter().map(|column| column.index).collect())
         };
         let wanted = options.features.as_deref().map(named).transpose()?;
@@ -223,11 +220,12 @@ impl TrainingData {
             )));
         }
         let named_columns: Vec<&String> = table
-            .header()
+            .layout()
+            .header
             .iter()
             .filter(|name| !name.is_empty())
             .collect();
-        table.find(&named_columns)?;
+        table.layout().find(&named_columns)?;
         let mut notes = table.notes().to_vec();
         let mut problems = Problems::default();
         let whole = WholeTable::read(&mut table, options, &mut problems)?;

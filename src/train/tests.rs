@@ -4,7 +4,7 @@ use crate::train::data::DataOptions;
 use crate::train::table::{TableReader, TableShape};
 
 fn read(text: &str, task: Task) -> Result<TrainingData, TrainError> {
-    let table = TableReader::new("t.csv", Box::new(text.as_bytes()), b',')?;
+    let table = TableReader::of_text("t.csv", text.as_bytes(), b',')?;
     let options = DataOptions {
         target: "y".to_owned(),
         task: Some(task),

@@ -352,25 +352,21 @@ fn served(model: &Loaded, content_type: &str, body: &[u8]) -> Result<Rows, Strin
 }
 
 /// Reads a table as `predict` does.
-fn offline(model: &Loaded, delimiter: u8, body: &[u8]) -> Result<Rows, String> {
-    let features = &model.model.signature().features;
+fn offline(model: Loaded, delimiter: u8, body: &[u8]) -> Result<Rows, String> {
     let told = |error: TableError| error.0;
-    let mut table = TableReader::new("t.csv", Box::new(body), delimiter).map_err(told)?;
-    let columns = table.find(features).map_err(told)?;
-    let (mut chunk, mut record) = (Chunk::default(), StringRecord::new());
-    while read_row(
-        &mut table,
-        (&columns, features),
-        &mut record,
-        &mut chunk,
-        false,
-    )
-    .map_err(told)?
-    {}
-    match chunk.problems.into_iter().flatten().next() {
-        Some(problem) => Err(problem),
-        None => Ok(Rows::new(chunk.values, features.len()).unwrap()),
+    let mut table = TableReader::of_text("t.csv", body, delimiter).map_err(told)?;
+    let width = model.model.signature().features.len();
+    let answering = Answering::new(model, table.layout()).map_err(told)?;
+    let mut values = Vec::new();
+    while let Some(mut block) = table.next_block().map_err(told)? {
+        let (chunk, failure) = Chunk::read(&mut block, &answering);
+        if let Some(problem) = chunk.problems.into_iter().flatten().next() {
+            return Err(problem);
+        }
+        failure.map_or(Ok(()), |failure| Err(failure.0))?;
+        values.extend(chunk.values);
     }
+    Ok(Rows::new(values, width).unwrap())
 }
 
 /// The rows of a table: as its cells, and as records in JSON.
@@ -425,14 +421,15 @@ impl TestTable {
         let scored = compute::predict(&fitted.model, &data.rows).unwrap();
         let named = ("m", "2026-01-01T00:00:00Z");
         let bytes = model_file::write(&data, recipe.algorithm, fitted, (0, None), named).unwrap();
-        let loaded = Native.load(&bytes, &ModelRequest::default()).unwrap();
+        let load = || Native.load(&bytes, &ModelRequest::default()).unwrap();
+        let loaded = load();
         let body = format!("{{\"instances\":[{}]}}", records.join(","));
         let commas = table(b',', &header, &cells);
         let own = table(self.delimiter, &header, &cells);
         let read = [
             ("JSON", served(&loaded, "application/json", body.as_bytes())),
             ("the server's CSV", served(&loaded, "text/csv", &commas)),
-            ("predict", offline(&loaded, self.delimiter, &own)),
+            ("predict", offline(load(), self.delimiter, &own)),
         ];
         let features: Vec<&str> = loaded.model.signature().names().collect();
         let predict = |rows: &Rows| compute::predict(loaded.model.as_ref(), rows).unwrap();
@@ -464,7 +461,7 @@ impl TestTable {
             task: Some(algorithm.task),
             ..DataOptions::default()
         };
-        let table = TableReader::new("t.csv", Box::new(table), self.delimiter).unwrap();
+        let table = TableReader::of_text("t.csv", table, self.delimiter).unwrap();
         let data = TrainingData::read(table, &options).unwrap();
         // The fewest trees that say something.
         let parameter = match algorithm.name {

@@ -65,7 +65,7 @@ pub(super) fn write(
         true => None,
         false => Some(Spool::new().map_err(no_spool)?),
     };
-    let (mut told, mut count) = (Vec::new(), 0);
+    let (mut told, mut count, mut failure) = (Vec::new(), 0, None);
     let mut put = |text: &[u8], is_sound: bool| match &mut spool {
         None => stdout.write_all(text).map_err(stop),
         Some(spool) if is_sound => spool.file.write_all(text).map_err(no_spool),
@@ -81,6 +81,10 @@ pub(super) fn write(
         told.extend(answer.problems);
         told.truncate(PROBLEMS_SHOWN);
         put(&answer.text, count == 0)?;
+        failure = answer.failure;
+        if failure.is_some() {
+            break;
+        }
     }
     let problems = |what: &str| {
         let more = match count - told.len() {
@@ -89,6 +93,10 @@ pub(super) fn write(
         };
         format!("{what}:\n  {}{more}", told.join("\n  "))
     };
+    if let (Some(_), Some(failure)) = (&spool, &failure) {
+        // It is told first: nothing was written of the table.
+        return Err(Stop::failed(failure));
+    }
     match (spool, count) {
         (None, _) => {}
         (Some(spool), 0) => spool.copy(&mut stdout).map_err(stop)?,
@@ -103,5 +111,5 @@ pub(super) fn write(
     if count > 0 {
         note_to_stderr(&problems(&format!("{count} rows have an empty answer")));
     }
-    Ok(())
+    failure.map_or(Ok(()), |failure| Err(Stop::failed(failure)))
 }

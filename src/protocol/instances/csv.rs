@@ -16,7 +16,7 @@ use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Feature, FeatureKind, Output, OutputSpec, PredictError, Rows, Signature};
 use crate::protocol::{EncodeError, Encoder, Payload, Predicted};
-use crate::train::table::{Column, TableError, TableReader};
+use crate::train::table::{Block, Column, Row, RowReader, TableError};
 
 /// A line longer than this may be copied while it is read.
 const LONG_LINE_BYTES: usize = 64 << 10;
@@ -145,19 +145,19 @@ pub(in crate::protocol) fn decode_csv(
     }
     check_columns(body)?;
     charge.grow(copied_bytes(body))?;
-    let source = Box::new(body);
+    let (name, block) = ("the body", Block::whole(body));
     let mut table = match has_header {
-        true => TableReader::new("the body", source, b',').map_err(invalid)?,
+        true => RowReader::with_header(name, block, b',').map_err(invalid)?,
         false => {
             let names = signature.names().map(str::to_owned);
-            TableReader::without_header("the body", source, b',', names.collect())
+            RowReader::without_header(name, block, b',', names.collect())
         }
     };
-    let columns = table.find(&signature.features).map_err(invalid)?;
-    let mut record = StringRecord::new();
+    let columns = table.layout().find(&signature.features).map_err(invalid)?;
     let mut values: Vec<f64> = Vec::new();
     let mut rows = 0;
-    while table.next(&mut record).map_err(invalid)? {
+    while let Some(row) = table.next_row().map_err(invalid)? {
+        row.check().map_err(invalid)?;
         rows += 1;
         if rows > rows_max {
             let text = format!(
@@ -167,7 +167,7 @@ pub(in crate::protocol) fn decode_csv(
         }
         charge.reserve(&mut values, columns.len(), usize::MAX)?;
         for (column, feature) in columns.iter().zip(&signature.features) {
-            let value = read_value(&table, &record, column, feature);
+            let value = read_value(row, column, feature);
             values.push(value.map_err(invalid)?);
         }
     }
@@ -191,13 +191,12 @@ fn truth(text: &str) -> Option<f64> {
 /// # Errors
 ///
 /// What it is instead, with its place.
-pub fn read_value(
-    table: &TableReader<'_>,
-    record: &StringRecord,
-    column: &Column,
-    feature: &Feature,
-) -> Result<f64, TableError> {
-    let text = record.get(column.index).unwrap_or_default().trim();
+pub fn read_value(row: Row<'_>, column: &Column, feature: &Feature) -> Result<f64, TableError> {
+    let text = row.get(column);
+    if let Some(number) = feature.plain_number(text) {
+        return Ok(number);
+    }
+    let text = text.trim();
     let truth = truth(text);
     let number = truth.or_else(|| feature.number(text));
     // A word such as NA may be a label, and one such as -99 a number.
@@ -209,7 +208,7 @@ pub fn read_value(
     if is_missing && !text.is_empty() && !is_category {
         return Err(TableError(format!(
             "{} is {}, but the model takes no missing value there; fill it in, or leave the row out",
-            table.cell(column),
+            row.place_of(column),
             crate::train::table::echo(text)
         )));
     }
@@ -218,10 +217,10 @@ pub fn read_value(
             |number: &f64| number.is_finite() || (number.is_infinite() && feature.may_be_infinite);
         return match number.filter(usable) {
             Some(number) => Ok(number),
-            None => table.number(record, column),
+            None => row.number(column),
         };
     }
-    let label = table.text(record, column)?;
+    let label = row.text(column)?;
     let code = feature.kind.code(label).filter(|code| !code.is_nan());
     let code = code.or_else(|| match number {
         Some(number) => feature.kind.code_of_number(number),
@@ -230,7 +229,7 @@ pub fn read_value(
     code.ok_or_else(|| {
         TableError(format!(
             "{} is {}, but must be {}",
-            table.cell(column),
+            row.place_of(column),
             crate::train::table::echo(label),
             feature.kind.must_be()
         ))

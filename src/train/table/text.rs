@@ -1,0 +1,252 @@
+//! The rows of a text and their cells.
+//!
+//! Text without quotes is split here, as splitting is most of what it takes to read a table of numbers.
+//! The `csv` crate reads text with quotes; both find the same cells.
+
+use std::borrow::Cow;
+use std::io::Cursor;
+
+use csv::StringRecord;
+use memchr::memchr;
+
+/// What begins a text in UTF-8 that some programs write.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// A text, of which some rows were read.
+#[derive(Debug)]
+pub(super) enum Text<'a> {
+    Plain(PlainText<'a>),
+    Quoted(Box<QuotedText<'a>>),
+}
+
+/// A text in which a line end always ends a row, and a delimiter a cell.
+#[derive(Debug)]
+pub(super) struct PlainText<'a> {
+    text: Cow<'a, str>,
+    delimiter: u8,
+    /// Where the next line starts.
+    next: usize,
+    /// Lines that were read.
+    lines: u64,
+    /// Where the row starts that was read last, and where each of its cells ends.
+    start: usize,
+    ends: Vec<usize>,
+}
+
+/// A text with quotes.
+#[derive(Debug)]
+pub(super) struct QuotedText<'a> {
+    reader: csv::Reader<Cursor<Cow<'a, [u8]>>>,
+    /// The row that was read last.
+    record: StringRecord,
+}
+
+/// Where a row stands.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place {
+    /// Its first line, from 1 at the start of the text.
+    pub(super) line: u64,
+    /// Blank lines before it that were skipped.
+    pub(super) skipped: u64,
+}
+
+impl<'a> Text<'a> {
+    /// Starts to read a text.
+    pub(super) fn new(text: Cow<'a, [u8]>, delimiter: u8) -> Self {
+        let is_quoted = memchr(b'"', &text).is_some();
+        let text = match is_quoted {
+            true => Err(text),
+            false => plain(text),
+        };
+        let text = match text {
+            Ok(text) => {
+                let start = mark_length(text.as_bytes());
+                return Text::Plain(PlainText {
+                    text,
+                    delimiter,
+                    next: start,
+                    lines: 0,
+                    start,
+                    ends: Vec::new(),
+                });
+            }
+            Err(text) => text,
+        };
+        let mut reader = csv::ReaderBuilder::new();
+        reader
+            .delimiter(delimiter)
+            .flexible(true)
+            .has_headers(false)
+            // With CRLF as line end the reader counts one line too few, so the CR is removed here.
+            .terminator(csv::Terminator::Any(b'\n'));
+        Text::Quoted(Box::new(QuotedText {
+            reader: reader.from_reader(Cursor::new(text)),
+            record: StringRecord::new(),
+        }))
+    }
+
+    /// Whether all of it was read. Text with quotes may have blank lines left.
+    pub(super) fn is_done(&self) -> bool {
+        match self {
+            Text::Plain(plain) => plain.next >= plain.text.len(),
+            Text::Quoted(quoted) => quoted.reader.is_done(),
+        }
+    }
+
+    /// The same text, of which no row was read.
+    pub(super) fn again(self, delimiter: u8) -> Self {
+        let text = match self {
+            Text::Plain(plain) => match plain.text {
+                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+            },
+            Text::Quoted(quoted) => quoted.reader.into_inner().into_inner(),
+        };
+        Text::new(text, delimiter)
+    }
+
+    /// Reads the next row; lines that are quite empty are skipped. `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// The row is not in UTF-8.
+    pub(super) fn next(&mut self) -> Result<Option<Place>, csv::Error> {
+        match self {
+            Text::Plain(plain) => Ok(plain.next()),
+            Text::Quoted(quoted) => quoted.next(),
+        }
+    }
+
+    /// Number of cells of the row that was read last.
+    pub(super) fn width(&self) -> usize {
+        match self {
+            Text::Plain(plain) => plain.ends.len(),
+            Text::Quoted(quoted) => quoted.record.len(),
+        }
+    }
+
+    /// A cell of that row.
+    pub(super) fn cell(&self, index: usize) -> Option<&str> {
+        match self {
+            Text::Plain(plain) => plain.cell(index),
+            Text::Quoted(quoted) => quoted.record.get(index),
+        }
+    }
+}
+
+impl QuotedText<'_> {
+    fn next(&mut self) -> Result<Option<Place>, csv::Error> {
+        if !self.reader.read_record(&mut self.record)? {
+            return Ok(None);
+        }
+        let position = self.record.position().cloned();
+        let position = position.unwrap_or_else(csv::Position::new);
+        strip_return(&mut self.record);
+        // The reader skips blank lines before the row without a word.
+        let text = self.reader.get_ref().get_ref();
+        let start = usize::try_from(position.byte()).unwrap_or(usize::MAX);
+        let row = text.get(start.max(mark_length(text))..).unwrap_or_default();
+        let skipped = row.iter().take_while(|byte| **byte == b'\n').count() as u64;
+        Ok(Some(Place {
+            line: position.line() + skipped,
+            skipped,
+        }))
+    }
+}
+
+/// The length of the byte order mark before a text, if it has one.
+fn mark_length(text: &[u8]) -> usize {
+    match text.starts_with(BYTE_ORDER_MARK) {
+        true => BYTE_ORDER_MARK.len(),
+        false => 0,
+    }
+}
+
+/// The text, if it is UTF-8.
+fn plain(text: Cow<'_, [u8]>) -> Result<Cow<'_, str>, Cow<'_, [u8]>> {
+    match text {
+        Cow::Borrowed(text) => match std::str::from_utf8(text) {
+            Ok(text) => Ok(Cow::Borrowed(text)),
+            Err(_) => Err(Cow::Borrowed(text)),
+        },
+        Cow::Owned(text) => match String::from_utf8(text) {
+            Ok(text) => Ok(Cow::Owned(text)),
+            Err(error) => Err(Cow::Owned(error.into_bytes())),
+        },
+    }
+}
+
+impl PlainText<'_> {
+    fn next(&mut self) -> Option<Place> {
+        let mut skipped = 0;
+        loop {
+            let text = self.text.as_bytes();
+            let rest = text.get(self.next..).filter(|rest| !rest.is_empty())?;
+            let end = memchr(b'\n', rest);
+            let line = &rest[..end.unwrap_or(rest.len())];
+            (self.start, self.next) = (
+                self.next,
+                self.next + line.len() + usize::from(end.is_some()),
+            );
+            self.lines += 1;
+            if line.is_empty() {
+                skipped += 1;
+                continue;
+            }
+            self.ends.clear();
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            put_ends(line, self.start, self.delimiter, &mut self.ends);
+            return Some(Place {
+                line: self.lines,
+                skipped,
+            });
+        }
+    }
+
+    fn cell(&self, index: usize) -> Option<&str> {
+        let end = *self.ends.get(index)?;
+        let start = match index.checked_sub(1) {
+            None => self.start,
+            Some(before) => self.ends[before] + 1,
+        };
+        self.text.get(start..end)
+    }
+}
+
+/// Puts where each cell of a line ends, if the line starts at `start`.
+fn put_ends(line: &[u8], start: usize, delimiter: u8, ends: &mut Vec<usize>) {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const LOW_BITS: u64 = ONES * 0x7f;
+    let delimiters = ONES * u64::from(delimiter);
+    let (words, rest) = line.as_chunks::<8>();
+    // Cells are short, so a search for each would take longer than a look at eight bytes at once.
+    for (place, word) in words.iter().enumerate() {
+        let other = u64::from_le_bytes(*word) ^ delimiters;
+        // The high bit of each byte that is zero.
+        let mut found = !(((other & LOW_BITS) + LOW_BITS) | other | LOW_BITS);
+        while found != 0 {
+            ends.push(start + place * 8 + found.trailing_zeros() as usize / 8);
+            found &= found - 1;
+        }
+    }
+    let rest_start = start + words.len() * 8;
+    for (at, byte) in rest.iter().enumerate() {
+        if *byte == delimiter {
+            ends.push(rest_start + at);
+        }
+    }
+    ends.push(start + line.len());
+}
+
+/// Removes the CR of a CRLF from a row's last cell.
+fn strip_return(record: &mut StringRecord) {
+    let Some(last) = record.len().checked_sub(1) else {
+        return;
+    };
+    let Some(stripped) = record.get(last).and_then(|cell| cell.strip_suffix('\r')) else {
+        return;
+    };
+    let stripped = stripped.to_owned();
+    record.truncate(last);
+    record.push_field(&stripped);
+}
