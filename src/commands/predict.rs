@@ -401,9 +401,9 @@ impl Answering {
         answer: impl Iterator<Item = &'a [u8]>,
     ) -> Result<(), String> {
         let own = self.kept.iter().flatten();
-        let own = own
-            .filter_map(|column| kept?.get(column.index))
-            .map(str::as_bytes);
+        // A row may be too short.
+        let cell = |column: &Column| kept.and_then(|kept| kept.get(column.index));
+        let own = own.map(|column| cell(column).unwrap_or_default().as_bytes());
         writer
             .write_record(own.chain(answer))
             .map_err(|error| error.to_string())

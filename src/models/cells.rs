@@ -66,12 +66,14 @@ pub(crate) struct Spelling {
 
 /// Reads a number as programs write it. Infinities and NaN are none.
 pub(crate) fn plain_number(text: &str) -> Option<f64> {
-    let first = *text.as_bytes().first()?;
-    // Most texts are turned away here, before the parser looks at them.
-    if !first.is_ascii_digit() && !matches!(first, b'+' | b'-' | b'.') {
-        return None;
-    }
-    parse_decimal(text).filter(|number| number.is_finite())
+    short_decimal(text.as_bytes()).or_else(|| {
+        let first = *text.as_bytes().first()?;
+        // Most texts are turned away here, before the parser looks at them.
+        if !first.is_ascii_digit() && !matches!(first, b'+' | b'-' | b'.') {
+            return None;
+        }
+        text.parse().ok().filter(|number: &f64| number.is_finite())
+    })
 }
 
 /// Powers of ten that 64-bit floating point holds exactly.

@@ -194,15 +194,20 @@ fn labels_that_training_has_not_seen_are_refused_where_that_is_asked_for() {
     assert_eq!(response.status, 400, "{}", response.body);
     let expected = r#"string \"pink\", expected one of \"blue\", \"green\", \"red\" as \"colour\" of instances[1]"#;
     assert!(response.body.contains(expected), "{}", response.body);
-    let odd = folder.write("odd.csv", b"colour,size\nred,1\npink,1\nblue,x\n");
+    let odd = folder.write(
+        "odd.csv",
+        b"colour,size\nred,1\npink,1\nblue,x\nred\n1,2,3\n",
+    );
     let output = run(&["predict", "--model", &out, "--data", &odd]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(stdout(&output), "", "none is written");
     let told = stderr(&output);
     for part in [
-        "2 rows cannot be predicted",
+        "4 rows cannot be predicted",
         "line 3, column \"colour\"",
         "line 4, column \"size\"",
+        "line 5: the row has 1 cells",
+        "line 6: the row has 3 cells",
     ] {
         assert!(told.contains(part), "{told}");
     }
@@ -222,8 +227,8 @@ fn labels_that_training_has_not_seen_are_refused_where_that_is_asked_for() {
         lines[1].starts_with("red,1,") && lines[1].len() > 8,
         "{answers}"
     );
-    assert_eq!(lines[2..], ["pink,1,,,", "blue,x,,,"]);
-    assert!(stderr(&output).contains("2 rows have an empty answer"));
+    assert_eq!(lines[2..], ["pink,1,,,", "blue,x,,,", "red,,,,", "1,2,,,"]);
+    assert!(stderr(&output).contains("4 rows have an empty answer"));
 }
 
 #[test]

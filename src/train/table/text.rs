@@ -28,9 +28,8 @@ pub(super) struct PlainText<'a> {
     next: usize,
     /// Lines that were read.
     lines: u64,
-    /// Where the row starts that was read last, and where each of its cells ends.
-    start: usize,
-    ends: Vec<usize>,
+    /// Where each cell starts of the row that was read last, and where the next one would.
+    starts: Vec<usize>,
 }
 
 /// A text with quotes.
@@ -66,8 +65,7 @@ impl<'a> Text<'a> {
                     delimiter,
                     next: start,
                     lines: 0,
-                    start,
-                    ends: Vec::new(),
+                    starts: Vec::new(),
                 });
             }
             Err(text) => text,
@@ -120,7 +118,7 @@ impl<'a> Text<'a> {
     /// Number of cells of the row that was read last.
     pub(super) fn width(&self) -> usize {
         match self {
-            Text::Plain(plain) => plain.ends.len(),
+            Text::Plain(plain) => plain.starts.len().saturating_sub(1),
             Text::Quoted(quoted) => quoted.record.len(),
         }
     }
@@ -184,18 +182,16 @@ impl PlainText<'_> {
             let rest = text.get(self.next..).filter(|rest| !rest.is_empty())?;
             let end = memchr(b'\n', rest);
             let line = &rest[..end.unwrap_or(rest.len())];
-            (self.start, self.next) = (
-                self.next,
-                self.next + line.len() + usize::from(end.is_some()),
-            );
+            let start = self.next;
+            self.next += line.len() + usize::from(end.is_some());
             self.lines += 1;
             if line.is_empty() {
                 skipped += 1;
                 continue;
             }
-            self.ends.clear();
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            put_ends(line, self.start, self.delimiter, &mut self.ends);
+            self.starts.clear();
+            put_starts(line, start, self.delimiter, &mut self.starts);
             return Some(Place {
                 line: self.lines,
                 skipped,
@@ -204,38 +200,35 @@ impl PlainText<'_> {
     }
 
     fn cell(&self, index: usize) -> Option<&str> {
-        let end = *self.ends.get(index)?;
-        let start = match index.checked_sub(1) {
-            None => self.start,
-            Some(before) => self.ends[before] + 1,
-        };
-        self.text.get(start..end)
+        let (start, next) = (*self.starts.get(index)?, *self.starts.get(index + 1)?);
+        self.text.get(start..next - 1)
     }
 }
 
-/// Puts where each cell of a line ends, if the line starts at `start`.
-fn put_ends(line: &[u8], start: usize, delimiter: u8, ends: &mut Vec<usize>) {
+/// Puts where each cell of a line starts that starts at `start`, and where one after them would.
+fn put_starts(line: &[u8], start: usize, delimiter: u8, starts: &mut Vec<usize>) {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const LOW_BITS: u64 = ONES * 0x7f;
     let delimiters = ONES * u64::from(delimiter);
     let (words, rest) = line.as_chunks::<8>();
+    starts.push(start);
     // Cells are short, so a search for each would take longer than a look at eight bytes at once.
     for (place, word) in words.iter().enumerate() {
         let other = u64::from_le_bytes(*word) ^ delimiters;
         // The high bit of each byte that is zero.
         let mut found = !(((other & LOW_BITS) + LOW_BITS) | other | LOW_BITS);
         while found != 0 {
-            ends.push(start + place * 8 + found.trailing_zeros() as usize / 8);
+            starts.push(start + place * 8 + found.trailing_zeros() as usize / 8 + 1);
             found &= found - 1;
         }
     }
     let rest_start = start + words.len() * 8;
     for (at, byte) in rest.iter().enumerate() {
         if *byte == delimiter {
-            ends.push(rest_start + at);
+            starts.push(rest_start + at + 1);
         }
     }
-    ends.push(start + line.len());
+    starts.push(start + line.len() + 1);
 }
 
 /// Removes the CR of a CRLF from a row's last cell.
