@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::config::LogFormat;
-use crate::platform::fault::{Faults, Role};
+use crate::platform::fault::{Faults, ThreadRole};
 
 use self::format::{Formatter, RecordFields};
 
@@ -158,7 +158,7 @@ impl Logging {
             loop {
                 let message = receiver.recv_timeout(Duration::from_secs(1));
                 if message.is_ok() {
-                    faults.inject(Role::Log);
+                    faults.inject(ThreadRole::Log);
                 }
                 match message {
                     Ok(LogMessage::Record(entry)) => formatter.write(&entry),

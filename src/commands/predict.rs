@@ -28,7 +28,7 @@ use crate::platform::panic;
 use crate::platform::sys;
 use crate::protocol::instances::csv::{cells, columns, raw_cells, raw_columns, read_value};
 use crate::protocol::is_whole;
-use crate::train::table::{Column, Layout, Row, RowReader, TableError, TableReader};
+use crate::train::table::{RowReader, TableColumn, TableError, TableLayout, TableReader, TableRow};
 
 /// Blocks in progress per worker.
 const BLOCKS_AHEAD: usize = 4;
@@ -69,9 +69,9 @@ struct Answering {
     /// What errors call the table.
     table: String,
     /// Where the table has the features.
-    columns: Vec<Column>,
+    columns: Vec<TableColumn>,
     /// The table's own columns that are kept: name and place.
-    kept: Option<Vec<Column>>,
+    kept: Option<Vec<TableColumn>>,
     delimiter: u8,
     skips_bad: bool,
 }
@@ -215,7 +215,7 @@ impl Chunk {
         }
     }
 
-    fn push(&mut self, row: Row<'_>, answering: &Answering) {
+    fn push(&mut self, row: TableRow<'_>, answering: &Answering) {
         let start = self.values.len();
         let features = &answering.signature().features;
         let values = row.check().and_then(|()| {
@@ -235,7 +235,7 @@ impl Chunk {
 
 impl Answering {
     /// Answers of a model for a table in CSV, without more.
-    fn new(loaded: Loaded, layout: &Layout) -> Result<Self, TableError> {
+    fn new(loaded: Loaded, layout: &TableLayout) -> Result<Self, TableError> {
         Ok(Answering {
             json: false,
             raw: false,
@@ -283,14 +283,14 @@ impl Answering {
     }
 
     /// The table's columns that are kept: all but those that are called like an answer.
-    fn kept_columns(&self, header: &[String]) -> Vec<Column> {
+    fn kept_columns(&self, header: &[String]) -> Vec<TableColumn> {
         let mut answers = columns(&self.signature().output);
         answers.extend(raw_columns(self.raw_width()));
-        let column = |(index, name): (usize, &String)| Column {
+        let column = |(index, name): (usize, &String)| TableColumn {
             name: name.clone(),
             index,
         };
-        let is_own = |column: &Column| !answers.contains(&column.name);
+        let is_own = |column: &TableColumn| !answers.contains(&column.name);
         header
             .iter()
             .enumerate()
@@ -402,7 +402,7 @@ impl Answering {
     ) -> Result<(), String> {
         let own = self.kept.iter().flatten();
         // A row may be too short.
-        let cell = |column: &Column| kept.and_then(|kept| kept.get(column.index));
+        let cell = |column: &TableColumn| kept.and_then(|kept| kept.get(column.index));
         let own = own.map(|column| cell(column).unwrap_or_default().as_bytes());
         writer
             .write_record(own.chain(answer))

@@ -15,7 +15,7 @@ const SAGEMAKER_MODEL: &str = "/opt/ml/model";
 const PORT: u16 = 8080;
 
 /// What is known of the place where the server starts.
-pub(super) struct Place<'a> {
+pub(super) struct HostingPlace<'a> {
     /// A variable of the environment, if it is set and not empty.
     pub(super) variable: &'a dyn Fn(&str) -> Option<String>,
     /// Whether this is a directory.
@@ -38,7 +38,7 @@ pub(super) struct Hosted {
 /// A variable of the platform that cannot be followed, in one line.
 pub(super) fn add_options(
     args: &[OsString],
-    place: &Place<'_>,
+    place: &HostingPlace<'_>,
 ) -> Result<(Vec<OsString>, Option<String>), String> {
     let serve = args.get(1).is_some_and(|command| command == "serve");
     let is_plain = args
@@ -78,7 +78,11 @@ pub(super) fn add_options(
 }
 
 /// Finds the platform by its variables.
-fn hosted(serve: bool, place: &Place<'_>, is_set: &dyn Fn(&str) -> bool) -> Result<Hosted, String> {
+fn hosted(
+    serve: bool,
+    place: &HostingPlace<'_>,
+    is_set: &dyn Fn(&str) -> bool,
+) -> Result<Hosted, String> {
     const SAGEMAKER: [&str; 2] = ["SAGEMAKER_BIND_TO_PORT", "SAGEMAKER_SAFE_PORT_RANGE"];
     let variable = place.variable;
     let on_sagemaker = SAGEMAKER.iter().any(|name| variable(name).is_some())
@@ -98,7 +102,7 @@ fn hosted(serve: bool, place: &Place<'_>, is_set: &dyn Fn(&str) -> bool) -> Resu
 }
 
 /// SageMaker's container contract: `serve`, a port, and the model in a directory.
-fn sagemaker(place: &Place<'_>) -> Result<Hosted, String> {
+fn sagemaker(place: &HostingPlace<'_>) -> Result<Hosted, String> {
     let port = port(place, "SAGEMAKER_BIND_TO_PORT")?;
     let mut options = vec![("listen", format!("0.0.0.0:{port}"))];
     if (place.is_directory)(Path::new(SAGEMAKER_MODEL)) {
@@ -129,7 +133,7 @@ fn sagemaker(place: &Place<'_>) -> Result<Hosted, String> {
 }
 
 /// Vertex AI's custom container contract: a port and two paths.
-fn vertex(place: &Place<'_>, is_set: &dyn Fn(&str) -> bool) -> Result<Hosted, String> {
+fn vertex(place: &HostingPlace<'_>, is_set: &dyn Fn(&str) -> bool) -> Result<Hosted, String> {
     let port = port(place, "AIP_HTTP_PORT")?;
     let mut options = vec![("listen", format!("0.0.0.0:{port}"))];
     for (name, option) in [
@@ -154,7 +158,7 @@ fn vertex(place: &Place<'_>, is_set: &dyn Fn(&str) -> bool) -> Result<Hosted, St
     })
 }
 
-fn port(place: &Place<'_>, name: &str) -> Result<u16, String> {
+fn port(place: &HostingPlace<'_>, name: &str) -> Result<u16, String> {
     let Some(text) = (place.variable)(name) else {
         return Ok(PORT);
     };
@@ -177,7 +181,7 @@ mod tests {
 
     fn options(args: &str, variables: &[(&str, &str)], directories: &[&str]) -> String {
         let variables: HashMap<&str, &str> = variables.iter().copied().collect();
-        let place = Place {
+        let place = HostingPlace {
             variable: &|name| variables.get(name).map(|value| (*value).to_owned()),
             is_directory: &|path| directories.iter().any(|own| Path::new(own) == path),
         };

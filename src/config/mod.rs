@@ -122,7 +122,7 @@ pub struct Config {
 /// clap's own; help and version are errors with exit code 0 too.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
     let args: Vec<OsString> = args.into_iter().collect();
-    let place = hosting::Place {
+    let place = hosting::HostingPlace {
         variable: &|name| std::env::var(name).ok().filter(|value| !value.is_empty()),
         is_directory: &Path::is_dir,
     };

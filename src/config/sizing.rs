@@ -7,7 +7,7 @@ use std::thread::available_parallelism;
 
 use bytesize::ByteSize;
 
-use crate::platform::cgroup::Reading;
+use crate::platform::cgroup::CgroupReading;
 
 /// Default of `--pace-later` per CPU: at about 30 µs each, refusals get 2 % of it.
 const PACE_LATER_PER_CPU: u32 = 750;
@@ -35,7 +35,7 @@ impl Resources {
     };
 
     /// Reads the calling thread's affinity, and the rest from control groups.
-    pub fn here(cgroup: &Reading) -> Self {
+    pub fn here(cgroup: &CgroupReading) -> Self {
         let available = || available_parallelism().map_or(1, usize::from);
         Resources {
             cpus: cpus_by_affinity().unwrap_or_else(available),
@@ -313,6 +313,6 @@ mod tests {
 
     #[test]
     fn a_machine_has_a_cpu() {
-        assert!(Resources::here(&Reading::default()).cpus >= 1);
+        assert!(Resources::here(&CgroupReading::default()).cpus >= 1);
     }
 }

@@ -25,7 +25,7 @@ use crate::http::reader::{self, Input};
 use crate::http::refusal;
 use crate::http::request_head::RequestHead;
 use crate::http::response::{self, Answer, Persistence};
-use crate::http::stop::{ConnectionEnd, Stop};
+use crate::http::stop::{ConnectionEnd, RequestStop};
 use crate::http::trace;
 use crate::http::writer::SocketWriter;
 use crate::job;
@@ -160,8 +160,8 @@ impl Connection<'_> {
         self.watch = ClientWatch::new(clock::instant());
         let head = match read {
             Ok(head) => head,
-            Err(Stop::Respond(error)) => return self.answer_unreadable(&error),
-            Err(Stop::Close(end)) => return Err(end),
+            Err(RequestStop::Respond(error)) => return self.answer_unreadable(&error),
+            Err(RequestStop::Close(end)) => return Err(end),
         };
         let vitals = &self.listener.http.context.vitals;
         self.priority.adapt(vitals.predict.service_time());

@@ -211,11 +211,11 @@ pub(crate) struct ConnectionTable {
     /// is probably on its way. In milliseconds.
     young: u64,
     slots: Arc<[ConnectionSlot]>,
-    entries: Mutex<Entries>,
+    entries: Mutex<ConnectionEntries>,
 }
 
 #[derive(Debug)]
-struct Entries {
+struct ConnectionEntries {
     /// By slot.
     open: Vec<Option<Arc<ConnectionEntry>>>,
     vacant: Vec<usize>,
@@ -254,14 +254,14 @@ impl ConnectionTable {
             origin: clock::instant(),
             young: millis(young),
             slots: (0..capacity).map(slot).collect(),
-            entries: Mutex::new(Entries {
+            entries: Mutex::new(ConnectionEntries {
                 open: vec![None; capacity],
                 vacant: (0..capacity).rev().collect(),
             }),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Entries> {
+    fn lock(&self) -> MutexGuard<'_, ConnectionEntries> {
         // No code under the lock panics halfway.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -13,7 +13,7 @@ use crate::error::{Code, RequestError};
 use crate::http::client_watch::ClientWatch;
 use crate::http::connection_table::{ConnectionEntry, ConnectionState};
 use crate::http::listener_context::HttpContext;
-use crate::http::stop::{ConnectionEnd, Stop};
+use crate::http::stop::{ConnectionEnd, RequestStop};
 use crate::job::deployment::Deployment;
 use crate::job::{Job, PendingReply, Reply, RequestBody};
 use crate::lanes::admission::{self, Admitted};
@@ -48,7 +48,7 @@ pub(crate) fn ask(
     deployment: &Arc<Deployment>,
     request_id: &Arc<str>,
     admitted: Admitted,
-) -> Result<Reply, Stop> {
+) -> Result<Reply, RequestStop> {
     if !entry.enter(ConnectionState::Owing) {
         return Err(ConnectionEnd::Closed.into());
     }
@@ -112,7 +112,7 @@ fn await_reply(
     (pending, deployment): (&PendingReply, &Deployment),
     deadline: Instant,
     first_look: Duration,
-) -> Result<Reply, Stop> {
+) -> Result<Reply, RequestStop> {
     let vitals = &http.context.vitals;
     let arrived = clock::instant();
     let mut patience = first_look.clamp(CLIENT_CHECK_FIRST, CLIENT_CHECK_LAST);

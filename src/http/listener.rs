@@ -30,7 +30,7 @@ use crate::http::socket::ListeningSocket;
 use crate::lanes::admission::Pace;
 use crate::platform::address::Address;
 use crate::platform::clock::{self, Stamp};
-use crate::platform::fault::Role;
+use crate::platform::fault::ThreadRole;
 use crate::platform::panic;
 use crate::platform::sys::{self, PollResult};
 use crate::protocol::routes::ListenerKind;
@@ -479,7 +479,7 @@ fn connection_thread(present: Present, waiting: WaitingThread) {
         };
         drop(place);
         listener.replenish_or_starve(listener.spare.0);
-        context.faults.inject(Role::Connection);
+        context.faults.inject(ThreadRole::Connection);
         context.vitals.counts.connections.increment();
         if listener.has_capacity_for(peer) {
             let client = NewConnection { socket, peer };

@@ -14,7 +14,7 @@ use crate::http::body::BodyDecoder;
 use crate::http::connection_table::{ConnectionGuard, ConnectionState};
 use crate::http::listener_context::ListenerContext;
 use crate::http::request_head::{self, Framing, RequestHead};
-use crate::http::stop::{ConnectionEnd, Stop};
+use crate::http::stop::{ConnectionEnd, RequestStop};
 use crate::http::writer::SocketWriter;
 use crate::job::RequestBody;
 use crate::lanes::admission::{PIECE_BYTES, Pacer};
@@ -103,7 +103,7 @@ impl<'a> Input<'a> {
     /// # Errors
     ///
     /// An error that is answered ends the connection too.
-    pub(crate) fn read_head(&mut self, kept: bool) -> Result<RequestHead, Stop> {
+    pub(crate) fn read_head(&mut self, kept: bool) -> Result<RequestHead, RequestStop> {
         if self.filled == 0 {
             if !self.place.entry.enter(ConnectionState::Idle) {
                 return Err(ConnectionEnd::Closed.into());
@@ -256,7 +256,7 @@ impl<'a> Input<'a> {
         &mut self,
         head: &RequestHead,
         mut decoder: BodyDecoder,
-    ) -> Result<RequestBody, Stop> {
+    ) -> Result<RequestBody, RequestStop> {
         let mut started = clock::instant();
         let entry = &self.place.entry;
         if !entry.enter_reading(self.body_time(head.framing, 0)) {

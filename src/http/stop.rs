@@ -4,7 +4,7 @@ use crate::error::RequestError;
 
 /// Why a request gets no further.
 #[derive(Debug)]
-pub(crate) enum Stop {
+pub(crate) enum RequestStop {
     /// It is answered with an error.
     Respond(RequestError),
     /// It cannot be answered; its connection ends.
@@ -20,14 +20,14 @@ pub(crate) enum ConnectionEnd {
     NotRead,
 }
 
-impl From<RequestError> for Stop {
+impl From<RequestError> for RequestStop {
     fn from(error: RequestError) -> Self {
-        Stop::Respond(error)
+        RequestStop::Respond(error)
     }
 }
 
-impl From<ConnectionEnd> for Stop {
+impl From<ConnectionEnd> for RequestStop {
     fn from(end: ConnectionEnd) -> Self {
-        Stop::Close(end)
+        RequestStop::Close(end)
     }
 }

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use crate::error::{Code, RequestError};
 use crate::models::format::DEFAULT_VERSION;
 use crate::models::slot::{ModelSlot, ModelVersion};
-use crate::protocol::{Target, echo};
+use crate::protocol::{ModelTarget, echo};
 use crate::vitals::DeploymentVitals;
 
 /// The id of the deployment for paths that name no model.
@@ -69,8 +69,8 @@ impl Registry {
     /// # Errors
     ///
     /// 404 with the name that there is, 503 while a model that the path names is loading.
-    pub fn find(&self, target: &Target) -> Result<&Arc<Deployment>, RequestError> {
-        if *target != Target::default() {
+    pub fn find(&self, target: &ModelTarget) -> Result<&Arc<Deployment>, RequestError> {
+        if *target != ModelTarget::default() {
             self.model(target)?;
         }
         Ok(&self.default)
@@ -81,7 +81,7 @@ impl Registry {
     /// # Errors
     ///
     /// As [`find`](Self::find), and 503 while any model is loading.
-    pub fn model(&self, target: &Target) -> Result<Arc<ModelVersion>, RequestError> {
+    pub fn model(&self, target: &ModelTarget) -> Result<Arc<ModelVersion>, RequestError> {
         let version = self.default.slot.get();
         let version = version
             .ok_or_else(|| RequestError::new(Code::Loading, "model is loading").retry_after(1))?;

@@ -39,7 +39,7 @@ const SMALL_BYTES: u64 = 1 << 20;
 /// The contents of the file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Document<'a> {
+struct ConvertedDocument<'a> {
     /// Always `lanekeeper-converted`; first, as it is recognized by it.
     format: Cow<'a, str>,
     format_version: u32,
@@ -77,7 +77,7 @@ impl Format for Converted {
     }
 
     fn load(&self, bytes: &[u8], request: &ModelRequest) -> Result<Loaded, ModelError> {
-        let document = Document::read(bytes)?;
+        let document = ConvertedDocument::read(bytes)?;
         let inner = document.unpack()?;
         let own_request = document.completed(request);
         let mut loaded = format_inside(&inner)?.load(&inner, &own_request)?;
@@ -110,7 +110,7 @@ fn format_inside(bytes: &[u8]) -> Result<&'static dyn Format, ModelError> {
     format::find(head).ok_or_else(|| "the file in it is of no format that lanekeeper reads".into())
 }
 
-impl<'a> Document<'a> {
+impl<'a> ConvertedDocument<'a> {
     /// Reads a document and checks that it is whole.
     fn read(bytes: &'a [u8]) -> Result<Self, ModelError> {
         #[derive(Deserialize)]
@@ -131,7 +131,7 @@ impl<'a> Document<'a> {
                 version.map_or_else(|| "missing".to_owned(), |version| version.to_string())
             )));
         }
-        let mut document: Document<'a> = serde_json::from_slice(bytes).map_err(damaged)?;
+        let mut document: ConvertedDocument<'a> = serde_json::from_slice(bytes).map_err(damaged)?;
         let found = std::mem::take(&mut document.checksum);
         if document.computed_checksum()? != found {
             return Err("its checksum does not match its contents: it was altered or damaged after it was written".into());
@@ -230,7 +230,7 @@ pub fn convert(request: &ModelRequest, name: String) -> Result<(Vec<u8>, Loaded)
     });
     let golden = golden.transpose()?;
     let packed = packed(&bytes).map_err(ModelError::of)?;
-    let mut document = Document {
+    let mut document = ConvertedDocument {
         format: FORMAT.into(),
         format_version: FORMAT_VERSION,
         name: request.name.clone().unwrap_or(name),
@@ -269,7 +269,7 @@ mod tests {
 
     /// A document with a right checksum, as a hostile author would write it too.
     fn sealed(bytes: u64, packed: &str, golden: Option<&RawValue>) -> Vec<u8> {
-        let mut document = Document {
+        let mut document = ConvertedDocument {
             format: FORMAT.into(),
             format_version: FORMAT_VERSION,
             name: "a".to_owned(),

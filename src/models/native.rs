@@ -50,7 +50,7 @@ const NAME_BYTES_MAX: usize = 256;
 /// A model file's contents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Document {
+pub struct NativeDocument {
     /// Always `lanekeeper-model`.
     pub format: String,
     /// Version of the format.
@@ -183,7 +183,7 @@ impl Format for Native {
 }
 
 /// Reads a model file's bytes and everything in them.
-fn parse_document(bytes: &[u8]) -> Result<(Document, PipelineModel), ModelError> {
+fn parse_document(bytes: &[u8]) -> Result<(NativeDocument, PipelineModel), ModelError> {
     #[derive(Deserialize)]
     struct Opening {
         format: Option<String>,
@@ -212,7 +212,7 @@ fn parse_document(bytes: &[u8]) -> Result<(Document, PipelineModel), ModelError>
             "its format version is {version}, but this lanekeeper reads version {FORMAT_VERSION}; train it again"
         )));
     }
-    let document: Document = serde_json::from_slice(bytes)
+    let document: NativeDocument = serde_json::from_slice(bytes)
         .map_err(|error| ModelError(format!("it is damaged ({error})")))?;
     let expected = document.computed_checksum().map_err(ModelError::of)?;
     if document.checksum != expected {
@@ -224,8 +224,8 @@ fn parse_document(bytes: &[u8]) -> Result<(Document, PipelineModel), ModelError>
     Ok((document, model))
 }
 
-impl Document {
-    /// Starts a document; [`Document::seal`] adds the checksum.
+impl NativeDocument {
+    /// Starts a document; [`NativeDocument::seal`] adds the checksum.
     pub fn new(
         name: String,
         algorithm: &str,
@@ -234,7 +234,7 @@ impl Document {
         trial: TrialDocument,
         created: &str,
     ) -> Self {
-        Document {
+        NativeDocument {
             format: FORMAT.to_owned(),
             format_version: FORMAT_VERSION,
             name,
@@ -459,13 +459,13 @@ mod tests {
     }
 
     /// Gives an edited file a correct checksum, as a hostile author would.
-    fn resealed(edit: impl FnOnce(&mut Document)) -> Vec<u8> {
-        let mut document: Document = serde_json::from_str(embedded::JSON).unwrap();
+    fn resealed(edit: impl FnOnce(&mut NativeDocument)) -> Vec<u8> {
+        let mut document: NativeDocument = serde_json::from_str(embedded::JSON).unwrap();
         edit(&mut document);
         document.seal().unwrap()
     }
 
-    fn forest(document: &mut Document) -> &mut ForestDocument {
+    fn forest(document: &mut NativeDocument) -> &mut ForestDocument {
         match &mut document.predictor {
             PredictorDocument::Forest(forest) => forest,
             other => panic!("{other:?}"),
@@ -534,7 +534,7 @@ mod tests {
 
     #[test]
     fn a_hostile_file_with_a_right_checksum_is_refused() {
-        type Edit = fn(&mut Document);
+        type Edit = fn(&mut NativeDocument);
         let table: &[(&str, Edit, &str)] = &[
             (
                 "a cycle in a tree",

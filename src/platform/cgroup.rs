@@ -29,7 +29,7 @@ pub struct Throttling {
 /// A limit is the tightest from the process's own group up to the root (as far as visible), and
 /// counts are read where that limit is set: other processes may share them.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Reading {
+pub struct CgroupReading {
     /// CPU time per unit of time: 1.5 is one and a half CPUs.
     pub cpu_quota: Option<f64>,
     /// What the quota has done so far.
@@ -80,8 +80,8 @@ impl Cgroup {
     }
 
     /// Reads the present limits and counts.
-    pub fn read(&self) -> Reading {
-        let mut reading = Reading::default();
+    pub fn read(&self) -> CgroupReading {
+        let mut reading = CgroupReading::default();
         if let Some(cpu) = &self.cpu {
             let (directory, quota) = cpu.tightest(Controller::cpu_quota);
             reading.cpu_quota = quota;
@@ -106,7 +106,7 @@ impl Cgroup {
     }
 
     /// Reads, unless the last reading was less than a second ago.
-    pub fn due(&mut self, now: Instant) -> Option<Reading> {
+    pub fn due(&mut self, now: Instant) -> Option<CgroupReading> {
         let recent = |at: Instant| now.saturating_duration_since(at) < READING_INTERVAL;
         if self.read_at.is_some_and(recent) {
             return None;
@@ -529,7 +529,7 @@ mod tests {
                 ),
             ],
         );
-        let expected = Reading {
+        let expected = CgroupReading {
             cpu_quota: Some(1.5),
             throttling: Some(Throttling {
                 periods: 42,
@@ -574,7 +574,7 @@ mod tests {
                 ("sys/fs/cgroup/memory/a/b/memory.usage_in_bytes", "7\n"),
             ],
         );
-        let expected = Reading {
+        let expected = CgroupReading {
             cpu_quota: Some(0.5),
             throttling: Some(Throttling {
                 periods: 3,
@@ -598,10 +598,10 @@ mod tests {
                 ("sys/fs/cgroup/memory.current", "4096\n"),
             ],
         );
-        let expected = Reading {
+        let expected = CgroupReading {
             cpu_quota: Some(2.0),
             memory_bytes: Some(4096),
-            ..Reading::default()
+            ..CgroupReading::default()
         };
         assert_eq!(Cgroup::find(&tree.0).read(), expected);
     }
@@ -609,10 +609,10 @@ mod tests {
     #[test]
     fn nothing_is_found_where_nothing_is() {
         let tree = CgroupTree::new("nothing", &[]);
-        assert_eq!(Cgroup::find(&tree.0).read(), Reading::default());
+        assert_eq!(Cgroup::find(&tree.0).read(), CgroupReading::default());
         tree.write("proc/self/cgroup", "0::/\n");
         tree.write("proc/self/mountinfo", V2_MOUNT);
-        assert_eq!(Cgroup::find(&tree.0).read(), Reading::default());
+        assert_eq!(Cgroup::find(&tree.0).read(), CgroupReading::default());
         // Whatever the machine has, it is readable.
         let _ = Cgroup::find(Path::new("/")).read();
     }

@@ -31,18 +31,18 @@ impl Stamp {
 }
 
 #[derive(Debug, Clone)]
-enum Source {
+enum ClockSource {
     Monotonic(Instant),
     Manual(Arc<AtomicU64>),
 }
 
-impl Source {
+impl ClockSource {
     fn nanos(&self) -> u64 {
         match self {
-            Source::Monotonic(origin) => {
+            ClockSource::Monotonic(origin) => {
                 u64::try_from(instant().duration_since(*origin).as_nanos()).unwrap_or(u64::MAX)
             }
-            Source::Manual(nanos) => nanos.load(Ordering::Acquire),
+            ClockSource::Manual(nanos) => nanos.load(Ordering::Acquire),
         }
     }
 }
@@ -53,7 +53,7 @@ impl Source {
 /// what that tick subtracted; one that does not computes the same loss from the overdue tick.
 #[derive(Debug)]
 pub struct ProcessClock {
-    source: Source,
+    source: ClockSource,
     /// Maximum time until the next tick, in nanoseconds.
     tick: u64,
     /// How late a tick may be before its lateness counts as time the process did not run.
@@ -67,15 +67,15 @@ impl ProcessClock {
     ///
     /// A tick later than `tick` again, at most a second, means that the process was stopped.
     pub fn new(tick: Duration) -> Self {
-        Self::with_source(Source::Monotonic(instant()), tick)
+        Self::with_source(ClockSource::Monotonic(instant()), tick)
     }
 
     /// Makes a clock that shows what `nanos` holds, for tests.
     pub fn manual(nanos: Arc<AtomicU64>, tick: Duration) -> Self {
-        Self::with_source(Source::Manual(nanos), tick)
+        Self::with_source(ClockSource::Manual(nanos), tick)
     }
 
-    fn with_source(source: Source, tick: Duration) -> Self {
+    fn with_source(source: ClockSource, tick: Duration) -> Self {
         let tick = u64::try_from(tick.as_nanos()).unwrap_or(u64::MAX / 4);
         ProcessClock {
             ticked: AtomicU64::new(source.nanos()),

@@ -3,7 +3,7 @@
 
 /// The purpose of a thread, which is also its name (`ps -L`, `top -H`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
+pub enum ThreadRole {
     /// Serves one connection at a time and does all reading and writing of its socket.
     Connection,
     /// Makes room for new connections while every connection thread is taken.
@@ -25,7 +25,7 @@ pub enum Role {
 /// What a test does to a thread; the default does nothing.
 pub trait Faults: Send + Sync {
     /// Called by a thread of `role` at the start of each turn of its loop; may block or panic.
-    fn inject(&self, role: Role) {
+    fn inject(&self, role: ThreadRole) {
         let _ = role;
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::forgiving::{Fault, charge_skipping};
+use super::forgiving::{BodyFault, charge_skipping};
 use super::instances::{IgnoredValue, Text, emptiness, not_json, unexpected};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
@@ -25,17 +25,17 @@ pub(super) fn fields<'a>(
     json: &'a [u8],
     known: &'static [&'static str],
     charge: &mut Charge,
-) -> Result<Fields<'a>, Fault> {
+) -> Result<Fields<'a>, BodyFault> {
     if let Some(what) = emptiness(json) {
         let text = format!("{what}, but must be JSON with {}", either(known));
         return Err(RequestError::new(Code::InvalidJson, text).into());
     }
     charge_skipping(json, charge)?;
     let mut reader = serde_json::Deserializer::from_slice(json);
-    let fields = Object(known)
+    let fields = EnvelopeObject(known)
         .deserialize(&mut reader)
         .and_then(|fields| reader.end().map(|()| fields));
-    fields.map_err(|error| Fault {
+    fields.map_err(|error| BodyFault {
         is_syntax: error.is_syntax(),
         error: match error.is_data() {
             true => RequestError::new(Code::InvalidInput, error.to_string()),
@@ -53,7 +53,7 @@ pub(super) fn one_field<'a>(
     json: &'a [u8],
     known: &'static [&'static str],
     charge: &mut Charge,
-) -> Result<(&'static str, &'a RawValue), Fault> {
+) -> Result<(&'static str, &'a RawValue), BodyFault> {
     match fields(json, known, charge)?[..] {
         [one] => Ok(one),
         _ => {
@@ -71,9 +71,9 @@ fn either(known: &[&str]) -> String {
     }
 }
 
-struct Object(&'static [&'static str]);
+struct EnvelopeObject(&'static [&'static str]);
 
-impl<'de> DeserializeSeed<'de> for Object {
+impl<'de> DeserializeSeed<'de> for EnvelopeObject {
     type Value = Fields<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Fields<'de>, D::Error> {
@@ -81,7 +81,7 @@ impl<'de> DeserializeSeed<'de> for Object {
     }
 }
 
-impl<'de> Visitor<'de> for Object {
+impl<'de> Visitor<'de> for EnvelopeObject {
     type Value = Fields<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

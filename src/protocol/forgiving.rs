@@ -10,14 +10,14 @@ const OBJECT_BYTES: usize = 256;
 
 /// Why a body cannot be read, and whether it is not even JSON.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct BodyFault {
     pub(super) error: RequestError,
     pub(super) is_syntax: bool,
 }
 
-impl From<RequestError> for Fault {
+impl From<RequestError> for BodyFault {
     fn from(error: RequestError) -> Self {
-        Fault {
+        BodyFault {
             error,
             is_syntax: false,
         }
@@ -34,7 +34,7 @@ pub(super) fn read<T>(
     body: &[u8],
     signature: &Signature,
     charge: &mut Charge,
-    read: impl Fn(&[u8], &mut Charge) -> Result<T, Fault>,
+    read: impl Fn(&[u8], &mut Charge) -> Result<T, BodyFault>,
 ) -> Result<T, RequestError> {
     let body = without_mark(body);
     charge.grow(copied_bytes(body))?;

@@ -7,7 +7,7 @@ use super::instances::{
 };
 use super::list_answer::ListAnswer;
 use super::routes::{essence, quality};
-use super::{Asked, BodyForm, BodyHead, Dialect, Served, Target, echo, forgiving, npy};
+use super::{Asked, BodyForm, BodyHead, Dialect, ModelTarget, Served, echo, forgiving, npy};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::Rows;
@@ -52,8 +52,8 @@ impl Dialect for Invocations {
         "invocations"
     }
 
-    fn target(&self, path: &str) -> Option<Target> {
-        (path == "/invocations").then(Target::default)
+    fn target(&self, path: &str) -> Option<ModelTarget> {
+        (path == "/invocations").then(ModelTarget::default)
     }
 
     fn check_head(&self, head: &BodyHead) -> Result<(), RequestError> {

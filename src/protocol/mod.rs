@@ -34,7 +34,7 @@ use self::instances::Predict;
 pub use self::instances::echo;
 use self::invocations::Invocations;
 pub use self::invocations::media_types as invocation_media_types;
-pub use self::object::{NamedObject, Object};
+pub use self::object::{JsonObject, NamedObject};
 use self::score::Score;
 use self::v1::PredictV1;
 use self::v2::Infer;
@@ -49,7 +49,7 @@ pub trait Dialect: fmt::Debug + Sync {
     fn name(&self) -> &'static str;
 
     /// Which model a path of this dialect asks; `None` if the path is not its own.
-    fn target(&self, path: &str) -> Option<Target>;
+    fn target(&self, path: &str) -> Option<ModelTarget>;
 
     /// Checks what a head says about its body, before the body is read. By default any media type is
     /// taken, as clients send all sorts of them, and gzip and deflate are.
@@ -108,7 +108,7 @@ pub trait Encoder: fmt::Debug + Send {
 
 /// The model that a path names; nothing if it names none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Target {
+pub struct ModelTarget {
     /// The model's name, decoded.
     pub model: Option<String>,
     /// The model's version, decoded.
@@ -250,7 +250,7 @@ fn error_json(error: &RequestError, request_id: &str, fields: &[(&str, &str)]) -
 }
 
 /// The dialect that a path belongs to, and the model that the path names.
-pub fn find(path: &str) -> Option<(&'static dyn Dialect, Target)> {
+pub fn find(path: &str) -> Option<(&'static dyn Dialect, ModelTarget)> {
     let found = |dialect: &'static dyn Dialect| Some((dialect, dialect.target(path)?));
     DIALECTS.into_iter().find_map(found)
 }

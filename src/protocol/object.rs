@@ -16,9 +16,9 @@ pub trait NamedObject {
 
 /// An object and no list: a list would be taken for the fields of a struct in their order.
 #[derive(Debug)]
-pub struct Object<T>(pub T);
+pub struct JsonObject<T>(pub T);
 
-impl<'de, T: Deserialize<'de> + NamedObject> Deserialize<'de> for Object<T> {
+impl<'de, T: Deserialize<'de> + NamedObject> Deserialize<'de> for JsonObject<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ObjectVisitor(PhantomData))
     }
@@ -27,17 +27,17 @@ impl<'de, T: Deserialize<'de> + NamedObject> Deserialize<'de> for Object<T> {
 struct ObjectVisitor<T>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de> + NamedObject> Visitor<'de> for ObjectVisitor<T> {
-    type Value = Object<T>;
+    type Value = JsonObject<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "an object as {}", T::NAME)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<JsonObject<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(JsonObject)
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Object<T>, E> {
+    fn visit_str<E: Error>(self, text: &str) -> Result<JsonObject<T>, E> {
         Err(unexpected(text, &self))
     }
 }
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_list_is_no_object_and_no_error_names_a_type_of_rust() {
         let read = |json: &str| {
-            let read = serde_json::from_str::<Option<Object<Options>>>(json);
+            let read = serde_json::from_str::<Option<JsonObject<Options>>>(json);
             read.map(|options| options.and_then(|options| options.0.count))
                 .map_err(|error| error.to_string())
         };

@@ -5,7 +5,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::Target;
+use super::ModelTarget;
 
 /// What is asked of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ const V2_VERBS: [(&str, Verb); 8] = [
 ];
 
 /// Reads `/v2/models/MODEL[/versions/VERSION][/VERB]`.
-pub(super) fn v2(path: &str) -> Option<(Target, Verb)> {
+pub(super) fn v2(path: &str) -> Option<(ModelTarget, Verb)> {
     let (model, rest) = first(path.strip_prefix("/v2/models/")?);
     let (version, rest) = match rest {
         Some(rest) => version(rest),
@@ -51,7 +51,7 @@ pub(super) fn v2(path: &str) -> Option<(Target, Verb)> {
 }
 
 /// Reads `/v1/models/MODEL[/versions/VERSION][:VERB]`.
-pub(super) fn v1(path: &str) -> Option<(Target, Verb)> {
+pub(super) fn v1(path: &str) -> Option<(ModelTarget, Verb)> {
     let rest = path.strip_prefix("/v1/models/")?;
     let (rest, verb) = match verb_start(rest) {
         None => (rest, Verb::Describe),
@@ -103,12 +103,12 @@ fn version(rest: &str) -> (Option<&str>, Option<&str>) {
     }
 }
 
-fn target(model: &str, version: Option<&str>) -> Option<Target> {
+fn target(model: &str, version: Option<&str>) -> Option<ModelTarget> {
     let version = match version {
         Some(version) => Some(decoded(version)?),
         None => None,
     };
-    Some(Target {
+    Some(ModelTarget {
         model: Some(decoded(model)?),
         version,
     })
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     fn check(
-        read: fn(&str) -> Option<(Target, Verb)>,
+        read: fn(&str) -> Option<(ModelTarget, Verb)>,
         path: &str,
         expected: Option<(&str, Option<&str>, Verb)>,
     ) {

@@ -9,13 +9,13 @@ use crate::guide;
 use crate::health::{self, Check, ProbeKind};
 use crate::platform::address::Address;
 use crate::protocol::paths::{self, Verb};
-use crate::protocol::{Dialect, Target};
+use crate::protocol::{Dialect, ModelTarget};
 
 /// What a request wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// Predictions.
-    Predict(Prediction),
+    Predict(PredictionPath),
     /// The server's state.
     Probe(Probe),
     /// What is served and how.
@@ -30,11 +30,11 @@ pub enum Route {
 
 /// A path for predictions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prediction {
+pub struct PredictionPath {
     /// What reads the request.
     pub dialect: &'static dyn Dialect,
     /// Whose predictions.
-    pub target: Target,
+    pub target: ModelTarget,
 }
 
 /// A description that a protocol has a path for. It costs no prediction.
@@ -45,11 +45,11 @@ pub enum Document {
     /// The names of the models (V2 and V1).
     Models,
     /// What a model takes and returns (V2).
-    Model(Target),
+    Model(ModelTarget),
     /// A model's configuration as Triton has it.
-    Config(Target),
+    Config(ModelTarget),
     /// A model's statistics, or all models', as Triton has them.
-    Stats(Target),
+    Stats(ModelTarget),
     /// The models and their states (Triton).
     Index,
     /// The version, as MLflow asks for it.
@@ -93,9 +93,9 @@ pub enum ProbeForm {
     /// `{"status": "alive"}`, as V1 has it at the root.
     Alive,
     /// Whether this model is ready, as V2 has it.
-    Model(Target),
+    Model(ModelTarget),
     /// Whether this model is ready, as V1 has it.
-    ModelState(Target),
+    ModelState(ModelTarget),
 }
 
 impl Probe {
@@ -199,7 +199,7 @@ pub fn route(
                     let text = format!("no resource has this path; there are {PATHS}");
                     RequestError::new(Code::NotFound, text)
                 })?;
-                (Route::Predict(Prediction { dialect, target }), POST)
+                (Route::Predict(PredictionPath { dialect, target }), POST)
             }
         },
     };
@@ -244,7 +244,7 @@ fn document(path: &str) -> Option<(Document, &'static str)> {
     Some(match path {
         "/v2" | "/v2/" => (Document::Server, READ),
         "/v2/models" | "/v1/models" => (Document::Models, READ),
-        "/v2/models/stats" => (Document::Stats(Target::default()), READ),
+        "/v2/models/stats" => (Document::Stats(ModelTarget::default()), READ),
         "/v2/repository/index" => (Document::Index, POST),
         "/version" => (Document::Version, READ),
         "/execution-parameters" => (Document::ExecutionParameters, READ),
@@ -473,7 +473,7 @@ mod tests {
 
     fn predict() -> Result<Route, (u16, &'static str)> {
         let (dialect, target) = protocol::find("/predict").unwrap();
-        Ok(Route::Predict(Prediction { dialect, target }))
+        Ok(Route::Predict(PredictionPath { dialect, target }))
     }
 
     fn probe(kind: ProbeKind, verbose: bool) -> Result<Route, (u16, &'static str)> {
@@ -668,7 +668,7 @@ mod tests {
 
     #[test]
     fn other_servers_probes_and_documents_are_known() {
-        let iris = || Target {
+        let iris = || ModelTarget {
             model: Some("iris".to_owned()),
             version: None,
         };
@@ -701,7 +701,7 @@ mod tests {
             ("GET /v2/models/iris", Document::Model(iris())),
             ("GET /v2/models/iris/config", Document::Config(iris())),
             ("GET /v2/models/iris/stats", Document::Stats(iris())),
-            ("GET /v2/models/stats", Document::Stats(Target::default())),
+            ("GET /v2/models/stats", Document::Stats(ModelTarget::default())),
             ("POST /v2/repository/index", Document::Index),
             ("GET /version", Document::Version),
             ("GET /execution-parameters", Document::ExecutionParameters),

@@ -3,7 +3,7 @@
 use super::envelope::{fields, one_field};
 use super::instances::{ListForm, decode_list, decode_split};
 use super::list_answer::ListAnswer;
-use super::{Asked, BodyHead, Dialect, Served, Target, forgiving};
+use super::{Asked, BodyHead, Dialect, ModelTarget, Served, forgiving};
 use crate::error::RequestError;
 use crate::lanes::memory_budget::Charge;
 
@@ -19,8 +19,8 @@ impl Dialect for Score {
         "score"
     }
 
-    fn target(&self, path: &str) -> Option<Target> {
-        (path == "/score").then(Target::default)
+    fn target(&self, path: &str) -> Option<ModelTarget> {
+        (path == "/score").then(ModelTarget::default)
     }
 
     fn decode(

@@ -4,7 +4,7 @@ use super::envelope::one_field;
 use super::instances::{ListForm, decode_columns, decode_list};
 use super::list_answer::ListAnswer;
 use super::paths::{self, Verb};
-use super::{Asked, BodyHead, Dialect, Served, Target, forgiving};
+use super::{Asked, BodyHead, Dialect, ModelTarget, Served, forgiving};
 use crate::error::RequestError;
 use crate::lanes::memory_budget::Charge;
 
@@ -20,7 +20,7 @@ impl Dialect for PredictV1 {
         "v1"
     }
 
-    fn target(&self, path: &str) -> Option<Target> {
+    fn target(&self, path: &str) -> Option<ModelTarget> {
         match paths::v1(path)? {
             (target, Verb::Infer) => Some(target),
             _ => None,

@@ -30,7 +30,7 @@ use crate::logging::{AccessLog, ClientLog, Logging};
 use crate::models::{LoadError, Loaded, ModelSource};
 use crate::platform::cgroup::Cgroup;
 use crate::platform::clock;
-use crate::platform::fault::{Faults, Role};
+use crate::platform::fault::{Faults, ThreadRole};
 use crate::platform::sys::{self, Slice};
 use crate::platform::systemd::ServiceManager;
 use crate::protocol::routes::ListenerKind;
@@ -252,7 +252,7 @@ impl Server {
     }
 
     fn tick(&mut self) {
-        self.context.faults.inject(Role::Main);
+        self.context.faults.inject(ThreadRole::Main);
         self.context.vitals.clock.tick();
         self.http.access_log.tick();
         self.context.failure_log.tick();

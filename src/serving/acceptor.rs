@@ -13,7 +13,7 @@ use crate::lanes::admission;
 use crate::lanes::cpu_priority::{CpuUse, Priority};
 use crate::lanes::queue::{self, Full, Lane, LaneKind};
 use crate::platform::clock::{self, Stamp};
-use crate::platform::fault::Role;
+use crate::platform::fault::ThreadRole;
 use crate::platform::sys;
 use crate::serving::context::Context;
 use crate::vitals::Vitals;
@@ -36,7 +36,7 @@ pub fn run(context: &Context, intake: &Receiver<Job>, lanes: &Lanes) {
         vitals.busy_since.store(context.vitals.clock.now());
         job.reply_sender.received();
         priority.adapt(context.vitals.predict.service_time());
-        context.faults.inject(Role::Acceptor);
+        context.faults.inject(ThreadRole::Acceptor);
         dispatch(context, job, lanes);
         vitals.busy_since.store(Stamp::NEVER);
         vitals.losses.succeed();

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use crate::lanes::cpu_priority::{CpuUse, Priority};
 use crate::models::{Loaded, golden};
 use crate::platform::clock::Stamp;
-use crate::platform::fault::Role;
+use crate::platform::fault::ThreadRole;
 use crate::platform::panic;
 use crate::serving::context::Context;
 use crate::vitals::{DeploymentVitals, TrialVerdict};
@@ -60,7 +60,7 @@ pub fn run(context: &Context, wanted: &Receiver<()>) {
         }
         let trials = &deployment.vitals.trials;
         trials.begin(vitals.clock.now());
-        context.faults.inject(Role::Canary);
+        context.faults.inject(ThreadRole::Canary);
         priority.adapt(vitals.predict.service_time());
         if let Some(version) = deployment.slot.get() {
             let verdict = try_model(&version.loaded);

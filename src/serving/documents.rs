@@ -17,7 +17,7 @@ use crate::models::slot::ModelVersion;
 use crate::platform::address::Address;
 use crate::platform::clock::Stamp;
 use crate::protocol::routes::Document;
-use crate::protocol::{NamedObject, Object, Payload, described_outputs};
+use crate::protocol::{JsonObject, NamedObject, Payload, described_outputs};
 use crate::serving::context::Context;
 use crate::serving::openapi;
 use crate::vitals::PredictionOutcome;
@@ -263,7 +263,7 @@ pub(crate) fn wants_ready_only(body: &[u8]) -> Result<bool, RequestError> {
     if body.trim_ascii().is_empty() {
         return Ok(false);
     }
-    let asked: Object<IndexRequest> = serde_json::from_slice(body).map_err(|error| {
+    let asked: JsonObject<IndexRequest> = serde_json::from_slice(body).map_err(|error| {
         let code = match error.is_data() {
             true => Code::InvalidInput,
             false => Code::InvalidJson,

@@ -16,7 +16,7 @@ use crate::health::{self, FailedCheck, Meaning, ProbeKind, Snapshot};
 use crate::models::format::DEFAULT_VERSION;
 use crate::models::slot::ModelVersion;
 use crate::protocol::routes::{Probe, ProbeForm};
-use crate::protocol::{Payload, Target};
+use crate::protocol::{ModelTarget, Payload};
 use crate::serving::context::Context;
 use crate::serving::{documents, statusz};
 
@@ -93,7 +93,10 @@ fn json_verdict(
 }
 
 /// The model that a probe names; `None` while it is loading.
-fn model(context: &Context, target: &Target) -> Result<Option<Arc<ModelVersion>>, RequestError> {
+fn model(
+    context: &Context,
+    target: &ModelTarget,
+) -> Result<Option<Arc<ModelVersion>>, RequestError> {
     match context.registry.model(target) {
         Ok(version) => Ok(Some(version)),
         Err(error) if error.code == Code::Loading => Ok(None),
@@ -101,7 +104,7 @@ fn model(context: &Context, target: &Target) -> Result<Option<Arc<ModelVersion>>
     }
 }
 
-fn name_of<'a>(version: Option<&'a ModelVersion>, target: &'a Target) -> &'a str {
+fn name_of<'a>(version: Option<&'a ModelVersion>, target: &'a ModelTarget) -> &'a str {
     match version {
         Some(version) => version.name(),
         None => target.model.as_deref().unwrap_or_default(),

@@ -12,7 +12,7 @@ use crate::config::{Config, MaxWait};
 use crate::health::{self, ProbeKind, Snapshot};
 use crate::job::deployment::Deployment;
 use crate::lanes::queue::LaneKind;
-use crate::platform::cgroup::Reading;
+use crate::platform::cgroup::CgroupReading;
 use crate::platform::clock::Stamp;
 use crate::protocol::Payload;
 use crate::serving::context::Context;
@@ -289,7 +289,7 @@ fn lane_json(lane: &LaneVitals, now: Stamp) -> serde_json::Value {
 }
 
 /// Limits and readings that do not exist are null.
-fn cgroup_json(reading: &Reading) -> serde_json::Value {
+fn cgroup_json(reading: &CgroupReading) -> serde_json::Value {
     let throttling = reading.throttling;
     json!({
         "cpu_quota": reading.cpu_quota,
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn cgroup_numbers_are_there_or_null() {
-        let limited = Reading {
+        let limited = CgroupReading {
             cpu_quota: Some(1.5),
             throttling: Some(crate::platform::cgroup::Throttling {
                 periods: 42,
@@ -321,7 +321,7 @@ mod tests {
                 r#"{"cpu_quota":1.5,"memory_bytes":34603008,"memory_bytes_max":536870912,"throttled_periods":42,"throttled_seconds":1.5}"#,
             ),
             (
-                Reading::default(),
+                CgroupReading::default(),
                 r#"{"cpu_quota":null,"memory_bytes":null,"memory_bytes_max":null,"throttled_periods":null,"throttled_seconds":null}"#,
             ),
         ] {

@@ -14,7 +14,7 @@ use forust_ml::splitter::MissingImputerSplitter;
 use forust_ml::tree::{Tree, split_bins};
 
 use bins::Bins;
-use loss::Task;
+use loss::LossTask;
 
 use crate::train::Targets;
 use crate::train::random::SplitMix;
@@ -126,7 +126,7 @@ pub fn boost(
     check_parameters(parameters)?;
     let rows = check_table(values, width, targets, weights, held_out)?;
     let train = training_rows(rows, weights, held_out)?;
-    let task = Task::new(targets, weights, &train, rows)?;
+    let task = LossTask::new(targets, weights, &train, rows)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads.max(1))
         .build()
@@ -241,7 +241,7 @@ fn draw(columns: &[usize], share: f64, random: &mut SplitMix) -> Vec<usize> {
 /// The boosting loop. It grows whole levels: forust's loss guided growth splits the node of the
 /// largest gradient, not of the best split, and scores worse.
 fn grow(
-    task: &Task,
+    task: &LossTask,
     bins: &Bins,
     train: Vec<usize>,
     held_out: &[usize],
@@ -327,7 +327,7 @@ fn grow(
     model
 }
 
-fn splitter(task: &Task, p: &BoostingParameters, hess: &[f32]) -> MissingImputerSplitter {
+fn splitter(task: &LossTask, p: &BoostingParameters, hess: &[f32]) -> MissingImputerSplitter {
     // Second derivatives of classes are small, those of many classes most of all.
     let total: f64 = hess.iter().map(|h| f64::from(*h)).sum();
     let share = match (task.classes.is_empty(), task.base.len()) {
@@ -512,7 +512,7 @@ mod tests {
         let (x, y) = table();
         let rows: Vec<usize> = (0..600).collect();
         let targets = Targets::Numbers(y.clone());
-        let task = Task::new(&targets, None, &rows, 600).unwrap();
+        let task = LossTask::new(&targets, None, &rows, 600).unwrap();
         let bins = Bins::new(&x, 5, &rows, 255).unwrap();
         assert_eq!(bins.useful, [0, 1, 2]);
         let (mut grad, mut hess) = (vec![0.0; 600], vec![0.0; 600]);

@@ -28,7 +28,7 @@ use std::collections::HashMap;
 
 use crate::models::cells::{NumberStyle, is_missing};
 use crate::models::moments::MomentOrder;
-use crate::train::tallies::{Reading, Tallies};
+use crate::train::tallies::{CellReading, Tallies};
 
 /// Distinct texts of a column that are counted, and the bytes they may have together.
 const DISTINCT_MAX: usize = 10_000;
@@ -105,7 +105,7 @@ pub struct ColumnDecision {
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) line: u64,
-    pub(crate) reading: Reading,
+    pub(crate) reading: CellReading,
 }
 
 /// Gathers the cells of a column as they come. Its memory is bounded.
@@ -158,14 +158,17 @@ impl ColumnScan {
         }
         let may_have_comma = self.tallies.only_point == 0;
         let Some(distinct) = &mut self.distinct else {
-            return self
-                .tallies
-                .add(&Reading::of(cell, may_have_comma), cell, line, self.rows);
+            return self.tallies.add(
+                &CellReading::of(cell, may_have_comma),
+                cell,
+                line,
+                self.rows,
+            );
         };
         if let Some(seen) = distinct.get(text) {
             return self.tallies.add(&seen.reading, cell, line, self.rows);
         }
-        let reading = Reading::of(cell, may_have_comma);
+        let reading = CellReading::of(cell, may_have_comma);
         self.tallies.add(&reading, cell, line, self.rows);
         self.distinct_bytes += text.len();
         distinct.insert(text.into(), Seen { line, reading });

@@ -7,11 +7,11 @@ mod target;
 
 use std::collections::BTreeSet;
 
-use self::draft::Draft;
+use self::draft::DataDraft;
 use crate::models::Rows;
 use crate::models::native::features::FeatureDocument;
 use crate::train::columns::{ColumnDecision, ColumnKind, ColumnScan};
-use crate::train::table::{Column, TableReader};
+use crate::train::table::{TableColumn, TableReader};
 use crate::train::{Targets, Task, TrainError};
 
 /// How many problems of one kind are told.
@@ -145,7 +145,7 @@ impl Cells {
 /// A table in memory.
 struct WholeTable {
     name: String,
-    columns: Vec<(Column, Cells, ColumnDecision)>,
+    columns: Vec<(TableColumn, Cells, ColumnDecision)>,
     /// The line of each row.
     lines: Vec<u64>,
 }
@@ -180,7 +180,9 @@ impl WholeTable {
             .enumerate()
             .zip(cells)
             .zip(scans)
-            .map(|(((index, name), cells), scan)| (Column { name, index }, cells, scan.decide()))
+            .map(|(((index, name), cells), scan)| {
+                (TableColumn { name, index }, cells, scan.decide())
+            })
             .collect();
         Ok(WholeTable {
             name: table.layout().name.clone(),
@@ -233,9 +235,9 @@ impl TrainingData {
             problems.into_result(&whole.name)?;
             return Err("the table has no rows".into());
         }
-        let mut draft = Draft::new(&whole, options);
+        let mut draft = DataDraft::new(&whole, options);
         // In the order in which they were chosen.
-        let place = |column: &Column| {
+        let place = |column: &TableColumn| {
             let chosen = options.features.iter().flatten();
             let place = chosen.into_iter().position(|name| *name == column.name);
             (place.unwrap_or(usize::MAX), column.index)

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::models::cells::{NumberStyle, WHOLE_MAX};
 use crate::models::moments::MomentOrder;
 use crate::train::columns::{ColumnDecision, ColumnKind, ColumnScan};
-use crate::train::tallies::{Tally, echo};
+use crate::train::tallies::{CellTally, echo};
 
 /// Problems that are told of a column, and notes on spellings.
 const PROBLEMS_SHOWN: usize = 10;
@@ -57,7 +57,7 @@ impl ColumnScan {
     }
 
     /// The numbers with the decimal sign that the column has.
-    fn numbers(&self) -> &Tally {
+    fn numbers(&self) -> &CellTally {
         let all = &self.tallies;
         match all.only_comma > 0 && all.only_point == 0 {
             true => &all.comma,
@@ -66,11 +66,11 @@ impl ColumnScan {
     }
 
     /// Whether there are whole numbers beyond 2^53 and no fractions: codes, not quantities.
-    fn has_long_codes(&self, numbers: &Tally) -> bool {
+    fn has_long_codes(&self, numbers: &CellTally) -> bool {
         self.tallies.too_long.count > 0 && numbers.fractions == 0
     }
 
-    fn constant(&self, numbers: &Tally) -> Option<(ColumnKind, String)> {
+    fn constant(&self, numbers: &CellTally) -> Option<(ColumnKind, String)> {
         let values = self.tallies.values;
         if values == 0 {
             return Some((ColumnKind::Constant, "no value".to_owned()));
@@ -108,7 +108,7 @@ impl ColumnScan {
         is_yes_no.then(|| (ColumnKind::YesNo, why.to_owned()))
     }
 
-    fn number(&self, numbers: &Tally) -> Option<(ColumnKind, String)> {
+    fn number(&self, numbers: &CellTally) -> Option<(ColumnKind, String)> {
         if numbers.count < self.tallies.values || self.has_long_codes(numbers) {
             return None;
         }
@@ -131,7 +131,7 @@ impl ColumnScan {
     /// The order that all dates have, and whether it is but a custom.
     fn order(&self) -> Option<(MomentOrder, bool)> {
         let all = &self.tallies;
-        let fits = |tally: &Tally| tally.count == all.values;
+        let fits = |tally: &CellTally| tally.count == all.values;
         match (fits(&all.day_first), fits(&all.month_first)) {
             (true, true) if all.dots + all.slashes == 0 => Some((MomentOrder::YearFirst, false)),
             (true, true) if all.slashes == 0 => Some((MomentOrder::DayFirst, false)),
@@ -142,7 +142,7 @@ impl ColumnScan {
         }
     }
 
-    fn nearly_number(&self, numbers: &Tally) -> Option<(ColumnKind, String)> {
+    fn nearly_number(&self, numbers: &CellTally) -> Option<(ColumnKind, String)> {
         let values = self.tallies.values;
         let others = values - numbers.count;
         if values < 20 || others * 20 > values || self.has_long_codes(numbers) {
@@ -185,7 +185,7 @@ impl ColumnScan {
         )
     }
 
-    fn tell_numbers(&self, decision: &mut ColumnDecision, numbers: &Tally) {
+    fn tell_numbers(&self, decision: &mut ColumnDecision, numbers: &CellTally) {
         let all = &self.tallies;
         let decimal_comma = std::ptr::eq(numbers, &all.comma);
         decision.range = numbers.range;
@@ -242,7 +242,7 @@ impl ColumnScan {
         }
     }
 
-    fn tell_texts(&self, decision: &mut ColumnDecision, numbers: &Tally) {
+    fn tell_texts(&self, decision: &mut ColumnDecision, numbers: &CellTally) {
         let all = &self.tallies;
         let quote =
             |(line, text): &(u64, String), what: &str| format!("line {line}: {text} {what}");
@@ -337,7 +337,7 @@ impl ColumnScan {
 }
 
 /// Whether the numbers are whole ones that can all be told apart; none if there are none.
-fn is_whole(numbers: &Tally) -> Option<bool> {
+fn is_whole(numbers: &CellTally) -> Option<bool> {
     let (low, high) = numbers.range?;
     Some(numbers.fractions == 0 && low >= -WHOLE_MAX && high <= WHOLE_MAX)
 }

@@ -47,7 +47,7 @@ pub fn logistic(
         .iter()
         .map(|&row| classes[row] as usize)
         .collect();
-    let problem = Logistic {
+    let problem = LogisticLoss {
         rows,
         columns: width + 1,
         outputs,
@@ -78,7 +78,7 @@ pub fn logistic(
 
 /// `sum_i s_i loss_i + penalty/2 ||w||^2` over centred rows that end with a 1; parameters are the
 /// weights and the intercept, output after output.
-struct Logistic<'a> {
+struct LogisticLoss<'a> {
     rows: Vec<f64>,
     columns: usize,
     outputs: usize,
@@ -135,7 +135,7 @@ fn newton_step(memory: &Memory, curvature: &Curvature, gradient: &[f64]) -> Vec<
     out
 }
 
-impl Logistic<'_> {
+impl LogisticLoss<'_> {
     fn logits(&self, theta: &[f64]) -> Vec<f64> {
         let mut out = Vec::with_capacity(self.classes.len() * self.outputs);
         for row in self.rows.chunks(self.columns) {

@@ -5,7 +5,7 @@ use bytesize::ByteSize;
 use crate::config::ModelRequest;
 use crate::models::format::Format as _;
 use crate::models::native::features::{FeatureDocument, KindDocument};
-use crate::models::native::{Document, ExpectedDocument, Native, TrialDocument};
+use crate::models::native::{ExpectedDocument, Native, NativeDocument, TrialDocument};
 use crate::models::{Model as _, Output, Rows};
 use crate::train::algorithms::Algorithm;
 use crate::train::data::TrainingData;
@@ -35,7 +35,7 @@ pub fn write(
         .map_err(|error| error.to_string())?;
     let expected = expected(&answer, &data.classes)
         .ok_or("the trained model gives no finite answer for a typical row")?;
-    let mut document = Document::new(
+    let mut document = NativeDocument::new(
         name.to_owned(),
         algorithm.name,
         (data.features.clone(), data.classes.clone()),

@@ -109,7 +109,7 @@ fn skip_lines<'a>(source: Box<dyn Read + 'a>, lines: usize) -> io::Result<Box<dy
 }
 
 /// A row in the head of a table.
-struct Row {
+struct HeadRow {
     /// Its first line, from 0.
     line: usize,
     cells: usize,
@@ -118,7 +118,7 @@ struct Row {
 }
 
 /// Splits the head into rows, blank lines among them. A last row that is cut off is left out.
-fn split_rows(head: &[u8], delimiter: u8) -> Vec<Row> {
+fn split_rows(head: &[u8], delimiter: u8) -> Vec<HeadRow> {
     let mut rows = Vec::new();
     let (mut line, mut lines, mut cells, mut start) = (0, 0, 1, 0);
     let (mut is_quoted, mut is_cell_start) = (false, true);
@@ -130,7 +130,7 @@ fn split_rows(head: &[u8], delimiter: u8) -> Vec<Row> {
             b'"' if is_cell_start => is_quoted = true,
             _ if is_quoted => {}
             b'\n' => {
-                rows.push(Row {
+                rows.push(HeadRow {
                     line,
                     cells,
                     start,
@@ -145,7 +145,7 @@ fn split_rows(head: &[u8], delimiter: u8) -> Vec<Row> {
         }
     }
     if start < head.len() && (head.len() < HEAD_BYTES || rows.is_empty()) {
-        rows.push(Row {
+        rows.push(HeadRow {
             line,
             cells,
             start,
@@ -165,7 +165,7 @@ fn split_rows(head: &[u8], delimiter: u8) -> Vec<Row> {
 
 /// How many cells most rows have, if they have several, and how many rows those are. A preamble may
 /// have more lines than what the head shows of the table.
-fn usual_width(rows: &[Row]) -> Option<(usize, usize)> {
+fn usual_width(rows: &[HeadRow]) -> Option<(usize, usize)> {
     let mut widths: BTreeMap<usize, usize> = BTreeMap::new();
     for row in rows.iter().filter(|row| row.cells > 1) {
         *widths.entry(row.cells).or_default() += 1;
@@ -227,7 +227,7 @@ fn blanks_delimit(head: &[u8]) -> Option<Recognised> {
     })
 }
 
-fn cells_of(head: &[u8], row: &Row, delimiter: u8) -> Vec<String> {
+fn cells_of(head: &[u8], row: &HeadRow, delimiter: u8) -> Vec<String> {
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(delimiter)
         .has_headers(false)
@@ -249,7 +249,7 @@ fn is_number(text: &str, delimiter: u8) -> bool {
 }
 
 /// Whether the first row has numbers, and besides at most empty cells.
-fn is_all_numbers(head: &[u8], rows: &[Row], delimiter: u8) -> bool {
+fn is_all_numbers(head: &[u8], rows: &[HeadRow], delimiter: u8) -> bool {
     let Some(row) = rows.iter().find(|row| row.cells > 0) else {
         return false;
     };
@@ -259,9 +259,14 @@ fn is_all_numbers(head: &[u8], rows: &[Row], delimiter: u8) -> bool {
 }
 
 /// What is wrong with the first lines: something stands before the header, or it is too short.
-fn preamble_problem(head: &[u8], rows: &[Row], delimiter: u8, skipped: usize) -> Option<String> {
+fn preamble_problem(
+    head: &[u8],
+    rows: &[HeadRow],
+    delimiter: u8,
+    skipped: usize,
+) -> Option<String> {
     let width = usual_width(rows).map_or(1, |(cells, _)| cells);
-    let is_preamble = |row: &&Row| {
+    let is_preamble = |row: &&HeadRow| {
         let text = &head[row.start..row.end];
         let is_comment =
             text.starts_with(b"#") && (row.cells != width || text.starts_with(b"# ") && width == 1);

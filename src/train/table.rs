@@ -14,10 +14,10 @@ use std::path::Path;
 
 use crate::train::{source, western};
 
-pub use blocks::Block;
-use blocks::Blocks;
-pub use layout::{Column, Layout};
-pub use rows::{Row, RowReader};
+pub use blocks::TableBlock;
+use blocks::TableBlocks;
+pub use layout::{TableColumn, TableLayout};
+pub use rows::{RowReader, TableRow};
 
 /// How many characters of a cell an error quotes.
 const ECHO_MAX: usize = 40;
@@ -50,7 +50,7 @@ pub struct TableReader {
     /// The rows that are in memory.
     block: RowReader<'static>,
     /// The text after them.
-    blocks: Blocks,
+    blocks: TableBlocks,
     /// What was recognised of the file, if it is not as usual.
     notes: Vec<String>,
 }
@@ -105,7 +105,7 @@ impl TableReader {
         delimiter: u8,
         shape: &TableShape,
     ) -> Result<Self, TableError> {
-        let mut blocks = Blocks::new(source, delimiter, shape.skipped_lines as u64);
+        let mut blocks = TableBlocks::new(source, delimiter, shape.skipped_lines as u64);
         let first = blocks.next().map_err(|error| unreadable(name, &error))?;
         let first = first.unwrap_or_default();
         let block = match shape.has_header {
@@ -132,7 +132,7 @@ impl TableReader {
     }
 
     /// What is known of it beside its rows.
-    pub fn layout(&self) -> &Layout {
+    pub fn layout(&self) -> &TableLayout {
         self.block.layout()
     }
 
@@ -147,7 +147,7 @@ impl TableReader {
     /// # Errors
     ///
     /// Invalid UTF-8, and the source's own.
-    pub fn next_row(&mut self) -> Result<Option<Row<'_>>, TableError> {
+    pub fn next_row(&mut self) -> Result<Option<TableRow<'_>>, TableError> {
         while !self.block.advance()? {
             match self.next_text()? {
                 None => return Ok(None),
@@ -165,14 +165,14 @@ impl TableReader {
     /// The source's own.
     pub fn next_block(&mut self) -> Result<Option<RowReader<'static>>, TableError> {
         if !self.block.is_done() {
-            let none = self.block.with_block(Block::default());
+            let none = self.block.with_block(TableBlock::default());
             return Ok(Some(std::mem::replace(&mut self.block, none)));
         }
         let block = self.next_text()?;
         Ok(block.map(|block| self.block.with_block(block)))
     }
 
-    fn next_text(&mut self) -> Result<Option<Block<'static>>, TableError> {
+    fn next_text(&mut self) -> Result<Option<TableBlock<'static>>, TableError> {
         let block = self.blocks.next();
         block.map_err(|error| unreadable(&self.layout().name, &error))
     }
@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     fn table(text: &str) -> Result<RowReader<'_>, TableError> {
-        RowReader::with_header("t.csv", Block::whole(text.as_bytes()), b',')
+        RowReader::with_header("t.csv", TableBlock::whole(text.as_bytes()), b',')
     }
 
     /// Reads all numbers of two columns, or the first error.
@@ -266,7 +266,7 @@ mod tests {
             error.0.contains("may have 20000 columns, but it has 20001"),
             "{error}"
         );
-        let latin = RowReader::with_header("t.csv", Block::whole(b"a,b\n1,2\n1,\xe9\n"), b',');
+        let latin = RowReader::with_header("t.csv", TableBlock::whole(b"a,b\n1,2\n1,\xe9\n"), b',');
         let mut latin = latin.unwrap();
         assert!(latin.next_row().unwrap().is_some());
         let error = latin.next_row().unwrap_err();

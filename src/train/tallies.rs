@@ -11,7 +11,7 @@ const ECHO_MAX: usize = 40;
 
 /// What the text of one cell can be read as.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Reading {
+pub(crate) struct CellReading {
     pub(crate) point: Option<Spelling>,
     pub(crate) comma: Option<Spelling>,
     pub(crate) moment: Option<MomentReading>,
@@ -30,7 +30,7 @@ pub(crate) enum Words {
     TrueOrFalseLetter,
 }
 
-impl Reading {
+impl CellReading {
     /// Reads a text. A decimal comma is looked for only where the column may still have one.
     pub(crate) fn of(text: &str, may_have_comma: bool) -> Self {
         let with_comma = || may_have_comma.then(|| spell_number(text, ',')).flatten();
@@ -65,7 +65,7 @@ impl Reading {
             }
             _ => Words::None,
         };
-        Reading {
+        CellReading {
             point,
             comma,
             moment,
@@ -103,7 +103,7 @@ impl Finds {
 
 /// What is known of the cells that can be read in one way.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct CellTally {
     pub(crate) count: u64,
     pub(crate) range: Option<(f64, f64)>,
     pub(crate) others: Finds,
@@ -115,7 +115,7 @@ pub(crate) struct Tally {
     pub(crate) currency: Option<&'static str>,
 }
 
-impl Tally {
+impl CellTally {
     pub(crate) fn add(&mut self, value: f64) {
         self.count += 1;
         let (low, high) = self.range.unwrap_or((value, value));
@@ -156,16 +156,16 @@ impl Tally {
 pub(crate) struct Tallies {
     pub(crate) values: u64,
     /// Numbers with a decimal point, and with a decimal comma.
-    pub(crate) point: Tally,
-    pub(crate) comma: Tally,
+    pub(crate) point: CellTally,
+    pub(crate) comma: CellTally,
     /// Numbers that have one of the two and cannot have the other.
     pub(crate) only_point: u64,
     pub(crate) only_comma: u64,
     /// Whole numbers that cannot be told from their neighbours, and numbers such as 007.
     pub(crate) too_long: Finds,
     pub(crate) codes: Finds,
-    pub(crate) day_first: Tally,
-    pub(crate) month_first: Tally,
+    pub(crate) day_first: CellTally,
+    pub(crate) month_first: CellTally,
     pub(crate) dots: u64,
     pub(crate) slashes: u64,
     /// Words for yes and no: all, and the letters of the two pairs.
@@ -180,7 +180,7 @@ pub(crate) struct Tallies {
 }
 
 impl Tallies {
-    pub(crate) fn add(&mut self, reading: &Reading, text: &str, line: u64, row: u64) {
+    pub(crate) fn add(&mut self, reading: &CellReading, text: &str, line: u64, row: u64) {
         self.values += 1;
         self.length += u64::from(reading.length);
         self.word_count += u64::from(reading.word_count);
@@ -213,7 +213,7 @@ impl Tallies {
         }
     }
 
-    fn add_text(&mut self, reading: &Reading, text: &str, line: u64) {
+    fn add_text(&mut self, reading: &CellReading, text: &str, line: u64) {
         if text.contains('\n') {
             self.several_lines.add(text, line);
         }

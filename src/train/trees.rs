@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use grow::Grower;
-use prepare::{Prepared, resample};
+use prepare::{PreparedData, resample};
 
 use crate::train::Targets;
 use crate::train::random::SplitMix;
@@ -80,7 +80,7 @@ pub fn grow_tree(
     parameters: &TreeParameters,
     seed: u64,
 ) -> Result<GrownTree, String> {
-    let data = Prepared::new(values, width, targets, weights, parameters, 1)?;
+    let data = PreparedData::new(values, width, targets, weights, parameters, 1)?;
     Grower::new(&data, data.rows.clone(), seed, &AtomicUsize::new(0)).grow()
 }
 
@@ -105,7 +105,7 @@ pub fn grow_forest(
     seed: u64,
     threads: usize,
 ) -> Result<Vec<GrownTree>, String> {
-    let data = Prepared::new(values, width, targets, weights, parameters, threads)?;
+    let data = PreparedData::new(values, width, targets, weights, parameters, threads)?;
     let grown_nodes = AtomicUsize::new(0);
     in_parallel(trees, threads, |tree| {
         // Mixing the seed first keeps forests of neighbouring seeds apart.

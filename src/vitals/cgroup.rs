@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::platform::cgroup::{Reading, Throttling};
+use crate::platform::cgroup::{CgroupReading, Throttling};
 
 /// A number that may not be there.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub struct CgroupVitals {
 
 impl CgroupVitals {
     /// Keeps a reading.
-    pub fn store(&self, reading: &Reading) {
+    pub fn store(&self, reading: &CgroupReading) {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX - 1);
         let throttling = reading.throttling;
         self.cpu_quota.store(reading.cpu_quota.map(f64::to_bits));
@@ -54,10 +54,10 @@ impl CgroupVitals {
     }
 
     /// Returns the last reading; everything is absent before the first.
-    pub fn load(&self) -> Reading {
+    pub fn load(&self) -> CgroupReading {
         let periods = self.throttled_periods.load();
         let nanos = self.throttled_nanos.load();
-        Reading {
+        CgroupReading {
             cpu_quota: self.cpu_quota.load().map(f64::from_bits),
             throttling: periods.zip(nanos).map(|(periods, nanos)| Throttling {
                 periods,
@@ -76,8 +76,8 @@ mod tests {
     #[test]
     fn what_is_stored_is_loaded_and_nothing_is_there_at_first() {
         let vitals = CgroupVitals::default();
-        assert_eq!(vitals.load(), Reading::default());
-        let reading = Reading {
+        assert_eq!(vitals.load(), CgroupReading::default());
+        let reading = CgroupReading {
             cpu_quota: Some(1.5),
             throttling: Some(Throttling {
                 periods: 0,
@@ -88,7 +88,7 @@ mod tests {
         };
         vitals.store(&reading);
         assert_eq!(vitals.load(), reading);
-        vitals.store(&Reading::default());
-        assert_eq!(vitals.load(), Reading::default());
+        vitals.store(&CgroupReading::default());
+        assert_eq!(vitals.load(), CgroupReading::default());
     }
 }

@@ -1,5 +1,6 @@
 //! The structure of the sources: which modules may use which.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -112,6 +113,33 @@ fn files_stay_under_500_lines_without_their_tests() {
         let lines = code.lines().count();
         assert!(lines < 500, "{} has {lines} lines", path.display());
     }
+}
+
+#[test]
+fn the_name_of_a_type_is_unique() {
+    let mut files: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for path in sources(Path::new(SRC)) {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for line in code.lines() {
+            // Indented ones are local to a function.
+            let words: Vec<&str> = line.split(|one: char| !one.is_alphanumeric()).collect();
+            let place = words
+                .iter()
+                .position(|word| ["struct", "enum", "trait", "union"].contains(word));
+            let is_item = line.starts_with("pub") || place == Some(0);
+            let Some(name) = place
+                .filter(|_| is_item)
+                .and_then(|place| words.get(place + 1))
+            else {
+                continue;
+            };
+            if let Some(other) = files.insert((*name).to_owned(), path.clone()) {
+                panic!("{name} is in {} and in {}", other.display(), path.display());
+            }
+        }
+    }
+    assert!(files.len() > 300, "only {} types were seen", files.len());
 }
 
 #[test]

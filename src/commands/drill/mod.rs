@@ -26,7 +26,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use self::advice::DrillObservation;
 use self::child::ServerProcess;
 use self::progress::Progress;
-use self::stage::{Plan, Stage, StageResult};
+use self::stage::{DrillPlan, DrillStage, StageResult};
 use self::subject::{DrillBody, Subject};
 use crate::commands::output;
 use crate::config::{DrillArgs, DrillConfig, Drilled, Resources};
@@ -211,10 +211,10 @@ impl Drill {
     }
 
     /// Makes the plan and announces its duration.
-    fn plan(&self, alone: &Tally, runs: usize) -> Plan {
+    fn plan(&self, alone: &Tally, runs: usize) -> DrillPlan {
         let config = &self.config;
         let service_time = alone.latencies.quantile(0.5).unwrap_or_default();
-        let plan = Plan::new(
+        let plan = DrillPlan::new(
             service_time,
             config.window,
             config.client_timeout,
@@ -237,7 +237,7 @@ impl Drill {
         &self,
         name: &str,
         subject: &Subject,
-        plan: &Plan,
+        plan: &DrillPlan,
     ) -> Result<StageResult, StartError> {
         let mut target = subject.target.clone();
         target.timeout = plan.client_timeout;
@@ -250,7 +250,7 @@ impl Drill {
             .max_connections_per_address
             .unwrap_or(usize::MAX)
             .min(limits.max_connections);
-        let stage = Stage {
+        let stage = DrillStage {
             name,
             plan,
             progress: &self.progress,
@@ -265,7 +265,7 @@ impl Drill {
         stage.run().map_err(StartError::Failed)
     }
 
-    fn findings(&self, body: &DrillBody, plan: &Plan, alone: Tally) -> Findings {
+    fn findings(&self, body: &DrillBody, plan: &DrillPlan, alone: Tally) -> Findings {
         let uname = rustix::system::uname();
         let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
         let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();

@@ -44,7 +44,7 @@ const ALONE: (usize, Duration) = (200, Duration::from_secs(1));
 
 /// How long everything takes.
 #[derive(Debug, Clone)]
-pub(super) struct Plan {
+pub(super) struct DrillPlan {
     pub(super) client_timeout: Duration,
     pub(super) warm_up: Duration,
     pub(super) capacity_window: Duration,
@@ -52,7 +52,7 @@ pub(super) struct Plan {
     pub(super) loads: Vec<f64>,
 }
 
-impl Plan {
+impl DrillPlan {
     /// Makes a plan for predictions of this length.
     pub(super) fn new(
         service_time: Duration,
@@ -68,7 +68,7 @@ impl Plan {
         } else {
             seconds(5)
         };
-        Plan {
+        DrillPlan {
             client_timeout: client_timeout.unwrap_or(patience),
             warm_up: service_time.clamp(Duration::from_millis(100), seconds(30)),
             capacity_window: (service_time * 10)
@@ -96,9 +96,9 @@ impl Plan {
 }
 
 /// A server in its turn.
-pub(super) struct Stage<'a> {
+pub(super) struct DrillStage<'a> {
     pub(super) name: &'a str,
-    pub(super) plan: &'a Plan,
+    pub(super) plan: &'a DrillPlan,
     pub(super) progress: &'a Progress,
     /// What is predicted.
     pub(super) target: Target,
@@ -146,7 +146,7 @@ pub(super) fn alone(target: &Target) -> Tally {
     tally
 }
 
-impl Stage<'_> {
+impl DrillStage<'_> {
     /// Runs the whole turn.
     ///
     /// # Errors
@@ -393,7 +393,7 @@ mod tests {
     fn a_plan_gives_long_predictions_their_time() {
         let millis = Duration::from_millis;
         let plan = |service, window| {
-            Plan::new(
+            DrillPlan::new(
                 millis(service),
                 millis(window),
                 None,
@@ -418,7 +418,7 @@ mod tests {
                 "{service} {window}"
             );
         }
-        let given = Plan::new(millis(1), millis(4_000), Some(millis(700)), &[1.0]);
+        let given = DrillPlan::new(millis(1), millis(4_000), Some(millis(700)), &[1.0]);
         assert_eq!(given.load(), millis(4_700));
     }
 

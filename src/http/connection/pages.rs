@@ -6,7 +6,7 @@ use crate::guide;
 use crate::http::body::BodyDecoder;
 use crate::http::request_head::Framing;
 use crate::http::response::Answer;
-use crate::http::stop::{ConnectionEnd, Stop};
+use crate::http::stop::{ConnectionEnd, RequestStop};
 use crate::lanes::memory_budget::Charge;
 use crate::platform::address::Address;
 use crate::protocol::routes::{self, Document, ListenerKind};
@@ -111,11 +111,11 @@ impl Connection<'_> {
             });
         match rendered {
             Ok(payload) => self.answer_other(asked, Answer::from(payload), None, false),
-            Err(Stop::Respond(error)) => {
+            Err(RequestStop::Respond(error)) => {
                 let answer = self.error(&error, &asked.request_id);
                 self.answer_other(asked, answer, Some(&error), false)
             }
-            Err(Stop::Close(end)) => Err(end),
+            Err(RequestStop::Close(end)) => Err(end),
         }
     }
 
@@ -125,7 +125,7 @@ impl Connection<'_> {
         &mut self,
         asked: &mut RequestInProgress,
         document: &Document,
-    ) -> Result<bool, Stop> {
+    ) -> Result<bool, RequestStop> {
         if *document != Document::Index || asked.head.framing == Framing::None {
             return Ok(false);
         }

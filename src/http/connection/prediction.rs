@@ -11,7 +11,7 @@ use crate::http::client_watch::ClientWatch;
 use crate::http::exchange;
 use crate::http::request_head::{Framing, RequestHead};
 use crate::http::response::{Answer, ServerTiming};
-use crate::http::stop::{ConnectionEnd, Stop};
+use crate::http::stop::{ConnectionEnd, RequestStop};
 use crate::http::{trace, traceparent};
 use crate::job::RequestBody;
 use crate::job::deployment::Deployment;
@@ -26,7 +26,7 @@ impl Connection<'_> {
     pub(super) fn answer_prediction(
         &mut self,
         asked: &mut RequestInProgress,
-        prediction: routes::Prediction,
+        prediction: routes::PredictionPath,
     ) -> Result<After, ConnectionEnd> {
         let http = &self.listener.http;
         let arrived = clock::instant();
@@ -47,8 +47,8 @@ impl Connection<'_> {
         let dialect = spoken.dialect;
         let (body, admitted) = match self.admit_and_read(asked, &spoken, &deployment, arrived) {
             Ok(admitted) => admitted,
-            Err(Stop::Close(end)) => return Err(end),
-            Err(Stop::Respond(error)) => {
+            Err(RequestStop::Close(end)) => return Err(end),
+            Err(RequestStop::Respond(error)) => {
                 return self.answer_refused(asked, dialect, &error, arrived);
             }
         };
@@ -70,8 +70,8 @@ impl Connection<'_> {
             admitted,
         ) {
             Ok(reply) => reply,
-            Err(Stop::Close(end)) => return Err(end),
-            Err(Stop::Respond(error)) => {
+            Err(RequestStop::Close(end)) => return Err(end),
+            Err(RequestStop::Respond(error)) => {
                 return self.answer_refused(asked, dialect, &error, arrived);
             }
         };
@@ -230,7 +230,7 @@ impl Connection<'_> {
         spoken: &Spoken,
         deployment: &Deployment,
         arrived: Instant,
-    ) -> Result<(RequestBody, Admitted), Stop> {
+    ) -> Result<(RequestBody, Admitted), RequestStop> {
         let http = &self.listener.http;
         let context = &http.context;
         let head = &asked.head;

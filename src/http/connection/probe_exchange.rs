@@ -14,7 +14,7 @@ use crate::http::connection_table::{ConnectionEntry, ConnectionState};
 use crate::http::exchange::{CLIENT_CHECK_LAST, deadline_exceeded};
 use crate::http::listener_context::HttpContext;
 use crate::http::response::Answer;
-use crate::http::stop::{ConnectionEnd, Stop};
+use crate::http::stop::{ConnectionEnd, RequestStop};
 use crate::job::{Job, Reply};
 use crate::platform::clock::{self, Stamp};
 use crate::protocol::routes::Probe;
@@ -71,8 +71,8 @@ impl Connection<'_> {
         drop(status);
         let result = match reply {
             Ok(reply) => reply.result,
-            Err(Stop::Respond(error)) => Err(error),
-            Err(Stop::Close(end)) => return Err(end),
+            Err(RequestStop::Respond(error)) => Err(error),
+            Err(RequestStop::Close(end)) => return Err(end),
         };
         let (answer, error) = match result {
             Ok(payload) => (Answer::from(payload), None),
@@ -95,7 +95,7 @@ fn ask_probe(
     watch: &mut ClientWatch,
     probe: Probe,
     request_id: &Arc<str>,
-) -> Result<Reply, Stop> {
+) -> Result<Reply, RequestStop> {
     if !entry.enter(ConnectionState::Answering) {
         return Err(ConnectionEnd::Closed.into());
     }

@@ -17,7 +17,7 @@ use super::{Accepted, BACK_OFF, Listener};
 use crate::http::connection_table::{ConnectionTable, Eviction};
 use crate::lanes::cpu_priority::{CpuUse, Priority};
 use crate::platform::clock;
-use crate::platform::fault::Role;
+use crate::platform::fault::ThreadRole;
 use crate::platform::sys::{self, PollResult};
 use crate::protocol::routes::ListenerKind;
 
@@ -68,7 +68,7 @@ impl Listener {
         let mut trying_since = None;
         let mut burst = EvictionBurst::default();
         loop {
-            context.faults.inject(Role::Reserve);
+            context.faults.inject(ThreadRole::Reserve);
             if !self.accepting.load(Ordering::Acquire) {
                 // Not started yet, and the start will look again; or stopped, and this thread ends
                 // with the process.

@@ -10,17 +10,17 @@ pub(super) const RIGHT: u16 = u16::MAX;
 
 /// One key of a row.
 #[derive(Debug)]
-pub(super) struct Column {
+pub(super) struct PlanColumn {
     pub(super) feature: usize,
     pub(super) missing: Missing,
     /// Whether a missing value goes left at every node of the column, or right.
     pub(super) default_left: bool,
-    pub(super) ask: Ask,
+    pub(super) ask: KeyRule,
 }
 
 /// What a key is of a value.
 #[derive(Debug)]
-pub(super) enum Ask {
+pub(super) enum KeyRule {
     /// How many of these thresholds are below it (or equal to it, with `includes_equal`).
     Rank {
         thresholds: Range<usize>,
@@ -32,7 +32,7 @@ pub(super) enum Ask {
 
 /// What makes nodes share a column.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct ColumnKind {
+pub(super) struct PlanColumnKind {
     feature: usize,
     missing: u8,
     default_left: bool,
@@ -40,7 +40,7 @@ pub(super) struct ColumnKind {
 }
 
 /// The column of a split on a number; `None` for categories, which have one each, and for leaves.
-pub(super) fn column_of(kind: &NodeKind) -> Option<ColumnKind> {
+pub(super) fn column_of(kind: &NodeKind) -> Option<PlanColumnKind> {
     let NodeKind::Split {
         feature,
         test,
@@ -56,7 +56,7 @@ pub(super) fn column_of(kind: &NodeKind) -> Option<ColumnKind> {
         Test::AtMost(_) => false,
         Test::InSet { .. } => return None,
     };
-    Some(ColumnKind {
+    Some(PlanColumnKind {
         feature: *feature,
         missing: match missing {
             Missing::Nan => 0,
@@ -72,15 +72,15 @@ pub(super) fn column_of(kind: &NodeKind) -> Option<ColumnKind> {
 /// The columns of some trees, each with at most so many thresholds.
 pub(super) struct ColumnSet {
     ranks_max: usize,
-    pub(super) columns: Vec<Column>,
+    pub(super) columns: Vec<PlanColumn>,
     pub(super) thresholds: Vec<f64>,
     /// Each kind's thresholds in ascending order, and its first column.
-    kinds: BTreeMap<ColumnKind, (Vec<f64>, usize)>,
+    kinds: BTreeMap<PlanColumnKind, (Vec<f64>, usize)>,
 }
 
 impl ColumnSet {
     pub(super) fn new(trees: &[Tree], ranks_max: usize) -> Self {
-        let mut kinds: BTreeMap<ColumnKind, (Vec<f64>, usize)> = BTreeMap::new();
+        let mut kinds: BTreeMap<PlanColumnKind, (Vec<f64>, usize)> = BTreeMap::new();
         for node in trees.iter().flat_map(|tree| &tree.nodes) {
             if let (Some(kind), Some(threshold)) = (column_of(&node.kind), threshold(&node.kind)) {
                 kinds.entry(kind).or_default().0.push(threshold);
@@ -96,7 +96,7 @@ impl ColumnSet {
             for chunk in thresholds.chunks(ranks_max) {
                 let from = all.len();
                 all.extend(chunk);
-                columns.push(Column {
+                columns.push(PlanColumn {
                     feature: kind.feature,
                     missing: match kind.missing {
                         0 => Missing::Nan,
@@ -104,7 +104,7 @@ impl ColumnSet {
                         _ => Missing::Nothing,
                     },
                     default_left: kind.default_left,
-                    ask: Ask::Rank {
+                    ask: KeyRule::Rank {
                         thresholds: from..all.len(),
                         includes_equal: kind.includes_equal,
                     },
@@ -135,11 +135,11 @@ impl ColumnSet {
             ..
         } = kind
         {
-            self.columns.push(Column {
+            self.columns.push(PlanColumn {
                 feature: *feature,
                 missing: *missing,
                 default_left: *default_left,
-                ask: Ask::Category {
+                ask: KeyRule::Category {
                     set: tree.sets[*set].clone(),
                     rule: *rule,
                 },
@@ -149,7 +149,7 @@ impl ColumnSet {
     }
 }
 
-impl Column {
+impl PlanColumn {
     /// The value that counts, or `None` if it is missing.
     #[inline]
     pub(super) fn present(&self, value: f64) -> Option<f64> {
@@ -165,7 +165,7 @@ impl Column {
             return if self.default_left { 0 } else { RIGHT };
         };
         match &self.ask {
-            Ask::Rank {
+            KeyRule::Rank {
                 thresholds: own,
                 includes_equal,
             } => {
@@ -176,7 +176,7 @@ impl Column {
                     false => own.partition_point(|threshold| *threshold < value) as u16,
                 }
             }
-            Ask::Category { set, rule } => u16::from(!rule.goes_left(set, value)),
+            KeyRule::Category { set, rule } => u16::from(!rule.goes_left(set, value)),
         }
     }
 }

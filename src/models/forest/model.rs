@@ -25,7 +25,7 @@ pub enum Margins {
 
 /// What the transformed sums of a row mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Meaning {
+pub enum SumMeaning {
     /// They are the answer.
     Numbers,
     /// The one of them is the probability of the second of two classes.
@@ -38,14 +38,14 @@ pub enum Meaning {
     Classes,
 }
 
-impl Meaning {
+impl SumMeaning {
     /// What the library's own `predict` answers.
     pub fn library(self) -> LibraryAnswer {
         match self {
-            Meaning::Numbers => LibraryAnswer::Numbers,
-            Meaning::SecondClass | Meaning::SecondClassFromHalf => LibraryAnswer::SecondShare,
-            Meaning::Class => LibraryAnswer::Index,
-            Meaning::Classes => LibraryAnswer::Shares,
+            SumMeaning::Numbers => LibraryAnswer::Numbers,
+            SumMeaning::SecondClass | SumMeaning::SecondClassFromHalf => LibraryAnswer::SecondShare,
+            SumMeaning::Class => LibraryAnswer::Index,
+            SumMeaning::Classes => LibraryAnswer::Shares,
         }
     }
 }
@@ -75,7 +75,7 @@ pub struct ForestModel {
     /// The transform.
     pub link: Link,
     /// What its result means.
-    pub meaning: Meaning,
+    pub meaning: SumMeaning,
 }
 
 impl ForestModel {
@@ -85,7 +85,7 @@ impl ForestModel {
             (Margins::Linear { outputs, .. }, _) => *outputs,
             (Margins::Trees(_), OutputSpec::Numbers { width }) => *width,
             (Margins::Trees(_), OutputSpec::Classes { labels, .. }) => match self.meaning {
-                Meaning::Classes => labels.len(),
+                SumMeaning::Classes => labels.len(),
                 _ => 1,
             },
         }
@@ -192,17 +192,17 @@ impl Model for ForestModel {
     fn predict(&self, rows: &Rows) -> Result<Output, PredictError> {
         let numbers = self.transformed(rows);
         Ok(match self.meaning {
-            Meaning::Numbers => Output::Numbers(numbers),
-            Meaning::Class => Output::Classes {
+            SumMeaning::Numbers => Output::Numbers(numbers),
+            SumMeaning::Class => Output::Classes {
                 indices: numbers
                     .iter()
                     .map(|class| u32::from(*class > 0.5))
                     .collect(),
                 probabilities: None,
             },
-            Meaning::SecondClass | Meaning::SecondClassFromHalf => {
+            SumMeaning::SecondClass | SumMeaning::SecondClassFromHalf => {
                 let wins = |share: f64| match self.meaning {
-                    Meaning::SecondClassFromHalf => share >= 0.5,
+                    SumMeaning::SecondClassFromHalf => share >= 0.5,
                     _ => share > 0.5,
                 };
                 let first = |share: f64| match self.precision {
@@ -222,7 +222,7 @@ impl Model for ForestModel {
                     ),
                 }
             }
-            Meaning::Classes => Output::Classes {
+            SumMeaning::Classes => Output::Classes {
                 indices: numbers.chunks(self.outputs().max(1)).map(largest).collect(),
                 probabilities: Some(numbers),
             },

@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::ops::RangeInclusive;
 
-use super::columns::{Ask, Column, ColumnSet, column_of};
+use super::columns::{ColumnSet, KeyRule, PlanColumn, column_of};
 use super::kernels::{LANES, Level, PackedNode, TREE_LANES, walk};
 use super::plan::Sum;
 use super::ranks::{Grid, Ranking, row_keys};
@@ -27,7 +27,7 @@ const LEVELLED_NODES_MAX: usize = 1024;
 /// Consecutive trees that share their columns.
 #[derive(Debug)]
 pub(super) struct Part<S> {
-    pub(super) columns: Vec<Column>,
+    pub(super) columns: Vec<PlanColumn>,
     thresholds: Vec<f64>,
     pub(super) nodes: Vec<PackedNode>,
     /// For each node that is a leaf, its value, if every leaf of the part is one number that is added to
@@ -38,7 +38,7 @@ pub(super) struct Part<S> {
     values: Vec<S>,
     pub(super) trees: Vec<PlannedTree>,
     /// The same trees, as they are walked for a single row.
-    groups: Vec<Group>,
+    groups: Vec<TreeGroup>,
     /// The columns' thresholds for ranking a single row; none for a column with few or many.
     grids: Vec<Option<Box<Grid<S>>>>,
     level: Level,
@@ -48,7 +48,7 @@ pub(super) struct Part<S> {
 
 /// Consecutive trees that are walked in step.
 #[derive(Debug)]
-struct Group {
+struct TreeGroup {
     /// Their roots; what is left over is the first one again.
     roots: [u32; TREE_LANES],
     /// Splits on the longest path of them.
@@ -71,13 +71,13 @@ pub(super) struct PlannedTree {
     first_value: u32,
 }
 
-impl Group {
+impl TreeGroup {
     fn new(trees: &[PlannedTree]) -> Self {
         let mut roots = [trees[0].root; TREE_LANES];
         for (root, tree) in roots.iter_mut().zip(trees) {
             *root = tree.root;
         }
-        Group {
+        TreeGroup {
             roots,
             depth: trees.iter().map(|tree| tree.depth).max().unwrap_or(0),
         }
@@ -104,7 +104,7 @@ impl<S: Sum> Part<S> {
         for tree in trees {
             part.add_tree(tree, is_plain, &mut columns);
         }
-        part.groups = part.trees.chunks(TREE_LANES).map(Group::new).collect();
+        part.groups = part.trees.chunks(TREE_LANES).map(TreeGroup::new).collect();
         part.columns = columns.columns;
         part.thresholds = columns.thresholds;
         part.grids = part.grids();
@@ -122,8 +122,8 @@ impl<S: Sum> Part<S> {
         if self.level == Level::Portable {
             return Vec::new();
         }
-        let grid = |column: &Column| match &column.ask {
-            Ask::Rank { thresholds, .. } if GRIDDED.contains(&thresholds.len()) => {
+        let grid = |column: &PlanColumn| match &column.ask {
+            KeyRule::Rank { thresholds, .. } if GRIDDED.contains(&thresholds.len()) => {
                 Some(Grid::new(&self.thresholds[thresholds.clone()]))
             }
             _ => None,
@@ -279,7 +279,7 @@ impl<S: Sum> Part<S> {
         }
     }
 
-    fn walk_group(&self, group: &Group, keys: &[u16]) -> [u32; TREE_LANES] {
+    fn walk_group(&self, group: &TreeGroup, keys: &[u16]) -> [u32; TREE_LANES] {
         let mut places = group.roots;
         walk(
             &self.nodes,

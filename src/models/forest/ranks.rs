@@ -1,8 +1,8 @@
 //! Keys of values: how many of a column's thresholds are below each, by comparing many at once.
 
-use super::columns::Column;
+use super::columns::PlanColumn;
 #[cfg(target_arch = "x86_64")]
-use super::columns::{Ask, RIGHT};
+use super::columns::{KeyRule, RIGHT};
 use super::kernels::{KeyColumn, Level};
 use super::plan::Sum;
 
@@ -68,7 +68,7 @@ fn rank_here<S: Sum>(grid: &Grid<S>, includes_equal: bool, values: &[S], keys: &
 /// What a row's keys are computed from.
 #[derive(Debug)]
 pub(super) struct Ranking<'a, S> {
-    pub(super) columns: &'a [Column],
+    pub(super) columns: &'a [PlanColumn],
     /// The thresholds of some of them.
     pub(super) grids: &'a [Option<Box<Grid<S>>>],
     /// Those of all.
@@ -131,7 +131,7 @@ fn row_keys_by<S: Sum>(
         *key = match (&column.ask, grid, column.present(value)) {
             (_, _, None) if column.default_left => 0,
             (_, _, None) => RIGHT,
-            (Ask::Rank { includes_equal, .. }, Some(grid), Some(value)) => {
+            (KeyRule::Rank { includes_equal, .. }, Some(grid), Some(value)) => {
                 u16::from(match includes_equal {
                     true => grid.rank(&at_most, S::of(value)),
                     false => grid.rank(&below, S::of(value)),

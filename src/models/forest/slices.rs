@@ -6,7 +6,7 @@
 //! of a block, whether or not they reach it, which costs less than following each row. Leaves are
 //! numbered from left to right: going right at a split skips the leaves on its left.
 
-use super::columns::{Ask, Column, ColumnSet};
+use super::columns::{ColumnSet, KeyRule, PlanColumn};
 use super::kernels::{
     self, BLOCK, GROUPS, KeyColumn, Level, NOWHERE, Reached, SLICE_LEAVES_MAX, SliceSplit,
 };
@@ -26,7 +26,7 @@ const RIGHT: u8 = u8::MAX;
 /// A part's trees, laid out to be computed split by split.
 #[derive(Debug)]
 pub(super) struct Slices<S> {
-    columns: Vec<Column>,
+    columns: Vec<PlanColumn>,
     /// For each column that ranks values, its thresholds.
     grids: Vec<Option<Box<Grid<S>>>>,
     splits: Vec<SliceSplit>,
@@ -68,11 +68,11 @@ impl<S: Sum> Slices<S> {
         }
         let last = slices.values.len() + SLICE_LEAVES_MAX;
         slices.values.resize(last, S::of(0.0));
-        let grid = |column: &Column| match &column.ask {
-            Ask::Rank { thresholds, .. } => {
+        let grid = |column: &PlanColumn| match &column.ask {
+            KeyRule::Rank { thresholds, .. } => {
                 Some(Grid::new(&columns.thresholds[thresholds.clone()]))
             }
-            Ask::Category { .. } => None,
+            KeyRule::Category { .. } => None,
         };
         slices.grids = columns.columns.iter().map(grid).collect();
         slices.columns = columns.columns;
@@ -164,14 +164,14 @@ impl<S: Sum> Slices<S> {
 
     fn write_keys(
         &self,
-        column: &Column,
+        column: &PlanColumn,
         grid: Option<&Grid<S>>,
         values: &[S; BLOCK],
         keys: &mut KeyColumn,
     ) {
         let default = if column.default_left { 0 } else { RIGHT };
         match (&column.ask, grid) {
-            (Ask::Rank { includes_equal, .. }, Some(grid)) => {
+            (KeyRule::Rank { includes_equal, .. }, Some(grid)) => {
                 ranks::rank(self.level, grid, *includes_equal, values, keys);
                 match column.missing {
                     // Nothing is below NaN, so that its key is 0.
@@ -189,14 +189,14 @@ impl<S: Sum> Slices<S> {
                     }
                 }
             }
-            (Ask::Category { set, rule }, _) => {
+            (KeyRule::Category { set, rule }, _) => {
                 for (key, value) in keys.iter_mut().zip(values) {
                     *key = column
                         .present(value.widen())
                         .map_or(default, |value| u8::from(!rule.goes_left(set, value)));
                 }
             }
-            (Ask::Rank { .. }, None) => {}
+            (KeyRule::Rank { .. }, None) => {}
         }
     }
 }

@@ -4,7 +4,7 @@ use super::Kernel;
 
 /// How far apart two points are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Metric {
+pub enum PointMetric {
     /// The sum of squared differences.
     SquaredEuclidean,
     /// Its square root.
@@ -18,7 +18,7 @@ pub enum Metric {
 pub fn distances(
     points: Vec<f64>,
     width: usize,
-    metric: Metric,
+    metric: PointMetric,
     is_f32: bool,
     points_first: bool,
 ) -> Kernel {
@@ -34,11 +34,11 @@ pub fn distances(
         let distance = |row: &[f64], point: &[f64]| {
             let pairs = row.iter().zip(point).map(|(one, other)| round(one - other));
             let sum: f64 = match metric {
-                Metric::Manhattan => pairs.map(f64::abs).sum(),
+                PointMetric::Manhattan => pairs.map(f64::abs).sum(),
                 _ => pairs.map(|difference| difference * difference).sum(),
             };
             match metric {
-                Metric::Euclidean => round(round(sum).sqrt()),
+                PointMetric::Euclidean => round(round(sum).sqrt()),
                 _ => round(sum),
             }
         };

@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use super::forest::Precision;
 use super::{Feature, Model, ModelError, Output, PredictError, RowFault, Rows, Signature};
 
-pub use self::plan::{Fault, Kernel, Plan, Source, Step};
+pub use self::plan::{Fault, GraphPlan, GraphStep, Kernel, TensorSource};
 pub use self::shape::{Dim, Shape, Size, axis_of};
 
 /// Maximum number of numbers of a block of rows in the widest tensor.
@@ -130,7 +130,7 @@ pub struct GraphModel {
     /// Where the features go.
     pub inputs: Vec<Input>,
     /// What is computed.
-    pub plan: Plan,
+    pub plan: GraphPlan,
     /// What comes out.
     pub meaning: Meaning,
     /// An output with sums that mean something to a client, and how many they are for each row.

@@ -28,7 +28,7 @@ pub type Kernel = Box<dyn Fn(usize, &[&[f64]]) -> Result<Vec<Vec<f64>>, Fault> +
 
 /// Where a tensor's values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Source {
+pub enum TensorSource {
     /// A constant, by index.
     Constant(usize),
     /// A place that an input or a step fills, by index.
@@ -36,9 +36,9 @@ pub enum Source {
 }
 
 /// An operator at work.
-pub struct Step {
+pub struct GraphStep {
     /// What it reads.
-    pub inputs: Vec<Source>,
+    pub inputs: Vec<TensorSource>,
     /// The slots that it fills; as many as the kernel gives.
     pub outputs: Vec<usize>,
     /// What it computes.
@@ -47,54 +47,59 @@ pub struct Step {
 
 /// A graph that was checked.
 #[derive(Default)]
-pub struct Plan {
+pub struct GraphPlan {
     constants: Vec<Vec<f64>>,
     slots: usize,
-    steps: Vec<Step>,
+    steps: Vec<GraphStep>,
     /// After each step the slots that nothing reads any more.
     freed: Vec<Vec<usize>>,
-    outputs: Vec<Source>,
+    outputs: Vec<TensorSource>,
     widest: usize,
     may_fail: bool,
     parts: Vec<(&'static str, usize)>,
 }
 
-impl Plan {
+impl GraphPlan {
     /// A plan without steps, with this many inputs in the first slots.
     pub fn new(inputs: usize) -> Self {
-        Plan {
+        GraphPlan {
             slots: inputs,
-            ..Plan::default()
+            ..GraphPlan::default()
         }
     }
 
     /// Adds a constant.
-    pub fn constant(&mut self, values: Vec<f64>) -> Source {
+    pub fn constant(&mut self, values: Vec<f64>) -> TensorSource {
         self.constants.push(values);
-        Source::Constant(self.constants.len() - 1)
+        TensorSource::Constant(self.constants.len() - 1)
     }
 
     /// The values of a constant; `None` for what a step computes.
-    pub fn known(&self, source: Source) -> Option<&[f64]> {
+    pub fn known(&self, source: TensorSource) -> Option<&[f64]> {
         match source {
-            Source::Constant(index) => self.constants.get(index).map(Vec::as_slice),
-            Source::Slot(_) => None,
+            TensorSource::Constant(index) => self.constants.get(index).map(Vec::as_slice),
+            TensorSource::Slot(_) => None,
         }
     }
 
     /// Adds a step with outputs of these shapes.
-    pub fn step(&mut self, inputs: Vec<Source>, shapes: &[Shape], kernel: Kernel) -> Vec<Source> {
+    pub fn step(
+        &mut self,
+        inputs: Vec<TensorSource>,
+        shapes: &[Shape],
+        kernel: Kernel,
+    ) -> Vec<TensorSource> {
         let outputs: Vec<usize> = (self.slots..self.slots + shapes.len()).collect();
         self.slots += shapes.len();
         for shape in shapes {
             self.widest = self.widest.max(shape.unit());
         }
-        self.steps.push(Step {
+        self.steps.push(GraphStep {
             inputs,
             outputs: outputs.clone(),
             kernel,
         });
-        outputs.into_iter().map(Source::Slot).collect()
+        outputs.into_iter().map(TensorSource::Slot).collect()
     }
 
     /// Says that a step may find no answer for a row.
@@ -113,11 +118,11 @@ impl Plan {
     }
 
     /// Says what comes out, and leaves out the steps that nothing needs.
-    pub fn finish(&mut self, outputs: Vec<Source>) {
+    pub fn finish(&mut self, outputs: Vec<TensorSource>) {
         let mut needed = vec![false; self.slots];
-        let mut mark = |sources: &[Source]| {
+        let mut mark = |sources: &[TensorSource]| {
             for source in sources {
-                if let Source::Slot(slot) = source {
+                if let TensorSource::Slot(slot) = source {
                     needed[*slot] = true;
                 }
             }
@@ -127,7 +132,7 @@ impl Plan {
         for step in std::mem::take(&mut self.steps).into_iter().rev() {
             if step.outputs.iter().any(|slot| needed[*slot]) {
                 for source in &step.inputs {
-                    if let Source::Slot(slot) = source {
+                    if let TensorSource::Slot(slot) = source {
                         needed[*slot] = true;
                     }
                 }
@@ -139,15 +144,15 @@ impl Plan {
         let mut last_use = vec![None; self.slots];
         for (index, step) in self.steps.iter().enumerate() {
             let read = step.inputs.iter().filter_map(|source| match source {
-                Source::Slot(slot) => Some(*slot),
-                Source::Constant(_) => None,
+                TensorSource::Slot(slot) => Some(*slot),
+                TensorSource::Constant(_) => None,
             });
             for slot in read.chain(step.outputs.iter().copied()) {
                 last_use[slot] = Some(index);
             }
         }
         for source in &outputs {
-            if let Source::Slot(slot) = source {
+            if let TensorSource::Slot(slot) = source {
                 last_use[*slot] = None;
             }
         }
@@ -160,7 +165,7 @@ impl Plan {
         let mut is_read = vec![false; self.constants.len()];
         let read = self.steps.iter().flat_map(|step| &step.inputs);
         for source in read.chain(&outputs) {
-            if let Source::Constant(index) = source {
+            if let TensorSource::Constant(index) = source {
                 is_read[*index] = true;
             }
         }
@@ -216,7 +221,7 @@ impl Plan {
             .enumerate()
             .map(|(place, source)| match source {
                 // Nothing after it reads it.
-                Source::Slot(slot) if !self.outputs[place + 1..].contains(source) => {
+                TensorSource::Slot(slot) if !self.outputs[place + 1..].contains(source) => {
                     std::mem::take(&mut slots[*slot])
                 }
                 source => self.at(&slots, *source).to_vec(),
@@ -224,10 +229,10 @@ impl Plan {
         Ok(outputs.collect())
     }
 
-    fn at<'a>(&'a self, slots: &'a [Vec<f64>], source: Source) -> &'a [f64] {
+    fn at<'a>(&'a self, slots: &'a [Vec<f64>], source: TensorSource) -> &'a [f64] {
         match source {
-            Source::Constant(index) => self.constants.get(index).map_or(&[], Vec::as_slice),
-            Source::Slot(slot) => slots.get(slot).map_or(&[], Vec::as_slice),
+            TensorSource::Constant(index) => self.constants.get(index).map_or(&[], Vec::as_slice),
+            TensorSource::Slot(slot) => slots.get(slot).map_or(&[], Vec::as_slice),
         }
     }
 }

@@ -4,15 +4,15 @@ use super::{Kernel, Shape};
 
 /// The middle axis of a tensor, seen as blocks of it.
 #[derive(Debug, Clone)]
-pub struct Lanes {
+pub struct AxisLanes {
     shape: Shape,
     axis: usize,
 }
 
-impl Lanes {
+impl AxisLanes {
     /// The numbers along an axis.
     pub fn new(shape: Shape, axis: usize) -> Self {
-        Lanes { shape, axis }
+        AxisLanes { shape, axis }
     }
 
     /// Calls `use_lane` with an iterator's worth of numbers along the axis, gathered into a buffer, for
@@ -41,7 +41,10 @@ impl Lanes {
 }
 
 /// One number for the numbers along an axis.
-pub fn reduce(lanes: Lanes, function: impl Fn(&[f64]) -> f64 + Send + Sync + 'static) -> Kernel {
+pub fn reduce(
+    lanes: AxisLanes,
+    function: impl Fn(&[f64]) -> f64 + Send + Sync + 'static,
+) -> Kernel {
     Box::new(move |rows, inputs| {
         let mut out = Vec::new();
         lanes.each(rows, inputs[0], |lane| out.push(function(lane)));

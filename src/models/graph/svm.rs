@@ -21,7 +21,7 @@ pub enum Similarity {
 
 /// The points that a machine compares with.
 #[derive(Debug)]
-pub struct Machine {
+pub struct VectorMachine {
     /// The support vectors, or for a linear machine its weights.
     pub vectors: Vec<f64>,
     /// Numbers of a point.
@@ -32,7 +32,7 @@ pub struct Machine {
     pub parameters: [f64; 3],
 }
 
-impl Machine {
+impl VectorMachine {
     fn compare(&self, row: &[f64], vector: &[f64]) -> f64 {
         let [gamma, summand, power] = self.parameters;
         let value = match self.similarity {
@@ -57,7 +57,12 @@ impl Machine {
 }
 
 /// A machine that predicts a number; `is_one_class` for its sign.
-pub fn regressor(machine: Machine, coefficients: Vec<f64>, rho: f64, is_one_class: bool) -> Kernel {
+pub fn regressor(
+    machine: VectorMachine,
+    coefficients: Vec<f64>,
+    rho: f64,
+    is_one_class: bool,
+) -> Kernel {
     Box::new(move |_, inputs| {
         let rows = inputs[0].chunks_exact(machine.width.max(1));
         let number = |row: &[f64]| {
@@ -80,7 +85,7 @@ pub fn regressor(machine: Machine, coefficients: Vec<f64>, rho: f64, is_one_clas
 #[derive(Debug)]
 pub struct Classifier {
     /// What it compares with.
-    pub machine: Machine,
+    pub machine: VectorMachine,
     /// For all classes but one a coefficient for each support vector.
     pub coefficients: Vec<f64>,
     /// Number of support vectors of each class; empty for a linear machine.

@@ -1,6 +1,6 @@
 use super::broadcast::{binary, expand, select};
 use super::moves::{choose, concat, look_up, transpose};
-use super::reduce::{Lanes, reduce, top};
+use super::reduce::{AxisLanes, reduce, top};
 use super::*;
 
 const ROWS: Dim = Dim::Rows(1);
@@ -124,9 +124,10 @@ fn numbers_move_to_the_places_that_are_asked_for() {
         run(&kernel, 2, &[&two_rows]),
         [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]
     );
-    let kernel = reduce(Lanes::new(shape(&[ROWS, fixed(2), fixed(2)]), 1), |lane| {
-        lane[1] - lane[0]
-    });
+    let kernel = reduce(
+        AxisLanes::new(shape(&[ROWS, fixed(2), fixed(2)]), 1),
+        |lane| lane[1] - lane[0],
+    );
     assert_eq!(run(&kernel, 1, &[&[1.0, 2.0, 5.0, 9.0]]), [4.0, 7.0]);
     let kernel = look_up(vec![10.0, 20.0], 2);
     assert_eq!(run(&kernel, 1, &[&[1.0, -2.0]]), [20.0, 10.0]);
@@ -149,9 +150,9 @@ fn numbers_move_to_the_places_that_are_asked_for() {
 #[test]
 fn a_plan_leaves_out_what_nothing_needs_and_keeps_its_outputs() {
     let table = shape(&[ROWS, fixed(2)]);
-    let mut plan = Plan::new(1);
-    let input = Source::Slot(0);
-    let step = |plan: &mut Plan, from: Source, added: f64| {
+    let mut plan = GraphPlan::new(1);
+    let input = TensorSource::Slot(0);
+    let step = |plan: &mut GraphPlan, from: TensorSource, added: f64| {
         let kernel = broadcast::unary(move |value| value + added);
         plan.step(vec![from], std::slice::from_ref(&table), kernel)[0]
     };

@@ -5,11 +5,13 @@
 
 mod document;
 
-use self::document::{Bias, ClassParams, Document, FloatFeature, SplitDocument, TreeDocument};
+use self::document::{
+    Bias, CatboostDocument, CatboostTree, ClassParams, FloatFeature, SplitDocument,
+};
 use super::{features, numbered};
 use crate::config::ModelRequest;
 use crate::models::forest::link::Link;
-use crate::models::forest::model::{Adjustment, ForestModel, Margins, Meaning};
+use crate::models::forest::model::{Adjustment, ForestModel, Margins, SumMeaning};
 use crate::models::forest::plan::Plan;
 use crate::models::forest::{
     FEATURES_MAX, Forest, Missing, Node, NodeKind, OUTPUTS_MAX, Precision, Test, Tree,
@@ -42,7 +44,7 @@ impl Format for CatboostJson {
     }
 
     fn load(&self, bytes: &[u8], request: &ModelRequest) -> Result<Loaded, ModelError> {
-        let document: Document = serde_json::from_slice(bytes)
+        let document: CatboostDocument = serde_json::from_slice(bytes)
             .map_err(|error| ModelError(format!("it is not a model of CatBoost ({error})")))?;
         load(document, request)
     }
@@ -59,16 +61,16 @@ impl Format for CatboostBinary {
 }
 
 /// How the sums of a loss function become an answer.
-fn task(name: Option<&str>, outputs: usize) -> Result<(Link, Meaning), ModelError> {
+fn task(name: Option<&str>, outputs: usize) -> Result<(Link, SumMeaning), ModelError> {
     let logistic = Link::Logistic { scale: 1.0 };
     Ok(match name {
         Some("Logloss" | "CrossEntropy" | "Focal") if outputs == 1 => {
-            (logistic, Meaning::SecondClass)
+            (logistic, SumMeaning::SecondClass)
         }
-        Some("MultiClass") if outputs > 1 => (Link::SoftmaxByTable, Meaning::Classes),
-        Some("MultiClassOneVsAll") if outputs > 1 => (logistic, Meaning::Classes),
-        Some("MultiLogloss" | "MultiCrossEntropy") => (logistic, Meaning::Numbers),
-        Some("Poisson" | "Tweedie") if outputs == 1 => (Link::ExponentialByTable, Meaning::Numbers),
+        Some("MultiClass") if outputs > 1 => (Link::SoftmaxByTable, SumMeaning::Classes),
+        Some("MultiClassOneVsAll") if outputs > 1 => (logistic, SumMeaning::Classes),
+        Some("MultiLogloss" | "MultiCrossEntropy") => (logistic, SumMeaning::Numbers),
+        Some("Poisson" | "Tweedie") if outputs == 1 => (Link::ExponentialByTable, SumMeaning::Numbers),
         Some(
             "RMSE" | "MAE" | "Quantile" | "MultiQuantile" | "GroupQuantile" | "LogLinQuantile"
             | "MAPE" | "Lq" | "Huber" | "Expectile" | "LogCosh" | "MultiRMSE"
@@ -77,7 +79,7 @@ fn task(name: Option<&str>, outputs: usize) -> Result<(Link, Meaning), ModelErro
             | "YetiRankPairwise" | "StochasticFilter" | "StochasticRank" | "LambdaMart",
         )
         // Sums of models have no parameters.
-        | None => (Link::Identity, Meaning::Numbers),
+        | None => (Link::Identity, SumMeaning::Numbers),
         Some(name) => {
             return Err(ModelError(format!(
                 "the loss function {name:?} with {outputs} outputs is not known to lanekeeper"
@@ -86,7 +88,7 @@ fn task(name: Option<&str>, outputs: usize) -> Result<(Link, Meaning), ModelErro
     })
 }
 
-fn load(document: Document, request: &ModelRequest) -> Result<Loaded, ModelError> {
+fn load(document: CatboostDocument, request: &ModelRequest) -> Result<Loaded, ModelError> {
     let info = &document.features_info;
     if let Some(kind) = info.not_numbers() {
         return Err(ModelError(format!(
@@ -131,7 +133,7 @@ fn load(document: Document, request: &ModelRequest) -> Result<Loaded, ModelError
         );
     }
     let output = match meaning {
-        Meaning::Numbers => OutputSpec::Numbers { width: outputs },
+        SumMeaning::Numbers => OutputSpec::Numbers { width: outputs },
         _ => classes(model_info.class_params, outputs.max(2))?,
     };
     let output = output.with_labels(&request.classes)?;
@@ -191,7 +193,7 @@ fn names(inputs: &[FloatFeature]) -> Result<Vec<String>, ModelError> {
 }
 
 /// The bias of each output, and the number of outputs.
-fn outputs(trees: &[TreeDocument], bias: Bias) -> Result<(Vec<f64>, usize), ModelError> {
+fn outputs(trees: &[CatboostTree], bias: Bias) -> Result<(Vec<f64>, usize), ModelError> {
     let mut bias = match bias {
         Bias::One(bias) => vec![bias],
         Bias::Several(bias) => bias,
@@ -255,7 +257,7 @@ fn classes(params: Option<ClassParams>, count: usize) -> Result<OutputSpec, Mode
 
 /// Makes a tree whose nodes stand level by level. The last split is the root's, as it counts most in a
 /// leaf's place.
-fn tree_of(tree: TreeDocument, inputs: &[FloatFeature], outputs: usize) -> Result<Tree, String> {
+fn tree_of(tree: CatboostTree, inputs: &[FloatFeature], outputs: usize) -> Result<Tree, String> {
     let depth = tree.splits.len();
     if depth > DEPTH_MAX {
         return Err(format!(

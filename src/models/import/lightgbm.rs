@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{features, numbered};
 use crate::config::ModelRequest;
 use crate::models::forest::link::Link;
-use crate::models::forest::model::{ForestModel, Margins, Meaning};
+use crate::models::forest::model::{ForestModel, Margins, SumMeaning};
 use crate::models::forest::plan::Plan;
 use crate::models::forest::{
     CategoryRule, FEATURES_MAX, Forest, LinearLeaf, Missing, Node, NodeKind, OUTPUTS_MAX,
@@ -112,9 +112,11 @@ pub(super) fn load_text(
         trees: trees.collect::<Result<_, _>>()?,
     };
     let output = match task.meaning {
-        Meaning::Numbers => OutputSpec::Numbers { width: outputs },
-        Meaning::SecondClass | Meaning::SecondClassFromHalf | Meaning::Class => numbered(2),
-        Meaning::Classes => numbered(outputs),
+        SumMeaning::Numbers => OutputSpec::Numbers { width: outputs },
+        SumMeaning::SecondClass | SumMeaning::SecondClassFromHalf | SumMeaning::Class => {
+            numbered(2)
+        }
+        SumMeaning::Classes => numbered(outputs),
     };
     let divisor = match head.contains_key("average_output") {
         true => iterations.max(1) as f64,
@@ -203,12 +205,12 @@ fn many<T: FromStr>(lines: &Lines<'_>, key: &str, count: usize) -> Result<Vec<T>
 }
 
 /// How sums become an answer.
-struct Task {
+struct LightgbmTask {
     link: Link,
-    meaning: Meaning,
+    meaning: SumMeaning,
 }
 
-fn task(objective: Option<&str>, outputs: usize) -> Result<Task, ModelError> {
+fn task(objective: Option<&str>, outputs: usize) -> Result<LightgbmTask, ModelError> {
     let mut words = objective.unwrap_or("custom").split_ascii_whitespace();
     let name = words.next().unwrap_or("custom");
     let (mut scale, mut is_squared) = (1.0, false);
@@ -219,23 +221,23 @@ fn task(objective: Option<&str>, outputs: usize) -> Result<Task, ModelError> {
         }
         is_squared |= word == "sqrt";
     }
-    let numbers = |link| Task {
+    let numbers = |link| LightgbmTask {
         link,
-        meaning: Meaning::Numbers,
+        meaning: SumMeaning::Numbers,
     };
     let logistic = Link::Logistic { scale };
     Ok(match name {
-        "binary" if outputs == 1 => Task {
+        "binary" if outputs == 1 => LightgbmTask {
             link: logistic,
-            meaning: Meaning::SecondClass,
+            meaning: SumMeaning::SecondClass,
         },
-        "multiclass" => Task {
+        "multiclass" => LightgbmTask {
             link: Link::Softmax,
-            meaning: Meaning::Classes,
+            meaning: SumMeaning::Classes,
         },
-        "multiclassova" => Task {
+        "multiclassova" => LightgbmTask {
             link: logistic,
-            meaning: Meaning::Classes,
+            meaning: SumMeaning::Classes,
         },
         "cross_entropy" | "xentropy" => numbers(Link::Logistic { scale: 1.0 }),
         "cross_entropy_lambda" | "xentlambda" => numbers(Link::Softplus),

@@ -37,7 +37,7 @@ pub(in crate::models) struct Directory {
 
 /// A column of a signature.
 #[derive(Deserialize)]
-struct Column {
+struct MlflowColumn {
     name: Option<String>,
 }
 
@@ -94,7 +94,8 @@ impl Directory {
     /// The names of the columns in the signature; empty if it has none.
     pub(in crate::models) fn columns(&self) -> Vec<String> {
         let inputs = self.entries.get(&["signature", "inputs"]);
-        let columns = inputs.and_then(|inputs| serde_json::from_str::<Vec<Column>>(inputs).ok());
+        let columns =
+            inputs.and_then(|inputs| serde_json::from_str::<Vec<MlflowColumn>>(inputs).ok());
         let names = columns.unwrap_or_default().into_iter();
         let names: Option<Vec<String>> = names.map(|column| column.name).collect();
         names.unwrap_or_default()

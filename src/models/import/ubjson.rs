@@ -35,7 +35,7 @@ impl de::Error for UbjsonError {
 ///
 /// What is no UBJSON, or not a `T`.
 pub(super) fn from_slice<'de, T: de::Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, UbjsonError> {
-    let mut reader = Reader {
+    let mut reader = UbjsonReader {
         bytes,
         place: 0,
         depth: 0,
@@ -51,13 +51,13 @@ pub(super) fn from_slice<'de, T: de::Deserialize<'de>>(bytes: &'de [u8]) -> Resu
     }
 }
 
-struct Reader<'de> {
+struct UbjsonReader<'de> {
     bytes: &'de [u8],
     place: usize,
     depth: usize,
 }
 
-impl<'de> Reader<'de> {
+impl<'de> UbjsonReader<'de> {
     fn take(&mut self, count: usize) -> Result<&'de [u8], UbjsonError> {
         let end = self.place.checked_add(count);
         let taken = end.and_then(|end| self.bytes.get(self.place..end));
@@ -181,7 +181,7 @@ impl<'de> Reader<'de> {
     }
 
     fn fields<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, UbjsonError> {
-        visitor.visit_map(Fields(self))
+        visitor.visit_map(UbjsonFields(self))
     }
 }
 
@@ -196,7 +196,7 @@ fn size(kind: u8) -> Option<usize> {
     }
 }
 
-impl<'de> Deserializer<'de> for &mut Reader<'de> {
+impl<'de> Deserializer<'de> for &mut UbjsonReader<'de> {
     type Error = UbjsonError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, UbjsonError> {
@@ -219,7 +219,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
 }
 
 /// A value whose type stands before all of them.
-struct Typed<'a, 'de>(&'a mut Reader<'de>, u8);
+struct Typed<'a, 'de>(&'a mut UbjsonReader<'de>, u8);
 
 impl<'de> Deserializer<'de> for Typed<'_, 'de> {
     type Error = UbjsonError;
@@ -235,7 +235,7 @@ impl<'de> Deserializer<'de> for Typed<'_, 'de> {
 }
 
 struct Items<'a, 'de> {
-    reader: &'a mut Reader<'de>,
+    reader: &'a mut UbjsonReader<'de>,
     /// The type of all items, if it stands before them.
     kind: Option<u8>,
     /// The number of items left, if it stands before them.
@@ -269,9 +269,9 @@ impl<'de> SeqAccess<'de> for Items<'_, 'de> {
     }
 }
 
-struct Fields<'a, 'de>(&'a mut Reader<'de>);
+struct UbjsonFields<'a, 'de>(&'a mut UbjsonReader<'de>);
 
-impl<'de> MapAccess<'de> for Fields<'_, 'de> {
+impl<'de> MapAccess<'de> for UbjsonFields<'_, 'de> {
     type Error = UbjsonError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(

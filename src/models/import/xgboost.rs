@@ -7,11 +7,11 @@ mod trees;
 
 use serde::Deserialize;
 
-use self::document::{Booster, Categories, Document, words_quoted};
+use self::document::{Booster, Categories, XgboostDocument, words_quoted};
 use super::{features, numbered, ubjson};
 use crate::config::{Iterations, ModelRequest};
 use crate::models::forest::link::Link;
-use crate::models::forest::model::{ForestModel, Margins, Meaning};
+use crate::models::forest::model::{ForestModel, Margins, SumMeaning};
 use crate::models::forest::plan::Plan;
 use crate::models::forest::{FEATURES_MAX, OUTPUTS_MAX, Precision};
 use crate::models::format::Format;
@@ -82,7 +82,7 @@ pub(super) fn load_pickled(bytes: &[u8], request: &ModelRequest) -> Result<Loade
 #[derive(Deserialize)]
 struct Pickled {
     #[serde(rename = "Model")]
-    model: Document,
+    model: XgboostDocument,
 }
 
 impl Format for XgboostBinary {
@@ -108,30 +108,30 @@ fn holds(head: &[u8], part: &[u8]) -> bool {
 }
 
 /// How the sums of an objective become an answer, and what the base score is of.
-struct Task {
+struct XgboostTask {
     link: Link,
-    meaning: Meaning,
+    meaning: SumMeaning,
 }
 
-fn task(name: &str, version: &[u32], outputs: usize) -> Result<Task, ModelError> {
-    let numbers = |link| Task {
+fn task(name: &str, version: &[u32], outputs: usize) -> Result<XgboostTask, ModelError> {
+    let numbers = |link| XgboostTask {
         link,
-        meaning: Meaning::Numbers,
+        meaning: SumMeaning::Numbers,
     };
     Ok(match name {
-        "binary:logistic" if outputs == 1 => Task {
+        "binary:logistic" if outputs == 1 => XgboostTask {
             link: Link::Logistic { scale: 1.0 },
-            meaning: Meaning::SecondClass,
+            meaning: SumMeaning::SecondClass,
         },
         "binary:logistic" | "reg:logistic" => numbers(Link::Logistic { scale: 1.0 }),
-        "binary:hinge" if outputs == 1 => Task {
+        "binary:hinge" if outputs == 1 => XgboostTask {
             link: Link::Step,
-            meaning: Meaning::Class,
+            meaning: SumMeaning::Class,
         },
         "binary:hinge" => numbers(Link::Step),
-        "multi:softprob" | "multi:softmax" => Task {
+        "multi:softprob" | "multi:softmax" => XgboostTask {
             link: Link::Softmax,
-            meaning: Meaning::Classes,
+            meaning: SumMeaning::Classes,
         },
         "count:poisson" | "reg:gamma" | "reg:tweedie" | "survival:aft" | "survival:cox" => {
             numbers(Link::Exponential)
@@ -182,11 +182,11 @@ fn base_margins(link: Link, version: &[u32], mut base: Vec<f32>) -> Vec<f64> {
 
 /// Makes a model. In a pickle, `Booster` is what scikit-learn's wrapper holds.
 fn load(
-    document: Document,
+    document: XgboostDocument,
     request: &ModelRequest,
     is_pickled: bool,
 ) -> Result<Loaded, ModelError> {
-    let Document { version, learner } = document;
+    let XgboostDocument { version, learner } = document;
     let param = &learner.learner_model_param;
     let width = param.num_feature.count("num_feature")?;
     if !(1..=FEATURES_MAX).contains(&width) {
@@ -203,9 +203,9 @@ fn load(
     }
     let name = learner.objective.name.as_str();
     let mut task = task(name, &version, outputs)?;
-    if is_pickled && task.meaning == Meaning::Class {
+    if is_pickled && task.meaning == SumMeaning::Class {
         // The wrapper takes the class for its probability.
-        task.meaning = Meaning::SecondClass;
+        task.meaning = SumMeaning::SecondClass;
     }
     let base = base_scores(&param.base_score.0, outputs)?;
     let base = base_margins(task.link, &version, base);
@@ -262,13 +262,13 @@ fn load(
         }
     };
     let output = match task.meaning {
-        Meaning::Numbers => OutputSpec::Numbers { width: outputs },
-        Meaning::SecondClass | Meaning::SecondClassFromHalf => numbered(2),
-        Meaning::Class => OutputSpec::Classes {
+        SumMeaning::Numbers => OutputSpec::Numbers { width: outputs },
+        SumMeaning::SecondClass | SumMeaning::SecondClassFromHalf => numbered(2),
+        SumMeaning::Class => OutputSpec::Classes {
             labels: vec!["0".to_owned(), "1".to_owned()],
             has_probabilities: false,
         },
-        Meaning::Classes => numbered(outputs),
+        SumMeaning::Classes => numbered(outputs),
     };
     let notes = best
         .filter(|_| matches!(margins, Margins::Trees(_)))

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::features::{FeatureDocument, KindDocument};
-use super::{Document, ExpectedDocument};
+use super::{ExpectedDocument, NativeDocument};
 use crate::models::Model as _;
 use crate::models::format::{self, Details};
 use crate::models::pipeline::PipelineModel;
@@ -14,7 +14,7 @@ const SHOWN: usize = 50;
 /// How many labels of a category.
 const LABELS_SHOWN: usize = 10;
 
-pub(super) fn of(document: &Document, model: &PipelineModel) -> Details {
+pub(super) fn of(document: &NativeDocument, model: &PipelineModel) -> Details {
     Details {
         name: document.name.clone(),
         lines: lines(document, model),
@@ -22,7 +22,7 @@ pub(super) fn of(document: &Document, model: &PipelineModel) -> Details {
     }
 }
 
-fn json(document: &Document, model: &PipelineModel) -> serde_json::Value {
+fn json(document: &NativeDocument, model: &PipelineModel) -> serde_json::Value {
     let features = model.signature.features.iter().zip(&document.features);
     let features = features.map(|(feature, stored)| {
         let mut feature = format::feature_json(feature);
@@ -91,7 +91,7 @@ fn described(feature: &FeatureDocument) -> String {
     format!("{}: {kind}{range}{missing}", feature.name)
 }
 
-fn lines(document: &Document, model: &PipelineModel) -> Vec<(&'static str, String)> {
+fn lines(document: &NativeDocument, model: &PipelineModel) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     let mut line = |what: &'static str, value: String| lines.push((what, value));
     line("algorithm", document.algorithm.clone());

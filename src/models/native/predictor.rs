@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::neighbours::{Neighbours, NeighboursDocument};
 use super::packed::Packed;
 use crate::models::forest::link::Link;
-use crate::models::forest::model::{ForestModel, Margins, Meaning};
+use crate::models::forest::model::{ForestModel, Margins, SumMeaning};
 use crate::models::forest::plan::Plan;
 use crate::models::forest::{Forest, Missing, Node, NodeKind, Precision, Test, Tree};
 use crate::models::pipeline::linear::{LinearLink, LinearModel};
@@ -135,10 +135,12 @@ impl ForestDocument {
     fn model(&self, signature: Signature) -> Result<Box<dyn Model>, ModelError> {
         let classes = signature.output.labels().len();
         let (outputs, link, meaning) = match (self.answer, classes) {
-            (ForestAnswer::Mean | ForestAnswer::Sum, 0) => (1, Link::Identity, Meaning::Numbers),
-            (ForestAnswer::Mean, _) => (classes, Link::Identity, Meaning::Classes),
-            (ForestAnswer::Logistic, 2) => (1, Link::Logistic { scale: 1.0 }, Meaning::SecondClass),
-            (ForestAnswer::Softmax, 3..) => (classes, Link::Softmax, Meaning::Classes),
+            (ForestAnswer::Mean | ForestAnswer::Sum, 0) => (1, Link::Identity, SumMeaning::Numbers),
+            (ForestAnswer::Mean, _) => (classes, Link::Identity, SumMeaning::Classes),
+            (ForestAnswer::Logistic, 2) => {
+                (1, Link::Logistic { scale: 1.0 }, SumMeaning::SecondClass)
+            }
+            (ForestAnswer::Softmax, 3..) => (classes, Link::Softmax, SumMeaning::Classes),
             _ => return Err("its answer does not fit the number of classes".into()),
         };
         let trees = self.sizes.0.len();

@@ -132,16 +132,16 @@ impl<'de> Visitor<'de> for Columns<'_, '_, '_> {
                     key.0
                 )));
             }
-            map.next_value_seed(Column(decoding, feature, &mut columns[feature]))?;
+            map.next_value_seed(FeatureColumn(decoding, feature, &mut columns[feature]))?;
         }
         Ok(())
     }
 }
 
 /// The values of one feature.
-struct Column<'d, 'a, 'v>(&'d Decoding<'a>, usize, &'v mut Vec<f64>);
+struct FeatureColumn<'d, 'a, 'v>(&'d Decoding<'a>, usize, &'v mut Vec<f64>);
 
-impl<'de> DeserializeSeed<'de> for Column<'_, '_, '_> {
+impl<'de> DeserializeSeed<'de> for FeatureColumn<'_, '_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -149,11 +149,11 @@ impl<'de> DeserializeSeed<'de> for Column<'_, '_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Column<'_, '_, '_> {
+impl<'de> Visitor<'de> for FeatureColumn<'_, '_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Column(decoding, feature, _) = self;
+        let FeatureColumn(decoding, feature, _) = self;
         write!(
             f,
             "a list of values of {:?} in {:?}",
@@ -167,7 +167,7 @@ impl<'de> Visitor<'de> for Column<'_, '_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Column(decoding, feature, values) = self;
+        let FeatureColumn(decoding, feature, values) = self;
         loop {
             decoding.reserve_values(values, 1)?;
             match seq.next_element_seed(decoding.value(values.len(), feature))? {

@@ -16,7 +16,7 @@ use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Feature, FeatureKind, Output, OutputSpec, PredictError, Rows, Signature};
 use crate::protocol::{EncodeError, Encoder, Payload, Predicted};
-use crate::train::table::{Block, Column, Row, RowReader, TableError};
+use crate::train::table::{RowReader, TableBlock, TableColumn, TableError, TableRow};
 
 /// A line longer than this may be copied while it is read.
 const LONG_LINE_BYTES: usize = 64 << 10;
@@ -145,7 +145,7 @@ pub(in crate::protocol) fn decode_csv(
     }
     check_columns(body)?;
     charge.grow(copied_bytes(body))?;
-    let (name, block) = ("the body", Block::whole(body));
+    let (name, block) = ("the body", TableBlock::whole(body));
     let mut table = match has_header {
         true => RowReader::with_header(name, block, b',').map_err(invalid)?,
         false => {
@@ -191,7 +191,11 @@ fn truth(text: &str) -> Option<f64> {
 /// # Errors
 ///
 /// What it is instead, with its place.
-pub fn read_value(row: Row<'_>, column: &Column, feature: &Feature) -> Result<f64, TableError> {
+pub fn read_value(
+    row: TableRow<'_>,
+    column: &TableColumn,
+    feature: &Feature,
+) -> Result<f64, TableError> {
     let text = row.get(column);
     if let Some(number) = feature.plain_number(text) {
         return Ok(number);

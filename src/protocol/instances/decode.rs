@@ -14,8 +14,8 @@ use super::value::{echo, unexpected, unexpected_number};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Rows, Signature};
-use crate::protocol::forgiving::{self, Fault};
-use crate::protocol::object::{self, NamedObject, Object};
+use crate::protocol::forgiving::{self, BodyFault};
+use crate::protocol::object::{self, JsonObject, NamedObject};
 
 /// How `/predict` has its instances.
 const INSTANCES: ListForm<'static> = ListForm {
@@ -74,14 +74,14 @@ fn decode_once(
     signature: &Signature,
     rows_max: usize,
     charge: &mut Charge,
-) -> Result<(Rows, bool), Fault> {
+) -> Result<(Rows, bool), BodyFault> {
     let decoding = Decoding::new(body, INSTANCES, (signature, rows_max), charge);
     let parameters = Cell::default();
     let mut json = serde_json::Deserializer::from_slice(body);
     let decoded = InstancesBody(&decoding, &parameters)
         .deserialize(&mut json)
         .and_then(|values| json.end().map(|()| values));
-    let values = decoded.map_err(|error| Fault {
+    let values = decoded.map_err(|error| BodyFault {
         is_syntax: error.is_syntax(),
         error: decoding.request_error(&error),
     })?;
@@ -153,7 +153,7 @@ impl<'de> Visitor<'de> for InstancesBody<'_> {
         let mut values = None;
         while let Some(key) = map.next_key::<Text>()? {
             if key.0 == "parameters" {
-                let parameters: Option<Object<Parameters>> = map.next_value()?;
+                let parameters: Option<JsonObject<Parameters>> = map.next_value()?;
                 self.1
                     .set(parameters.map(|object| object.0).unwrap_or_default());
                 continue;

@@ -7,7 +7,7 @@ use serde::de::{Error, SeqAccess};
 
 use super::blame;
 use super::tokens::IgnoredValue;
-use super::value::{ECHO_MAX, Value};
+use super::value::{ECHO_MAX, FeatureValue};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::Signature;
@@ -199,9 +199,9 @@ impl<'a> Decoding<'a> {
     }
 
     /// Reads a value; errors name its instance and feature.
-    pub(super) fn value(&self, row: usize, feature: usize) -> Value<'_> {
+    pub(super) fn value(&self, row: usize, feature: usize) -> FeatureValue<'_> {
         self.reading.set(Some((row, feature)));
-        Value {
+        FeatureValue {
             list: self.form.field,
             row,
             feature: &self.signature.features[feature],

@@ -16,7 +16,7 @@ use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Feature, Rows, Signature};
 use crate::protocol::Served;
-use crate::protocol::forgiving::Fault;
+use crate::protocol::forgiving::BodyFault;
 
 /// Decodes a body that is a JSON array of instances.
 ///
@@ -28,13 +28,13 @@ pub(in crate::protocol) fn decode_list_whole(
     form: ListForm<'_>,
     served: Served<'_>,
     charge: &mut Charge,
-) -> Result<Rows, Fault> {
+) -> Result<Rows, BodyFault> {
     let decoding = Decoding::new(body, form, (served.signature, served.rows_max), charge);
     let mut reader = serde_json::Deserializer::from_slice(body);
     let values = Instances(&decoding)
         .deserialize(&mut reader)
         .and_then(|values| reader.end().map(|()| values));
-    let values = values.map_err(|error| Fault {
+    let values = values.map_err(|error| BodyFault {
         is_syntax: error.is_syntax(),
         error: decoding.request_error(&error),
     })?;
@@ -68,7 +68,7 @@ pub(in crate::protocol) fn decode_lines(
     body: &[u8],
     served: Served<'_>,
     charge: &mut Charge,
-) -> Result<Rows, Fault> {
+) -> Result<Rows, BodyFault> {
     let form = ListForm {
         field: "lines",
         ..ListForm::default()
@@ -97,7 +97,7 @@ pub(in crate::protocol) fn decode_lines(
             };
             let text = refusal.text.replace(" line 1 column ", " column ");
             refusal.text = format!("line {} of the body: {text}", number + 1);
-            return Err(Fault {
+            return Err(BodyFault {
                 is_syntax: error.is_syntax(),
                 error: refusal,
             });

@@ -6,7 +6,8 @@ use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::protocol::routes::{essence, is_form, is_media_type, quality};
 use crate::protocol::{
-    Asked, BodyForm, BodyHead, Dialect, EncodeError, Encoder, Payload, Predicted, Served, Target,
+    Asked, BodyForm, BodyHead, Dialect, EncodeError, Encoder, ModelTarget, Payload, Predicted,
+    Served,
 };
 
 const JSON: &str = "application/json";
@@ -21,8 +22,8 @@ impl Dialect for Predict {
         "predict"
     }
 
-    fn target(&self, path: &str) -> Option<Target> {
-        (path == "/predict").then(Target::default)
+    fn target(&self, path: &str) -> Option<ModelTarget> {
+        (path == "/predict").then(ModelTarget::default)
     }
 
     fn check_head(&self, head: &BodyHead) -> Result<(), RequestError> {

@@ -40,7 +40,7 @@ pub(super) fn unexpected_number<E: Error>(number: f64, expected: &impl serde::de
 }
 
 /// One value of a feature: a finite number, a category's label, or null if it may be missing.
-pub(super) struct Value<'a> {
+pub(super) struct FeatureValue<'a> {
     /// What errors call the list of instances.
     pub(super) list: &'a str,
     pub(super) row: usize,
@@ -49,7 +49,7 @@ pub(super) struct Value<'a> {
     pub(super) may_be_in_list: bool,
 }
 
-impl<'de> DeserializeSeed<'de> for Value<'_> {
+impl<'de> DeserializeSeed<'de> for FeatureValue<'_> {
     type Value = f64;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<f64, D::Error> {
@@ -57,7 +57,7 @@ impl<'de> DeserializeSeed<'de> for Value<'_> {
     }
 }
 
-impl Value<'_> {
+impl FeatureValue<'_> {
     /// A number, or the category that it is the label of.
     fn number<E: Error>(&self, value: f64) -> Result<f64, E> {
         if self.feature.kind.takes_text() {
@@ -84,7 +84,7 @@ impl Value<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Value<'_> {
+impl<'de> Visitor<'de> for FeatureValue<'_> {
     type Value = f64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -141,7 +141,7 @@ impl<'de> Visitor<'de> for Value<'_> {
         if !self.may_be_in_list {
             return Err(wrong(&self));
         }
-        let own = Value {
+        let own = FeatureValue {
             may_be_in_list: false,
             ..self
         };
@@ -160,7 +160,7 @@ impl<'de> Visitor<'de> for Value<'_> {
         if !self.may_be_in_list || !map.next_key()?.is_some_and(is_number) {
             return Err(wrong(&self));
         }
-        let own = Value {
+        let own = FeatureValue {
             may_be_in_list: false,
             ..self
         };

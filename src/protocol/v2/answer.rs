@@ -168,7 +168,7 @@ fn are_whole(labels: &[String]) -> bool {
 }
 
 /// The data of an output.
-enum Data<'a> {
+enum OutputData<'a> {
     /// Class indices, by whose labels they are written.
     Labels(&'a [u32]),
     /// Numbers.
@@ -184,7 +184,7 @@ struct Ready<'a> {
     /// The shape, as JSON.
     shape: String,
     in_binary: bool,
-    data: Data<'a>,
+    data: OutputData<'a>,
 }
 
 impl Encoder for Wanted {
@@ -213,9 +213,9 @@ impl Encoder for Wanted {
             }
             json.put(",\"data\":[")?;
             match &output.data {
-                Data::Labels(indices) => json.put_labels(indices, &names)?,
-                Data::Numbers(numbers, _) => json.put_numbers(numbers, 1)?,
-                Data::Texts(texts) => {
+                OutputData::Labels(indices) => json.put_labels(indices, &names)?,
+                OutputData::Numbers(numbers, _) => json.put_numbers(numbers, 1)?,
+                OutputData::Texts(texts) => {
                     for (place, text) in texts.iter().enumerate() {
                         json.put(if place > 0 { "," } else { "" })?;
                         json.put_text(text)?;
@@ -257,13 +257,13 @@ impl WantedOutput {
                     Some(count) => {
                         let count = count.min(classes);
                         (
-                            Data::Texts(most_probable(shares, spec.labels(), count)),
+                            OutputData::Texts(most_probable(shares, spec.labels(), count)),
                             "BYTES",
                             count,
                         )
                     }
                     None => (
-                        Data::Numbers(Cow::Borrowed(shares), answer.answer.precision),
+                        OutputData::Numbers(Cow::Borrowed(shares), answer.answer.precision),
                         float(answer.answer.precision),
                         classes,
                     ),
@@ -276,7 +276,7 @@ impl WantedOutput {
                 };
                 let indices = index.numbers(answer.output, None);
                 let indices = indices.ok_or_else(|| lost(self.name))?;
-                (Data::Numbers(indices, Precision::F32), "FP32", 1)
+                (OutputData::Numbers(indices, Precision::F32), "FP32", 1)
             }
             OutputKind::Answer | OutputKind::FlatAnswer | OutputKind::ClassIndex => {
                 let (own, precision) = match self.kind {
@@ -286,13 +286,13 @@ impl WantedOutput {
                 };
                 match (own.source, answer.output) {
                     (AnswerSource::Labels, Output::Classes { indices, .. }) => {
-                        (Data::Labels(indices), datatype(spec, own), 1)
+                        (OutputData::Labels(indices), datatype(spec, own), 1)
                     }
                     _ => {
                         let numbers = own.numbers(answer.output, answer.raw);
                         let numbers = numbers.ok_or_else(|| lost(self.name))?;
                         (
-                            Data::Numbers(numbers, precision),
+                            OutputData::Numbers(numbers, precision),
                             float(precision),
                             own.width,
                         )
@@ -335,15 +335,15 @@ impl Ready<'_> {
     fn binary_bytes(&self, labels: &[String]) -> usize {
         let text = |text: &str| 4 + text.len();
         match &self.data {
-            Data::Labels(indices) if self.datatype == "INT64" => indices.len() * 8,
-            Data::Labels(indices) => {
+            OutputData::Labels(indices) if self.datatype == "INT64" => indices.len() * 8,
+            OutputData::Labels(indices) => {
                 let label =
                     |index: &u32| labels.get(*index as usize).map_or(0, |label| text(label));
                 indices.iter().map(label).sum()
             }
-            Data::Numbers(numbers, Precision::F32) => numbers.len() * 4,
-            Data::Numbers(numbers, Precision::F64) => numbers.len() * 8,
-            Data::Texts(texts) => texts.iter().map(|one| text(one)).sum(),
+            OutputData::Numbers(numbers, Precision::F32) => numbers.len() * 4,
+            OutputData::Numbers(numbers, Precision::F64) => numbers.len() * 8,
+            OutputData::Texts(texts) => texts.iter().map(|one| text(one)).sum(),
         }
     }
 
@@ -359,7 +359,7 @@ impl Ready<'_> {
         };
         out.make_room(self.binary_bytes(labels))?;
         match &self.data {
-            Data::Labels(indices) => {
+            OutputData::Labels(indices) => {
                 for index in *indices {
                     let label = labels.get(*index as usize).ok_or_else(|| lost(self.name))?;
                     match label.parse::<i64>() {
@@ -368,7 +368,7 @@ impl Ready<'_> {
                     }
                 }
             }
-            Data::Numbers(numbers, precision) => {
+            OutputData::Numbers(numbers, precision) => {
                 for number in numbers.iter() {
                     if !number.is_finite() {
                         let text = format!("it gave {number}, which is not finite");
@@ -380,7 +380,7 @@ impl Ready<'_> {
                     }
                 }
             }
-            Data::Texts(texts) => {
+            OutputData::Texts(texts) => {
                 for one in texts {
                     text(one, out)?;
                 }

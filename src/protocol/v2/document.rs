@@ -8,27 +8,27 @@ use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, V
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::rows::{Data, Shape, invalid, too_many};
+use super::rows::{TensorData, TensorShape, invalid, too_many};
 use super::tensor::Datatype;
 use super::values::{Nested, Numbers, Sink};
 use crate::error::RequestError;
 use crate::lanes::memory_budget::Charge;
 use crate::models::Feature;
-use crate::protocol::object::{self, NamedObject, Object, Whole};
+use crate::protocol::object::{self, JsonObject, NamedObject, Whole};
 use crate::protocol::{Served, echo};
 
 /// The JSON of a request. What else it has is ignored.
 #[derive(Default)]
-pub(super) struct Document<'a> {
+pub(super) struct RequestDocument<'a> {
     pub(super) id: Option<Cow<'a, str>>,
-    pub(super) parameters: Option<Parameters>,
+    pub(super) parameters: Option<RequestParameters>,
     pub(super) inputs: Vec<Tensor<'a>>,
-    pub(super) outputs: Option<Vec<Output<'a>>>,
+    pub(super) outputs: Option<Vec<AskedOutput<'a>>>,
 }
 
 /// Parameters of the request.
 #[derive(Deserialize, Default)]
-pub(super) struct Parameters {
+pub(super) struct RequestParameters {
     #[serde(default, deserialize_with = "binary_data_output")]
     pub(super) binary_data_output: Option<bool>,
     /// Microseconds; 0 is no limit.
@@ -39,10 +39,10 @@ pub(super) struct Parameters {
 /// A tensor of the inputs. Its data are parsed only if they are numbers of all features.
 pub(super) struct Tensor<'a> {
     pub(super) name: Cow<'a, str>,
-    pub(super) shape: Shape,
+    pub(super) shape: TensorShape,
     pub(super) datatype: Cow<'a, str>,
     pub(super) parameters: Option<TensorParameters>,
-    pub(super) data: Option<Data<'a>>,
+    pub(super) data: Option<TensorData<'a>>,
 }
 
 /// Parameters of a tensor.
@@ -56,11 +56,11 @@ pub(super) struct TensorParameters {
 
 /// An output that is asked for.
 #[derive(Deserialize)]
-pub(super) struct Output<'a> {
+pub(super) struct AskedOutput<'a> {
     #[serde(borrow)]
     pub(super) name: Cow<'a, str>,
     #[serde(default)]
-    pub(super) parameters: Option<Object<OutputParameters>>,
+    pub(super) parameters: Option<JsonObject<OutputParameters>>,
 }
 
 /// Parameters of an output.
@@ -74,7 +74,7 @@ pub(super) struct OutputParameters {
     pub(super) shared_memory_region: Option<serde::de::IgnoredAny>,
 }
 
-impl NamedObject for Parameters {
+impl NamedObject for RequestParameters {
     const NAME: &'static str = "\"parameters\"";
 }
 
@@ -82,7 +82,7 @@ impl NamedObject for TensorParameters {
     const NAME: &'static str = "a tensor's \"parameters\"";
 }
 
-impl NamedObject for Output<'_> {
+impl NamedObject for AskedOutput<'_> {
     const NAME: &'static str = "one of \"outputs\"";
 }
 
@@ -128,7 +128,7 @@ fn whole<'de, D: Deserializer<'de>>(
 
 /// A text that borrows from the body if it can.
 #[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Reads a document for a model, and gives up where it is known to be refused: large data are not
 /// skipped first.
@@ -156,7 +156,7 @@ impl<'a> Reading<'a> {
         json: &'de [u8],
         served: Served<'a>,
         charge: &'a mut Charge,
-    ) -> Result<Document<'de>, Result<RequestError, serde_json::Error>> {
+    ) -> Result<RequestDocument<'de>, Result<RequestError, serde_json::Error>> {
         let mut reading = Reading {
             served,
             json_bytes: json.len(),
@@ -177,7 +177,7 @@ impl<'a> Reading<'a> {
         document.map_err(|error| reading.refused.take().ok_or(error))
     }
 
-    fn document<'de>(&self, json: &'de [u8]) -> Result<Document<'de>, serde_json::Error> {
+    fn document<'de>(&self, json: &'de [u8]) -> Result<RequestDocument<'de>, serde_json::Error> {
         let mut reader = serde_json::Deserializer::from_slice(json);
         let document = self.deserialize(&mut reader)?;
         reader.end().map(|()| document)
@@ -185,7 +185,7 @@ impl<'a> Reading<'a> {
 
     /// Makes room for a tensor's numbers if they may be parsed at once: it is the one tensor of all
     /// features, and each of its numbers is a feature's value as it is.
-    fn numbers(&self, name: &str, shape: &Shape, datatype: &str) -> Option<Numbers> {
+    fn numbers(&self, name: &str, shape: &TensorShape, datatype: &str) -> Option<Numbers> {
         if !self.at_once.get() {
             return None;
         }
@@ -221,10 +221,10 @@ impl<'a> Reading<'a> {
         &self,
         mut numbers: Numbers,
         map: &mut A,
-    ) -> Result<Data<'de>, A::Error> {
+    ) -> Result<TensorData<'de>, A::Error> {
         let read = map.next_value_seed(Nested::new(&mut numbers));
         let read = read.and_then(|()| match numbers.taken() == numbers.room {
-            true => Ok(Data::Numbers(numbers.all)),
+            true => Ok(TensorData::Numbers(numbers.all)),
             false => Err(A::Error::custom("too few")),
         });
         if read.is_err() {
@@ -238,7 +238,7 @@ impl<'a> Reading<'a> {
     /// # Errors
     ///
     /// It holds more values than the request has bytes for, or than a request may have rows.
-    fn check_shape(&self, name: &str, shape: &Shape) -> Result<(), RequestError> {
+    fn check_shape(&self, name: &str, shape: &TensorShape) -> Result<(), RequestError> {
         let sizes = shape.sizes().iter();
         let count = sizes.copied().try_fold(1_u64, u64::checked_mul);
         let Some(count) = count else {
@@ -258,7 +258,7 @@ impl<'a> Reading<'a> {
 }
 
 /// A tensor's data are fewer than its shape says.
-pub(super) fn fewer(name: &str, shape: &Shape, count: u64) -> RequestError {
+pub(super) fn fewer(name: &str, shape: &TensorShape, count: u64) -> RequestError {
     invalid(format!(
         "input {}: its shape {shape} holds {count} values, but its data are fewer",
         echo(name)
@@ -278,42 +278,45 @@ fn set<T, E: serde::de::Error>(
 }
 
 impl<'de> DeserializeSeed<'de> for &Reading<'_> {
-    type Value = Document<'de>;
+    type Value = RequestDocument<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Document<'de>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<RequestDocument<'de>, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for &Reading<'_> {
-    type Value = Document<'de>;
+    type Value = RequestDocument<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object with the field \"inputs\"")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document<'de>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RequestDocument<'de>, A::Error> {
         let (mut id, mut parameters, mut inputs, mut outputs) = (None, None, None, None);
-        while let Some(key) = map.next_key::<Text<'de>>()? {
+        while let Some(key) = map.next_key::<BorrowedText<'de>>()? {
             match &*key.0 {
                 "id" => {
-                    let text: Option<Text<'de>> = map.next_value()?;
+                    let text: Option<BorrowedText<'de>> = map.next_value()?;
                     set(&mut id, "id", text.map(|text| text.0))?;
                 }
                 "parameters" => {
-                    let object: Option<Object<Parameters>> = map.next_value()?;
+                    let object: Option<JsonObject<RequestParameters>> = map.next_value()?;
                     set(&mut parameters, "parameters", object.map(|object| object.0))?;
                 }
                 "inputs" => set(&mut inputs, "inputs", map.next_value_seed(Inputs(self))?)?,
                 "outputs" => {
-                    let list: Option<Vec<Object<Output<'de>>>> = map.next_value()?;
+                    let list: Option<Vec<JsonObject<AskedOutput<'de>>>> = map.next_value()?;
                     let list = list.map(|list| list.into_iter().map(|one| one.0).collect());
                     set(&mut outputs, "outputs", list)?;
                 }
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(Document {
+        Ok(RequestDocument {
             id: id.flatten(),
             parameters: parameters.flatten(),
             inputs: inputs.ok_or_else(|| A::Error::missing_field("inputs"))?,
@@ -378,13 +381,17 @@ impl<'de> Visitor<'de> for OneInput<'_, '_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let (mut name, mut shape, mut datatype) = (None, None, None);
         let (mut parameters, mut data) = (None, None);
-        while let Some(key) = map.next_key::<Text<'de>>()? {
+        while let Some(key) = map.next_key::<BorrowedText<'de>>()? {
             match &*key.0 {
-                "name" => set(&mut name, "name", map.next_value::<Text<'de>>()?.0)?,
+                "name" => set(&mut name, "name", map.next_value::<BorrowedText<'de>>()?.0)?,
                 "shape" => set(&mut shape, "shape", map.next_value()?)?,
-                "datatype" => set(&mut datatype, "datatype", map.next_value::<Text<'de>>()?.0)?,
+                "datatype" => set(
+                    &mut datatype,
+                    "datatype",
+                    map.next_value::<BorrowedText<'de>>()?.0,
+                )?,
                 "parameters" => {
-                    let object: Option<Object<TensorParameters>> = map.next_value()?;
+                    let object: Option<JsonObject<TensorParameters>> = map.next_value()?;
                     set(&mut parameters, "parameters", object.map(|object| object.0))?;
                 }
                 "data" => {
@@ -400,7 +407,9 @@ impl<'de> Visitor<'de> for OneInput<'_, '_> {
                     };
                     let value = match numbers {
                         Some(numbers) => Some(self.0.read_numbers(numbers, &mut map)?),
-                        None => map.next_value::<Option<&'de RawValue>>()?.map(Data::Json),
+                        None => map
+                            .next_value::<Option<&'de RawValue>>()?
+                            .map(TensorData::Json),
                     };
                     set(&mut data, "data", value)?;
                 }

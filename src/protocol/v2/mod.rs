@@ -13,7 +13,7 @@ pub(in crate::protocol) use self::request::tensor_rows;
 pub use self::tensor::datatypes;
 
 use super::paths::{self, Verb};
-use super::{Asked, BodyForm, BodyHead, Dialect, Served, Target};
+use super::{Asked, BodyForm, BodyHead, Dialect, ModelTarget, Served};
 use crate::error::RequestError;
 use crate::lanes::memory_budget::Charge;
 
@@ -26,7 +26,7 @@ impl Dialect for Infer {
         "v2"
     }
 
-    fn target(&self, path: &str) -> Option<Target> {
+    fn target(&self, path: &str) -> Option<ModelTarget> {
         match paths::v2(path)? {
             (target, Verb::Infer) => Some(target),
             _ => None,

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::answer::{Wanted, WantedOutput};
-use super::document::{Document, Reading, Tensor, TensorParameters, fewer};
-use super::rows::{Checked, Data, Shape, invalid, rows};
+use super::document::{Reading, RequestDocument, Tensor, TensorParameters, fewer};
+use super::rows::{Checked, TensorData, TensorShape, invalid, rows};
 use super::tensor::Datatype;
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
@@ -16,7 +16,7 @@ use crate::models::Rows;
 use crate::models::forest::Precision;
 use crate::protocol::Served;
 use crate::protocol::echo;
-use crate::protocol::forgiving::{self, Fault, charge_skipping};
+use crate::protocol::forgiving::{self, BodyFault, charge_skipping};
 use crate::protocol::instances::not_json;
 
 /// A decoded request.
@@ -59,8 +59,8 @@ pub(super) fn decode(
     forgiving::read(json, served.signature, charge, |json, charge| {
         charge_skipping(json, charge)?;
         let document = Reading::read(json, served, charge).map_err(|error| match error {
-            Ok(refusal) => Fault::from(refusal),
-            Err(error) => Fault {
+            Ok(refusal) => BodyFault::from(refusal),
+            Err(error) => BodyFault {
                 is_syntax: error.is_syntax(),
                 error: refusal(json, &error),
             },
@@ -125,7 +125,7 @@ pub(in crate::protocol) fn tensor_rows(
 ) -> Result<Rows, RequestError> {
     let tensor = Tensor {
         name: Cow::Borrowed("input"),
-        shape: Shape::new(sizes),
+        shape: TensorShape::new(sizes),
         datatype: Cow::Borrowed(datatype),
         parameters: Some(TensorParameters {
             binary_data_size: Some(bytes.len() as u64),
@@ -137,12 +137,12 @@ pub(in crate::protocol) fn tensor_rows(
 }
 
 fn take(
-    document: Document<'_>,
+    document: RequestDocument<'_>,
     binary: &[u8],
     served: Served<'_>,
     charge: &mut Charge,
 ) -> Result<Decoded, RequestError> {
-    let Document {
+    let RequestDocument {
         id,
         parameters,
         inputs,
@@ -231,7 +231,7 @@ fn checked<'a>(
             }
             (None, Some(data)) => {
                 // A value takes a byte at the least, and a comma before the next.
-                if let Data::Json(json) = data
+                if let TensorData::Json(json) = data
                     && count > json.get().len().div_ceil(2)
                 {
                     return Err(fewer(&input.name, &input.shape, count as u64));
@@ -263,7 +263,7 @@ fn checked<'a>(
                         echo(&input.datatype)
                     )));
                 }
-                Data::Binary(own)
+                TensorData::Binary(own)
             }
         };
         tensors.push(Checked {

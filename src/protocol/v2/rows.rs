@@ -25,23 +25,23 @@ const NAMES_SHOWN: usize = 20;
 
 /// A few dimensions.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Shape {
+pub(super) struct TensorShape {
     dimensions: [u64; DIMENSIONS_MAX],
     count: usize,
 }
 
-impl<'de> Deserialize<'de> for Shape {
+impl<'de> Deserialize<'de> for TensorShape {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Dimensions;
         impl<'de> Visitor<'de> for Dimensions {
-            type Value = Shape;
+            type Value = TensorShape;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "a shape of at most {DIMENSIONS_MAX} sizes from 0 on")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
-                let mut shape = Shape {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<TensorShape, A::Error> {
+                let mut shape = TensorShape {
                     dimensions: [0; DIMENSIONS_MAX],
                     count: 0,
                 };
@@ -59,10 +59,10 @@ impl<'de> Deserialize<'de> for Shape {
     }
 }
 
-impl Shape {
+impl TensorShape {
     /// Makes a shape of the first sizes.
     pub(super) fn new(sizes: &[u64]) -> Self {
-        let mut shape = Shape {
+        let mut shape = TensorShape {
             dimensions: [0; DIMENSIONS_MAX],
             count: sizes.len().min(DIMENSIONS_MAX),
         };
@@ -75,7 +75,7 @@ impl Shape {
     }
 }
 
-impl fmt::Display for Shape {
+impl fmt::Display for TensorShape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.sizes())
     }
@@ -83,7 +83,7 @@ impl fmt::Display for Shape {
 
 /// Where a tensor's data are.
 #[derive(Debug)]
-pub(super) enum Data<'a> {
+pub(super) enum TensorData<'a> {
     Json(&'a RawValue),
     Binary(&'a [u8]),
     /// Already read: as many numbers as the shape says, whose memory is charged.
@@ -94,8 +94,8 @@ pub(super) enum Data<'a> {
 pub(super) struct Checked<'a> {
     pub(super) name: Cow<'a, str>,
     pub(super) datatype: Datatype,
-    pub(super) shape: Shape,
-    pub(super) data: Data<'a>,
+    pub(super) shape: TensorShape,
+    pub(super) data: TensorData<'a>,
 }
 
 /// The refusal of a request that does not fit the model.
@@ -148,12 +148,12 @@ pub(super) fn rows(
     let mut all = vec![if may_be_absent { f64::NAN } else { 0.0 }; values];
     for tensor in &tensors {
         let target = match places.get(&*tensor.name).copied() {
-            Some(place) => Target {
+            Some(place) => ValueTarget {
                 first: place,
                 step: width,
                 features: std::slice::from_ref(&signature.features[place]),
             },
-            None => Target {
+            None => ValueTarget {
                 first: 0,
                 step: 1,
                 features: &signature.features,
@@ -169,7 +169,7 @@ fn one_of_numbers(mut tensors: Vec<Checked<'_>>) -> Result<Vec<f64>, Vec<Checked
     match &mut tensors[..] {
         [
             Checked {
-                data: Data::Numbers(numbers),
+                data: TensorData::Numbers(numbers),
                 ..
             },
         ] => Ok(std::mem::take(numbers)),
@@ -276,7 +276,7 @@ fn names<'a>(names: impl Iterator<Item = &'a str>, count: usize) -> String {
 
 /// Where a tensor's values go.
 #[derive(Clone, Copy)]
-struct Target<'a> {
+struct ValueTarget<'a> {
     /// The place of the first.
     first: usize,
     /// The distance to the next.
@@ -286,8 +286,8 @@ struct Target<'a> {
 }
 
 impl Checked<'_> {
-    fn read(&self, target: Target<'_>, all: &mut [f64]) -> Result<(), RequestError> {
-        let mut sink = Places {
+    fn read(&self, target: ValueTarget<'_>, all: &mut [f64]) -> Result<(), RequestError> {
+        let mut sink = ValuePlaces {
             tensor: self,
             target,
             all,
@@ -302,12 +302,12 @@ impl Checked<'_> {
             .div_ceil(target.step);
         let wrong = |text: String| invalid(format!("input {}: {text}", echo(&self.name)));
         match &self.data {
-            Data::Binary(bytes) => sink.read_binary(bytes).map_err(wrong)?,
-            Data::Numbers(numbers) => numbers
+            TensorData::Binary(bytes) => sink.read_binary(bytes).map_err(wrong)?,
+            TensorData::Numbers(numbers) => numbers
                 .iter()
                 .try_for_each(|number| sink.put(Element::Number(*number)))
                 .map_err(wrong)?,
-            Data::Json(json) => {
+            TensorData::Json(json) => {
                 let mut reader = serde_json::Deserializer::from_str(json.get());
                 Nested::new(&mut sink)
                     .deserialize(&mut reader)
@@ -329,16 +329,16 @@ impl Checked<'_> {
 }
 
 /// The places of a tensor's values in the rows.
-struct Places<'a, 'v> {
+struct ValuePlaces<'a, 'v> {
     tensor: &'a Checked<'a>,
-    target: Target<'a>,
+    target: ValueTarget<'a>,
     all: &'v mut [f64],
     /// How many came, and how many there are.
     next: usize,
     count: usize,
 }
 
-impl Sink for Places<'_, '_> {
+impl Sink for ValuePlaces<'_, '_> {
     fn taken(&self) -> usize {
         self.next
     }
@@ -360,11 +360,11 @@ impl Sink for Places<'_, '_> {
     }
 }
 
-impl Places<'_, '_> {
+impl ValuePlaces<'_, '_> {
     /// Takes numbers of `N` bytes each, which are as many as the shape says.
     fn copy<const N: usize>(&mut self, bytes: &[u8], read: impl Fn(&[u8; N]) -> f64) {
         let (numbers, _) = bytes.as_chunks::<N>();
-        let Target { first, step, .. } = self.target;
+        let ValueTarget { first, step, .. } = self.target;
         let mut put = |(place, number): (&mut f64, &[u8; N])| *place = read(number);
         let places = self.all.iter_mut().skip(first);
         match step {

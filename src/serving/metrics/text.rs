@@ -64,39 +64,39 @@ impl Kind {
 
 /// A sample's value.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Value {
+pub(super) enum SampleValue {
     Whole(u64),
     Real(f64),
 }
 
-impl From<u64> for Value {
+impl From<u64> for SampleValue {
     fn from(value: u64) -> Self {
-        Value::Whole(value)
+        SampleValue::Whole(value)
     }
 }
 
-impl From<usize> for Value {
+impl From<usize> for SampleValue {
     fn from(value: usize) -> Self {
-        Value::Whole(value as u64)
+        SampleValue::Whole(value as u64)
     }
 }
 
-impl From<bool> for Value {
+impl From<bool> for SampleValue {
     fn from(value: bool) -> Self {
-        Value::Whole(u64::from(value))
+        SampleValue::Whole(u64::from(value))
     }
 }
 
-impl From<f64> for Value {
+impl From<f64> for SampleValue {
     fn from(value: f64) -> Self {
-        Value::Real(value)
+        SampleValue::Real(value)
     }
 }
 
-impl From<Duration> for Value {
+impl From<Duration> for SampleValue {
     /// In seconds.
     fn from(value: Duration) -> Self {
-        Value::Real(value.as_secs_f64())
+        SampleValue::Real(value.as_secs_f64())
     }
 }
 
@@ -151,7 +151,7 @@ impl Writer {
         kind: Kind,
         name: &'static str,
         help: &str,
-        value: impl Into<Value>,
+        value: impl Into<SampleValue>,
     ) {
         self.family(kind, name, help).sample(&[], value);
     }
@@ -175,7 +175,11 @@ pub(super) struct Family<'a> {
 
 impl Family<'_> {
     /// Writes a sample.
-    pub(super) fn sample(&mut self, labels: Labels<'_>, value: impl Into<Value>) -> &mut Self {
+    pub(super) fn sample(
+        &mut self,
+        labels: Labels<'_>,
+        value: impl Into<SampleValue>,
+    ) -> &mut Self {
         self.line(self.kind.suffix(), labels, None, value.into());
         self
     }
@@ -183,15 +187,15 @@ impl Family<'_> {
     /// Writes a histogram.
     pub(super) fn histogram(&mut self, labels: Labels<'_>, histogram: &HistogramSnapshot) {
         for ((_, bound), count) in BOUNDS.into_iter().zip(histogram.cumulative) {
-            self.line("_bucket", labels, Some(bound), Value::Whole(count));
+            self.line("_bucket", labels, Some(bound), SampleValue::Whole(count));
         }
-        let count = Value::Whole(histogram.count);
+        let count = SampleValue::Whole(histogram.count);
         self.line("_bucket", labels, Some("+Inf"), count);
         self.line("_sum", labels, None, histogram.sum.into());
         self.line("_count", labels, None, count);
     }
 
-    fn line(&mut self, suffix: &str, labels: Labels<'_>, bound: Option<&str>, value: Value) {
+    fn line(&mut self, suffix: &str, labels: Labels<'_>, bound: Option<&str>, value: SampleValue) {
         let _ = write!(self.out, "{}{suffix}", self.name);
         let all = labels
             .iter()
@@ -206,10 +210,10 @@ impl Family<'_> {
             self.out.push('}');
         }
         let _ = match value {
-            Value::Whole(value) => writeln!(self.out, " {value}"),
-            Value::Real(value) if value == f64::INFINITY => writeln!(self.out, " +Inf"),
-            Value::Real(value) if value == f64::NEG_INFINITY => writeln!(self.out, " -Inf"),
-            Value::Real(value) => writeln!(self.out, " {value}"),
+            SampleValue::Whole(value) => writeln!(self.out, " {value}"),
+            SampleValue::Real(value) if value == f64::INFINITY => writeln!(self.out, " +Inf"),
+            SampleValue::Real(value) if value == f64::NEG_INFINITY => writeln!(self.out, " -Inf"),
+            SampleValue::Real(value) => writeln!(self.out, " {value}"),
         };
     }
 }

@@ -22,7 +22,7 @@ use crate::lanes::admission::QUANTUM;
 use crate::lanes::cpu_priority::{CpuUse, Priority};
 use crate::lanes::queue::{Intake, LaneKind, Next};
 use crate::platform::clock::Stamp;
-use crate::platform::fault::Role;
+use crate::platform::fault::ThreadRole;
 use crate::platform::sys;
 use crate::protocol::routes::Probe;
 use crate::serving::context::Context;
@@ -52,8 +52,8 @@ impl Suspended {
 pub fn run(context: &Context, index: usize, intake: &Intake<Job>, suspended: &Suspended) {
     let running = RunningWorker::enter(context, intake.kind(), index);
     let (role, work) = match intake.kind() {
-        LaneKind::Predict => (Role::PredictionWorker, CpuUse::Computing),
-        LaneKind::Probe => (Role::ProbeWorker, CpuUse::Responding),
+        LaneKind::Predict => (ThreadRole::PredictionWorker, CpuUse::Computing),
+        LaneKind::Probe => (ThreadRole::ProbeWorker, CpuUse::Responding),
     };
     let mut worker = Worker {
         place: WorkerPlace {
@@ -78,7 +78,7 @@ pub fn run(context: &Context, index: usize, intake: &Intake<Job>, suspended: &Su
 /// A worker at its lane.
 struct Worker<'a> {
     place: WorkerPlace<'a>,
-    role: Role,
+    role: ThreadRole,
     priority: Priority,
     scheduler: Scheduler<Job, Box<Execution>>,
 }

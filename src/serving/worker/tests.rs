@@ -74,7 +74,7 @@ fn a_request_has_given_all_back_before_its_answer() {
                 lane: &context.vitals.predict,
                 worker_slot: running.worker_slot,
             },
-            role: Role::PredictionWorker,
+            role: ThreadRole::PredictionWorker,
             priority: Priority::new(context.config.yielding, CpuUse::Computing),
             scheduler: Scheduler::new(intake, Suspended::new().0),
         };

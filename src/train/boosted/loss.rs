@@ -3,7 +3,7 @@
 use crate::train::Targets;
 
 /// The loss: what to predict, with weights scaled to a mean of 1.
-pub(super) struct Task<'a> {
+pub(super) struct LossTask<'a> {
     pub(super) classes: &'a [u32],
     pub(super) numbers: Vec<f64>,
     pub(super) weights: Vec<f64>,
@@ -12,7 +12,7 @@ pub(super) struct Task<'a> {
     pub(super) scale: f64,
 }
 
-impl<'a> Task<'a> {
+impl<'a> LossTask<'a> {
     pub(super) fn new(
         targets: &'a Targets,
         weights: Option<&[f64]>,
@@ -29,7 +29,7 @@ impl<'a> Task<'a> {
         weights
             .iter_mut()
             .for_each(|weight| *weight = *weight / largest / mean);
-        let mut task = Task {
+        let mut task = LossTask {
             classes: &[],
             numbers: Vec::new(),
             weights,

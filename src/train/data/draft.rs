@@ -10,7 +10,7 @@ use crate::models::moments;
 use crate::models::native::features::{FeatureDocument, KindDocument};
 use crate::models::native::{self, NAMES_MAX};
 use crate::train::columns::{ColumnDecision, ColumnKind};
-use crate::train::table::{Column, echo};
+use crate::train::table::{TableColumn, echo};
 use crate::train::{Targets, TrainError};
 
 /// How numbers are written, if not as 1234.5.
@@ -32,10 +32,10 @@ fn style_note(style: &NumberStyle) -> Option<String> {
 }
 
 /// A column of the table with what was found out about it.
-pub(super) type Scanned<'a> = (&'a Column, &'a Cells, &'a ColumnDecision);
+pub(super) type Scanned<'a> = (&'a TableColumn, &'a Cells, &'a ColumnDecision);
 
 /// Training data in the making.
-pub(super) struct Draft<'a> {
+pub(super) struct DataDraft<'a> {
     pub(super) table: &'a WholeTable,
     pub(super) options: &'a DataOptions,
     pub(super) target: Option<Scanned<'a>>,
@@ -46,9 +46,9 @@ pub(super) struct Draft<'a> {
     pub(super) notes: Vec<String>,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> DataDraft<'a> {
     pub(super) fn new(table: &'a WholeTable, options: &'a DataOptions) -> Self {
-        Draft {
+        DataDraft {
             table,
             options,
             target: None,
@@ -59,7 +59,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    pub(super) fn place(&self, row: usize, column: &Column) -> String {
+    pub(super) fn place(&self, row: usize, column: &TableColumn) -> String {
         let line = self.table.lines[row];
         format!("{}, line {line}, column {:?}", self.table.name, column.name)
     }
@@ -172,7 +172,7 @@ impl<'a> Draft<'a> {
     /// Reads a feature's cells, and says which are none of its values.
     fn values_of(
         &self,
-        column: &Column,
+        column: &TableColumn,
         cells: &Cells,
         (kind, decision, labels): (ColumnKind, &ColumnDecision, &[String]),
         problems: &mut Problems,
@@ -207,7 +207,7 @@ impl<'a> Draft<'a> {
 
     fn add(
         &mut self,
-        column: &Column,
+        column: &TableColumn,
         (kind, decision): (ColumnKind, &ColumnDecision),
         labels: Vec<String>,
         values: Vec<f64>,

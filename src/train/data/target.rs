@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::draft::{Draft, Scanned};
+use super::draft::{DataDraft, Scanned};
 use super::{Cells, ColumnReport, ColumnRole, Problems};
 use crate::models::cells;
 use crate::models::native::{self, NAMES_MAX};
 use crate::train::columns::ColumnKind;
-use crate::train::table::{Column, echo};
+use crate::train::table::{TableColumn, echo};
 use crate::train::{Targets, Task, TrainError};
 
 /// Distinct whole numbers of a target up to which it is taken for classes.
@@ -16,7 +16,7 @@ const CLASSES_OF_NUMBERS: usize = 10;
 /// Rows for each class from which on whole numbers are taken for classes.
 const ROWS_OF_A_CLASS: usize = 5;
 
-impl Draft<'_> {
+impl DataDraft<'_> {
     /// Reads the target; of each row its number, or its label.
     pub(super) fn targets(&mut self, problems: &mut Problems) -> (Targets, Vec<String>) {
         let none = (Targets::Numbers(Vec::new()), Vec::new());
@@ -82,7 +82,11 @@ impl Draft<'_> {
 
     /// Refuses labels that a model's file cannot hold, and those of several lines: a stray quote
     /// swallows what follows it.
-    pub(super) fn check_labels(&self, (column, cells): (&Column, &Cells), problems: &mut Problems) {
+    pub(super) fn check_labels(
+        &self,
+        (column, cells): (&TableColumn, &Cells),
+        problems: &mut Problems,
+    ) {
         for (row, cell) in cells.iter().enumerate() {
             if cell.contains('\n') {
                 problems.add("quotes", format!(
@@ -154,7 +158,7 @@ impl Draft<'_> {
     /// Refuses labels that a person would take for the same: 0 and 0.0, yes and Yes.
     fn check_spelling(
         &self,
-        (column, cells): (&Column, &Cells),
+        (column, cells): (&TableColumn, &Cells),
         classes: &[String],
         problems: &mut Problems,
     ) {

@@ -14,16 +14,16 @@ const BLOCK_BYTES: usize = 256 << 10;
 
 /// Whole rows of a table.
 #[derive(Debug, Default)]
-pub struct Block<'a> {
+pub struct TableBlock<'a> {
     pub(super) text: Cow<'a, [u8]>,
     /// Lines of the table before it.
     pub(super) lines_before: u64,
 }
 
-impl<'a> Block<'a> {
+impl<'a> TableBlock<'a> {
     /// A table that is in memory as a whole.
     pub fn whole(text: &'a [u8]) -> Self {
-        Block {
+        TableBlock {
             text: Cow::Borrowed(text),
             lines_before: 0,
         }
@@ -31,7 +31,7 @@ impl<'a> Block<'a> {
 }
 
 /// A table's text, of which some blocks were cut.
-pub(super) struct Blocks {
+pub(super) struct TableBlocks {
     source: BufReader<Box<dyn Read>>,
     rows_max: usize,
     block_bytes: usize,
@@ -56,10 +56,10 @@ pub(super) struct Blocks {
     failure: Option<io::Error>,
 }
 
-impl Blocks {
+impl TableBlocks {
     /// Starts to cut a text that begins after these lines of its file.
     pub(super) fn new(source: Box<dyn Read>, delimiter: u8, skipped_lines: u64) -> Self {
-        Blocks {
+        TableBlocks {
             source: BufReader::with_capacity(BLOCK_BYTES, source),
             rows_max: ROWS_MAX,
             block_bytes: BLOCK_BYTES,
@@ -82,7 +82,7 @@ impl Blocks {
     /// # Errors
     ///
     /// The source's own, after the rows before it.
-    pub(super) fn next(&mut self) -> io::Result<Option<Block<'static>>> {
+    pub(super) fn next(&mut self) -> io::Result<Option<TableBlock<'static>>> {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
@@ -159,9 +159,9 @@ impl Blocks {
     }
 
     /// Cuts a block behind the last row that was seen.
-    fn cut(&mut self) -> Block<'static> {
+    fn cut(&mut self) -> TableBlock<'static> {
         let (end, lines) = self.last;
-        let block = Block {
+        let block = TableBlock {
             text: Cow::Owned(self.text[self.start..end].to_vec()),
             lines_before: self.lines_before,
         };
@@ -209,7 +209,7 @@ mod tests {
 
     /// Reads a text in blocks of two rows or eight bytes, which it gives as well.
     fn in_blocks(first: &RowReader<'_>, source: Pieces) -> (Rows, Vec<Vec<u8>>, Option<io::Error>) {
-        let mut blocks = Blocks::new(Box::new(source), b',', 0);
+        let mut blocks = TableBlocks::new(Box::new(source), b',', 0);
         (blocks.rows_max, blocks.block_bytes) = (2, 8);
         let (mut rows, mut texts) = (Vec::new(), Vec::new());
         let failure = loop {
@@ -227,7 +227,7 @@ mod tests {
 
     fn reader(columns: usize, text: &str) -> RowReader<'_> {
         let header = (0..columns).map(|column| column.to_string()).collect();
-        RowReader::without_header("t.csv", Block::whole(text.as_bytes()), b',', header)
+        RowReader::without_header("t.csv", TableBlock::whole(text.as_bytes()), b',', header)
     }
 
     fn pieces(text: &str, sizes: &[usize], fails: bool) -> Pieces {

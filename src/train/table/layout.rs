@@ -9,7 +9,7 @@ const NAMES_SHOWN: usize = 20;
 
 /// What is known of a table beside its rows.
 #[derive(Debug, Clone)]
-pub struct Layout {
+pub struct TableLayout {
     /// What errors call the table.
     pub name: String,
     /// The names of its columns, in order.
@@ -22,20 +22,20 @@ pub struct Layout {
 
 /// A column that is wanted: its name and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Column {
+pub struct TableColumn {
     /// Its name in the header.
     pub name: String,
     /// Its index in a row, from 0.
     pub index: usize,
 }
 
-impl Layout {
+impl TableLayout {
     /// Finds columns by their names, in any order.
     ///
     /// # Errors
     ///
     /// A column that is missing or occurs twice.
-    pub fn find<N: AsRef<str>>(&self, names: &[N]) -> Result<Vec<Column>, TableError> {
+    pub fn find<N: AsRef<str>>(&self, names: &[N]) -> Result<Vec<TableColumn>, TableError> {
         let mut places: HashMap<&str, (usize, Option<usize>)> = HashMap::new();
         for (index, name) in self.header.iter().enumerate() {
             places
@@ -62,9 +62,9 @@ impl Layout {
         &self,
         name: &str,
         places: Option<(usize, Option<usize>)>,
-    ) -> Result<Column, TableError> {
+    ) -> Result<TableColumn, TableError> {
         match places {
-            Some((index, None)) => Ok(Column {
+            Some((index, None)) => Ok(TableColumn {
                 name: name.to_owned(),
                 index,
             }),
@@ -83,7 +83,7 @@ impl Layout {
     }
 
     /// The columns that are not among `wanted`.
-    pub fn others(&self, wanted: &[Column]) -> Vec<String> {
+    pub fn others(&self, wanted: &[TableColumn]) -> Vec<String> {
         let wanted: HashSet<usize> = wanted.iter().map(|column| column.index).collect();
         let others = self.header.iter().enumerate();
         others

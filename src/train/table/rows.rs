@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::blocks::Block;
-use super::text::{Place, Text};
-use super::{Column, Layout, TableError, echo, short};
+use super::blocks::TableBlock;
+use super::text::{RowPlace, TableText};
+use super::{TableColumn, TableError, TableLayout, echo, short};
 
 /// Maximum number of columns: each name is kept, and a client's header may be nothing but commas.
 const COLUMNS_MAX: usize = 20_000;
@@ -12,21 +12,21 @@ const COLUMNS_MAX: usize = 20_000;
 /// Reads the rows of a text in memory.
 #[derive(Debug)]
 pub struct RowReader<'a> {
-    layout: Arc<Layout>,
-    text: Text<'a>,
+    layout: Arc<TableLayout>,
+    text: TableText<'a>,
     /// Lines of the table before the text.
     lines_before: u64,
     /// Where the row stands that was read last.
-    place: Place,
+    place: RowPlace,
 }
 
 impl<'a> RowReader<'a> {
-    fn new(layout: Layout, block: Block<'a>) -> Self {
+    fn new(layout: TableLayout, block: TableBlock<'a>) -> Self {
         RowReader {
-            text: Text::new(block.text, layout.delimiter),
+            text: TableText::new(block.text, layout.delimiter),
             layout: Arc::new(layout),
             lines_before: block.lines_before,
-            place: Place::default(),
+            place: RowPlace::default(),
         }
     }
 
@@ -35,7 +35,11 @@ impl<'a> RowReader<'a> {
     /// # Errors
     ///
     /// There is no header, or one of too many columns, or not in UTF-8.
-    pub fn with_header(name: &str, block: Block<'a>, delimiter: u8) -> Result<Self, TableError> {
+    pub fn with_header(
+        name: &str,
+        block: TableBlock<'a>,
+        delimiter: u8,
+    ) -> Result<Self, TableError> {
         let mut rows = Self::at_first_row(name, block, delimiter)?;
         let width = rows.text.width();
         if width > COLUMNS_MAX {
@@ -50,7 +54,7 @@ impl<'a> RowReader<'a> {
                 "{name} has no header: its first line must name the columns"
             )));
         }
-        let layout = Layout {
+        let layout = TableLayout {
             header,
             has_header: true,
             ..rows.layout.as_ref().clone()
@@ -62,11 +66,11 @@ impl<'a> RowReader<'a> {
     /// Starts to read a table that has no header; its columns are these.
     pub fn without_header(
         name: &str,
-        block: Block<'a>,
+        block: TableBlock<'a>,
         delimiter: u8,
         header: Vec<String>,
     ) -> Self {
-        let layout = Layout {
+        let layout = TableLayout {
             name: name.to_owned(),
             header,
             has_header: false,
@@ -82,12 +86,12 @@ impl<'a> RowReader<'a> {
     /// Its first row is not in UTF-8.
     pub fn with_numbered_columns(
         name: &str,
-        block: Block<'a>,
+        block: TableBlock<'a>,
         delimiter: u8,
     ) -> Result<Self, TableError> {
         let mut rows = Self::at_first_row(name, block, delimiter)?;
         let columns = 0..rows.text.width();
-        let layout = Layout {
+        let layout = TableLayout {
             header: columns.map(|column| format!("c{column}")).collect(),
             ..rows.layout.as_ref().clone()
         };
@@ -97,7 +101,7 @@ impl<'a> RowReader<'a> {
     }
 
     /// A reader whose columns are not known, at its first row.
-    fn at_first_row(name: &str, block: Block<'a>, delimiter: u8) -> Result<Self, TableError> {
+    fn at_first_row(name: &str, block: TableBlock<'a>, delimiter: u8) -> Result<Self, TableError> {
         let mut rows = RowReader::without_header(name, block, delimiter, Vec::new());
         let read = rows.text.next();
         read.map_err(|error| rows.unreadable(&error))?;
@@ -110,17 +114,17 @@ impl<'a> RowReader<'a> {
     }
 
     /// Reads a further block of the same table.
-    pub(super) fn with_block<'b>(&self, block: Block<'b>) -> RowReader<'b> {
+    pub(super) fn with_block<'b>(&self, block: TableBlock<'b>) -> RowReader<'b> {
         RowReader {
             layout: Arc::clone(&self.layout),
-            text: Text::new(block.text, self.layout.delimiter),
+            text: TableText::new(block.text, self.layout.delimiter),
             lines_before: block.lines_before,
-            place: Place::default(),
+            place: RowPlace::default(),
         }
     }
 
     /// What is known of the table.
-    pub fn layout(&self) -> &Layout {
+    pub fn layout(&self) -> &TableLayout {
         &self.layout
     }
 
@@ -130,7 +134,7 @@ impl<'a> RowReader<'a> {
     /// # Errors
     ///
     /// Invalid UTF-8.
-    pub fn next_row(&mut self) -> Result<Option<Row<'_>>, TableError> {
+    pub fn next_row(&mut self) -> Result<Option<TableRow<'_>>, TableError> {
         Ok(match self.advance()? {
             true => Some(self.row()),
             false => None,
@@ -153,8 +157,8 @@ impl<'a> RowReader<'a> {
     }
 
     /// The row that was read last.
-    pub(super) fn row(&self) -> Row<'_> {
-        Row(self)
+    pub(super) fn row(&self) -> TableRow<'_> {
+        TableRow(self)
     }
 
     fn unreadable(&self, error: &csv::Error) -> TableError {
@@ -173,9 +177,9 @@ impl<'a> RowReader<'a> {
 
 /// A row of a table.
 #[derive(Debug, Clone, Copy)]
-pub struct Row<'r>(&'r RowReader<'r>);
+pub struct TableRow<'r>(&'r RowReader<'r>);
 
-impl<'r> Row<'r> {
+impl<'r> TableRow<'r> {
     /// Its line in the table, from 1.
     pub fn line(self) -> u64 {
         self.0.lines_before + self.0.place.line
@@ -188,7 +192,7 @@ impl<'r> Row<'r> {
     }
 
     /// The text of a cell as it stands there, or nothing if the row is too short.
-    pub fn get(self, column: &Column) -> &'r str {
+    pub fn get(self, column: &TableColumn) -> &'r str {
         self.0.text.cell(column.index).unwrap_or_default()
     }
 
@@ -236,7 +240,7 @@ impl<'r> Row<'r> {
     /// # Errors
     ///
     /// What it is instead, with its place.
-    pub fn number(self, column: &Column) -> Result<f64, TableError> {
+    pub fn number(self, column: &TableColumn) -> Result<f64, TableError> {
         let text = self.get(column).trim();
         match text.parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(number),
@@ -259,14 +263,14 @@ impl<'r> Row<'r> {
     /// # Errors
     ///
     /// It is empty.
-    pub fn text(self, column: &Column) -> Result<&'r str, TableError> {
+    pub fn text(self, column: &TableColumn) -> Result<&'r str, TableError> {
         match self.get(column).trim() {
             "" => Err(self.empty(column)),
             text => Ok(text),
         }
     }
 
-    fn empty(self, column: &Column) -> TableError {
+    fn empty(self, column: &TableColumn) -> TableError {
         TableError(format!(
             "{} is empty; fill it in, or leave the row out",
             self.place_of(column)
@@ -274,7 +278,7 @@ impl<'r> Row<'r> {
     }
 
     /// The place of a cell, for an error.
-    pub fn place_of(self, column: &Column) -> String {
+    pub fn place_of(self, column: &TableColumn) -> String {
         format!("{}, column {:?}: the cell", self.place(), column.name)
     }
 

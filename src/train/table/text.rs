@@ -14,7 +14,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A text, of which some rows were read.
 #[derive(Debug)]
-pub(super) enum Text<'a> {
+pub(super) enum TableText<'a> {
     Plain(PlainText<'a>),
     Quoted(Box<QuotedText<'a>>),
 }
@@ -42,14 +42,14 @@ pub(super) struct QuotedText<'a> {
 
 /// Where a row stands.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Place {
+pub(super) struct RowPlace {
     /// Its first line, from 1 at the start of the text.
     pub(super) line: u64,
     /// Blank lines before it that were skipped.
     pub(super) skipped: u64,
 }
 
-impl<'a> Text<'a> {
+impl<'a> TableText<'a> {
     /// Starts to read a text.
     pub(super) fn new(text: Cow<'a, [u8]>, delimiter: u8) -> Self {
         let is_quoted = memchr(b'"', &text).is_some();
@@ -60,7 +60,7 @@ impl<'a> Text<'a> {
         let text = match text {
             Ok(text) => {
                 let start = mark_length(text.as_bytes());
-                return Text::Plain(PlainText {
+                return TableText::Plain(PlainText {
                     text,
                     delimiter,
                     next: start,
@@ -77,7 +77,7 @@ impl<'a> Text<'a> {
             .has_headers(false)
             // With CRLF as line end the reader counts one line too few, so the CR is removed here.
             .terminator(csv::Terminator::Any(b'\n'));
-        Text::Quoted(Box::new(QuotedText {
+        TableText::Quoted(Box::new(QuotedText {
             reader: reader.from_reader(Cursor::new(text)),
             record: StringRecord::new(),
         }))
@@ -86,21 +86,21 @@ impl<'a> Text<'a> {
     /// Whether all of it was read. Text with quotes may have blank lines left.
     pub(super) fn is_done(&self) -> bool {
         match self {
-            Text::Plain(plain) => plain.next >= plain.text.len(),
-            Text::Quoted(quoted) => quoted.reader.is_done(),
+            TableText::Plain(plain) => plain.next >= plain.text.len(),
+            TableText::Quoted(quoted) => quoted.reader.is_done(),
         }
     }
 
     /// The same text, of which no row was read.
     pub(super) fn again(self, delimiter: u8) -> Self {
         let text = match self {
-            Text::Plain(plain) => match plain.text {
+            TableText::Plain(plain) => match plain.text {
                 Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
                 Cow::Owned(text) => Cow::Owned(text.into_bytes()),
             },
-            Text::Quoted(quoted) => quoted.reader.into_inner().into_inner(),
+            TableText::Quoted(quoted) => quoted.reader.into_inner().into_inner(),
         };
-        Text::new(text, delimiter)
+        TableText::new(text, delimiter)
     }
 
     /// Reads the next row; lines that are quite empty are skipped. `None` at the end.
@@ -108,32 +108,32 @@ impl<'a> Text<'a> {
     /// # Errors
     ///
     /// The row is not in UTF-8.
-    pub(super) fn next(&mut self) -> Result<Option<Place>, csv::Error> {
+    pub(super) fn next(&mut self) -> Result<Option<RowPlace>, csv::Error> {
         match self {
-            Text::Plain(plain) => Ok(plain.next()),
-            Text::Quoted(quoted) => quoted.next(),
+            TableText::Plain(plain) => Ok(plain.next()),
+            TableText::Quoted(quoted) => quoted.next(),
         }
     }
 
     /// Number of cells of the row that was read last.
     pub(super) fn width(&self) -> usize {
         match self {
-            Text::Plain(plain) => plain.starts.len().saturating_sub(1),
-            Text::Quoted(quoted) => quoted.record.len(),
+            TableText::Plain(plain) => plain.starts.len().saturating_sub(1),
+            TableText::Quoted(quoted) => quoted.record.len(),
         }
     }
 
     /// A cell of that row.
     pub(super) fn cell(&self, index: usize) -> Option<&str> {
         match self {
-            Text::Plain(plain) => plain.cell(index),
-            Text::Quoted(quoted) => quoted.record.get(index),
+            TableText::Plain(plain) => plain.cell(index),
+            TableText::Quoted(quoted) => quoted.record.get(index),
         }
     }
 }
 
 impl QuotedText<'_> {
-    fn next(&mut self) -> Result<Option<Place>, csv::Error> {
+    fn next(&mut self) -> Result<Option<RowPlace>, csv::Error> {
         if !self.reader.read_record(&mut self.record)? {
             return Ok(None);
         }
@@ -145,7 +145,7 @@ impl QuotedText<'_> {
         let start = usize::try_from(position.byte()).unwrap_or(usize::MAX);
         let row = text.get(start.max(mark_length(text))..).unwrap_or_default();
         let skipped = row.iter().take_while(|byte| **byte == b'\n').count() as u64;
-        Ok(Some(Place {
+        Ok(Some(RowPlace {
             line: position.line() + skipped,
             skipped,
         }))
@@ -175,7 +175,7 @@ fn plain(text: Cow<'_, [u8]>) -> Result<Cow<'_, str>, Cow<'_, [u8]>> {
 }
 
 impl PlainText<'_> {
-    fn next(&mut self) -> Option<Place> {
+    fn next(&mut self) -> Option<RowPlace> {
         let mut skipped = 0;
         loop {
             let text = self.text.as_bytes();
@@ -192,7 +192,7 @@ impl PlainText<'_> {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             self.starts.clear();
             put_starts(line, start, self.delimiter, &mut self.starts);
-            return Some(Place {
+            return Some(RowPlace {
                 line: self.lines,
                 skipped,
             });

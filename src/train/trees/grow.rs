@@ -2,14 +2,14 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::prepare::{Column, Goal, Prepared, Sample};
+use super::prepare::{Goal, LevelColumn, PreparedData, TreeSample};
 use super::splits::{scan_classes, scan_numbers, sort_keys};
 use super::{GrownNode, GrownTree};
 use crate::train::random::SplitMix;
 
 /// A node which waits for its turn: samples start..end, and the number of features at
 /// the front of `Grower::order` known to be constant in it.
-struct Task {
+struct GrowTask {
     node: usize,
     start: usize,
     end: usize,
@@ -27,12 +27,12 @@ struct Cut {
 
 /// The state of one growing tree.
 pub(super) struct Grower<'a> {
-    data: &'a Prepared<'a>,
+    data: &'a PreparedData<'a>,
     grown_nodes: &'a AtomicUsize,
     random: SplitMix,
     /// The samples of a node stand together; `spare` is room to divide them.
-    samples: Vec<Sample>,
-    spare: Vec<Sample>,
+    samples: Vec<TreeSample>,
+    spare: Vec<TreeSample>,
     /// For numbers: weight, and weight times distance to the centre of the node.
     moments: Vec<[f64; 2]>,
     /// Rank in the upper half, position in the node in the lower half.
@@ -49,8 +49,8 @@ pub(super) struct Grower<'a> {
 
 impl<'a> Grower<'a> {
     pub(super) fn new(
-        data: &'a Prepared,
-        samples: Vec<Sample>,
+        data: &'a PreparedData,
+        samples: Vec<TreeSample>,
         seed: u64,
         grown_nodes: &'a AtomicUsize,
     ) -> Self {
@@ -83,7 +83,7 @@ impl<'a> Grower<'a> {
     pub(super) fn grow(mut self) -> Result<GrownTree, String> {
         let limits = self.data.parameters;
         let root = self.add_node()?;
-        let mut tasks = vec![Task {
+        let mut tasks = vec![GrowTask {
             node: root,
             start: 0,
             end: self.samples.len(),
@@ -114,7 +114,7 @@ impl<'a> Grower<'a> {
                 left,
                 right,
             };
-            let Task {
+            let GrowTask {
                 start,
                 end,
                 depth,
@@ -124,14 +124,14 @@ impl<'a> Grower<'a> {
             // The whole left part is done before the right one, and leaves the constant
             // features at the front of `order` in place.
             let depth = depth + 1;
-            tasks.push(Task {
+            tasks.push(GrowTask {
                 node: right,
                 start: middle,
                 end,
                 depth,
                 constants,
             });
-            tasks.push(Task {
+            tasks.push(GrowTask {
                 node: left,
                 start,
                 end: middle,
@@ -205,7 +205,7 @@ impl<'a> Grower<'a> {
                     centre
                 }
             });
-            let centred = |s: &Sample| [s.weight, s.weight * (scaled[s.row as usize] - centre)];
+            let centred = |s: &TreeSample| [s.weight, s.weight * (scaled[s.row as usize] - centre)];
             self.moments.clear();
             self.moments.extend(samples.iter().map(centred));
         }
@@ -215,7 +215,7 @@ impl<'a> Grower<'a> {
     /// Looks for the best split. Features are drawn as in scikit-learn: constant ones
     /// count, but the search goes on until one feature was not constant. Those found
     /// constant here are constant in all nodes below, and not looked at again.
-    fn search(&mut self, task: &mut Task) -> Option<Cut> {
+    fn search(&mut self, task: &mut GrowTask) -> Option<Cut> {
         let data = self.data;
         let min_leaf = data.parameters.min_samples_leaf;
         let mut undrawn_constants = task.constants;
@@ -266,7 +266,7 @@ impl<'a> Grower<'a> {
     }
 
     /// Loads the keys of a node for one feature; returns the lowest and highest rank.
-    fn load_keys(&mut self, column: &Column, task: &Task) -> (u32, u32) {
+    fn load_keys(&mut self, column: &LevelColumn, task: &GrowTask) -> (u32, u32) {
         let (mut low, mut high) = (u32::MAX, 0);
         let samples = self.samples[task.start..task.end].iter();
         self.keys.clear();
@@ -282,7 +282,7 @@ impl<'a> Grower<'a> {
 
     /// Moves the samples of a node to the two sides of a cut, in their old order, which
     /// keeps later reads of ranks ascending in memory. Returns where the right side starts.
-    fn divide(&mut self, task: &Task, cut: &Cut) -> usize {
+    fn divide(&mut self, task: &GrowTask, cut: &Cut) -> usize {
         let ranks = &self.data.columns[cut.feature].ranks;
         let samples = &mut self.samples[task.start..task.end];
         let (mut left, mut right) = (0, 0);

@@ -6,7 +6,7 @@ use crate::train::random::SplitMix;
 
 /// A row in a tree: its class (0 for numbers) and its weight.
 #[derive(Clone, Copy)]
-pub(super) struct Sample {
+pub(super) struct TreeSample {
     pub(super) row: u32,
     pub(super) class: u32,
     pub(super) weight: f64,
@@ -14,7 +14,7 @@ pub(super) struct Sample {
 
 /// Draws rows with chances in proportion to their weights; a row drawn k times has the
 /// weight k, as in scikit-learn 1.9.
-pub(super) fn resample(rows: &[Sample], random: &mut SplitMix) -> Vec<Sample> {
+pub(super) fn resample(rows: &[TreeSample], random: &mut SplitMix) -> Vec<TreeSample> {
     let mut sum = 0.0;
     let sums: Vec<f64> = rows
         .iter()
@@ -33,7 +33,7 @@ pub(super) fn resample(rows: &[Sample], random: &mut SplitMix) -> Vec<Sample> {
     }
     let drawn = rows.iter().zip(&counts).filter(|(_, count)| **count > 0);
     drawn
-        .map(|(s, &count)| Sample {
+        .map(|(s, &count)| TreeSample {
             weight: f64::from(count),
             ..*s
         })
@@ -41,12 +41,12 @@ pub(super) fn resample(rows: &[Sample], random: &mut SplitMix) -> Vec<Sample> {
 }
 
 /// A feature: for each row the position of its value in the ascending distinct `levels`.
-pub(super) struct Column {
+pub(super) struct LevelColumn {
     pub(super) ranks: Vec<u32>,
     pub(super) levels: Vec<f64>,
 }
 
-impl Column {
+impl LevelColumn {
     fn new(values: &[f64], width: usize, feature: usize) -> Self {
         // Adding zero turns -0.0 into 0.0, which must not be a value of its own.
         let column = values
@@ -83,14 +83,14 @@ pub(super) enum Goal {
 }
 
 /// The data of all trees of a forest.
-pub(super) struct Prepared<'a> {
-    pub(super) columns: Vec<Column>,
+pub(super) struct PreparedData<'a> {
+    pub(super) columns: Vec<LevelColumn>,
     pub(super) goal: Goal,
-    pub(super) rows: Vec<Sample>,
+    pub(super) rows: Vec<TreeSample>,
     pub(super) parameters: &'a TreeParameters,
 }
 
-impl<'a> Prepared<'a> {
+impl<'a> PreparedData<'a> {
     pub(super) fn new(
         values: &[f64],
         width: usize,
@@ -114,7 +114,7 @@ impl<'a> Prepared<'a> {
                 Targets::Numbers(_) => 0,
             };
             if weight > 0.0 {
-                rows.push(Sample {
+                rows.push(TreeSample {
                     row: row as u32,
                     class,
                     weight,
@@ -134,7 +134,7 @@ impl<'a> Prepared<'a> {
                 }
             }
         };
-        let columns = in_parallel(width, threads, |f| Ok(Column::new(values, width, f)))?;
+        let columns = in_parallel(width, threads, |f| Ok(LevelColumn::new(values, width, f)))?;
         Ok(Self {
             columns,
             goal,

@@ -1,6 +1,6 @@
 //! Sorting the samples of a node, and rating all splits between them.
 
-use super::prepare::Sample;
+use super::prepare::TreeSample;
 
 /// Up to this many keys the sort of the standard library beats a radix sort.
 const SMALL_SORT: usize = 192;
@@ -89,7 +89,7 @@ pub(super) fn scan_numbers(
 
 pub(super) fn scan_classes(
     keys: &[u64],
-    samples: &[Sample],
+    samples: &[TreeSample],
     (total, left): (&[f64], &mut [f64]),
     min_leaf: usize,
     floor: f64,

@@ -20,7 +20,7 @@ use lanekeeper::models::{
     AnswerSpec, Expected, GoldenRow, LoadError, Loaded, Model, ModelSource, Output, OutputSpec,
     PredictError, Rows, Signature,
 };
-use lanekeeper::platform::fault::{Faults, Role};
+use lanekeeper::platform::fault::{Faults, ThreadRole};
 
 /// What the model does with a row, by the row's first value.
 pub mod action {
@@ -329,10 +329,10 @@ enum Fault {
 
 /// The fault of each role, and how many threads will still have it.
 #[derive(Default)]
-struct Commanded(Mutex<HashMap<Role, (Fault, usize)>>);
+struct Commanded(Mutex<HashMap<ThreadRole, (Fault, usize)>>);
 
 impl Commanded {
-    fn next(&self, role: Role) -> Option<Fault> {
+    fn next(&self, role: ThreadRole) -> Option<Fault> {
         let mut faults = lock(&self.0);
         let (fault, left) = faults.get_mut(&role)?;
         let fault = *fault;
@@ -345,7 +345,7 @@ impl Commanded {
 }
 
 impl Faults for Commanded {
-    fn inject(&self, role: Role) {
+    fn inject(&self, role: ThreadRole) {
         match self.next(role) {
             Some(Fault::Panic) => {
                 eprintln!("fixture: ends");
@@ -405,16 +405,16 @@ impl Commands {
     }
 }
 
-fn role(name: &str) -> Role {
+fn role(name: &str) -> ThreadRole {
     match name {
-        "connection" => Role::Connection,
-        "reserve" => Role::Reserve,
-        "acceptor" => Role::Acceptor,
-        "predict" => Role::PredictionWorker,
-        "probe" => Role::ProbeWorker,
-        "canary" => Role::Canary,
-        "log" => Role::Log,
-        "main" => Role::Main,
+        "connection" => ThreadRole::Connection,
+        "reserve" => ThreadRole::Reserve,
+        "acceptor" => ThreadRole::Acceptor,
+        "predict" => ThreadRole::PredictionWorker,
+        "probe" => ThreadRole::ProbeWorker,
+        "canary" => ThreadRole::Canary,
+        "log" => ThreadRole::Log,
+        "main" => ThreadRole::Main,
         other => panic!("no role {other}"),
     }
 }

@@ -5,11 +5,11 @@ use serde::de::{Deserializer, IgnoredAny};
 use serde_json::Value;
 
 #[derive(Deserialize)]
-pub(super) struct Document {
+pub(super) struct CatboostDocument {
     pub(super) features_info: FeaturesInfo,
     #[serde(default)]
     pub(super) model_info: ModelInfo,
-    pub(super) oblivious_trees: Option<Vec<TreeDocument>>,
+    pub(super) oblivious_trees: Option<Vec<CatboostTree>>,
     /// Those of models that are not symmetric.
     pub(super) trees: Option<IgnoredAny>,
     pub(super) scale_and_bias: (f64, Bias),
@@ -110,7 +110,7 @@ pub(super) enum Bias {
 }
 
 #[derive(Deserialize)]
-pub(super) struct TreeDocument {
+pub(super) struct CatboostTree {
     /// The values of the leaves, leaf after leaf.
     pub(super) leaf_values: Vec<f64>,
     #[serde(default)]

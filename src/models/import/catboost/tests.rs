@@ -95,7 +95,7 @@ fn a_missing_value_goes_where_the_file_says() {
 
 #[test]
 fn nodes_above_leaves_have_the_weights_of_both() {
-    let document: Document = serde_json::from_value(model()).unwrap();
+    let document: CatboostDocument = serde_json::from_value(model()).unwrap();
     let trees = document.oblivious_trees.unwrap();
     let inputs = document.features_info.float_features;
     let tree = trees.into_iter().next().unwrap();

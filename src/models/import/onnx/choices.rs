@@ -1,21 +1,21 @@
 //! Operators that choose some of the numbers of a tensor.
 
-use super::compiler::{Compiler, Value, input, numbers};
-use super::proto::Node;
+use super::compiler::{GraphCompiler, KnownTensor, input, numbers};
+use super::proto::GraphNode;
 use crate::models::ModelError;
 use crate::models::graph::{Dim, Shape, axis_of, moves};
 
-type Made = Result<Vec<Value>, ModelError>;
+type Made = Result<Vec<KnownTensor>, ModelError>;
 
 /// Takes places along an axis, which may be the one of texts.
 fn chosen(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    value: &Value,
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    value: &KnownTensor,
     axis: usize,
     places: Vec<usize>,
     shape: Shape,
-) -> Result<Value, ModelError> {
+) -> Result<KnownTensor, ModelError> {
     let features = match &value.features {
         Some(features) if axis + 1 == value.shape.rank() && features.len() == value.last() => {
             Some(places.iter().map(|place| features[*place]).collect())
@@ -26,7 +26,7 @@ fn chosen(
     let labels = value.labels.clone();
     let kernel = moves::choose(value.shape.clone(), axis, places);
     let made = compiler.emit_one(node, &[value], shape, value.kind, kernel)?;
-    Ok(Value {
+    Ok(KnownTensor {
         features,
         labels,
         is_share: value.is_share,
@@ -35,7 +35,7 @@ fn chosen(
 }
 
 /// Indices along an axis, from the start.
-fn places(node: &Node<'_>, indices: &[i64], size: usize) -> Result<Vec<usize>, ModelError> {
+fn places(node: &GraphNode<'_>, indices: &[i64], size: usize) -> Result<Vec<usize>, ModelError> {
     let place = |index: &i64| {
         let from_start = if *index < 0 {
             index + size as i64
@@ -52,12 +52,12 @@ fn places(node: &Node<'_>, indices: &[i64], size: usize) -> Result<Vec<usize>, M
 
 /// Looks numbers up in a constant by places that are computed.
 fn looked_up(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    data: &Value,
-    indices: &Value,
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    data: &KnownTensor,
+    indices: &KnownTensor,
     shape: Shape,
-) -> Result<Value, ModelError> {
+) -> Result<KnownTensor, ModelError> {
     let Some(values) = compiler.known(data).map(<[f64]>::to_vec) else {
         return Err(node.wrong("lanekeeper takes computed places only of constants"));
     };
@@ -77,11 +77,15 @@ fn looked_up(
     };
     let kernel = moves::look_up(values, indices.shape.unit());
     let made = compiler.emit_one(node, &[indices], shape, data.kind, kernel)?;
-    Ok(Value { labels, ..made })
+    Ok(KnownTensor { labels, ..made })
 }
 
 /// Gather.
-pub(super) fn gather(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn gather(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let (data, indices) = (input(node, inputs, 0)?, numbers(node, inputs, 1)?);
     let axis = data
         .shape
@@ -100,9 +104,9 @@ pub(super) fn gather(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<
 
 /// ArrayFeatureExtractor.
 pub(super) fn extractor(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let (data, indices) = (input(node, inputs, 0)?, numbers(node, inputs, 1)?);
     let rank = data.shape.rank();
@@ -132,7 +136,11 @@ pub(super) fn extractor(
 }
 
 /// Slice.
-pub(super) fn slice(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn slice(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let mut value = input(node, inputs, 0)?.clone();
     let rank = value.shape.rank();
     let part = |index: usize, name: &str| match inputs.get(index).and_then(Option::as_ref) {
@@ -186,7 +194,11 @@ pub(super) fn slice(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<V
 }
 
 /// Split.
-pub(super) fn split(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn split(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let value = input(node, inputs, 0)?.clone();
     let axis = value
         .shape

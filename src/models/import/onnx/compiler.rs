@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::proto::{Constant, Node, TensorProto};
-use crate::models::graph::{Kernel, Kind, Plan, Shape, Size, Source, Texts};
+use super::proto::{Constant, GraphNode, TensorProto};
+use crate::models::graph::{GraphPlan, Kernel, Kind, Shape, Size, TensorSource, Texts};
 use crate::models::{Exactness, ModelError};
 
 /// Maximum number of possible labels that are followed.
@@ -17,10 +17,10 @@ const WORK_MAX: usize = 1 << 28;
 
 /// A tensor, and what is known of it before a row is.
 #[derive(Debug, Clone)]
-pub(super) struct Value {
+pub(super) struct KnownTensor {
     pub(super) shape: Shape,
     pub(super) kind: Kind,
-    pub(super) source: Source,
+    pub(super) source: TensorSource,
     /// All values that it can have, if they are few.
     pub(super) labels: Option<Rc<[f64]>>,
     /// For texts of an input: the feature of each number of a row.
@@ -43,8 +43,8 @@ pub(super) struct TextUse {
 }
 
 /// What is known while a graph is read.
-pub(super) struct Compiler {
-    pub(super) plan: Plan,
+pub(super) struct GraphCompiler {
+    pub(super) plan: GraphPlan,
     pub(super) texts: Texts,
     /// The version of ONNX's own operators.
     pub(super) opset: i64,
@@ -55,22 +55,22 @@ pub(super) struct Compiler {
     /// How exact the operators so far are, at worst.
     pub(super) exactness: Exactness,
     /// What is left of what the graph may cost.
-    pub(super) budget: Budget,
+    pub(super) budget: GraphBudget,
 }
 
 /// What is left of what a graph may cost. Tensors may be shared, so a small file could ask for more
 /// than any machine has.
-pub(super) struct Budget {
+pub(super) struct GraphBudget {
     /// Numbers of constants, and of lists of labels.
     memory: usize,
     /// Numbers that are computed for a row, and multiplications for them.
     work: usize,
 }
 
-impl Budget {
+impl GraphBudget {
     /// For a file of this size, in bytes. A number of a file takes a byte at least.
     pub(super) fn new(file_bytes: usize) -> Self {
-        Budget {
+        GraphBudget {
             memory: MEMORY_FREE.saturating_add(file_bytes),
             work: WORK_MAX,
         }
@@ -82,10 +82,10 @@ impl Budget {
     }
 }
 
-impl Value {
+impl KnownTensor {
     /// The same numbers in another shape.
-    pub(super) fn with_shape(&self, shape: Shape) -> Value {
-        Value {
+    pub(super) fn with_shape(&self, shape: Shape) -> KnownTensor {
+        KnownTensor {
             shape,
             ..self.clone()
         }
@@ -104,9 +104,9 @@ impl Value {
     }
 }
 
-impl Compiler {
+impl GraphCompiler {
     /// Reads a tensor of the file as a constant.
-    pub(super) fn tensor(&mut self, tensor: &TensorProto<'_>) -> Result<Value, ModelError> {
+    pub(super) fn tensor(&mut self, tensor: &TensorProto<'_>) -> Result<KnownTensor, ModelError> {
         let Constant { kind, dims, values } = tensor.read(&mut self.texts)?;
         self.constant(kind, &dims, values)
     }
@@ -117,9 +117,9 @@ impl Compiler {
         kind: Kind,
         dims: &[usize],
         values: Vec<f64>,
-    ) -> Result<Value, ModelError> {
+    ) -> Result<KnownTensor, ModelError> {
         self.keep(values.len())?;
-        Ok(Value {
+        Ok(KnownTensor {
             shape: Shape::fixed(dims)?,
             kind,
             source: self.plan.constant(values),
@@ -132,12 +132,16 @@ impl Compiler {
     }
 
     /// The values of a constant.
-    pub(super) fn known(&self, value: &Value) -> Option<&[f64]> {
+    pub(super) fn known(&self, value: &KnownTensor) -> Option<&[f64]> {
         self.plan.known(value.source)
     }
 
     /// Sizes that have to be known.
-    pub(super) fn sizes(&self, node: &Node<'_>, value: &Value) -> Result<Vec<Size>, ModelError> {
+    pub(super) fn sizes(
+        &self,
+        node: &GraphNode<'_>,
+        value: &KnownTensor,
+    ) -> Result<Vec<Size>, ModelError> {
         match &value.sizes {
             Some(sizes) => Ok(sizes.to_vec()),
             None => Ok(self
@@ -149,7 +153,11 @@ impl Compiler {
     }
 
     /// Whole numbers that have to be known.
-    pub(super) fn ints(&self, node: &Node<'_>, value: &Value) -> Result<Vec<i64>, ModelError> {
+    pub(super) fn ints(
+        &self,
+        node: &GraphNode<'_>,
+        value: &KnownTensor,
+    ) -> Result<Vec<i64>, ModelError> {
         match self.known(value) {
             Some(values) => Ok(values.iter().map(|value| *value as i64).collect()),
             None => Err(node.wrong(
@@ -162,18 +170,18 @@ impl Compiler {
     /// alone is computed now.
     pub(super) fn emit(
         &mut self,
-        node: &Node<'_>,
-        inputs: &[&Value],
+        node: &GraphNode<'_>,
+        inputs: &[&KnownTensor],
         outputs: &[(Shape, Kind)],
         kernel: Kernel,
-    ) -> Result<Vec<Value>, ModelError> {
+    ) -> Result<Vec<KnownTensor>, ModelError> {
         let shapes: Vec<Shape> = outputs.iter().map(|(shape, _)| shape.clone()).collect();
         let numbers = shapes.iter().map(Shape::unit).sum();
         self.work(numbers)?;
         if shapes.iter().all(|shape| shape.rows_axis().is_none()) {
             self.keep(numbers)?;
         }
-        let sources: Vec<Source> = inputs.iter().map(|input| input.source).collect();
+        let sources: Vec<TensorSource> = inputs.iter().map(|input| input.source).collect();
         let known: Option<Vec<&[f64]>> = inputs.iter().map(|input| self.known(input)).collect();
         let has_rows = shapes.iter().any(|shape| shape.rows_axis().is_some());
         let sources = match known {
@@ -185,7 +193,7 @@ impl Compiler {
             }
             _ => self.plan.step(sources, &shapes, kernel),
         };
-        let value = |((shape, kind), source): (&(Shape, Kind), Source)| Value {
+        let value = |((shape, kind), source): (&(Shape, Kind), TensorSource)| KnownTensor {
             shape: shape.clone(),
             kind: *kind,
             source,
@@ -201,12 +209,12 @@ impl Compiler {
     /// Adds an operator with one output.
     pub(super) fn emit_one(
         &mut self,
-        node: &Node<'_>,
-        inputs: &[&Value],
+        node: &GraphNode<'_>,
+        inputs: &[&KnownTensor],
         shape: Shape,
         kind: Kind,
         kernel: Kernel,
-    ) -> Result<Value, ModelError> {
+    ) -> Result<KnownTensor, ModelError> {
         let made = self.emit(node, inputs, &[(shape, kind)], kernel)?;
         made.into_iter()
             .next()
@@ -237,7 +245,7 @@ impl Compiler {
     }
 
     /// Says which texts a tensor is compared with, and whether others are refused.
-    pub(super) fn use_texts(&mut self, value: &Value, codes: &[f64], refuses_unknown: bool) {
+    pub(super) fn use_texts(&mut self, value: &KnownTensor, codes: &[f64], refuses_unknown: bool) {
         for feature in value.features.iter().flat_map(|features| features.iter()) {
             let own = &mut self.text_uses[*feature];
             own.codes.extend_from_slice(codes);
@@ -253,20 +261,20 @@ impl Compiler {
 
 /// An input that has to be there.
 pub(super) fn input<'v>(
-    node: &Node<'_>,
-    inputs: &'v [Option<Value>],
+    node: &GraphNode<'_>,
+    inputs: &'v [Option<KnownTensor>],
     index: usize,
-) -> Result<&'v Value, ModelError> {
+) -> Result<&'v KnownTensor, ModelError> {
     let value = inputs.get(index).and_then(Option::as_ref);
     value.ok_or_else(|| node.wrong(format!("its input {index} is missing")))
 }
 
 /// An input that has to be there and to be numbers.
 pub(super) fn numbers<'v>(
-    node: &Node<'_>,
-    inputs: &'v [Option<Value>],
+    node: &GraphNode<'_>,
+    inputs: &'v [Option<KnownTensor>],
     index: usize,
-) -> Result<&'v Value, ModelError> {
+) -> Result<&'v KnownTensor, ModelError> {
     let value = input(node, inputs, index)?;
     match value.kind {
         Kind::Text => Err(node.wrong("it is given texts; lanekeeper takes texts in OneHotEncoder, LabelEncoder, CategoryMapper and Equal, and in what only moves them")),
@@ -276,9 +284,9 @@ pub(super) fn numbers<'v>(
 
 /// Numbers that are rows of a table: one row of `width` for each row.
 pub(super) fn table<'v>(
-    node: &Node<'_>,
-    inputs: &'v [Option<Value>],
-) -> Result<(&'v Value, usize), ModelError> {
+    node: &GraphNode<'_>,
+    inputs: &'v [Option<KnownTensor>],
+) -> Result<(&'v KnownTensor, usize), ModelError> {
     let value = numbers(node, inputs, 0)?;
     let dims = value.shape.dims();
     match dims {

@@ -2,113 +2,113 @@
 
 use std::rc::Rc;
 
-use super::compiler::{Compiler, LABELS_MAX, Value, input, numbers};
-use super::proto::Node;
+use super::compiler::{GraphCompiler, KnownTensor, LABELS_MAX, input, numbers};
+use super::proto::GraphNode;
 use crate::models::ModelError;
 use crate::models::graph::{Kernel, Kind, Shape, broadcast};
 
-type Made = Result<Vec<Value>, ModelError>;
+type Made = Result<Vec<KnownTensor>, ModelError>;
 
 /// A function of each number, in 32 and in 64 bits.
-struct Function {
+struct NumberFunction {
     name: &'static str,
     f32: fn(f32) -> f32,
     f64: fn(f64) -> f64,
 }
 
 /// Those without parameters. What their results are for whole numbers is the same.
-static FUNCTIONS: [Function; 19] = [
-    Function {
+static FUNCTIONS: [NumberFunction; 19] = [
+    NumberFunction {
         name: "Abs",
         f32: f32::abs,
         f64: f64::abs,
     },
-    Function {
+    NumberFunction {
         name: "Atan",
         f32: f32::atan,
         f64: f64::atan,
     },
-    Function {
+    NumberFunction {
         name: "Ceil",
         f32: f32::ceil,
         f64: f64::ceil,
     },
-    Function {
+    NumberFunction {
         name: "Cos",
         f32: f32::cos,
         f64: f64::cos,
     },
-    Function {
+    NumberFunction {
         name: "Exp",
         f32: f32::exp,
         f64: f64::exp,
     },
-    Function {
+    NumberFunction {
         name: "Floor",
         f32: f32::floor,
         f64: f64::floor,
     },
-    Function {
+    NumberFunction {
         name: "Log",
         f32: f32::ln,
         f64: f64::ln,
     },
-    Function {
+    NumberFunction {
         name: "Neg",
         f32: |x| -x,
         f64: |x| -x,
     },
-    Function {
+    NumberFunction {
         name: "Reciprocal",
         f32: |x| 1.0 / x,
         f64: |x| 1.0 / x,
     },
-    Function {
+    NumberFunction {
         name: "Relu",
         f32: |x| if x < 0.0 { 0.0 } else { x },
         f64: |x| if x < 0.0 { 0.0 } else { x },
     },
-    Function {
+    NumberFunction {
         name: "Round",
         f32: f32::round_ties_even,
         f64: f64::round_ties_even,
     },
-    Function {
+    NumberFunction {
         name: "Sigmoid",
         f32: |x| 1.0 / (1.0 + (-x).exp()),
         f64: |x| 1.0 / (1.0 + (-x).exp()),
     },
-    Function {
+    NumberFunction {
         name: "Sign",
         f32: |x| if x == 0.0 { 0.0 } else { x.signum() },
         f64: |x| if x == 0.0 { 0.0 } else { x.signum() },
     },
-    Function {
+    NumberFunction {
         name: "Sin",
         f32: f32::sin,
         f64: f64::sin,
     },
-    Function {
+    NumberFunction {
         name: "Softplus",
         f32: softplus_f32,
         f64: softplus_f64,
     },
-    Function {
+    NumberFunction {
         name: "Softsign",
         f32: |x| x / (1.0 + x.abs()),
         f64: |x| x / (1.0 + x.abs()),
     },
-    Function {
+    NumberFunction {
         name: "Sqrt",
         f32: f32::sqrt,
         f64: f64::sqrt,
     },
-    Function {
+    NumberFunction {
         name: "Tan",
         f32: f32::tan,
         f64: f64::tan,
     },
-    Function {
+    NumberFunction {
         name: "Tanh",
         f32: f32::tanh,
         f64: f64::tanh,
@@ -133,9 +133,9 @@ fn kernel_of(kind: Kind, f32: fn(f32) -> f32, f64: fn(f64) -> f64) -> Kernel {
 
 /// An operator that keeps the shape and kind of its input.
 fn each(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
     kernel: Kernel,
 ) -> Made {
     let value = numbers(node, inputs, 0)?;
@@ -149,7 +149,11 @@ fn each(
 }
 
 /// An operator of `FUNCTIONS`.
-pub(super) fn function(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn function(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let value = numbers(node, inputs, 0)?;
     let found = FUNCTIONS
         .iter()
@@ -172,19 +176,19 @@ pub(super) fn function(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Optio
 }
 
 /// Follows the values that a tensor may have.
-fn labelled(made: Value, from: &Value, function: impl Fn(f64) -> f64) -> Value {
+fn labelled(made: KnownTensor, from: &KnownTensor, function: impl Fn(f64) -> f64) -> KnownTensor {
     let labels = from
         .labels
         .as_ref()
         .map(|labels| labels.iter().map(|label| function(*label)).collect());
-    Value { labels, ..made }
+    KnownTensor { labels, ..made }
 }
 
 /// Clip, LeakyRelu, Elu, HardSigmoid, ThresholdedRelu and Selu: functions with parameters.
 pub(super) fn with_parameters(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let value = numbers(node, inputs, 0)?;
     let kind = value.kind;
@@ -244,7 +248,11 @@ pub(super) fn with_parameters(
 }
 
 /// Not and IsNaN.
-pub(super) fn test(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn test(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let value = numbers(node, inputs, 0)?;
     let function: fn(f64) -> bool = match node.operator {
         "Not" => |x| x == 0.0,
@@ -252,7 +260,7 @@ pub(super) fn test(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Va
     };
     let kernel = broadcast::unary(move |x| f64::from(u8::from(function(x))));
     let made = compiler.emit_one(node, &[value], value.shape.clone(), Kind::Bool, kernel)?;
-    Ok(vec![Value {
+    Ok(vec![KnownTensor {
         labels: Some(Rc::from([0.0, 1.0])),
         ..made
     }])
@@ -307,11 +315,11 @@ fn pair(name: &str, kind: Kind, shapes: [Shape; 3]) -> Option<Kernel> {
 
 /// An operator on two tensors, of the same kind.
 fn two(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    left: &Value,
-    right: &Value,
-) -> Result<Value, ModelError> {
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    left: &KnownTensor,
+    right: &KnownTensor,
+) -> Result<KnownTensor, ModelError> {
     if node.operator != "Pow" && left.kind != right.kind {
         return Err(node.wrong("its inputs have different types"));
     }
@@ -344,17 +352,17 @@ fn two(
         false => possible(compiler, node, left, right),
     };
     let made = compiler.emit_one(node, &[left, right], shape.clone(), kind, kernel_now)?;
-    Ok(Value { labels, ..made })
+    Ok(KnownTensor { labels, ..made })
 }
 
 /// The values of a result if one side has few and the other is one constant.
 fn possible(
-    compiler: &Compiler,
-    node: &Node<'_>,
-    left: &Value,
-    right: &Value,
+    compiler: &GraphCompiler,
+    node: &GraphNode<'_>,
+    left: &KnownTensor,
+    right: &KnownTensor,
 ) -> Option<Rc<[f64]>> {
-    let single = |value: &Value| {
+    let single = |value: &KnownTensor| {
         compiler
             .known(value)
             .filter(|known| known.len() == 1)
@@ -382,7 +390,11 @@ fn possible(
 }
 
 /// Operators on two tensors, and Sum, Mean, Max and Min of several.
-pub(super) fn binary(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn binary(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let mut result = numbers(node, inputs, 0)?.clone();
     for index in 1..inputs.len() {
         result = two(compiler, node, &result, numbers(node, inputs, index)?)?;
@@ -397,7 +409,11 @@ pub(super) fn binary(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<
 }
 
 /// Equal, which also compares texts with constants.
-pub(super) fn equal(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn equal(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let (left, right) = (input(node, inputs, 0)?, input(node, inputs, 1)?);
     if left.kind == Kind::Text {
         let (text, constant) = match compiler.known(right).is_some() {
@@ -413,7 +429,11 @@ pub(super) fn equal(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<V
 }
 
 /// Where.
-pub(super) fn choose(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn choose(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let condition = numbers(node, inputs, 0)?;
     let (yes, no) = (numbers(node, inputs, 1)?, numbers(node, inputs, 2)?);
     if yes.kind != no.kind {

@@ -2,23 +2,23 @@
 //!
 //! Source: the specification, and onnxruntime 1.32, `core/providers/cpu/ml/`.
 
-use super::compiler::{Compiler, Value, input, table};
-use super::proto::Node;
+use super::compiler::{GraphCompiler, KnownTensor, input, table};
+use super::proto::GraphNode;
 use crate::models::ModelError;
 use crate::models::graph::linear::Product;
-use crate::models::graph::svm::{self, Classifier, Machine, Similarity};
+use crate::models::graph::svm::{self, Classifier, Similarity, VectorMachine};
 use crate::models::graph::transform::Transform;
 use crate::models::graph::{Dim, Kind, Shape};
 
-type Made = Result<Vec<Value>, ModelError>;
+type Made = Result<Vec<KnownTensor>, ModelError>;
 
 /// Numbers of 32 bits of an attribute.
-pub(super) fn wide(node: &Node<'_>, name: &str) -> Result<Vec<f64>, ModelError> {
+pub(super) fn wide(node: &GraphNode<'_>, name: &str) -> Result<Vec<f64>, ModelError> {
     Ok(node.floats(name)?.into_iter().map(f64::from).collect())
 }
 
 /// The transform of an attribute.
-pub(super) fn transform(node: &Node<'_>) -> Result<Transform, ModelError> {
+pub(super) fn transform(node: &GraphNode<'_>) -> Result<Transform, ModelError> {
     let name = node.text("post_transform", "NONE")?;
     Transform::named(name)
         .ok_or_else(|| node.wrong(format!("lanekeeper lacks the transform {name}")))
@@ -26,8 +26,8 @@ pub(super) fn transform(node: &Node<'_>) -> Result<Transform, ModelError> {
 
 /// The labels of a classifier, and their kind.
 pub(super) fn labels(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
     [ints, texts]: [&str; 2],
 ) -> Result<(Vec<f64>, Kind), ModelError> {
     let names = node.texts(texts)?;
@@ -48,9 +48,9 @@ pub(super) fn labels(
 
 /// The outputs of a classifier: labels and scores.
 pub(super) fn classified(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    value: &Value,
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    value: &KnownTensor,
     (labels, kind): (Vec<f64>, Kind),
     scores: usize,
     is_share: bool,
@@ -68,7 +68,7 @@ pub(super) fn classified(
 }
 
 /// Weights of linear models: as many lines as there are constants.
-fn product(node: &Node<'_>, width: usize, outputs: usize) -> Result<Product, ModelError> {
+fn product(node: &GraphNode<'_>, width: usize, outputs: usize) -> Result<Product, ModelError> {
     let weights = wide(node, "coefficients")?;
     match outputs.checked_mul(width) == Some(weights.len()) && outputs > 0 {
         true => Ok(Product {
@@ -86,9 +86,9 @@ fn product(node: &Node<'_>, width: usize, outputs: usize) -> Result<Product, Mod
 
 /// LinearClassifier.
 pub(super) fn linear_classifier(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let (value, width) = table(node, inputs)?;
     let added = wide(node, "intercepts")?;
@@ -117,9 +117,9 @@ pub(super) fn linear_classifier(
 
 /// LinearRegressor.
 pub(super) fn linear_regressor(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let (value, width) = table(node, inputs)?;
     let outputs =
@@ -141,7 +141,7 @@ pub(super) fn linear_regressor(
 }
 
 /// The kernel of a support vector machine.
-fn similarity(node: &Node<'_>) -> Result<(Similarity, [f64; 3]), ModelError> {
+fn similarity(node: &GraphNode<'_>) -> Result<(Similarity, [f64; 3]), ModelError> {
     let similarity = match node.text("kernel_type", "LINEAR")? {
         "LINEAR" => Similarity::Linear,
         "POLY" => Similarity::Polynomial,
@@ -156,9 +156,9 @@ fn similarity(node: &Node<'_>) -> Result<(Similarity, [f64; 3]), ModelError> {
 
 /// SVMRegressor.
 pub(super) fn svm_regressor(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let (value, width) = table(node, inputs)?;
     let count = usize::try_from(node.int("n_supports", 0)?)
@@ -174,7 +174,7 @@ pub(super) fn svm_regressor(
     let is_one_class = node.int("one_class", 0)? != 0;
     let (machine, coefficients) = match count {
         0 => {
-            let machine = Machine {
+            let machine = VectorMachine {
                 vectors: coefficients,
                 width,
                 similarity: Similarity::Linear,
@@ -185,7 +185,7 @@ pub(super) fn svm_regressor(
         _ => {
             let (similarity, parameters) = similarity(node)?;
             (
-                Machine {
+                VectorMachine {
                     vectors: wide(node, "support_vectors")?,
                     width,
                     similarity,
@@ -214,9 +214,9 @@ pub(super) fn svm_regressor(
 
 /// SVMClassifier.
 pub(super) fn svm_classifier(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let (value, width) = table(node, inputs)?;
     let (labels, kind) = labels(compiler, node, ["classlabels_ints", "classlabels_strings"])?;
@@ -238,13 +238,13 @@ pub(super) fn svm_classifier(
     let is_linear = count == 0;
     let classifier = Classifier {
         machine: match is_linear {
-            true => Machine {
+            true => VectorMachine {
                 vectors: coefficients.clone(),
                 width,
                 similarity: Similarity::Linear,
                 parameters,
             },
-            false => Machine {
+            false => VectorMachine {
                 vectors: wide(node, "support_vectors")?,
                 width,
                 similarity,
@@ -294,7 +294,11 @@ pub(super) fn svm_classifier(
 }
 
 /// ZipMap: each number with its label.
-pub(super) fn zip_map(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn zip_map(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let value = input(node, inputs, 0)?;
     let (keys, _) = labels(
         compiler,
@@ -302,7 +306,7 @@ pub(super) fn zip_map(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option
         ["classlabels_int64s", "classlabels_strings"],
     )?;
     match keys.len() == value.last() {
-        true => Ok(vec![Value {
+        true => Ok(vec![KnownTensor {
             keys: Some(keys.into()),
             ..value.clone()
         }]),

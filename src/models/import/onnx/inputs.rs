@@ -3,16 +3,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
-use super::compiler::{Compiler, TextUse, Value};
-use super::proto::{GraphProto, Node, ValueInfo};
+use super::compiler::{GraphCompiler, KnownTensor, TextUse};
+use super::proto::{GraphNode, GraphProto, ValueInfo};
 use super::twice;
 use crate::models::forest::FEATURES_MAX;
-use crate::models::graph::{Dim, Kind, Plan, Shape, Source};
+use crate::models::graph::{Dim, GraphPlan, Kind, Shape, TensorSource};
 use crate::models::signature::Unseen;
 use crate::models::{Feature, FeatureKind, ModelError};
 
 /// An input of the graph with the names of its features.
-pub(super) struct Column<'a> {
+pub(super) struct GraphInput<'a> {
     pub(super) name: &'a str,
     pub(super) kind: Kind,
     pub(super) start: usize,
@@ -21,25 +21,25 @@ pub(super) struct Column<'a> {
 
 /// Reads the graph's inputs, which are the features. `names` is how many an operator named, 0 for none.
 pub(super) fn read_inputs<'a>(
-    compiler: &mut Compiler,
+    compiler: &mut GraphCompiler,
     graph: &GraphProto<'a>,
-    values: &mut HashMap<&'a str, Value>,
+    values: &mut HashMap<&'a str, KnownTensor>,
     names: usize,
-) -> Result<Vec<Column<'a>>, ModelError> {
+) -> Result<Vec<GraphInput<'a>>, ModelError> {
     let constants: Result<BTreeSet<&str>, ModelError> = graph
         .initializers
         .iter()
         .map(|tensor| tensor.name())
         .collect();
     let constants = constants?;
-    let mut columns: Vec<Column<'a>> = Vec::new();
+    let mut columns: Vec<GraphInput<'a>> = Vec::new();
     let mut start = 0;
     let inputs: Vec<&ValueInfo<'a>> = graph
         .inputs
         .iter()
         .filter(|input| !constants.contains(input.name))
         .collect();
-    compiler.plan = Plan::new(inputs.len());
+    compiler.plan = GraphPlan::new(inputs.len());
     let named = (names > 0 && inputs.len() == 1).then_some(names);
     for (slot, input) in inputs.iter().enumerate() {
         let wrong = |reason: &str| ModelError(format!("its input {:?} {reason}", input.name));
@@ -66,10 +66,10 @@ pub(super) fn read_inputs<'a>(
         }
         compiler.text_uses.resize(start + width, TextUse::default());
         let features: Rc<[usize]> = (start..start + width).collect();
-        let value = Value {
+        let value = KnownTensor {
             shape,
             kind,
-            source: Source::Slot(slot),
+            source: TensorSource::Slot(slot),
             labels: None,
             features: (kind == Kind::Text).then_some(features),
             is_share: None,
@@ -79,7 +79,7 @@ pub(super) fn read_inputs<'a>(
         if values.insert(input.name, value).is_some() {
             return Err(twice(input.name));
         }
-        columns.push(Column {
+        columns.push(GraphInput {
             name: input.name,
             kind,
             start,
@@ -105,7 +105,7 @@ fn open_width(graph: &GraphProto<'_>, name: &str) -> Option<usize> {
 }
 
 /// How many columns a node must be given.
-fn width_of(graph: &GraphProto<'_>, node: &Node<'_>) -> Result<Option<usize>, ModelError> {
+fn width_of(graph: &GraphProto<'_>, node: &GraphNode<'_>) -> Result<Option<usize>, ModelError> {
     let width = match node.operator {
         "Scaler" => node.floats("offset")?.len(),
         "Imputer" => node.floats("imputed_value_floats")?.len(),
@@ -168,8 +168,8 @@ fn width_of(graph: &GraphProto<'_>, node: &Node<'_>) -> Result<Option<usize>, Mo
 
 /// The features: one table has f0, f1, …; several inputs are columns with names.
 pub(super) fn features(
-    compiler: &Compiler,
-    columns: &[Column<'_>],
+    compiler: &GraphCompiler,
+    columns: &[GraphInput<'_>],
 ) -> Result<Vec<Feature>, ModelError> {
     let mut features = Vec::new();
     for column in columns {
@@ -209,14 +209,14 @@ pub(super) fn features(
 }
 
 /// The codes of the labels of a feature that is text.
-pub(super) fn text_codes(compiler: &Compiler, feature: usize) -> Vec<f64> {
+pub(super) fn text_codes(compiler: &GraphCompiler, feature: usize) -> Vec<f64> {
     let mut codes = compiler.text_uses[feature].codes.clone();
     codes.sort_by(f64::total_cmp);
     codes.dedup();
     codes
 }
 
-fn text_kind(compiler: &Compiler, feature: usize) -> FeatureKind {
+fn text_kind(compiler: &GraphCompiler, feature: usize) -> FeatureKind {
     let codes = text_codes(compiler, feature);
     let labels = codes.iter().filter_map(|code| compiler.texts.text(*code));
     let labels: Vec<String> = labels.map(str::to_owned).collect();

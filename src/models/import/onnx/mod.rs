@@ -25,14 +25,14 @@ mod trees;
 
 use std::collections::{BTreeSet, HashMap};
 
-use self::compiler::{Budget, Compiler, Value};
-use self::inputs::{Column, features, read_inputs, text_codes};
+use self::compiler::{GraphBudget, GraphCompiler, KnownTensor};
+use self::inputs::{GraphInput, features, read_inputs, text_codes};
 use self::operators::{ML, ML_OPSETS, ONNX, OPSETS, full_name};
 use self::outputs::{meaning, outputs};
 use self::proto::{GraphProto, ModelProto};
 use crate::config::ModelRequest;
 use crate::models::format::Format;
-use crate::models::graph::{GraphModel, Input, Kind, Plan, Source, Texts, UNKNOWN_TEXT};
+use crate::models::graph::{GraphModel, GraphPlan, Input, Kind, TensorSource, Texts, UNKNOWN_TEXT};
 use crate::models::{
     AnswerSpec, Exactness, Feature, Loaded, ModelError, Output, Rows, Signature, compute,
 };
@@ -58,14 +58,14 @@ impl Format for Onnx {
             let found = model.opsets.iter().find(|(own, _)| *own == domain);
             found.map(|(_, version)| *version)
         };
-        let mut compiler = Compiler {
-            plan: Plan::default(),
+        let mut compiler = GraphCompiler {
+            plan: GraphPlan::default(),
             texts: Texts::default(),
             opset: version(ONNX).unwrap_or(*OPSETS.end()),
             ml_opset: version(ML).unwrap_or(*ML_OPSETS.start()),
             text_uses: Vec::new(),
             exactness: Exactness::Bits,
-            budget: Budget::new(bytes.len()),
+            budget: GraphBudget::new(bytes.len()),
         };
         let graph = &model.graph;
         let mut values = HashMap::new();
@@ -127,9 +127,9 @@ fn check_operators(model: &ModelProto<'_>) -> Result<(), ModelError> {
 
 /// Reads the nodes, in their order.
 fn read_nodes<'a>(
-    compiler: &mut Compiler,
+    compiler: &mut GraphCompiler,
     graph: &GraphProto<'a>,
-    values: &mut HashMap<&'a str, Value>,
+    values: &mut HashMap<&'a str, KnownTensor>,
 ) -> Result<(), ModelError> {
     for node in &graph.nodes {
         let Some(operator) = operators::find(node) else {
@@ -144,11 +144,12 @@ fn read_nodes<'a>(
                 }
             },
         };
-        let inputs: Vec<Option<Value>> = node.inputs.iter().map(value).collect::<Result<_, _>>()?;
+        let inputs: Vec<Option<KnownTensor>> =
+            node.inputs.iter().map(value).collect::<Result<_, _>>()?;
         let is_constant = inputs
             .iter()
             .flatten()
-            .all(|input| matches!(input.source, Source::Constant(_)));
+            .all(|input| matches!(input.source, TensorSource::Constant(_)));
         if !is_constant {
             compiler.be_no_more_exact_than(operator.exactness);
         }
@@ -168,9 +169,9 @@ fn read_nodes<'a>(
 
 fn finish<'a>(
     model: &ModelProto<'a>,
-    mut compiler: Compiler,
-    columns: Vec<Column<'a>>,
-    values: &HashMap<&'a str, Value>,
+    mut compiler: GraphCompiler,
+    columns: Vec<GraphInput<'a>>,
+    values: &HashMap<&'a str, KnownTensor>,
     request: &ModelRequest,
 ) -> Result<Loaded, ModelError> {
     let made = outputs(&model.graph, values)?;
@@ -179,7 +180,7 @@ fn finish<'a>(
         .plan
         .finish(made.iter().map(|one| one.value.source).collect());
     let features = features(&compiler, &columns)?;
-    let input = |column: &Column<'_>| {
+    let input = |column: &GraphInput<'_>| {
         let codes = |feature: usize| {
             let mut codes = text_codes(&compiler, feature);
             codes.push(UNKNOWN_TEXT);

@@ -1,7 +1,7 @@
 //! The operators that are known: one table.
 
-use super::compiler::{Compiler, Value};
-use super::proto::Node;
+use super::compiler::{GraphCompiler, KnownTensor};
+use super::proto::GraphNode;
 use super::{choices, elementwise, fitted, preparing, products, reductions, sizes, tensors, trees};
 use crate::models::{Exactness, ModelError};
 
@@ -17,8 +17,11 @@ pub(super) const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 pub(super) const ML_OPSETS: std::ops::RangeInclusive<i64> = 1..=5;
 
 /// Reads a node.
-pub(super) type Read =
-    fn(&mut Compiler, &Node<'_>, &[Option<Value>]) -> Result<Vec<Value>, ModelError>;
+pub(super) type Read = fn(
+    &mut GraphCompiler,
+    &GraphNode<'_>,
+    &[Option<KnownTensor>],
+) -> Result<Vec<KnownTensor>, ModelError>;
 
 /// An operator.
 pub(super) struct Operator {
@@ -98,7 +101,7 @@ pub(super) const KNOWN: &[Operator] = operators! {
 };
 
 /// The operator of a node.
-pub(super) fn find(node: &Node<'_>) -> Option<&'static Operator> {
+pub(super) fn find(node: &GraphNode<'_>) -> Option<&'static Operator> {
     KNOWN
         .iter()
         .find(|known| known.domain == node.domain && known.name == node.operator)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::compiler::Value;
+use super::compiler::KnownTensor;
 use super::proto::GraphProto;
 use crate::models::forest::Precision;
 use crate::models::graph::{ClassIndex, Kind, Meaning, Texts};
@@ -11,7 +11,7 @@ use crate::models::{ModelError, OutputSpec};
 /// An output of the graph.
 pub(super) struct Made<'a> {
     pub(super) name: &'a str,
-    pub(super) value: Value,
+    pub(super) value: KnownTensor,
     /// Numbers of a row.
     pub(super) width: usize,
 }
@@ -19,7 +19,7 @@ pub(super) struct Made<'a> {
 /// The outputs that have numbers for each row.
 pub(super) fn outputs<'a>(
     graph: &GraphProto<'a>,
-    values: &HashMap<&'a str, Value>,
+    values: &HashMap<&'a str, KnownTensor>,
 ) -> Result<Vec<Made<'a>>, ModelError> {
     let made = graph.outputs.iter().map(|output| {
         let value = values.get(output.name);
@@ -49,7 +49,7 @@ pub(super) struct Outputs {
     pub(super) notes: Vec<String>,
 }
 
-fn precision_of(value: &Value) -> Precision {
+fn precision_of(value: &KnownTensor) -> Precision {
     match value.kind {
         Kind::F32 => Precision::F32,
         _ => Precision::F64,

@@ -5,13 +5,13 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::compiler::{Compiler, Value, input, numbers, table};
-use super::proto::Node;
+use super::compiler::{GraphCompiler, KnownTensor, input, numbers, table};
+use super::proto::GraphNode;
 use crate::models::ModelError;
 use crate::models::graph::reduce::along_last;
 use crate::models::graph::{Dim, Kind, Shape, broadcast, moves};
 
-type Made = Result<Vec<Value>, ModelError>;
+type Made = Result<Vec<KnownTensor>, ModelError>;
 
 /// Categories below this are looked up without a search.
 const DIRECT_MAX: usize = 1024;
@@ -20,7 +20,7 @@ const DIRECT_MAX: usize = 1024;
 const NAN_IS_KEY: i64 = 4;
 
 /// Numbers of 32 bits of an attribute: one for each column, or one for all.
-fn per_column(node: &Node<'_>, name: &str, width: usize) -> Result<Vec<f64>, ModelError> {
+fn per_column(node: &GraphNode<'_>, name: &str, width: usize) -> Result<Vec<f64>, ModelError> {
     let values: Vec<f64> = node.floats(name)?.into_iter().map(f64::from).collect();
     match values[..] {
         [one] => Ok(vec![one; width]),
@@ -33,7 +33,11 @@ fn per_column(node: &Node<'_>, name: &str, width: usize) -> Result<Vec<f64>, Mod
 }
 
 /// Scaler.
-pub(super) fn scaler(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn scaler(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let (value, width) = table(node, inputs)?;
     let (offsets, scales) = (
         per_column(node, "offset", width)?,
@@ -59,9 +63,9 @@ pub(super) fn scaler(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<
 
 /// Normalizer.
 pub(super) fn normalizer(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let value = numbers(node, inputs, 0)?;
     let width = match (value.shape.rank(), value.shape.dims().last()) {
@@ -94,14 +98,18 @@ pub(super) fn normalizer(
         }
     });
     let made = compiler.emit_one(node, &[value], value.shape.clone(), Kind::F32, kernel)?;
-    Ok(vec![Value {
+    Ok(vec![KnownTensor {
         is_share: Some(node.text("norm", "MAX")? == "L1"),
         ..made
     }])
 }
 
 /// Imputer.
-pub(super) fn imputer(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn imputer(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let (value, width) = table(node, inputs)?;
     let (fills, missing) = match node.has("imputed_value_int64s") {
         true => {
@@ -144,9 +152,9 @@ pub(super) fn imputer(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option
 
 /// Binarizer.
 pub(super) fn binarizer(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let value = numbers(node, inputs, 0)?;
     let threshold = f64::from(node.float("threshold", 0.0)?);
@@ -162,9 +170,9 @@ pub(super) fn binarizer(
 
 /// FeatureVectorizer.
 pub(super) fn feature_vectorizer(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let sizes = node.ints("inputdimensions")?;
     let mut parts = Vec::new();
@@ -195,7 +203,7 @@ pub(super) fn feature_vectorizer(
 }
 
 /// The codes of texts.
-fn codes(compiler: &mut Compiler, texts: &[&str]) -> Vec<f64> {
+fn codes(compiler: &mut GraphCompiler, texts: &[&str]) -> Vec<f64> {
     texts.iter().map(|text| compiler.texts.code(text)).collect()
 }
 
@@ -209,7 +217,11 @@ fn key(value: f64) -> u64 {
 }
 
 /// OneHotEncoder.
-pub(super) fn one_hot(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn one_hot(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let value = input(node, inputs, 0)?;
     let is_text = value.kind == Kind::Text;
     let categories = match is_text {
@@ -271,8 +283,8 @@ pub(super) fn one_hot(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option
 
 /// The keys, or the values, of a LabelEncoder, and their kind.
 fn side(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
     side: &str,
 ) -> Result<Option<(Kind, Vec<f64>)>, ModelError> {
     let name = |kind: &str| format!("{side}_{kind}");
@@ -304,7 +316,11 @@ fn side(
 }
 
 /// What a LabelEncoder gives for keys that it does not know.
-fn default(compiler: &mut Compiler, node: &Node<'_>, kind: Kind) -> Result<f64, ModelError> {
+fn default(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    kind: Kind,
+) -> Result<f64, ModelError> {
     if let Some(tensor) = node.tensor("default_tensor")? {
         let tensor = tensor.read(&mut compiler.texts)?;
         return tensor
@@ -322,9 +338,9 @@ fn default(compiler: &mut Compiler, node: &Node<'_>, kind: Kind) -> Result<f64, 
 
 /// LabelEncoder.
 pub(super) fn label_encoder(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let value = input(node, inputs, 0)?;
     let (from, keys, to, values) = match node.has("classes_strings") {
@@ -363,9 +379,9 @@ pub(super) fn label_encoder(
 
 /// CategoryMapper.
 pub(super) fn category_mapper(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let value = input(node, inputs, 0)?;
     let texts = codes(compiler, &node.texts("cats_strings")?);
@@ -405,9 +421,9 @@ pub(super) fn category_mapper(
 
 /// One number, or code of a text, for another.
 fn map(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    value: &Value,
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    value: &KnownTensor,
     (keys, values): (&[f64], &[f64]),
     default: f64,
     to: Kind,
@@ -436,5 +452,5 @@ fn map(
     };
     let kernel = broadcast::unary(move |value| known.get(&key(value)).copied().unwrap_or(default));
     let made = compiler.emit_one(node, &[value], value.shape.clone(), to, kernel)?;
-    Ok(vec![Value { labels, ..made }])
+    Ok(vec![KnownTensor { labels, ..made }])
 }

@@ -1,20 +1,20 @@
 //! Operators that take rows and constant matrices: products, normalization, distances to stored points.
 
-use super::compiler::{Compiler, Value, input, numbers, table};
-use super::proto::Node;
-use crate::models::graph::distances::{Metric, distances};
+use super::compiler::{GraphCompiler, KnownTensor, input, numbers, table};
+use super::proto::GraphNode;
+use crate::models::graph::distances::{PointMetric, distances};
 use crate::models::graph::linear::Product;
 use crate::models::graph::reduce::along_last;
 use crate::models::graph::{Dim, Kind, Shape, broadcast};
 use crate::models::{Exactness, ModelError};
 
-type Made = Result<Vec<Value>, ModelError>;
+type Made = Result<Vec<KnownTensor>, ModelError>;
 
 /// A constant matrix with its rows and columns; each row of a table is multiplied with it `lines` times.
 fn matrix(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    value: &Value,
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    value: &KnownTensor,
     lines: usize,
 ) -> Result<(Vec<f64>, usize, usize), ModelError> {
     let Some(known) = compiler.known(value) else {
@@ -37,7 +37,11 @@ fn transposed(values: &[f64], height: usize, width: usize) -> Vec<f64> {
 }
 
 /// MatMul with a constant.
-pub(super) fn product(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn product(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let (left, right) = (numbers(node, inputs, 0)?, numbers(node, inputs, 1)?);
     if left.kind != right.kind || !left.kind.is_float() {
         return Err(node.wrong("its inputs must be fractions of the same type"));
@@ -73,9 +77,9 @@ pub(super) fn product(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option
 
 /// Gemm with a constant.
 pub(super) fn general_product(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let (left, width_in) = table(node, inputs)?;
     let (mut columns, mut height, mut width) =
@@ -147,9 +151,9 @@ pub(super) fn general_product(
 
 /// BatchNormalization, as it predicts.
 pub(super) fn batch_normalization(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let (value, width) = table(node, inputs)?;
     if node.int("training_mode", 0)? != 0 {
@@ -182,13 +186,13 @@ pub(super) fn batch_normalization(
 
 /// Distances to stored points, given by an operator of onnxruntime's.
 pub(super) fn stored_distances(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let metric = match node.text("metric", "sqeuclidean")? {
-        "euclidean" => Metric::Euclidean,
-        "sqeuclidean" => Metric::SquaredEuclidean,
+        "euclidean" => PointMetric::Euclidean,
+        "sqeuclidean" => PointMetric::SquaredEuclidean,
         other => {
             return Err(node.wrong(format!(
                 "it measures {other:?}; lanekeeper has euclidean and sqeuclidean"
@@ -212,7 +216,11 @@ pub(super) fn stored_distances(
 }
 
 /// Scan, where its body computes the distances to stored points.
-pub(super) fn scan(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn scan(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let other = || {
         node.wrong("lanekeeper has it only for distances to stored points, as skl2onnx writes them")
     };
@@ -257,8 +265,8 @@ pub(super) fn scan(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Va
     };
     let reduction = makes(&resolve(body.outputs[1].name)).ok_or_else(other)?;
     let metric = match reduction.operator {
-        "ReduceSumSquare" => Metric::SquaredEuclidean,
-        "ReduceL1" => Metric::Manhattan,
+        "ReduceSumSquare" => PointMetric::SquaredEuclidean,
+        "ReduceL1" => PointMetric::Manhattan,
         _ => return Err(other()),
     };
     let difference = reduction

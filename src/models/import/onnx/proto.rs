@@ -76,7 +76,7 @@ pub(super) struct ModelProto<'a> {
 /// A graph.
 #[derive(Debug)]
 pub(super) struct GraphProto<'a> {
-    pub(super) nodes: Vec<Node<'a>>,
+    pub(super) nodes: Vec<GraphNode<'a>>,
     pub(super) initializers: Vec<TensorProto<'a>>,
     pub(super) inputs: Vec<ValueInfo<'a>>,
     pub(super) outputs: Vec<ValueInfo<'a>>,
@@ -84,7 +84,7 @@ pub(super) struct GraphProto<'a> {
 
 /// A node.
 #[derive(Debug, Clone)]
-pub(super) struct Node<'a> {
+pub(super) struct GraphNode<'a> {
     pub(super) inputs: Vec<&'a str>,
     pub(super) outputs: Vec<&'a str>,
     pub(super) operator: &'a str,
@@ -165,7 +165,7 @@ impl<'a> GraphProto<'a> {
                 field::GRAPH_NODES if read.nodes.len() == NODES_MAX => {
                     return Err(ModelError(format!("it has more than {NODES_MAX} nodes")));
                 }
-                field::GRAPH_NODES => read.nodes.push(Node::read(message)?),
+                field::GRAPH_NODES => read.nodes.push(GraphNode::read(message)?),
                 field::GRAPH_INITIALIZERS => read.initializers.push(TensorProto(message)),
                 field::GRAPH_INPUTS => read.inputs.push(ValueInfo::read(message)?),
                 field::GRAPH_OUTPUTS => read.outputs.push(ValueInfo::read(message)?),
@@ -316,12 +316,12 @@ fn whole(values: impl IntoIterator<Item = i64>) -> Vec<f64> {
     values.into_iter().map(|value| value as f64).collect()
 }
 
-impl<'a> Node<'a> {
+impl<'a> GraphNode<'a> {
     fn read(node: Message<'a>) -> Result<Self, ModelError> {
         let named =
             |attribute: Message<'a>| Ok((attribute.text(field::ATTRIBUTE_NAME)?, attribute));
         let attributes = node.messages(field::NODE_ATTRIBUTES)?.into_iter();
-        Ok(Node {
+        Ok(GraphNode {
             inputs: node.all_texts(field::NODE_INPUTS)?,
             outputs: node.all_texts(field::NODE_OUTPUTS)?,
             operator: node.text(field::NODE_OPERATOR)?,

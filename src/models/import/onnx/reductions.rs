@@ -1,13 +1,13 @@
 //! Operators along an axis: sums, extremes, order, shares.
 
-use super::compiler::{Compiler, LABELS_MAX, Value, numbers};
-use super::proto::Node;
+use super::compiler::{GraphCompiler, KnownTensor, LABELS_MAX, numbers};
+use super::proto::GraphNode;
 use super::tensors::axes;
 use crate::models::ModelError;
-use crate::models::graph::reduce::{Lanes, along_last, place_of_extreme, reduce, top};
+use crate::models::graph::reduce::{AxisLanes, along_last, place_of_extreme, reduce, top};
 use crate::models::graph::{Dim, Kind, Shape, transform};
 
-type Made = Result<Vec<Value>, ModelError>;
+type Made = Result<Vec<KnownTensor>, ModelError>;
 
 /// One number of several.
 type Reduction = Box<dyn Fn(&[f64]) -> f64 + Send + Sync>;
@@ -49,9 +49,9 @@ fn reduction(name: &str, kind: Kind) -> Option<Reduction> {
 
 /// ReduceSum and its like.
 pub(super) fn reduction_of(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let mut value = numbers(node, inputs, 0)?.clone();
     let keeps = node.int("keepdims", 1)? != 0;
@@ -84,14 +84,18 @@ pub(super) fn reduction_of(
             true => dims[axis] = Dim::Fixed(1),
             false => drop(dims.remove(axis)),
         }
-        let kernel = reduce(Lanes::new(value.shape.clone(), axis), function);
+        let kernel = reduce(AxisLanes::new(value.shape.clone(), axis), function);
         value = compiler.emit_one(node, &[&value], Shape::new(dims)?, value.kind, kernel)?;
     }
     Ok(vec![value])
 }
 
 /// ArgMax and ArgMin.
-pub(super) fn extreme(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn extreme(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let value = numbers(node, inputs, 0)?;
     let axis = value
         .shape
@@ -108,16 +112,20 @@ pub(super) fn extreme(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option
     }
     let is_largest = node.operator == "ArgMax";
     let is_last = node.int("select_last_index", 0)? != 0;
-    let kernel = reduce(Lanes::new(value.shape.clone(), axis), move |values| {
+    let kernel = reduce(AxisLanes::new(value.shape.clone(), axis), move |values| {
         place_of_extreme(values, is_largest, is_last)
     });
     let made = compiler.emit_one(node, &[value], Shape::new(dims)?, Kind::I64, kernel)?;
     let labels = (size <= LABELS_MAX).then(|| (0..size).map(|place| place as f64).collect());
-    Ok(vec![Value { labels, ..made }])
+    Ok(vec![KnownTensor { labels, ..made }])
 }
 
 /// TopK.
-pub(super) fn top_k(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn top_k(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let value = numbers(node, inputs, 0)?;
     let count = match inputs.get(1).and_then(Option::as_ref) {
         Some(count) => compiler.ints(node, count)?.first().copied().unwrap_or(0),
@@ -150,7 +158,11 @@ pub(super) fn top_k(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<V
 }
 
 /// Softmax and LogSoftmax.
-pub(super) fn softmax(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn softmax(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let value = numbers(node, inputs, 0)?;
     let default = if compiler.opset < 13 { 1 } else { -1 };
     let axis = value
@@ -185,7 +197,7 @@ pub(super) fn softmax(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option
         }
     });
     let made = compiler.emit_one(node, &[value], value.shape.clone(), kind, kernel)?;
-    Ok(vec![Value {
+    Ok(vec![KnownTensor {
         is_share: Some(!is_log),
         ..made
     }])

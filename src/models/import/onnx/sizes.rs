@@ -2,15 +2,15 @@
 
 use std::rc::Rc;
 
-use super::compiler::{Compiler, Value, input};
-use super::proto::Node;
+use super::compiler::{GraphCompiler, KnownTensor, input};
+use super::proto::GraphNode;
 use crate::models::ModelError;
 use crate::models::graph::{Dim, Kind, Shape, Size};
 
-type Made = Result<Vec<Value>, ModelError>;
+type Made = Result<Vec<KnownTensor>, ModelError>;
 
 /// The shape that sizes say.
-pub(super) fn shape_of(node: &Node<'_>, sizes: &[Size]) -> Result<Shape, ModelError> {
+pub(super) fn shape_of(node: &GraphNode<'_>, sizes: &[Size]) -> Result<Shape, ModelError> {
     let dim = |size: &Size| match size {
         Size::Rows(size) => Ok(Dim::Rows(*size)),
         Size::Number(size) => match usize::try_from(*size) {
@@ -24,10 +24,10 @@ pub(super) fn shape_of(node: &Node<'_>, sizes: &[Size]) -> Result<Shape, ModelEr
 
 /// A constant of sizes; only operators of this file read it if it has rows.
 fn constant(
-    compiler: &mut Compiler,
+    compiler: &mut GraphCompiler,
     sizes: Vec<Size>,
     is_scalar: bool,
-) -> Result<Value, ModelError> {
+) -> Result<KnownTensor, ModelError> {
     let number = |size: &Size| match size {
         Size::Number(size) => *size as f64,
         Size::Rows(_) => f64::NAN,
@@ -36,14 +36,18 @@ fn constant(
     let dims: &[usize] = if is_scalar { &[] } else { &[sizes.len()] };
     let made = compiler.constant(Kind::I64, dims, numbers)?;
     let has_rows = sizes.iter().any(|size| matches!(size, Size::Rows(_)));
-    Ok(Value {
+    Ok(KnownTensor {
         sizes: has_rows.then(|| Rc::from(sizes)),
         ..made
     })
 }
 
 /// Shape.
-pub(super) fn shape(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn shape(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let dims = input(node, inputs, 0)?.shape.dims();
     let rank = dims.len() as i64;
     let place = |place: i64| {
@@ -65,9 +69,9 @@ pub(super) fn shape(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<V
 
 /// ConstantOfShape.
 pub(super) fn constant_of_shape(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let sizes = compiler.sizes(node, input(node, inputs, 0)?)?;
     let shape = shape_of(node, &sizes)?;
@@ -91,12 +95,12 @@ pub(super) fn constant_of_shape(
 ///
 /// It does more than to choose sizes and put them together.
 pub(super) fn computed(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
-) -> Result<Option<Vec<Value>>, ModelError> {
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Result<Option<Vec<KnownTensor>>, ModelError> {
     let has_sizes =
-        |value: &Option<Value>| value.as_ref().is_some_and(|value| value.sizes.is_some());
+        |value: &Option<KnownTensor>| value.as_ref().is_some_and(|value| value.sizes.is_some());
     if !inputs.iter().any(has_sizes) {
         return Ok(None);
     }

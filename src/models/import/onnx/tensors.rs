@@ -2,16 +2,20 @@
 
 use std::rc::Rc;
 
-use super::compiler::{Compiler, Value, input, numbers};
-use super::proto::{Node, kind};
+use super::compiler::{GraphCompiler, KnownTensor, input, numbers};
+use super::proto::{GraphNode, kind};
 use super::sizes;
 use crate::models::ModelError;
 use crate::models::graph::{Dim, Kind, Shape, axis_of, broadcast, moves};
 
-type Made = Result<Vec<Value>, ModelError>;
+type Made = Result<Vec<KnownTensor>, ModelError>;
 
 /// What only passes numbers on.
-pub(super) fn identity(_: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn identity(
+    _: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let mut made = vec![input(node, inputs, 0)?.clone()];
     // Dropout's mask is not served; whoever reads it is told that it is not made.
     made.truncate(node.outputs.len());
@@ -19,7 +23,11 @@ pub(super) fn identity(_: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value
 }
 
 /// Constant.
-pub(super) fn constant(compiler: &mut Compiler, node: &Node<'_>, _: &[Option<Value>]) -> Made {
+pub(super) fn constant(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    _: &[Option<KnownTensor>],
+) -> Made {
     if let Some(tensor) = node.tensor("value")? {
         return Ok(vec![compiler.tensor(&tensor)?]);
     }
@@ -50,7 +58,11 @@ pub(super) fn constant(compiler: &mut Compiler, node: &Node<'_>, _: &[Option<Val
 }
 
 /// Reshape.
-pub(super) fn reshape(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn reshape(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let value = input(node, inputs, 0)?;
     let wanted = compiler.sizes(node, input(node, inputs, 1)?)?;
     let keeps_zero = node.int("allowzero", 0)? != 0;
@@ -62,7 +74,11 @@ pub(super) fn reshape(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option
 }
 
 /// Flatten.
-pub(super) fn flatten(_: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn flatten(
+    _: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let value = input(node, inputs, 0)?;
     let axis = match node.int("axis", 1)? {
         axis if axis == value.shape.rank() as i64 => value.shape.rank(),
@@ -87,9 +103,9 @@ pub(super) fn flatten(_: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>
 
 /// Axes from an attribute, or since some version from an input.
 pub(super) fn axes(
-    compiler: &Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
     index: usize,
 ) -> Result<Vec<i64>, ModelError> {
     match inputs.get(index).and_then(Option::as_ref) {
@@ -99,7 +115,11 @@ pub(super) fn axes(
 }
 
 /// Squeeze.
-pub(super) fn squeeze(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn squeeze(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let value = input(node, inputs, 0)?;
     let axes = axes(compiler, node, inputs, 1)?;
     let axes: Result<Vec<usize>, ModelError> =
@@ -126,9 +146,9 @@ pub(super) fn squeeze(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option
 
 /// Unsqueeze.
 pub(super) fn unsqueeze(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let value = input(node, inputs, 0)?;
     let axes = axes(compiler, node, inputs, 1)?;
@@ -150,9 +170,9 @@ pub(super) fn unsqueeze(
 
 /// Transpose.
 pub(super) fn transpose(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let value = input(node, inputs, 0)?;
     let rank = value.shape.rank();
@@ -171,15 +191,19 @@ pub(super) fn transpose(
     let dims: Vec<Dim> = order.iter().map(|axis| value.shape.dims()[*axis]).collect();
     let kernel = moves::transpose(value.shape.clone(), order);
     let made = compiler.emit_one(node, &[value], Shape::new(dims)?, value.kind, kernel)?;
-    Ok(vec![Value {
+    Ok(vec![KnownTensor {
         labels: value.labels.clone(),
         ..made
     }])
 }
 
 /// Concat.
-pub(super) fn concat(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
-    let values: Vec<&Value> = inputs.iter().flatten().collect();
+pub(super) fn concat(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
+    let values: Vec<&KnownTensor> = inputs.iter().flatten().collect();
     let first = input(node, inputs, 0)?;
     let axis = first
         .shape
@@ -224,11 +248,15 @@ pub(super) fn concat(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<
         }
         _ => None,
     };
-    Ok(vec![Value { features, ..made }])
+    Ok(vec![KnownTensor { features, ..made }])
 }
 
 /// Expand.
-pub(super) fn expand(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn expand(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let value = numbers(node, inputs, 0)?;
     let wanted = sizes::shape_of(node, &compiler.sizes(node, input(node, inputs, 1)?)?)?;
     let shape = value
@@ -246,7 +274,11 @@ pub(super) fn expand(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<
 }
 
 /// Cast.
-pub(super) fn cast(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn cast(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let value = input(node, inputs, 0)?;
     let Some(to) = kind(node.int("to", 0)?) else {
         return Err(node.wrong("it casts to a type that lanekeeper lacks"));
@@ -270,7 +302,7 @@ pub(super) fn cast(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Va
         (_, Kind::F32) => |number| f64::from(number as f32),
         // All of them fit.
         _ => {
-            return Ok(vec![Value {
+            return Ok(vec![KnownTensor {
                 kind: to,
                 ..value.clone()
             }]);
@@ -283,7 +315,7 @@ pub(super) fn cast(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Va
         to,
         broadcast::unary(convert),
     )?;
-    Ok(vec![Value {
+    Ok(vec![KnownTensor {
         labels: value
             .labels
             .as_ref()

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::compiler::Compiler;
+use super::compiler::GraphCompiler;
 use super::fitted::wide;
-use super::proto::Node;
+use super::proto::GraphNode;
 use crate::models::ModelError;
 
 /// The question of a node.
@@ -54,7 +54,7 @@ impl Mode {
 
 /// A node before it is one of a forest's.
 #[derive(Debug, Clone)]
-pub(super) struct Draft {
+pub(super) struct NodeDraft {
     pub(super) mode: Mode,
     pub(super) feature: i64,
     pub(super) threshold: f64,
@@ -69,8 +69,8 @@ pub(super) struct Draft {
 
 /// Attributes that may be numbers of 32 bits, or a tensor of another precision.
 pub(super) fn numbers(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
     name: &str,
 ) -> Result<Vec<f64>, ModelError> {
     match node.tensor(&format!("{name}_as_tensor"))? {
@@ -81,10 +81,10 @@ pub(super) fn numbers(
 
 /// The trees of versions 1 and 3. `kind` is what attributes of leaves begin with.
 pub(super) fn drafts(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
     kind: &str,
-) -> Result<Vec<Vec<Draft>>, ModelError> {
+) -> Result<Vec<Vec<NodeDraft>>, ModelError> {
     let trees = node.ints("nodes_treeids")?;
     let ids = node.ints("nodes_nodeids")?;
     let modes = node.texts("nodes_modes")?;
@@ -114,7 +114,7 @@ pub(super) fn drafts(
     }
     let mut tree_places: HashMap<i64, usize> = HashMap::new();
     let mut places: HashMap<(i64, i64), usize> = HashMap::with_capacity(count);
-    let mut drafts: Vec<Vec<Draft>> = Vec::new();
+    let mut drafts: Vec<Vec<NodeDraft>> = Vec::new();
     let mut at = Vec::with_capacity(count);
     for (index, tree) in trees.iter().enumerate() {
         let place = *tree_places.entry(*tree).or_insert_with(|| {
@@ -130,7 +130,7 @@ pub(super) fn drafts(
         }
         let mode = Mode::named(modes[index])
             .ok_or_else(|| node.wrong(format!("there is no mode {:?}", modes[index])))?;
-        drafts[place].push(Draft {
+        drafts[place].push(NodeDraft {
             mode,
             feature: features[index],
             threshold: thresholds[index],
@@ -192,7 +192,7 @@ pub(super) fn drafts(
 }
 
 /// Puts the node that none leads to in the first place.
-fn put_root_first(drafts: &mut [Draft]) {
+fn put_root_first(drafts: &mut [NodeDraft]) {
     let mut has_parent = vec![false; drafts.len()];
     for draft in drafts.iter().filter(|draft| draft.mode != Mode::Leaf) {
         has_parent[draft.yes] = true;
@@ -220,7 +220,7 @@ fn put_root_first(drafts: &mut [Draft]) {
 }
 
 /// Whether each node is reached once from the first.
-fn is_whole(drafts: &[Draft]) -> bool {
+fn is_whole(drafts: &[NodeDraft]) -> bool {
     let mut seen = vec![false; drafts.len()];
     let mut open = vec![0];
     let mut count = 0;
@@ -238,9 +238,9 @@ fn is_whole(drafts: &[Draft]) -> bool {
 
 /// The trees of version 5.
 pub(super) fn drafts_of_version_5(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-) -> Result<Vec<Vec<Draft>>, ModelError> {
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+) -> Result<Vec<Vec<NodeDraft>>, ModelError> {
     let mut tensor = |name: &str| match node.tensor(name)? {
         Some(tensor) => Ok::<_, ModelError>(tensor.read(&mut compiler.texts)?.values),
         None => Ok(Vec::new()),
@@ -296,7 +296,7 @@ pub(super) fn drafts_of_version_5(
     let mut left = count + targets.len() + 1;
     for root in node.ints("tree_roots")? {
         // A root may be a leaf: then both of its branches are the same one.
-        let mut drafts: Vec<Draft> = Vec::new();
+        let mut drafts: Vec<NodeDraft> = Vec::new();
         let mut open = vec![(root, false, None::<(usize, bool)>)];
         while let Some((id, is_leaf, parent)) = open.pop() {
             let Some(rest) = left.checked_sub(1) else {
@@ -314,7 +314,7 @@ pub(super) fn drafts_of_version_5(
                 let weight = targets.get(index).zip(weights.get(index));
                 weight.ok_or_else(|| node.wrong(format!("there is no leaf {index}")))
             };
-            let mut draft = Draft {
+            let mut draft = NodeDraft {
                 mode: Mode::Leaf,
                 feature: 0,
                 threshold: 0.0,

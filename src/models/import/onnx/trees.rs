@@ -4,10 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use super::compiler::{Compiler, Value, table};
+use super::compiler::{GraphCompiler, KnownTensor, table};
 use super::fitted::{classified, labels, transform};
-use super::proto::Node;
-use super::tree_nodes::{Draft, Mode, drafts, drafts_of_version_5, numbers};
+use super::proto::GraphNode;
+use super::tree_nodes::{Mode, NodeDraft, drafts, drafts_of_version_5, numbers};
 use crate::models::forest::plan::Plan;
 use crate::models::forest::{self, CategoryRule, Forest, Missing, NodeKind, Precision, Test, Tree};
 use crate::models::graph::ensemble::{Classes, Ensemble, OneScore};
@@ -15,14 +15,15 @@ use crate::models::graph::transform::Transform;
 use crate::models::graph::{Dim, Kind};
 use crate::models::{Exactness, ModelError};
 
-type Made = Result<Vec<Value>, ModelError>;
+type Made = Result<Vec<KnownTensor>, ModelError>;
 
 /// Largest number that a feature may be asked to equal.
 const EQUAL_MAX: f64 = 65_535.0;
 
 /// The features that a forest asks whether they equal a number.
-fn whole_features(trees: &[Vec<Draft>]) -> Vec<i64> {
-    let asks = |draft: &&Draft| matches!(draft.mode, Mode::Equal | Mode::Unequal | Mode::Member);
+fn whole_features(trees: &[Vec<NodeDraft>]) -> Vec<i64> {
+    let asks =
+        |draft: &&NodeDraft| matches!(draft.mode, Mode::Equal | Mode::Unequal | Mode::Member);
     let features = trees
         .iter()
         .flatten()
@@ -32,7 +33,7 @@ fn whole_features(trees: &[Vec<Draft>]) -> Vec<i64> {
 }
 
 /// A set of categories as bits.
-fn set_of(node: &Node<'_>, members: &[f64]) -> Result<Vec<u32>, ModelError> {
+fn set_of(node: &GraphNode<'_>, members: &[f64]) -> Result<Vec<u32>, ModelError> {
     let mut set = Vec::new();
     for member in members {
         if !(0.0..=EQUAL_MAX).contains(member) || member.fract() != 0.0 {
@@ -49,8 +50,8 @@ fn set_of(node: &Node<'_>, members: &[f64]) -> Result<Vec<u32>, ModelError> {
 
 /// A tree of a forest with this many outputs.
 fn tree(
-    node: &Node<'_>,
-    drafts: &[Draft],
+    node: &GraphNode<'_>,
+    drafts: &[NodeDraft],
     (width, whole): (usize, &[i64]),
     outputs: usize,
 ) -> Result<Tree, ModelError> {
@@ -58,7 +59,7 @@ fn tree(
         leaf_width: 1,
         ..Tree::default()
     };
-    let leaves: Vec<&Draft> = drafts
+    let leaves: Vec<&NodeDraft> = drafts
         .iter()
         .filter(|draft| draft.mode == Mode::Leaf)
         .collect();
@@ -158,10 +159,10 @@ struct Sums {
 }
 
 fn sums(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    (value, width): (&Value, usize),
-    drafts: &[Vec<Draft>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    (value, width): (&KnownTensor, usize),
+    drafts: &[Vec<NodeDraft>],
     outputs: usize,
 ) -> Result<Sums, ModelError> {
     let whole = whole_features(drafts);
@@ -193,9 +194,9 @@ fn sums(
 
 /// TreeEnsembleRegressor.
 pub(super) fn regressor(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let outputs = usize::try_from(node.int("n_targets", 0)?)
         .map_err(|_| node.wrong("n_targets is below 0"))?;
@@ -223,7 +224,11 @@ pub(super) fn regressor(
 }
 
 /// TreeEnsemble of version 5.
-pub(super) fn ensemble(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Option<Value>]) -> Made {
+pub(super) fn ensemble(
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+) -> Made {
     let outputs = usize::try_from(node.int("n_targets", 0)?)
         .map_err(|_| node.wrong("n_targets is below 0"))?;
     let drafts = drafts_of_version_5(compiler, node)?;
@@ -255,10 +260,10 @@ pub(super) fn ensemble(compiler: &mut Compiler, node: &Node<'_>, inputs: &[Optio
 }
 
 fn regression(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
-    (drafts, outputs): (&[Vec<Draft>], usize),
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
+    (drafts, outputs): (&[Vec<NodeDraft>], usize),
     transform: Transform,
     is_average: bool,
     base: Vec<f64>,
@@ -295,9 +300,9 @@ fn regression(
 
 /// TreeEnsembleClassifier.
 pub(super) fn classifier(
-    compiler: &mut Compiler,
-    node: &Node<'_>,
-    inputs: &[Option<Value>],
+    compiler: &mut GraphCompiler,
+    node: &GraphNode<'_>,
+    inputs: &[Option<KnownTensor>],
 ) -> Made {
     let (value, width) = table(node, inputs)?;
     let drafts = drafts(compiler, node, "class")?;
@@ -368,8 +373,8 @@ pub(super) fn classifier(
 }
 
 /// The largest sum that a class can have, if no weight is negative.
-fn most(drafts: &[Vec<Draft>]) -> f64 {
-    let weights = |draft: &Draft| {
+fn most(drafts: &[Vec<NodeDraft>]) -> f64 {
+    let weights = |draft: &NodeDraft| {
         draft
             .weights
             .iter()
@@ -385,15 +390,15 @@ fn most(drafts: &[Vec<Draft>]) -> f64 {
 /// Checks that each class that is scored at all is scored in every row: onnxruntime treats a class without
 /// a score in another way than one with a score of 0.
 fn check_scores(
-    node: &Node<'_>,
-    drafts: &[Vec<Draft>],
+    node: &GraphNode<'_>,
+    drafts: &[Vec<NodeDraft>],
     scored: &BTreeSet<i64>,
     zero_is_none: bool,
 ) -> Result<(), ModelError> {
     if zero_is_none {
         return Ok(());
     }
-    let scores = |draft: &Draft, class: i64| draft.weights.iter().any(|(own, _)| *own == class);
+    let scores = |draft: &NodeDraft, class: i64| draft.weights.iter().any(|(own, _)| *own == class);
     let mut leaves = drafts
         .iter()
         .map(|tree| tree.iter().filter(|draft| draft.mode == Mode::Leaf));

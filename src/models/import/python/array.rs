@@ -7,7 +7,7 @@ use super::{Objects, Value};
 
 /// What elements are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ElementKind {
     /// 1 byte, 0 or 1.
     Bool,
     /// Whole numbers, of 1, 2, 4 or 8 bytes.
@@ -32,18 +32,18 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dtype {
     /// What they are.
-    pub kind: Kind,
+    pub kind: ElementKind,
     /// Bytes of an element.
     pub item_bytes: usize,
     /// Whether numbers and characters have their highest byte first.
     pub is_big_endian: bool,
     /// The fields of records; arrays of one type share them.
-    pub fields: Arc<[Field]>,
+    pub fields: Arc<[RecordField]>,
 }
 
 /// A field of records.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Field {
+pub struct RecordField {
     /// Its name.
     pub name: String,
     /// Its type.
@@ -179,7 +179,7 @@ impl Objects<'_> {
     }
 
     /// The elements of an array as values, the last index fastest, and texts as texts.
-    pub fn elements(&self, array: &Array) -> Option<Vec<Element<'_>>> {
+    pub fn elements(&self, array: &Array) -> Option<Vec<ArrayElement<'_>>> {
         match (array.content, array.dtype.kind) {
             (Content::Objects(index), _) => {
                 let elements = self.sequences.get(index as usize)?;
@@ -187,13 +187,13 @@ impl Objects<'_> {
                 let elements = places.map(|place| {
                     let value = *elements.get(place)?;
                     Some(match self.text(value) {
-                        Some(text) => Element::Text(Cow::Borrowed(text)),
-                        None => Element::Value(value),
+                        Some(text) => ArrayElement::Text(Cow::Borrowed(text)),
+                        None => ArrayElement::Value(value),
                     })
                 });
                 elements.collect()
             }
-            (Content::Bytes(index), Kind::Text) => {
+            (Content::Bytes(index), ElementKind::Text) => {
                 let bytes = self.blobs.get(index as usize)?;
                 let size = array.dtype.item_bytes;
                 let places = array.places()?;
@@ -203,7 +203,7 @@ impl Objects<'_> {
                     array
                         .dtype
                         .characters(item)
-                        .map(|text| Element::Text(Cow::Owned(text)))
+                        .map(|text| ArrayElement::Text(Cow::Owned(text)))
                 });
                 texts.collect()
             }
@@ -214,7 +214,7 @@ impl Objects<'_> {
                 let values = places.map(|place| {
                     let from = place.checked_mul(size)?;
                     let item = bytes.get(from..from.checked_add(size)?)?;
-                    array.dtype.value(item).map(Element::Value)
+                    array.dtype.value(item).map(ArrayElement::Value)
                 });
                 values.collect()
             }
@@ -224,7 +224,7 @@ impl Objects<'_> {
 
 /// An element of an array.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Element<'a> {
+pub enum ArrayElement<'a> {
     /// A text.
     Text(Cow<'a, str>),
     /// Anything else.
@@ -246,7 +246,7 @@ impl Dtype {
     /// A number; `None` for elements of other kinds.
     pub fn number(&self, item: &[u8]) -> Option<f64> {
         match self.kind {
-            Kind::Uint => self.bits(item).map(|bits| bits as f64),
+            ElementKind::Uint => self.bits(item).map(|bits| bits as f64),
             _ => number(self.value(item)?),
         }
     }
@@ -255,14 +255,16 @@ impl Dtype {
     pub fn value(&self, item: &[u8]) -> Option<Value> {
         let bits = self.bits(item)?;
         Some(match (self.kind, item.len()) {
-            (Kind::Bool, 1) => Value::Bool(bits != 0),
-            (Kind::Uint, 1 | 2 | 4 | 8) => i64::try_from(bits).map_or(Value::Opaque, Value::Int),
-            (Kind::Int, 1) => Value::Int(i64::from(bits as u8 as i8)),
-            (Kind::Int, 2) => Value::Int(i64::from(bits as u16 as i16)),
-            (Kind::Int, 4) => Value::Int(i64::from(bits as u32 as i32)),
-            (Kind::Int, 8) => Value::Int(bits as i64),
-            (Kind::Float, 4) => Value::Float(f64::from(f32::from_bits(bits as u32))),
-            (Kind::Float, 8) => Value::Float(f64::from_bits(bits)),
+            (ElementKind::Bool, 1) => Value::Bool(bits != 0),
+            (ElementKind::Uint, 1 | 2 | 4 | 8) => {
+                i64::try_from(bits).map_or(Value::Opaque, Value::Int)
+            }
+            (ElementKind::Int, 1) => Value::Int(i64::from(bits as u8 as i8)),
+            (ElementKind::Int, 2) => Value::Int(i64::from(bits as u16 as i16)),
+            (ElementKind::Int, 4) => Value::Int(i64::from(bits as u32 as i32)),
+            (ElementKind::Int, 8) => Value::Int(bits as i64),
+            (ElementKind::Float, 4) => Value::Float(f64::from(f32::from_bits(bits as u32))),
+            (ElementKind::Float, 8) => Value::Float(f64::from_bits(bits)),
             _ => return None,
         })
     }

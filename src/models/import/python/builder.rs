@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use super::numpy;
 use super::permitted;
-use super::{Array, Content, Dtype, Kind, Object, Objects, Value};
+use super::{Array, Content, Dtype, ElementKind, Object, Objects, Value};
 use crate::models::ModelError;
 
 /// Maximum number of values that need a place in a table.
@@ -217,13 +217,13 @@ impl<'a> Builder<'a> {
             )));
         }
         match dtype.kind {
-            Kind::Text => {
+            ElementKind::Text => {
                 let text = dtype.characters(bytes).ok_or_else(|| {
                     ModelError("the characters of a numpy.str_ must be Unicode's".to_owned())
                 })?;
                 self.text(text)
             }
-            Kind::Bytes => {
+            ElementKind::Bytes => {
                 let end = bytes.iter().rposition(|byte| *byte != 0);
                 let end = end.map_or(0, |last| last.saturating_add(1));
                 self.bytes(bytes.get(..end).unwrap_or_default().to_vec())
@@ -268,7 +268,7 @@ impl<'a> Builder<'a> {
             Content::Bytes(_) => numpy::content_bytes(&array.dtype, &array.shape),
             Content::Objects(_) => array.len(),
         };
-        let is_object = array.dtype.kind == Kind::Object;
+        let is_object = array.dtype.kind == ElementKind::Object;
         if is_object != matches!(array.content, Content::Objects(_)) || wanted != held {
             return Err(ModelError(format!(
                 "an array must have the elements that its shape says, but one of shape {:?} with \

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::builder::Builder;
-use super::pickle::Machine;
-use super::{Array, Content, Dtype, Kind, Value};
+use super::pickle::PickleMachine;
+use super::{Array, Content, Dtype, ElementKind, Value};
 use super::{joblib, numpy, permitted};
 use crate::models::ModelError;
 
@@ -23,7 +23,7 @@ const NUMERIC: [&str; 2] = ["numpy.core.numeric", "numpy._core.numeric"];
 
 /// What `class.__new__` makes.
 pub(super) fn new(
-    machine: &mut Machine<'_>,
+    machine: &mut PickleMachine<'_>,
     class: Value,
     arguments: Value,
 ) -> Result<Value, ModelError> {
@@ -106,7 +106,7 @@ impl Call {
 
 /// What calling `callable` makes.
 pub(super) fn reduced(
-    machine: &mut Machine<'_>,
+    machine: &mut PickleMachine<'_>,
     callable: Value,
     arguments: Value,
 ) -> Result<Value, ModelError> {
@@ -143,7 +143,7 @@ pub(super) fn reduced(
 
 /// Gives a value its state.
 pub(super) fn with_state(
-    machine: &mut Machine<'_>,
+    machine: &mut PickleMachine<'_>,
     value: Value,
     state: Value,
 ) -> Result<Value, ModelError> {
@@ -193,7 +193,7 @@ fn empty_array(builder: &mut Builder<'_>) -> Result<Value, ModelError> {
     };
     builder.array(Array {
         dtype: Dtype {
-            kind: Kind::Other,
+            kind: ElementKind::Other,
             item_bytes: 1,
             is_big_endian: false,
             fields: Arc::default(),
@@ -274,11 +274,15 @@ fn from_buffer(
 }
 
 /// A number or text of numpy's.
-fn scalar(machine: &mut Machine<'_>, dtype: Value, value: Value) -> Result<Value, ModelError> {
+fn scalar(
+    machine: &mut PickleMachine<'_>,
+    dtype: Value,
+    value: Value,
+) -> Result<Value, ModelError> {
     let dtype = dtype_of(&machine.builder, dtype)?;
     let Some(bytes) = machine.builder.objects().bytes(value) else {
         return match dtype.kind {
-            Kind::Object => Ok(value),
+            ElementKind::Object => Ok(value),
             _ => Err(machine.broken("the content of a numpy scalar must be bytes")),
         };
     };
@@ -294,7 +298,7 @@ fn scalar(machine: &mut Machine<'_>, dtype: Value, value: Value) -> Result<Value
 }
 
 /// `_codecs.encode(text, "latin1")`, which protocol 2 has for bytes.
-fn encoded(machine: &mut Machine<'_>, text: Value) -> Result<Value, ModelError> {
+fn encoded(machine: &mut PickleMachine<'_>, text: Value) -> Result<Value, ModelError> {
     let text = machine.builder.objects().text(text);
     let bytes: Option<Vec<u8>> = text.and_then(|text| {
         let codes = text
@@ -309,7 +313,7 @@ fn encoded(machine: &mut Machine<'_>, text: Value) -> Result<Value, ModelError> 
 
 /// Python's own types.
 fn plain(
-    machine: &mut Machine<'_>,
+    machine: &mut PickleMachine<'_>,
     callable: Value,
     arguments: Value,
 ) -> Result<Value, ModelError> {

@@ -3,8 +3,8 @@
 
 use super::calls;
 use super::numpy;
-use super::pickle::Machine;
-use super::{Array, Content, Kind, Value};
+use super::pickle::PickleMachine;
+use super::{Array, Content, ElementKind, Value};
 use crate::models::ModelError;
 
 /// Maximum number of attributes of a description; joblib's have six.
@@ -15,7 +15,7 @@ const ATTRIBUTES_MAX: usize = 16;
 /// # Errors
 ///
 /// A description that is not joblib's own, and content that is not as long as it says.
-pub(super) fn array(machine: &mut Machine<'_>, object: Value) -> Result<Value, ModelError> {
+pub(super) fn array(machine: &mut PickleMachine<'_>, object: Value) -> Result<Value, ModelError> {
     let objects = machine.builder.objects();
     let class = objects.class(object);
     match class.map(|class| (class.module.as_str(), class.name.as_str())) {
@@ -48,7 +48,7 @@ pub(super) fn array(machine: &mut Machine<'_>, object: Value) -> Result<Value, M
         _ => return Err(machine.broken("the order of an array must be C or F")),
     };
     let is_aligned = attribute("numpy_array_alignment_bytes") != Value::None;
-    if dtype.kind == Kind::Object {
+    if dtype.kind == ElementKind::Object {
         let value = machine.run_nested()?;
         let own = machine.builder.objects().array(value);
         return match own.is_some_and(|own| own.shape == shape) {

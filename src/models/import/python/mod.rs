@@ -20,7 +20,7 @@ mod zip;
 
 use std::borrow::Cow;
 
-pub use self::array::{Array, Content, Dtype, Element, Field, Kind, number};
+pub use self::array::{Array, ArrayElement, Content, Dtype, ElementKind, RecordField, number};
 
 /// A value. Texts, bytes and everything that holds other values lie in [`Objects`].
 #[derive(Debug, Clone, Copy, PartialEq)]

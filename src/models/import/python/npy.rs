@@ -2,7 +2,7 @@
 
 use super::numpy;
 use super::permitted::shown;
-use super::{Dtype, Kind};
+use super::{Dtype, ElementKind};
 use crate::models::ModelError;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -98,7 +98,7 @@ fn dtype(descr: &Literal<'_>) -> Result<Dtype, ModelError> {
                         let base = dtype(own)?;
                         let bytes = numpy::content_bytes(&base, &shape);
                         let own = Dtype {
-                            kind: Kind::Other,
+                            kind: ElementKind::Other,
                             item_bytes: bytes.ok_or_else(|| unknown(descr))?,
                             ..base
                         };

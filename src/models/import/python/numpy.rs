@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Dtype, Field, Kind, Objects, Value};
+use super::{Dtype, ElementKind, Objects, RecordField, Value};
 use crate::models::ModelError;
 
 /// Maximum number of dimensions; numpy has 64.
@@ -46,15 +46,15 @@ fn parsed(text: &str) -> Option<Dtype> {
         size => Some(size.parse::<usize>().ok()?),
     };
     let (kind, item_bytes) = match (code, size) {
-        ('?', None) | ('b', Some(1)) => (Kind::Bool, 1),
-        ('i', Some(size @ (1 | 2 | 4 | 8))) => (Kind::Int, size),
-        ('u', Some(size @ (1 | 2 | 4 | 8))) => (Kind::Uint, size),
-        ('f', Some(size @ (2 | 4 | 8))) => (Kind::Float, size),
-        ('U', size) => (Kind::Text, size.unwrap_or(0).checked_mul(4)?),
-        ('S' | 'a', size) => (Kind::Bytes, size.unwrap_or(0)),
-        ('O', _) => (Kind::Object, 8),
-        ('V', size) => (Kind::Other, size.unwrap_or(0)),
-        ('f' | 'c' | 'm' | 'M', Some(size)) => (Kind::Other, size),
+        ('?', None) | ('b', Some(1)) => (ElementKind::Bool, 1),
+        ('i', Some(size @ (1 | 2 | 4 | 8))) => (ElementKind::Int, size),
+        ('u', Some(size @ (1 | 2 | 4 | 8))) => (ElementKind::Uint, size),
+        ('f', Some(size @ (2 | 4 | 8))) => (ElementKind::Float, size),
+        ('U', size) => (ElementKind::Text, size.unwrap_or(0).checked_mul(4)?),
+        ('S' | 'a', size) => (ElementKind::Bytes, size.unwrap_or(0)),
+        ('O', _) => (ElementKind::Object, 8),
+        ('V', size) => (ElementKind::Other, size.unwrap_or(0)),
+        ('f' | 'c' | 'm' | 'M', Some(size)) => (ElementKind::Other, size),
         _ => return None,
     };
     Some(Dtype {
@@ -70,15 +70,15 @@ fn parsed(text: &str) -> Option<Dtype> {
 /// # Errors
 ///
 /// A field that lies outside of the record.
-pub(super) fn record(fields: Vec<Field>, item_bytes: usize) -> Result<Dtype, ModelError> {
+pub(super) fn record(fields: Vec<RecordField>, item_bytes: usize) -> Result<Dtype, ModelError> {
     if fields.len() > FIELDS_MAX {
         return Err(ModelError(format!(
             "a record must have at most {FIELDS_MAX} fields, but one has {}",
             fields.len()
         )));
     }
-    let end = |field: &Field| field.offset.checked_add(field.dtype.item_bytes);
-    let is_outside = |field: &&Field| end(field).is_none_or(|end| end > item_bytes);
+    let end = |field: &RecordField| field.offset.checked_add(field.dtype.item_bytes);
+    let is_outside = |field: &&RecordField| end(field).is_none_or(|end| end > item_bytes);
     if let Some(field) = fields.iter().find(is_outside) {
         return Err(ModelError(format!(
             "the fields of a record must lie within its {item_bytes} bytes, but {} is at {}",
@@ -87,7 +87,7 @@ pub(super) fn record(fields: Vec<Field>, item_bytes: usize) -> Result<Dtype, Mod
         )));
     }
     Ok(Dtype {
-        kind: Kind::Record,
+        kind: ElementKind::Record,
         item_bytes,
         is_big_endian: false,
         fields: fields.into(),
@@ -95,16 +95,16 @@ pub(super) fn record(fields: Vec<Field>, item_bytes: usize) -> Result<Dtype, Mod
 }
 
 /// A field; records in records are not looked into.
-pub(super) fn field(name: &str, dtype: &Dtype, offset: usize) -> Field {
+pub(super) fn field(name: &str, dtype: &Dtype, offset: usize) -> RecordField {
     let dtype = match dtype.kind {
-        Kind::Record => Dtype {
-            kind: Kind::Other,
+        ElementKind::Record => Dtype {
+            kind: ElementKind::Other,
             fields: Arc::default(),
             ..*dtype
         },
         _ => dtype.clone(),
     };
-    Field {
+    RecordField {
         name: name.to_owned(),
         dtype,
         offset,
@@ -162,11 +162,11 @@ pub(super) fn with_state(
                 Some(field(name, dtype, usize::try_from(*offset).ok()?))
             };
             let names = names.iter().take(FIELDS_MAX + 1);
-            let fields: Option<Vec<Field>> = names.map(field).collect();
+            let fields: Option<Vec<RecordField>> = names.map(field).collect();
             record(fields.ok_or_else(broken)?, item_bytes)
         }
         _ => Ok(Dtype {
-            kind: Kind::Other,
+            kind: ElementKind::Other,
             ..own
         }),
     }

@@ -23,7 +23,7 @@ pub fn is_pickle(head: &[u8]) -> bool {
 ///
 /// What is no pickle, names what no model needs, or goes beyond a limit.
 pub fn read(bytes: &[u8]) -> Result<(Objects<'_>, Value), ModelError> {
-    let mut machine = Machine {
+    let mut machine = PickleMachine {
         builder: Builder::default(),
         bytes,
         place: 0,
@@ -39,7 +39,7 @@ pub fn read(bytes: &[u8]) -> Result<(Objects<'_>, Value), ModelError> {
 }
 
 /// A stack machine. Values on the stack and in the memo are references into tables.
-pub(super) struct Machine<'a> {
+pub(super) struct PickleMachine<'a> {
     pub(super) builder: Builder<'a>,
     bytes: &'a [u8],
     place: usize,
@@ -55,7 +55,7 @@ pub(super) struct Machine<'a> {
     is_nested: bool,
 }
 
-impl<'a> Machine<'a> {
+impl<'a> PickleMachine<'a> {
     fn run(&mut self) -> Result<Value, ModelError> {
         if !self.bytes.get(self.place..).is_some_and(is_pickle) {
             return Err(self.broken("a pickle of protocol 2 to 5 must begin here"));

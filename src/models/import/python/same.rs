@@ -129,7 +129,7 @@ fn same_arrays(one: At<'_, '_>, other: At<'_, '_>, path: &str) -> Result<(), Str
     if a.shape != b.shape || a.dtype.kind != b.dtype.kind {
         return Err(format!("{path}: {a:?} and {b:?}"));
     }
-    if a.dtype.kind == Kind::Record {
+    if a.dtype.kind == ElementKind::Record {
         assert!(!a.dtype.fields.is_empty());
         let bits = |objects: &Objects<'_>, array, name: &str| {
             let numbers = objects.field(array, name)?.into_iter();
@@ -150,8 +150,8 @@ fn same_arrays(one: At<'_, '_>, other: At<'_, '_>, path: &str) -> Result<(), Str
     };
     let mut pairs = own.iter().zip(&others).enumerate();
     pairs.try_for_each(|(index, pair)| match pair {
-        (Element::Text(a), Element::Text(b)) if a == b => Ok(()),
-        (Element::Value(a), Element::Value(b)) => {
+        (ArrayElement::Text(a), ArrayElement::Text(b)) if a == b => Ok(()),
+        (ArrayElement::Value(a), ArrayElement::Value(b)) => {
             same(At(left, *a), At(right, *b), &format!("{path}[{index}]"))
         }
         _ => Err(format!("{path}[{index}]: {pair:?}")),

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use super::builder::Builder;
 use super::json::Json;
 use super::zip::{self, Zip};
-use super::{Array, Content, Kind, npy, packed};
+use super::{Array, Content, ElementKind, npy, packed};
 use super::{Objects, Value};
 use crate::models::ModelError;
 
@@ -25,7 +25,7 @@ pub fn is_skops(head: &[u8]) -> bool {
 ///
 /// What is no such file, names what no model needs, or goes beyond a limit.
 pub fn read(bytes: &[u8]) -> Result<(Objects<'_>, Value), ModelError> {
-    let mut reader = Reader {
+    let mut reader = SkopsReader {
         zip: Zip::read(bytes)?,
         bytes_left: packed::unpacked_bytes_max(bytes.len()),
         builder: Builder::default(),
@@ -39,7 +39,7 @@ pub fn read(bytes: &[u8]) -> Result<(Objects<'_>, Value), ModelError> {
     Ok((reader.builder.finish()?, value))
 }
 
-struct Reader<'a> {
+struct SkopsReader<'a> {
     zip: Zip<'a>,
     /// How many bytes may still be read or unpacked.
     bytes_left: u64,
@@ -52,7 +52,7 @@ struct Reader<'a> {
     empty: Option<Value>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> SkopsReader<'a> {
     fn empty_tuple(&mut self) -> Result<Value, ModelError> {
         let value = match self.empty {
             Some(value) => value,
@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
     /// The array that a file of numpy's holds.
     fn npy(&mut self, content: Cow<'a, [u8]>) -> Result<Value, ModelError> {
         let header = npy::header(&content)?;
-        if header.dtype.kind == Kind::Object {
+        if header.dtype.kind == ElementKind::Object {
             return Err(ModelError(
                 "an array's file must not hold a pickle".to_owned(),
             ));
@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
     fn extents(&self, array: &Array) -> Option<Vec<Value>> {
         let elements = self.builder.objects().elements(array)?.into_iter();
         let extent = |element| match element {
-            super::Element::Value(value @ Value::Int(_)) => Some(value),
+            super::ArrayElement::Value(value @ Value::Int(_)) => Some(value),
             _ => None,
         };
         elements.map(extent).collect()

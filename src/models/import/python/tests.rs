@@ -263,13 +263,16 @@ fn arrays_and_scalars_of_numpy_are_values() {
     .concat();
     let (objects, value) = read(state(b"K\x02\x85", &dtype("i8"), &whole));
     let elements = objects.elements(objects.array(value).unwrap()).unwrap();
-    let ints = [i64::MAX, -1].map(|number| Element::Value(Value::Int(number)));
+    let ints = [i64::MAX, -1].map(|number| ArrayElement::Value(Value::Int(number)));
     assert_eq!(elements, ints);
     let (objects, value) = read(state(b"K\x02\x85", &dtype("O8"), b"](U\x01aK\x05e"));
     let elements = objects.elements(objects.array(value).unwrap()).unwrap();
     assert_eq!(
         elements,
-        [Element::Text("a".into()), Element::Value(Value::Int(5))]
+        [
+            ArrayElement::Text("a".into()),
+            ArrayElement::Value(Value::Int(5))
+        ]
     );
 
     let long = [0x8a, 8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
@@ -386,9 +389,9 @@ fn headers_of_arrays_are_read() {
     let record = "{'descr': [('a', '<i8'), ('', '|V4'), ('b', '<f8', (2,))], \
                   'fortran_order': False, 'shape': (7,)}";
     let record = header(record).unwrap().dtype;
-    assert_eq!((record.kind, record.item_bytes), (Kind::Record, 28));
+    assert_eq!((record.kind, record.item_bytes), (ElementKind::Record, 28));
     assert_eq!(record.fields[1].offset, 12);
-    assert_eq!(record.fields[1].dtype.kind, Kind::Other);
+    assert_eq!(record.fields[1].dtype.kind, ElementKind::Other);
     let nested = format!("{{'descr': {}", "[".repeat(60_000));
     for broken in ["", "{", "{}", "[]", "{'descr': 1}", nested.as_str()] {
         assert!(header(broken).is_err());

@@ -32,12 +32,12 @@ pub(super) fn is_zip(head: &[u8]) -> bool {
 /// A zip file.
 pub(super) struct Zip<'a> {
     bytes: &'a [u8],
-    members: HashMap<&'a [u8], Member>,
+    members: HashMap<&'a [u8], ZipMember>,
 }
 
 /// What the directory says of a member.
 #[derive(Debug, Clone, Copy)]
-struct Member {
+struct ZipMember {
     is_encrypted: bool,
     method: u16,
     crc: u32,
@@ -129,7 +129,7 @@ impl<'a> Zip<'a> {
     }
 
     /// What lies behind a member's own header.
-    fn packed(&self, member: Member) -> Option<&'a [u8]> {
+    fn packed(&self, member: ZipMember) -> Option<&'a [u8]> {
         let header = self.bytes.get(member.place..)?;
         if !header.starts_with(MEMBER) {
             return None;
@@ -142,11 +142,11 @@ impl<'a> Zip<'a> {
 }
 
 /// The first entry of a directory, and what comes after it.
-fn entry(bytes: &[u8]) -> Option<(&[u8], Member, &[u8])> {
+fn entry(bytes: &[u8]) -> Option<(&[u8], ZipMember, &[u8])> {
     if !bytes.starts_with(ENTRY) {
         return None;
     }
-    let member = Member {
+    let member = ZipMember {
         is_encrypted: number(bytes, 8, 2)? & 1 != 0,
         method: u16::try_from(number(bytes, 10, 2)?).ok()?,
         crc: u32::try_from(number(bytes, 16, 4)?).ok()?,

@@ -1,7 +1,7 @@
 //! XGBoost's and LightGBM's estimators: their own files are inside.
 
 use super::classes::classes;
-use super::compiler::{Compiler, Last, Table};
+use super::compiler::{Last, PipelineCompiler, Table};
 use super::view::View;
 use crate::config::ModelRequest;
 use crate::models::import::{lightgbm, xgboost};
@@ -23,7 +23,7 @@ const LIGHTGBM: Takes = Takes {
 
 /// The estimators of XGBoost.
 pub(super) fn xgboost(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Last, ModelError> {
@@ -60,7 +60,7 @@ pub(super) fn xgboost(
 
 /// The estimators of LightGBM.
 pub(super) fn lightgbm(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Last, ModelError> {
@@ -97,7 +97,7 @@ pub(super) fn lightgbm(
 
 /// A booster behind a table.
 fn booster_of(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
     loaded: Loaded,

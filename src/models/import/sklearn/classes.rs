@@ -1,20 +1,22 @@
 //! The labels of a classifier.
 
 use super::view::View;
-use crate::models::import::python::{Element, Value};
+use crate::models::import::python::{ArrayElement, Value};
 use crate::models::{ModelError, OutputSpec};
 
 /// A label as clients see it. Whole numbers that are stored as floats are whole.
-pub(super) fn label(element: &Element<'_>) -> Option<String> {
+pub(super) fn label(element: &ArrayElement<'_>) -> Option<String> {
     Some(match element {
-        Element::Text(text) => text.clone().into_owned(),
-        Element::Value(Value::Bool(true)) => "True".to_owned(),
-        Element::Value(Value::Bool(false)) => "False".to_owned(),
-        Element::Value(Value::Int(number)) => number.to_string(),
-        Element::Value(Value::Float(number)) if number.fract() == 0.0 && number.abs() < 1e15 => {
+        ArrayElement::Text(text) => text.clone().into_owned(),
+        ArrayElement::Value(Value::Bool(true)) => "True".to_owned(),
+        ArrayElement::Value(Value::Bool(false)) => "False".to_owned(),
+        ArrayElement::Value(Value::Int(number)) => number.to_string(),
+        ArrayElement::Value(Value::Float(number))
+            if number.fract() == 0.0 && number.abs() < 1e15 =>
+        {
             format!("{number:.0}")
         }
-        Element::Value(Value::Float(number)) => number.to_string(),
+        ArrayElement::Value(Value::Float(number)) => number.to_string(),
         _ => return None,
     })
 }

@@ -18,8 +18,8 @@ pub(super) const COLUMNS_MAX: usize = FEATURES_MAX;
 
 /// What is known of the features, as far as the estimators were read.
 #[derive(Debug)]
-pub(super) struct Compiler {
-    features: Vec<Draft>,
+pub(super) struct PipelineCompiler {
+    features: Vec<FeatureDraft>,
     /// The lists of features that were said to be never missing.
     never_missing: HashSet<Shared>,
     /// What an operator should know.
@@ -32,7 +32,7 @@ pub(super) struct Compiler {
 
 /// What the estimators need of a feature.
 #[derive(Debug)]
-struct Draft {
+struct FeatureDraft {
     name: String,
     usage: Usage,
     refuses_missing: bool,
@@ -53,8 +53,8 @@ enum Usage {
 
 /// A column at some place of a pipeline.
 #[derive(Debug, Clone)]
-pub(super) struct Column {
-    kind: ColumnKind,
+pub(super) struct PipelineColumn {
+    kind: PipelineColumnKind,
     /// The feature that is blamed for its values.
     pub(super) source: usize,
     /// The features that make it missing if they are. Columns that were computed from all of a table
@@ -88,7 +88,7 @@ impl Hash for Shared {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ColumnKind {
+enum PipelineColumnKind {
     /// A feature as it came; its first use says what it is.
     Raw(usize),
     /// A number.
@@ -100,7 +100,7 @@ enum ColumnKind {
 /// The columns at some place of a pipeline.
 #[derive(Debug, Clone)]
 pub(super) struct Table {
-    pub(super) columns: Vec<Column>,
+    pub(super) columns: Vec<PipelineColumn>,
     /// Whether scikit-learn has them as a sparse matrix.
     pub(super) is_sparse: bool,
 }
@@ -119,11 +119,11 @@ pub(super) struct Last {
     pub(super) features: Option<Vec<Feature>>,
 }
 
-impl Compiler {
+impl PipelineCompiler {
     /// Starts with features of these names, and gives the table of them.
     pub(super) fn new(names: Vec<String>, iterations: Option<Iterations>) -> (Self, Table) {
-        let column = |feature| Column {
-            kind: ColumnKind::Raw(feature),
+        let column = |feature| PipelineColumn {
+            kind: PipelineColumnKind::Raw(feature),
             source: feature,
             missing_from: Shared::of(&[feature]),
         };
@@ -131,7 +131,7 @@ impl Compiler {
             columns: (0..names.len()).map(column).collect(),
             is_sparse: false,
         };
-        let draft = |name| Draft {
+        let draft = |name| FeatureDraft {
             name,
             usage: Usage::Unused,
             refuses_missing: false,
@@ -140,7 +140,7 @@ impl Compiler {
             labels: Vec::new(),
             codes: HashMap::new(),
         };
-        let compiler = Compiler {
+        let compiler = PipelineCompiler {
             features: names.into_iter().map(draft).collect(),
             never_missing: HashSet::new(),
             notes: Vec::new(),
@@ -172,14 +172,14 @@ impl Compiler {
     pub(super) fn numbers(
         &mut self,
         view: View<'_>,
-        columns: &[Column],
+        columns: &[PipelineColumn],
         takes: Takes,
     ) -> Result<(), ModelError> {
         for column in columns {
             match column.kind {
-                ColumnKind::Raw(feature) => self.use_feature(feature, Usage::Number)?,
-                ColumnKind::Number => {}
-                ColumnKind::Text(feature) => {
+                PipelineColumnKind::Raw(feature) => self.use_feature(feature, Usage::Number)?,
+                PipelineColumnKind::Number => {}
+                PipelineColumnKind::Text(feature) => {
                     return Err(ModelError(format!(
                         "{} is given the column {:?}, which is text",
                         view.name(),
@@ -193,7 +193,7 @@ impl Compiler {
     }
 
     /// Says what a step does not take.
-    pub(super) fn restrict(&mut self, column: &Column, takes: Takes) {
+    pub(super) fn restrict(&mut self, column: &PipelineColumn, takes: Takes) {
         let list = &column.missing_from;
         if !takes.nan && self.never_missing.insert(list.clone()) {
             for feature in list.0.iter() {
@@ -204,13 +204,13 @@ impl Compiler {
     }
 
     /// Says that a step takes a column as text, and gives its feature; `None` if it is computed.
-    pub(super) fn text(&mut self, column: &Column) -> Result<usize, ModelError> {
+    pub(super) fn text(&mut self, column: &PipelineColumn) -> Result<usize, ModelError> {
         match column.kind {
-            ColumnKind::Raw(feature) | ColumnKind::Text(feature) => {
+            PipelineColumnKind::Raw(feature) | PipelineColumnKind::Text(feature) => {
                 self.use_feature(feature, Usage::Text)?;
                 Ok(feature)
             }
-            ColumnKind::Number => {
+            PipelineColumnKind::Number => {
                 Err("an encoder or imputer of texts is given a column that was computed".into())
             }
         }
@@ -218,7 +218,7 @@ impl Compiler {
 
     /// The code of a label of a feature; it becomes one if it is not.
     pub(super) fn code(&mut self, feature: usize, label: &str) -> usize {
-        let Draft { labels, codes, .. } = &mut self.features[feature];
+        let FeatureDraft { labels, codes, .. } = &mut self.features[feature];
         if let Some(code) = codes.get(label) {
             return *code;
         }
@@ -234,7 +234,7 @@ impl Compiler {
 
     /// The features, as a client has to send them. One that nothing uses takes anything.
     pub(super) fn finish(self) -> Vec<Feature> {
-        let feature = |draft: Draft| {
+        let feature = |draft: FeatureDraft| {
             let category = |labels: Vec<String>, unseen| FeatureKind::Category {
                 labels: labels.into(),
                 unseen,
@@ -257,34 +257,34 @@ impl Compiler {
     }
 }
 
-impl Column {
+impl PipelineColumn {
     /// The number that is computed from this column, and missing where it is.
-    pub(super) fn computed(&self) -> Column {
-        Column {
-            kind: ColumnKind::Number,
+    pub(super) fn computed(&self) -> PipelineColumn {
+        PipelineColumn {
+            kind: PipelineColumnKind::Number,
             ..self.clone()
         }
     }
 
     /// The same, never missing.
-    pub(super) fn filled(&self) -> Column {
-        Column {
+    pub(super) fn filled(&self) -> PipelineColumn {
+        PipelineColumn {
             missing_from: Shared::of(&[]),
             ..self.clone()
         }
     }
 
     /// The feature's column of text that came of a raw one.
-    pub(super) fn as_text(&self, feature: usize) -> Column {
-        Column {
-            kind: ColumnKind::Text(feature),
+    pub(super) fn as_text(&self, feature: usize) -> PipelineColumn {
+        PipelineColumn {
+            kind: PipelineColumnKind::Text(feature),
             ..self.clone()
         }
     }
 
     /// Whether it is known to be text.
     pub(super) fn is_text(&self) -> bool {
-        matches!(self.kind, ColumnKind::Text(_))
+        matches!(self.kind, PipelineColumnKind::Text(_))
     }
 }
 
@@ -294,8 +294,8 @@ impl Table {
         let mut missing: Vec<usize> = self.lists().flatten().copied().collect();
         missing.sort_unstable();
         missing.dedup();
-        let column = Column {
-            kind: ColumnKind::Number,
+        let column = PipelineColumn {
+            kind: PipelineColumnKind::Number,
             source: self.columns.first().map_or(0, |column| column.source),
             missing_from: Shared(missing.into()),
         };
@@ -320,7 +320,7 @@ impl Table {
     /// The same columns as numbers that were computed one by one.
     pub(super) fn computed(&self) -> Table {
         Table {
-            columns: self.columns.iter().map(Column::computed).collect(),
+            columns: self.columns.iter().map(PipelineColumn::computed).collect(),
             is_sparse: self.is_sparse,
         }
     }
@@ -328,7 +328,7 @@ impl Table {
     /// The columns of these places.
     pub(super) fn choose(&self, places: &[usize]) -> Result<Table, ModelError> {
         let column = |place: &usize| self.columns.get(*place).cloned();
-        let columns: Option<Vec<Column>> = places.iter().map(column).collect();
+        let columns: Option<Vec<PipelineColumn>> = places.iter().map(column).collect();
         Ok(Table {
             columns: columns.ok_or("a column that is chosen does not exist")?,
             is_sparse: self.is_sparse,

@@ -1,7 +1,7 @@
 //! Pipelines, unions and searches: estimators that hold others.
 
-use super::compiler::{Compiler, Last, Table};
-use super::table::{self, Role, Wanted};
+use super::compiler::{Last, PipelineCompiler, Table};
+use super::table::{self, Role, WantedEstimator};
 use super::view::View;
 use crate::models::import::python::{Global, Value};
 use crate::models::pipeline::step::{Branch, Operation, Step};
@@ -11,7 +11,7 @@ use crate::models::{FeatureKind, ModelError};
 pub(super) type Transformed = (Vec<Step>, Table);
 
 /// What a place of a pipeline holds.
-enum Place<'a> {
+enum PlaceContent<'a> {
     /// Columns stay as they are.
     Passthrough,
     /// Columns are left out.
@@ -20,11 +20,11 @@ enum Place<'a> {
 }
 
 /// What stands at a place; `None` counts as "passthrough".
-fn place<'a>(view: View<'a>, value: Value) -> Result<Place<'a>, ModelError> {
+fn place<'a>(view: View<'a>, value: Value) -> Result<PlaceContent<'a>, ModelError> {
     Ok(match (value, view.objects.text(value)) {
-        (Value::None, _) | (_, Some("passthrough")) => Place::Passthrough,
-        (_, Some("drop")) => Place::Drop,
-        _ => Place::Estimator(view.at(value)?),
+        (Value::None, _) | (_, Some("passthrough")) => PlaceContent::Passthrough,
+        (_, Some("drop")) => PlaceContent::Drop,
+        _ => PlaceContent::Estimator(view.at(value)?),
     })
 }
 
@@ -34,11 +34,11 @@ fn place<'a>(view: View<'a>, value: Value) -> Result<Place<'a>, ModelError> {
 ///
 /// It is none that is known, or not sound.
 pub(super) fn transform(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
-    let known = table::find(view, Wanted::Transformer)?;
+    let known = table::find(view, WantedEstimator::Transformer)?;
     compiler.be_no_more_exact_than(known.exactness);
     table.check_width(view)?;
     view.spend(table.cost())?;
@@ -57,11 +57,11 @@ pub(super) fn transform(
 ///
 /// It is none that is known, or not sound.
 pub(super) fn predict(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Last, ModelError> {
-    let known = table::find(view, Wanted::Predictor)?;
+    let known = table::find(view, WantedEstimator::Predictor)?;
     compiler.be_no_more_exact_than(known.exactness);
     table.check_width(view)?;
     view.spend(table.cost())?;
@@ -85,14 +85,14 @@ fn steps(view: View<'_>) -> Result<Vec<Value>, ModelError> {
 
 /// Takes a table through all steps but a last one that predicts.
 fn through<'a>(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'a>,
     mut table: Table,
     steps: &[Value],
 ) -> Result<Transformed, ModelError> {
     let mut all = Vec::new();
     for step in steps {
-        let Place::Estimator(step) = place(view, *step)? else {
+        let PlaceContent::Estimator(step) = place(view, *step)? else {
             continue;
         };
         // Samplers work in training alone.
@@ -114,7 +114,7 @@ fn through<'a>(
 
 /// A pipeline that ends in a predictor.
 pub(super) fn pipeline(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Last, ModelError> {
@@ -123,7 +123,7 @@ pub(super) fn pipeline(
         return Err("its pipeline has no steps".into());
     };
     let (mut steps, table) = through(compiler, view, table, before)?;
-    let Place::Estimator(last) = place(view, *last)? else {
+    let PlaceContent::Estimator(last) = place(view, *last)? else {
         return Err("its pipeline does not end in an estimator that predicts".into());
     };
     let mut last = predict(compiler, last, table)?;
@@ -142,7 +142,7 @@ pub(super) fn pipeline(
 
 /// A pipeline that transforms.
 pub(super) fn pipeline_of_transformers(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -151,7 +151,7 @@ pub(super) fn pipeline_of_transformers(
 
 /// A search: its best estimator.
 pub(super) fn search(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Last, ModelError> {
@@ -160,7 +160,7 @@ pub(super) fn search(
 
 /// Pipelines side by side, each on columns of its own.
 pub(super) fn column_transformer(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -192,7 +192,7 @@ pub(super) fn column_transformer(
 
 /// Pipelines side by side, each on all columns.
 pub(super) fn feature_union(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -232,16 +232,16 @@ impl<'a> Union<'a> {
 
     fn add(
         &mut self,
-        compiler: &mut Compiler,
+        compiler: &mut PipelineCompiler,
         (name, transformer): (&str, Value),
         columns: Vec<usize>,
         chosen: Table,
     ) -> Result<(), ModelError> {
         self.view.spend(COLUMN_NUMBERS * columns.len())?;
         let (mut steps, table) = match place(self.view, transformer)? {
-            Place::Drop => return Ok(()),
-            Place::Passthrough => (Vec::new(), chosen),
-            Place::Estimator(estimator) => transform(compiler, estimator, chosen)?,
+            PlaceContent::Drop => return Ok(()),
+            PlaceContent::Passthrough => (Vec::new(), chosen),
+            PlaceContent::Estimator(estimator) => transform(compiler, estimator, chosen)?,
         };
         let weights = self.view.get("transformer_weights");
         let weight = weights.and_then(|weights| self.view.objects.entry(weights, name));

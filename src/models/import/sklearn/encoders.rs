@@ -2,11 +2,11 @@
 //!
 //! Source: scikit-learn 1.3 to 1.9, `preprocessing/_encoders.py`, `impute/_base.py`.
 
-use super::compiler::{COLUMNS_MAX, Column, Compiler, Table};
+use super::compiler::{COLUMNS_MAX, PipelineColumn, PipelineCompiler, Table};
 use super::compose::Transformed;
 use super::view::View;
 use crate::models::ModelError;
-use crate::models::import::python::{Element, Value, number};
+use crate::models::import::python::{ArrayElement, Value, number};
 use crate::models::pipeline::Takes;
 use crate::models::pipeline::encoder::{Encoding, Lookup};
 use crate::models::pipeline::step::{Imputation, Step};
@@ -18,7 +18,7 @@ const WITH_MISSING: Takes = Takes {
 };
 
 /// The categories of a column, as an encoder has them.
-struct Categories {
+struct EncoderCategories {
     lookup: Lookup,
     /// The category of a missing value.
     missing: Option<u32>,
@@ -29,11 +29,11 @@ struct Categories {
 
 /// Reads the categories of a column and says whether it is text or a number.
 fn categories(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     value: Value,
-    column: &Column,
-) -> Result<Categories, ModelError> {
+    column: &PipelineColumn,
+) -> Result<EncoderCategories, ModelError> {
     let elements = view.elements_of(value)?;
     let count = elements.len();
     let (mut missing, mut missing_is_nan) = (None, false);
@@ -41,8 +41,8 @@ fn categories(
     let mut numbers = Vec::new();
     for (index, element) in elements.into_iter().enumerate() {
         match element {
-            Element::Text(text) => texts.push((text.into_owned(), index as u32)),
-            Element::Value(value) => match number(value) {
+            ArrayElement::Text(text) => texts.push((text.into_owned(), index as u32)),
+            ArrayElement::Value(value) => match number(value) {
                 // NaN, if there is one, stands behind None.
                 Some(number) if number.is_nan() => {
                     missing = Some(index as u32);
@@ -75,7 +75,7 @@ fn categories(
             Lookup::Numbers(numbers)
         }
     };
-    Ok(Categories {
+    Ok(EncoderCategories {
         lookup,
         missing,
         missing_is_nan,
@@ -85,8 +85,8 @@ fn categories(
 
 /// Finds the categories of a feature's labels, which become labels if they are not.
 fn codes(
-    compiler: &mut Compiler,
-    column: &Column,
+    compiler: &mut PipelineCompiler,
+    column: &PipelineColumn,
     texts: Vec<(String, u32)>,
 ) -> Result<Lookup, ModelError> {
     let feature = compiler.text(column)?;
@@ -105,8 +105,8 @@ fn codes(
 
 /// Says what an encoder refuses.
 fn restrict<T>(
-    compiler: &mut Compiler,
-    column: &Column,
+    compiler: &mut PipelineCompiler,
+    column: &PipelineColumn,
     encoding: &Encoding<T>,
 ) -> Result<(), ModelError> {
     let takes = Takes {
@@ -150,7 +150,7 @@ fn groups(
 
 /// OneHotEncoder.
 pub(super) fn one_hot(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -170,9 +170,9 @@ pub(super) fn one_hot(
         let (groups, rare) = groups(view, place, categories.count)?;
         let group_count = groups.iter().max().map_or(0, |last| last + 1);
         let dropped = match dropped.get(place) {
-            None | Some(Element::Value(Value::None)) => None,
-            Some(Element::Value(value)) => number(*value).map(|group| group as usize),
-            Some(Element::Text(_)) => return Err(view.wrong("drop_idx_", "whole numbers")),
+            None | Some(ArrayElement::Value(Value::None)) => None,
+            Some(ArrayElement::Value(value)) => number(*value).map(|group| group as usize),
+            Some(ArrayElement::Text(_)) => return Err(view.wrong("drop_idx_", "whole numbers")),
         };
         let first = out.len();
         let target = |group: usize| match dropped {
@@ -214,7 +214,7 @@ pub(super) fn one_hot(
 
 /// OrdinalEncoder.
 pub(super) fn ordinal(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -265,7 +265,7 @@ pub(super) fn ordinal(
 
 /// SimpleImputer.
 pub(super) fn imputer(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -282,14 +282,14 @@ pub(super) fn imputer(
     let mut own_missing = None;
     for (place, (column, statistic)) in table.columns.iter().zip(statistics).enumerate() {
         let (fill, kept) = match statistic {
-            Element::Text(fill) => {
+            ArrayElement::Text(fill) => {
                 let feature = compiler.text(column)?;
                 let code = compiler.code(feature, &fill) as f64;
                 let missing = missing_code(compiler, view, missing, Some(feature))?;
                 set_missing(&mut own_missing, missing)?;
                 (code, column.as_text(feature))
             }
-            Element::Value(value) => {
+            ArrayElement::Value(value) => {
                 let fill =
                     number(value).ok_or_else(|| view.wrong("statistics_", "texts or numbers"))?;
                 set_missing(
@@ -333,7 +333,7 @@ pub(super) fn imputer(
 
 /// MissingIndicator.
 pub(super) fn missing_indicator(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -382,7 +382,7 @@ fn places(view: View<'_>, name: &str) -> Result<Vec<usize>, ModelError> {
 
 /// How the value that counts as missing looks in a column: its code, if it is a label.
 fn missing_code(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     missing: Option<Value>,
     feature: Option<usize>,

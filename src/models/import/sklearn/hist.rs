@@ -3,12 +3,12 @@
 //! Source: scikit-learn 1.3 to 1.9, `ensemble/_hist_gradient_boosting/`.
 
 use super::classes::classes;
-use super::compiler::{Compiler, Last, Table};
+use super::compiler::{Last, PipelineCompiler, Table};
 use super::compose;
 use super::trees::{forest_model, width_of};
 use super::view::View;
 use crate::models::forest::link::Link;
-use crate::models::forest::model::Meaning;
+use crate::models::forest::model::SumMeaning;
 use crate::models::forest::{CategoryRule, Forest, Missing, Node, NodeKind, Precision, Test, Tree};
 use crate::models::import::python::{Array, Value};
 use crate::models::pipeline::Takes;
@@ -21,7 +21,7 @@ const SET_WORDS: usize = 8;
 
 /// HistGradientBoostingClassifier and HistGradientBoostingRegressor.
 pub(super) fn hist_gradient_boosting(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Last, ModelError> {
@@ -66,13 +66,13 @@ pub(super) fn hist_gradient_boosting(
     let loss = view.text("loss")?;
     let (link, meaning) = match (&output, loss) {
         (None, "squared_error" | "absolute_error" | "quantile") => {
-            (Link::Identity, Meaning::Numbers)
+            (Link::Identity, SumMeaning::Numbers)
         }
-        (None, "poisson" | "gamma") => (Link::Exponential, Meaning::Numbers),
+        (None, "poisson" | "gamma") => (Link::Exponential, SumMeaning::Numbers),
         (Some(_), "log_loss") if outputs == 1 => {
-            (Link::Logistic { scale: 1.0 }, Meaning::SecondClass)
+            (Link::Logistic { scale: 1.0 }, SumMeaning::SecondClass)
         }
-        (Some(_), "log_loss") => (Link::Softmax, Meaning::Classes),
+        (Some(_), "log_loss") => (Link::Softmax, SumMeaning::Classes),
         _ => return Err(view.wrong("loss", "one of scikit-learn's own")),
     };
     let has_raw = output.is_some();

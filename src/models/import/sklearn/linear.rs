@@ -3,10 +3,10 @@
 //! Source: scikit-learn 1.3 to 1.9, `linear_model/`, `naive_bayes.py`, `neural_network/`.
 
 use super::classes::classes;
-use super::compiler::{Compiler, Last, Table};
+use super::compiler::{Last, PipelineCompiler, Table};
 use super::view::View;
 use crate::models::import::features;
-use crate::models::import::python::{Element, Value};
+use crate::models::import::python::{ArrayElement, Value};
 use crate::models::pipeline::Takes;
 use crate::models::pipeline::bayes::{BayesModel, Likelihood};
 use crate::models::pipeline::linear::{LinearLink, LinearModel};
@@ -42,7 +42,7 @@ fn weights(view: View<'_>, width: usize) -> Result<(Vec<f64>, Vec<f64>), ModelEr
 }
 
 fn linear(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: &Table,
     link: LinearLink,
@@ -79,7 +79,7 @@ fn linear(
 
 /// Models that answer with the weighted sum.
 pub(super) fn regressor(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Last, ModelError> {
@@ -88,7 +88,7 @@ pub(super) fn regressor(
 
 /// PoissonRegressor, GammaRegressor and TweedieRegressor.
 pub(super) fn generalized(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Last, ModelError> {
@@ -106,7 +106,7 @@ pub(super) fn generalized(
 
 /// LogisticRegression and LogisticRegressionCV.
 pub(super) fn logistic(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Last, ModelError> {
@@ -131,7 +131,7 @@ pub(super) fn logistic(
 
 /// SGDClassifier and Perceptron.
 pub(super) fn descent(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Last, ModelError> {
@@ -146,7 +146,7 @@ pub(super) fn descent(
 
 /// LinearSVC: classes without probabilities.
 pub(super) fn classifier(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Last, ModelError> {
@@ -156,7 +156,7 @@ pub(super) fn classifier(
 
 /// RidgeClassifier and RidgeClassifierCV.
 pub(super) fn ridge_classifier(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Last, ModelError> {
@@ -170,7 +170,7 @@ pub(super) fn ridge_classifier(
 
 /// GaussianNB.
 pub(super) fn gaussian_bayes(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Last, ModelError> {
@@ -198,7 +198,7 @@ pub(super) fn gaussian_bayes(
 
 /// MultinomialNB, BernoulliNB and ComplementNB.
 pub(super) fn discrete_bayes(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Last, ModelError> {
@@ -250,7 +250,7 @@ fn bayes(width: usize, output: OutputSpec, likelihood: Likelihood) -> Result<Las
 
 /// MLPClassifier and MLPRegressor.
 pub(super) fn network(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Last, ModelError> {
@@ -313,7 +313,7 @@ fn activation(view: View<'_>, name: &str) -> Result<Activation, ModelError> {
 
 /// FixedThresholdClassifier and TunedThresholdClassifierCV.
 pub(super) fn threshold(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Last, ModelError> {
@@ -377,8 +377,8 @@ fn positive_label(view: View<'_>) -> Option<String> {
     });
     let value = own.or(from_scorer).filter(|value| *value != Value::None)?;
     let element = match view.objects.text(value) {
-        Some(text) => Element::Text(text.into()),
-        None => Element::Value(value),
+        Some(text) => ArrayElement::Text(text.into()),
+        None => ArrayElement::Value(value),
     };
     super::classes::label(&element)
 }

@@ -18,8 +18,8 @@ mod table;
 mod trees;
 mod view;
 
-use self::compiler::Compiler;
-use self::view::{Budget, View};
+use self::compiler::PipelineCompiler;
+use self::view::{ReadBudget, View};
 use super::features;
 use super::python::{Objects, Value, packed, pickle, skops};
 use crate::config::ModelRequest;
@@ -96,10 +96,10 @@ fn load(
     file_bytes: usize,
     request: &ModelRequest,
 ) -> Result<Loaded, ModelError> {
-    let budget = Budget::new(file_bytes);
+    let budget = ReadBudget::new(file_bytes);
     let view = View::new(objects, root, &budget);
     let names = inputs(view)?.unwrap_or_default();
-    let (mut compiler, table) = Compiler::new(names, request.iterations);
+    let (mut compiler, table) = PipelineCompiler::new(names, request.iterations);
     let last = compose::predict(&mut compiler, view, table)?;
     let mut notes = std::mem::take(&mut compiler.notes);
     let (version, note) = version(view);

@@ -2,12 +2,12 @@
 //!
 //! Source: scikit-learn 1.3 to 1.9, `preprocessing/`, `decomposition/`.
 
-use super::compiler::{Compiler, Table};
+use super::compiler::{PipelineCompiler, Table};
 use super::compose::Transformed;
 use super::trees::version;
 use super::view::View;
 use crate::models::ModelError;
-use crate::models::import::python::{Element, Value};
+use crate::models::import::python::{ArrayElement, Value};
 use crate::models::pipeline::Takes;
 use crate::models::pipeline::encoder::{Encoding, Lookup};
 use crate::models::pipeline::step::{FUNCTIONS, Function, Norm, Operation, Step, dot};
@@ -26,7 +26,7 @@ const DEGREE_MAX: usize = 64;
 
 /// StandardScaler.
 pub(super) fn standard(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -36,7 +36,7 @@ pub(super) fn standard(
 
 /// RobustScaler.
 pub(super) fn robust(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -46,7 +46,7 @@ pub(super) fn robust(
 
 /// Subtracts centers and divides by scales, where the flags say so.
 fn centered_and_scaled(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
     [is_centered, centers, is_scaled]: [&str; 3],
@@ -67,7 +67,7 @@ fn centered_and_scaled(
 
 /// MinMaxScaler.
 pub(super) fn min_max(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -89,7 +89,7 @@ pub(super) fn min_max(
 
 /// MaxAbsScaler.
 pub(super) fn max_abs(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -116,7 +116,7 @@ fn divide(scale: Vec<f64>, is_sparse: bool) -> Step {
 
 /// Normalizer.
 pub(super) fn normalizer(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -132,7 +132,7 @@ pub(super) fn normalizer(
 
 /// Binarizer.
 pub(super) fn binarizer(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -143,7 +143,7 @@ pub(super) fn binarizer(
 
 /// FunctionTransformer with a function of numpy's.
 pub(super) fn function(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -223,7 +223,7 @@ fn function_name(view: View<'_>, function: Value) -> String {
 
 /// KBinsDiscretizer.
 pub(super) fn bins(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -231,7 +231,7 @@ pub(super) fn bins(
     let edges = view.elements_of(view.need("bin_edges_")?)?;
     let mut inner = Vec::with_capacity(edges.len());
     for edges in edges {
-        let Element::Value(edges) = edges else {
+        let ArrayElement::Value(edges) = edges else {
             return Err(view.wrong("bin_edges_", "numbers"));
         };
         let edges = view.numbers_of(edges)?;
@@ -273,7 +273,7 @@ pub(super) fn bins(
 
 /// PolynomialFeatures.
 pub(super) fn polynomial(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -339,7 +339,7 @@ fn next(own: &mut [usize], width: usize, step: usize) -> bool {
 
 /// PCA.
 pub(super) fn pca(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -380,7 +380,7 @@ pub(super) fn pca(
 
 /// TruncatedSVD.
 pub(super) fn projection(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {

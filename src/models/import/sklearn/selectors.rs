@@ -2,7 +2,7 @@
 //!
 //! Source: scikit-learn 1.3 to 1.9, `feature_selection/`.
 
-use super::compiler::{Compiler, Last, Table};
+use super::compiler::{Last, PipelineCompiler, Table};
 use super::compose::{self, Transformed};
 use super::trees;
 use super::view::View;
@@ -12,7 +12,7 @@ use crate::models::pipeline::step::Step;
 
 /// Takes the columns for which `mask` is true.
 fn choose(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
     mask: Vec<bool>,
@@ -34,7 +34,7 @@ fn choose(
 
 /// VarianceThreshold.
 pub(super) fn variance(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -50,7 +50,7 @@ pub(super) fn variance(
 
 /// RFE, RFECV and SequentialFeatureSelector, which store what they choose.
 pub(super) fn stored(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -62,7 +62,7 @@ pub(super) fn stored(
 
 /// RFE and RFECV as what predicts: their estimator sees the columns that they choose.
 pub(super) fn eliminating(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Last, ModelError> {
@@ -92,7 +92,7 @@ fn takes_of(view: View<'_>) -> Takes {
 
 /// SelectKBest.
 pub(super) fn k_best(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -113,7 +113,7 @@ pub(super) fn k_best(
 
 /// SelectPercentile.
 pub(super) fn percentile(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -141,7 +141,7 @@ pub(super) fn percentile(
 
 /// SelectFpr and SelectFwe.
 pub(super) fn by_p_value(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {
@@ -156,7 +156,7 @@ pub(super) fn by_p_value(
 
 /// SelectFromModel.
 pub(super) fn from_model(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Transformed, ModelError> {

@@ -2,17 +2,18 @@
 //!
 //! To add one, write a function that reads it and add a line.
 
-use super::compiler::{Compiler, Last, Table};
+use super::compiler::{Last, PipelineCompiler, Table};
 use super::compose::{self, Transformed};
 use super::view::View;
 use super::{boosters, encoders, hist, linear, scalers, selectors, trees};
 use crate::models::{Exactness, ModelError};
 
 /// Reads a transformer: its steps, and the columns that come out.
-type ReadTransformer = fn(&mut Compiler, View<'_>, Table) -> Result<Transformed, ModelError>;
+type ReadTransformer =
+    fn(&mut PipelineCompiler, View<'_>, Table) -> Result<Transformed, ModelError>;
 
 /// Reads what predicts.
-type ReadPredictor = fn(&mut Compiler, View<'_>, Table) -> Result<Last, ModelError>;
+type ReadPredictor = fn(&mut PipelineCompiler, View<'_>, Table) -> Result<Last, ModelError>;
 
 /// What an estimator does.
 #[derive(Clone, Copy)]
@@ -161,7 +162,7 @@ pub(super) static KNOWN: &[Known] = &[
 /// # Errors
 ///
 /// It is not known.
-pub(super) fn find(view: View<'_>, wanted: Wanted) -> Result<Known, ModelError> {
+pub(super) fn find(view: View<'_>, wanted: WantedEstimator) -> Result<Known, ModelError> {
     let class = view.class().ok_or_else(|| {
         ModelError(format!(
             "it must hold estimators of scikit-learn, but holds {}",
@@ -172,7 +173,8 @@ pub(super) fn find(view: View<'_>, wanted: Wanted) -> Result<Known, ModelError> 
     let is_own = |known: &&Known| {
         let role = matches!(
             (known.role, wanted),
-            (Role::Transformer(_), Wanted::Transformer) | (Role::Predictor(_), Wanted::Predictor)
+            (Role::Transformer(_), WantedEstimator::Transformer)
+                | (Role::Predictor(_), WantedEstimator::Predictor)
         );
         known.name == class.name && known.package == package && role
     };
@@ -189,7 +191,7 @@ pub(super) fn find(view: View<'_>, wanted: Wanted) -> Result<Known, ModelError> 
 
 /// What an estimator is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum WantedEstimator {
     Transformer,
     Predictor,
 }

@@ -4,16 +4,16 @@
 //! `ensemble/_gb.py`.
 
 use super::classes::classes;
-use super::compiler::{COLUMNS_MAX, Compiler, Last, Table};
+use super::compiler::{COLUMNS_MAX, Last, PipelineCompiler, Table};
 use super::view::View;
 use crate::models::forest::link::Link;
-use crate::models::forest::model::{ForestModel, Margins, Meaning};
+use crate::models::forest::model::{ForestModel, Margins, SumMeaning};
 use crate::models::forest::plan::Plan;
 use crate::models::forest::{
     FEATURES_MAX, Forest, Missing, Node, NodeKind, OUTPUTS_MAX, Precision, Test, Tree,
 };
 use crate::models::import::features;
-use crate::models::import::python::{Element, Value, number};
+use crate::models::import::python::{ArrayElement, Value, number};
 use crate::models::pipeline::Takes;
 use crate::models::{ModelError, OutputSpec, Signature};
 
@@ -129,7 +129,7 @@ pub(super) fn forest_model(
     forest: &Forest,
     divisor: f64,
     link: Link,
-    meaning: Meaning,
+    meaning: SumMeaning,
     output: OutputSpec,
 ) -> Result<Box<ForestModel>, ModelError> {
     Ok(Box::new(ForestModel {
@@ -159,7 +159,7 @@ pub(super) fn width_of(view: View<'_>, table: &Table) -> Result<usize, ModelErro
 
 /// Decision trees, and forests of them.
 pub(super) fn forest(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Last, ModelError> {
@@ -218,8 +218,8 @@ pub(super) fn forest(
         trees: made,
     };
     let (meaning, output) = match output {
-        Some(output) => (Meaning::Classes, output),
-        None => (Meaning::Numbers, OutputSpec::Numbers { width: outputs }),
+        Some(output) => (SumMeaning::Classes, output),
+        None => (SumMeaning::Numbers, OutputSpec::Numbers { width: outputs }),
     };
     Ok(Last {
         steps: Vec::new(),
@@ -274,7 +274,7 @@ fn estimators(view: View<'_>) -> Result<Vec<View<'_>>, ModelError> {
     let elements = view.elements_of(value)?.into_iter();
     elements
         .map(|element| match element {
-            Element::Value(value @ Value::Object(_)) => view.at(value),
+            ArrayElement::Value(value @ Value::Object(_)) => view.at(value),
             _ => Err(view.wrong("estimators_", "trees")),
         })
         .collect()
@@ -282,7 +282,7 @@ fn estimators(view: View<'_>) -> Result<Vec<View<'_>>, ModelError> {
 
 /// GradientBoostingClassifier and GradientBoostingRegressor.
 pub(super) fn gradient_boosting(
-    compiler: &mut Compiler,
+    compiler: &mut PipelineCompiler,
     view: View<'_>,
     table: Table,
 ) -> Result<Last, ModelError> {
@@ -324,16 +324,19 @@ pub(super) fn gradient_boosting(
         trees,
     };
     let (link, meaning) = match (&classes, loss) {
-        (None, _) => (Link::Identity, Meaning::Numbers),
-        (Some(_), "exponential") => (Link::Logistic { scale: 2.0 }, Meaning::SecondClassFromHalf),
+        (None, _) => (Link::Identity, SumMeaning::Numbers),
+        (Some(_), "exponential") => (
+            Link::Logistic { scale: 2.0 },
+            SumMeaning::SecondClassFromHalf,
+        ),
         (Some(_), "log_loss") if outputs == 1 => {
             let meaning = match version(view) < Some((1, 4)) {
-                true => Meaning::SecondClass,
-                false => Meaning::SecondClassFromHalf,
+                true => SumMeaning::SecondClass,
+                false => SumMeaning::SecondClassFromHalf,
             };
             (Link::Logistic { scale: 1.0 }, meaning)
         }
-        (Some(_), "log_loss") => (Link::Softmax, Meaning::Classes),
+        (Some(_), "log_loss") => (Link::Softmax, SumMeaning::Classes),
         _ => return Err(view.wrong("loss", "log_loss or exponential")),
     };
     let has_raw = classes.is_some();

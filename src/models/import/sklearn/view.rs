@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use crate::models::ModelError;
-use crate::models::import::python::{Array, Element, Global, Objects, Value, number};
+use crate::models::import::python::{Array, ArrayElement, Global, Objects, Value, number};
 
 /// Maximum depth of estimators within estimators.
 const DEPTH_MAX: usize = 32;
@@ -22,16 +22,16 @@ const NUMBER_BYTES: usize = 8;
 
 /// What is left of what a file may cost to read.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct ReadBudget {
     estimators: Cell<usize>,
     bytes: Cell<usize>,
 }
 
-impl Budget {
+impl ReadBudget {
     /// For a file of this size, in bytes.
     pub(super) fn new(file_bytes: usize) -> Self {
         let bytes = file_bytes.saturating_mul(REREAD_MAX) + REREAD_FREE;
-        Budget {
+        ReadBudget {
             estimators: Cell::new(ESTIMATORS_MAX),
             bytes: Cell::new(bytes),
         }
@@ -49,13 +49,13 @@ impl Budget {
 pub(super) struct View<'a> {
     pub(super) objects: &'a Objects<'a>,
     pub(super) value: Value,
-    budget: &'a Budget,
+    budget: &'a ReadBudget,
     depth: usize,
 }
 
 impl<'a> View<'a> {
     /// The value that a file holds.
-    pub(super) fn new(objects: &'a Objects<'a>, value: Value, budget: &'a Budget) -> Self {
+    pub(super) fn new(objects: &'a Objects<'a>, value: Value, budget: &'a ReadBudget) -> Self {
         View {
             objects,
             value,
@@ -74,7 +74,7 @@ impl<'a> View<'a> {
             let text = format!("estimators are nested more than {DEPTH_MAX} deep");
             return Err(ModelError(text));
         }
-        Budget::take(&self.budget.estimators, 1, "estimators")?;
+        ReadBudget::take(&self.budget.estimators, 1, "estimators")?;
         Ok(View {
             value,
             depth: self.depth + 1,
@@ -89,7 +89,7 @@ impl<'a> View<'a> {
     /// A small file makes many.
     pub(super) fn spend(&self, numbers: usize) -> Result<(), ModelError> {
         let bytes = numbers.saturating_mul(NUMBER_BYTES);
-        Budget::take(&self.budget.bytes, bytes, "columns")
+        ReadBudget::take(&self.budget.bytes, bytes, "columns")
     }
 
     /// Its class.
@@ -196,7 +196,7 @@ impl<'a> View<'a> {
         let array = self.objects.array(value);
         let array = array.ok_or("a value must be an array")?;
         let bytes = array.len().and_then(|count| count.checked_mul(8));
-        Budget::take(&self.budget.bytes, bytes.unwrap_or(usize::MAX), "arrays")?;
+        ReadBudget::take(&self.budget.bytes, bytes.unwrap_or(usize::MAX), "arrays")?;
         Ok(array)
     }
 
@@ -213,7 +213,7 @@ impl<'a> View<'a> {
             Value::Array(_) => self.objects.numbers(self.array_of(value)?),
             Value::List(_) | Value::Tuple(_) => {
                 let elements = self.objects.sequence(value).unwrap_or_default();
-                Budget::take(&self.budget.bytes, elements.len() * 8, "arrays")?;
+                ReadBudget::take(&self.budget.bytes, elements.len() * 8, "arrays")?;
                 elements.iter().map(|element| number(*element)).collect()
             }
             _ => number(value).map(|number| vec![number]),
@@ -234,13 +234,13 @@ impl<'a> View<'a> {
     }
 
     /// The elements of an array or a list.
-    pub(super) fn elements_of(&self, value: Value) -> Result<Vec<Element<'a>>, ModelError> {
+    pub(super) fn elements_of(&self, value: Value) -> Result<Vec<ArrayElement<'a>>, ModelError> {
         let elements = match self.objects.sequence(value) {
             Some(values) => {
-                Budget::take(&self.budget.bytes, values.len() * 8, "arrays")?;
+                ReadBudget::take(&self.budget.bytes, values.len() * 8, "arrays")?;
                 let element = |value: &Value| match self.objects.text(*value) {
-                    Some(text) => Element::Text(text.into()),
-                    None => Element::Value(*value),
+                    Some(text) => ArrayElement::Text(text.into()),
+                    None => ArrayElement::Value(*value),
                 };
                 Some(values.iter().map(element).collect())
             }
@@ -255,9 +255,9 @@ impl<'a> View<'a> {
             return Ok(None);
         };
         let elements = self.elements_of(value)?.into_iter();
-        let text = |element: Element<'_>| match element {
-            Element::Text(text) => Ok(text.into_owned()),
-            Element::Value(_) => Err(self.wrong(name, "texts")),
+        let text = |element: ArrayElement<'_>| match element {
+            ArrayElement::Text(text) => Ok(text.into_owned()),
+            ArrayElement::Value(_) => Err(self.wrong(name, "texts")),
         };
         elements.map(text).collect::<Result<_, _>>().map(Some)
     }

@@ -47,7 +47,7 @@ pub(super) fn words_quoted(bytes: &[u8]) -> Cow<'_, [u8]> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Document {
+pub(super) struct XgboostDocument {
     #[serde(default)]
     pub(super) version: Vec<u32>,
     pub(super) learner: Learner,
@@ -94,7 +94,7 @@ pub(super) struct Booster {
 #[derive(Deserialize)]
 pub(super) struct BoosterModel {
     #[serde(default)]
-    pub(super) trees: Vec<TreeDocument>,
+    pub(super) trees: Vec<XgboostTree>,
     #[serde(default)]
     pub(super) tree_info: Vec<i64>,
     #[serde(default)]
@@ -114,7 +114,7 @@ pub(super) struct TreesParam {
 }
 
 #[derive(Deserialize)]
-pub(super) struct TreeDocument {
+pub(super) struct XgboostTree {
     #[serde(default)]
     pub(super) tree_param: TreeParam,
     pub(super) left_children: Vec<i64>,
@@ -150,12 +150,12 @@ pub(super) struct TreeParam {
 #[derive(Deserialize)]
 pub(super) struct Categories {
     #[serde(default)]
-    pub(super) enc: Vec<Encoding>,
+    pub(super) enc: Vec<CategoryEncoding>,
 }
 
 /// A feature's categories: texts by their offsets, or numbers.
 #[derive(Deserialize)]
-pub(super) struct Encoding {
+pub(super) struct CategoryEncoding {
     pub(super) offsets: Option<Vec<usize>>,
     #[serde(default)]
     pub(super) values: Vec<f64>,

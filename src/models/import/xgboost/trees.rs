@@ -1,6 +1,6 @@
 //! XGBoost's trees as a forest.
 
-use super::document::{BoosterModel, TreeDocument};
+use super::document::{BoosterModel, XgboostTree};
 use crate::models::ModelError;
 use crate::models::forest::{CategoryRule, Forest, Missing, Node, NodeKind, Precision, Test, Tree};
 
@@ -73,7 +73,7 @@ pub(super) fn forest(
     })
 }
 
-fn tree_of(tree: TreeDocument, output: usize, weight: f32, outputs: usize) -> Result<Tree, String> {
+fn tree_of(tree: XgboostTree, output: usize, weight: f32, outputs: usize) -> Result<Tree, String> {
     let count = tree.left_children.len();
     for (name, length) in [
         ("right_children", tree.right_children.len()),
@@ -161,7 +161,7 @@ fn tree_of(tree: TreeDocument, output: usize, weight: f32, outputs: usize) -> Re
 /// The sets of categories, and for each node which of them it asks for.
 type CategorySets = (Vec<Vec<u32>>, Vec<Option<usize>>);
 
-fn category_sets(tree: &TreeDocument, count: usize) -> Result<CategorySets, String> {
+fn category_sets(tree: &XgboostTree, count: usize) -> Result<CategorySets, String> {
     let mut sets = Vec::new();
     if tree.categories_nodes.is_empty() {
         return match tree.split_type.iter().any(|kind| kind.0) {

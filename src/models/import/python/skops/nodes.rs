@@ -2,8 +2,8 @@
 
 use super::super::json::Json;
 use super::super::permitted::{self, shown};
-use super::super::{Array, Content, Dtype, Kind, Value, numpy};
-use super::Reader;
+use super::super::{Array, Content, Dtype, ElementKind, Value, numpy};
+use super::SkopsReader;
 use crate::models::ModelError;
 
 /// Whatever a node lacks.
@@ -13,7 +13,7 @@ fn lacks(what: &str) -> ModelError {
     ))
 }
 
-impl Reader<'_> {
+impl SkopsReader<'_> {
     /// The value that a node describes. Documents are at most 128 deep, as serde_json reads them.
     pub(super) fn node(&mut self, node: &Json<'_>) -> Result<Value, ModelError> {
         let id = match node.get("__id__") {
@@ -319,7 +319,7 @@ impl Reader<'_> {
                 };
                 self.builder.array(Array {
                     dtype: Dtype {
-                        kind: Kind::Object,
+                        kind: ElementKind::Object,
                         item_bytes: 8,
                         is_big_endian: false,
                         fields: Default::default(),
