@@ -8,7 +8,7 @@ use super::view::View;
 use crate::models::import::features;
 use crate::models::import::python::{ArrayElement, Value};
 use crate::models::pipeline::Takes;
-use crate::models::pipeline::bayes::{BayesModel, Likelihood};
+use crate::models::pipeline::bayes::{BayesModel, Likelihood, pairwise_sum};
 use crate::models::pipeline::linear::{LinearLink, LinearModel};
 use crate::models::pipeline::network::{Activation, Layer, NetworkModel};
 use crate::models::{Model, ModelError, OutputSpec, Signature};
@@ -181,15 +181,15 @@ pub(super) fn gaussian_bayes(
     let means = view.numbers_for("theta_", count * width)?;
     let variances = view.numbers_for("var_", count * width)?;
     let priors = view.numbers_for("class_prior_", count)?;
-    let constant = |(prior, variances): (&f64, &[f64])| {
+    let constant = |variances: &[f64]| {
         let logarithms = variances
             .iter()
             .map(|variance| (2.0 * std::f64::consts::PI * variance).ln());
-        prior.ln() - 0.5 * logarithms.sum::<f64>()
+        -0.5 * pairwise_sum(&logarithms.collect::<Vec<_>>())
     };
-    let constants = priors.iter().zip(variances.chunks(width.max(1)));
     let likelihood = Likelihood::Gaussian {
-        constants: constants.map(constant).collect(),
+        constants: variances.chunks(width.max(1)).map(constant).collect(),
+        priors: priors.iter().map(|prior| prior.ln()).collect(),
         means,
         variances,
     };
