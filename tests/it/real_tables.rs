@@ -57,12 +57,12 @@ const TABLES: &[(&str, &str, &[&str], Outcome)] = &[
     ("vega/iris", "species", &[], Classes(0.01)),
     ("vega/seattle_weather", "weather", &[], Classes(0.03)),
     ("vega/stocks", "price", &[], Numbers(0.05)),
-    ("ISLP/Hitters", "Salary", &[], Refused("the target is missing; fill it in")),
+    ("ISLP/Hitters", "Salary", &[], Refused("fill it in, or leave such rows out with --drop-missing")),
     ("ISLP/NCI60labs", "label", &[], Refused("there are no features")),
-    ("statsmodels/co2", "co2", &[], Refused("the target is missing; fill it in")),
+    ("statsmodels/co2", "co2", &[], Refused("fill it in, or leave such rows out with --drop-missing")),
     ("statsmodels/sunspots", "SUNACTIVITY", &[], Refused("no column can be used")),
-    ("vega/cars", "Miles_per_Gallon", &[], Refused("the target is missing; fill it in")),
-    ("vega/wheat", "wages", &[], Refused("the target is missing; fill it in")),
+    ("vega/cars", "Miles_per_Gallon", &[], Refused("fill it in, or leave such rows out with --drop-missing")),
+    ("vega/wheat", "wages", &[], Refused("fill it in, or leave such rows out with --drop-missing")),
 ];
 
 /// What `train` made of a table: the exit code, its words, and the model's description.

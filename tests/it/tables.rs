@@ -226,6 +226,7 @@ fn tables_that_cannot_be_trained_on_say_all_that_is_wrong() {
         ("a stray quote", format!("{plain}\"1,2\n3,4\n5,6\n"), &[], &["line 62", "quote"]),
         ("a quote that swallows lines", "x,y\n1,\"a\n2,b\n3,\"a\n4,b\n5,b\n".to_owned(), &[], &["line 2, column \"y\"", "over several lines"]),
         ("missing targets", format!("{plain}1,\n2,NA\n"), &[], &["line 62", "line 63", "--drop-missing"]),
+        ("a class called None", format!("{plain}1,None\n"), &["--task", "classification"], &["line 62", "the target is \"None\", which stands for a missing value; write another word if it is a class"]),
         ("labels that differ in spelling", "x,y\n1,0\n2,0.0\n3,1\n4,1\n".to_owned(), &["--task", "classification"], &["\"0\"", "\"0.0\"", "line 2", "line 3", "differ only in spelling"]),
         ("labels that differ in case", "x,y\n1,Yes\n2,yes\n3,no\n4,no\n".to_owned(), &[], &["\"Yes\"", "\"yes\"", "differ only in spelling"]),
         ("one class", "x,y\n1,a\n2,a\n".to_owned(), &[], &["one class, \"a\""]),

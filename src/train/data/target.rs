@@ -49,13 +49,24 @@ impl DataDraft<'_> {
         });
         let is_missing = |cell: &str| self.is_missing(cell, decision);
         if !self.options.drops_missing {
-            for (row, _) in cells
+            for (row, cell) in cells
                 .iter()
                 .enumerate()
                 .filter(|(_, cell)| is_missing(cell))
             {
+                // A class may well be called "None".
+                let is_missing = match cell.is_empty() {
+                    true => "missing".to_owned(),
+                    false => format!("{}, which stands for a missing value", echo(cell)),
+                };
+                let fill = match task {
+                    Task::Classification if !cell.is_empty() => {
+                        "write another word if it is a class"
+                    }
+                    _ => "fill it in",
+                };
                 problems.add("targets", format!(
-                    "{}: the target is missing; fill it in, or leave such rows out with --drop-missing",
+                    "{}: the target is {is_missing}; {fill}, or leave such rows out with --drop-missing",
                     self.place(row, column)
                 ));
             }
