@@ -3,10 +3,13 @@
 //! `cargo bench --bench forests` writes four random models in other libraries' formats and computes them
 //! on one thread. If `LANEKEEPER_BENCH_PYTHON` (or `python3`) has xgboost and lightgbm, these compute the
 //! same files in the same run; and so do onnxruntime (with onnxmltools) and tl2cgen (with treelite and
-//! gcc), if it has them. `-- NAME…` runs the models whose names contain one of these.
+//! gcc), if it has them. Then `predict` reads a table of a million rows for the first model and writes its
+//! answers, and so do pandas and xgboost. `-- NAME…` runs the models whose names contain one of these, and
+//! `-- csv` the table.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -19,6 +22,9 @@ use lanekeeper::platform::clock::instant;
 const FEATURES: usize = 30;
 const BATCH: usize = 4096;
 const SINGLES: usize = 2000;
+
+/// Rows of the table that is predicted from CSV to CSV.
+const TABLE_ROWS: usize = 1_000_000;
 
 /// How long each figure is measured.
 const WINDOW: Duration = Duration::from_secs(2);
@@ -253,6 +259,62 @@ fn peers(python: &str, file: &Path, folder: &Path) -> Vec<(String, f64, f64)> {
     text.lines().filter_map(figures).collect()
 }
 
+/// Writes a table of random numbers.
+fn write_table(chance: &mut Chance, path: &Path) -> io::Result<()> {
+    let mut table = BufWriter::new(File::create(path)?);
+    let names: Vec<String> = (0..FEATURES).map(|feature| format!("f{feature}")).collect();
+    writeln!(table, "{}", names.join(","))?;
+    for _ in 0..TABLE_ROWS {
+        for feature in 0..FEATURES {
+            let end = if feature + 1 < FEATURES { ',' } else { '\n' };
+            write!(table, "{:.4}{end}", chance.unit() * 4.0 - 2.0)?;
+        }
+    }
+    table.flush()
+}
+
+/// Predicts a table for a model, three times in turn with pandas and xgboost: the seconds of whole
+/// processes, and those of the other without its imports.
+fn from_csv_to_csv(python: &str, model: &Path, folder: &Path, chance: &mut Chance) {
+    let (table, out) = (folder.join("table.csv"), folder.join("answers.csv"));
+    if let Err(error) = write_table(chance, &table) {
+        println!("no table: {error}");
+        return;
+    }
+    println!("predict: {TABLE_ROWS} rows of {FEATURES}, CSV to CSV, all cores, seconds");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/forests_csv_peer.py");
+    let mut ours = Command::new(env!("CARGO_BIN_EXE_lanekeeper"));
+    ours.arg("predict").arg("--model").arg(model);
+    ours.arg("--data").arg(&table);
+    let mut theirs = Command::new(python);
+    theirs
+        .arg(script)
+        .arg(model)
+        .arg(&table)
+        .arg(folder.join("theirs.csv"));
+    for _ in 0..3 {
+        for (name, command) in [("lanekeeper", &mut ours), ("pandas, xgboost", &mut theirs)] {
+            let Ok(answers) = File::create(&out) else {
+                return;
+            };
+            let began = instant();
+            let done = command.stdout(answers).stderr(Stdio::null()).status();
+            let seconds = began.elapsed().as_secs_f64();
+            match done {
+                Ok(status) if status.success() => {
+                    // The other prints nothing but its own figure.
+                    let inside = fs::read_to_string(&out).unwrap_or_default();
+                    let inside = inside.trim().parse::<f64>();
+                    let inside =
+                        inside.map_or(String::new(), |own| format!(" ({own:.2} without imports)"));
+                    println!("{name:<16} {seconds:>6.2}{inside}");
+                }
+                _ => println!("{name:<16}      –"),
+            }
+        }
+    }
+}
+
 fn main() {
     let folder = std::env::temp_dir().join(format!("lanekeeper-forests-{}", std::process::id()));
     if fs::create_dir_all(&folder).is_err() {
@@ -315,6 +377,13 @@ fn main() {
             ]);
         }
     }
-    let _ = fs::remove_dir_all(&folder);
     println!("{}", table.markdown());
+    if is_wanted("csv") {
+        let model = folder.join("model.json");
+        match fs::write(&model, xgboost(&mut Chance(42), 100, 6)) {
+            Ok(()) => from_csv_to_csv(&python, &model, &folder, &mut chance),
+            Err(error) => println!("no model: {error}"),
+        }
+    }
+    let _ = fs::remove_dir_all(&folder);
 }
