@@ -33,9 +33,12 @@ pub fn assign(
             next += 1;
         }
     }
+    if next == 0 {
+        return Err("every row has a class of its own, as if the target were an identifier; choose another target, or --folds 0".into());
+    }
     if next < folds {
         return Err(TrainError(format!(
-            "{next} rows are of a class with more than one, which is too few for {folds} folds; add rows, or choose --folds 0"
+            "the classes with more than one row have {next} rows together, too few for {folds} folds; add rows, or choose --folds 0"
         )));
     }
     Ok(assigned)
@@ -133,7 +136,19 @@ mod tests {
         assert_eq!(assigned[2], None);
         assert_eq!(counts(&assigned, 2, |_| true), [1, 1]);
         let error = assign(&single, 3, 0).unwrap_err();
-        assert!(error.0.starts_with("2 rows are of a class"), "{error}");
+        assert!(
+            error.0.contains("have 2 rows together, too few for 3"),
+            "{error}"
+        );
+        let all = Targets::Classes {
+            indices: vec![0, 1, 2],
+            classes: 3,
+        };
+        let error = assign(&all, 2, 0).unwrap_err();
+        assert!(
+            error.0.starts_with("every row has a class of its own"),
+            "{error}"
+        );
     }
 
     #[test]

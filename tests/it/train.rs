@@ -192,7 +192,7 @@ fn a_training_error_has_its_place_and_writes_nothing() {
         (linear, &rowless, "y", &[], 1, "the table has no rows"),
         (forest, &one_class, "y", &[], 1, "one class, \"a\", in every row"),
         (linear, &few, "y", &["--column", "x=number"], 1, "--folds must be 0, or 2 to the number of rows, which is 3, but is 5"),
-        (forest, &alone, "y", &["--folds", "3"], 1, "2 rows are of a class with more than one, which is too few for 3 folds"),
+        (forest, &alone, "y", &["--folds", "3"], 1, "the classes with more than one row have 2 rows together, too few for 3 folds"),
         (linear, IRIS, "species", &["--folds", "0"], 1, "column \"species\": the target is \"setosa\", but must be a number"),
         (forest, IRIS, "kind", &[], 1, "there is no column \"kind\"; there are sepal_length, sepal_width"),
         (forest, IRIS, "species", &["--features", "species"], 1, "cannot be a feature too"),
