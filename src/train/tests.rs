@@ -57,6 +57,18 @@ fn data_that_cannot_be_learned_from_is_an_error() {
     assert_eq!(constant.features.len(), 1, "{:?}", constant.columns);
     let warnings = warnings::of(&constant, 2);
     assert_eq!(warnings, ["the target is 7 in every row"]);
+    let rows = (0..300).map(|row| format!("{},{}\n", row * row % 83, row % 150));
+    let many = read(
+        &format!("x,y\n{}", rows.collect::<String>()),
+        Task::Classification,
+    )
+    .unwrap();
+    let warnings = warnings::of(&many, 2);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("the target has 150 classes"),
+        "{warnings:?}"
+    );
 }
 
 #[test]

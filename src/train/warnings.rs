@@ -17,9 +17,19 @@ const SUSPICIOUS: f64 = 0.99;
 /// Rows from which on that is no accident.
 const ROWS_MIN: usize = 50;
 
+/// Classes from which on boosted trees take their time.
+const CLASSES_MANY: usize = 100;
+
 /// Warnings about training data, one line each.
 pub fn of(data: &TrainingData, folds: usize) -> Vec<String> {
     let mut warnings: Vec<String> = rare_classes(data, folds).into_iter().collect();
+    if let Targets::Classes { classes, .. } = &data.targets
+        && *classes >= CLASSES_MANY
+    {
+        warnings.push(format!(
+            "the target has {classes} classes: boosted trees grow a tree for each in every round; --algorithm random-forest-classifier is much faster, and --task regression is for numbers"
+        ));
+    }
     warnings.extend(leaks(data));
     if let Targets::Numbers(numbers) = &data.targets
         && numbers.iter().all(|number| *number == numbers[0])
