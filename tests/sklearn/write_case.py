@@ -97,11 +97,12 @@ def answers(model, data, frame):
 
 
 def is_refused(model, data, frame):
+    """Whether there is no answer: an error, or NaN, which linear models give for missing values in sparse tables."""
     try:
-        model.predict(data.given(frame))
+        answer = model.predict(data.given(frame))
     except ValueError:
         return True
-    return False
+    return answer.dtype.kind == "f" and bool(np.isnan(answer).any())
 
 
 def with_cell(data, column, value):
