@@ -48,6 +48,7 @@ struct Chunk {
 }
 
 /// A block's answers, and what is wrong with rows that have none.
+#[derive(Default)]
 struct Answered {
     text: Vec<u8>,
     problems: Vec<String>,
@@ -139,23 +140,25 @@ fn try_run(args: &PredictArgs) -> Result<(), Stop> {
         // It has room for the one there is.
         let _ = done.try_send(spool::write(&head, &ordered, skips_bad));
     })?;
-    loop {
+    while let Some(block) = table.next_block().transpose() {
         let (reply, answer) = crossbeam_channel::bounded(1);
-        let block = table.next_block();
         // Either end is gone only if the writing thread has stopped: it knows why.
-        if matches!(block, Ok(None)) || order.send(answer).is_err() {
+        if order.send(answer).is_err() {
             break;
         }
-        let is_last = match block {
-            Ok(Some(block)) => jobs.send(BlockJob { block, reply }).is_err(),
-            Ok(None) => true,
+        let goes_on = match block {
+            Ok(block) => jobs.send(BlockJob { block, reply }).is_ok(),
             Err(error) => {
+                let failed = Answered {
+                    failure: Some(error),
+                    ..Answered::default()
+                };
                 // It has room for the one there is.
-                let _ = reply.try_send(Ok(Answered::failed(error)));
-                true
+                let _ = reply.try_send(Ok(failed));
+                false
             }
         };
-        if is_last {
+        if !goes_on {
             break;
         }
     }
@@ -188,17 +191,6 @@ fn answer(answering: &Answering, jobs: &Receiver<BlockJob>) {
         let answer = answer.unwrap_or_else(|panic| Err(format!("the model panicked: {panic}")));
         // Nobody waits any more if an earlier block has failed.
         let _ = reply.try_send(answer);
-    }
-}
-
-impl Answered {
-    /// The rows that could not be read.
-    fn failed(failure: TableError) -> Self {
-        Answered {
-            text: Vec::new(),
-            problems: Vec::new(),
-            failure: Some(failure),
-        }
     }
 }
 

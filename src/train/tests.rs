@@ -55,7 +55,7 @@ fn data_that_cannot_be_learned_from_is_an_error() {
     );
     let constant = read("x,z,y\n1,5,7\n3,5,7\n", Task::Regression).unwrap();
     assert_eq!(constant.features.len(), 1, "{:?}", constant.columns);
-    let warnings = warnings::of(&constant, 2);
+    let warnings = warnings::of(&constant, 2, true);
     assert_eq!(warnings, ["the target is 7 in every row"]);
     let rows = (0..300).map(|row| format!("{},{}\n", row * row % 83, row % 150));
     let many = read(
@@ -63,7 +63,8 @@ fn data_that_cannot_be_learned_from_is_an_error() {
         Task::Classification,
     )
     .unwrap();
-    let warnings = warnings::of(&many, 2);
+    assert_eq!(warnings::of(&many, 2, false), [""; 0]);
+    let warnings = warnings::of(&many, 2, true);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
         warnings[0].starts_with("the target has 150 classes"),
@@ -129,7 +130,7 @@ fn a_column_that_gives_the_answer_away_is_told() {
         ));
     }
     let data = read(&text, Task::Regression).unwrap();
-    let warnings = warnings::of(&data, 5);
+    let warnings = warnings::of(&data, 5, true);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
         warnings[0].contains("\"row_number_x\" alone predicts"),

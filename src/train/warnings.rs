@@ -20,11 +20,12 @@ const ROWS_MIN: usize = 50;
 /// Classes from which on boosted trees take their time.
 const CLASSES_MANY: usize = 100;
 
-/// Warnings about training data, one line each.
-pub fn of(data: &TrainingData, folds: usize) -> Vec<String> {
+/// Warnings about training data, one line each; `is_boosted`: boosted trees may be trained on them.
+pub fn of(data: &TrainingData, folds: usize, is_boosted: bool) -> Vec<String> {
     let mut warnings: Vec<String> = rare_classes(data, folds).into_iter().collect();
     if let Targets::Classes { classes, .. } = &data.targets
         && *classes >= CLASSES_MANY
+        && is_boosted
     {
         warnings.push(format!(
             "the target has {classes} classes: boosted trees grow a tree for each in every round; --algorithm random-forest-classifier is much faster, and --task regression is for numbers"

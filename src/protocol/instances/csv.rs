@@ -145,7 +145,7 @@ pub(in crate::protocol) fn decode_csv(
     }
     check_columns(body)?;
     charge.grow(copied_bytes(body))?;
-    let (name, block) = ("the body", TableBlock::whole(body));
+    let (name, block) = ("the body", TableBlock::whole(blame::without_mark(body)));
     let mut table = match has_header {
         true => RowReader::with_header(name, block, b',').map_err(invalid)?,
         false => {
@@ -486,6 +486,9 @@ mod tests {
     fn a_body_is_read_by_its_header_or_refused_with_the_place() {
         let rows = decode("y,note,x\r\n2,a,1\r\n4,\"b,c\",3\r\n", 9).unwrap();
         assert_eq!(rows.values(), [1.0, 2.0, 3.0, 4.0]);
+        for marked in ["\u{feff}y,x\n2,1\n", "\u{feff}\"y\",x\n2,1\n"] {
+            assert_eq!(decode(marked, 9).unwrap().values(), [1.0, 2.0], "{marked}");
+        }
         #[rustfmt::skip]
         let wrong = [
             ("", Code::InvalidInput, "the body is empty: the body has no header"),

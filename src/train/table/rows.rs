@@ -21,10 +21,10 @@ pub struct RowReader<'a> {
 }
 
 impl<'a> RowReader<'a> {
-    fn new(layout: TableLayout, block: TableBlock<'a>) -> Self {
+    fn new(layout: Arc<TableLayout>, block: TableBlock<'a>) -> Self {
         RowReader {
             text: TableText::new(block.text, layout.delimiter),
-            layout: Arc::new(layout),
+            layout,
             lines_before: block.lines_before,
             place: RowPlace::default(),
         }
@@ -76,7 +76,7 @@ impl<'a> RowReader<'a> {
             has_header: false,
             delimiter,
         };
-        RowReader::new(layout, block)
+        RowReader::new(Arc::new(layout), block)
     }
 
     /// Starts to read a table without a header: its columns are called c0, c1, ….
@@ -115,12 +115,7 @@ impl<'a> RowReader<'a> {
 
     /// Reads a further block of the same table.
     pub(super) fn with_block<'b>(&self, block: TableBlock<'b>) -> RowReader<'b> {
-        RowReader {
-            layout: Arc::clone(&self.layout),
-            text: TableText::new(block.text, self.layout.delimiter),
-            lines_before: block.lines_before,
-            place: RowPlace::default(),
-        }
+        RowReader::new(Arc::clone(&self.layout), block)
     }
 
     /// What is known of the table.

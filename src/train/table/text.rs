@@ -9,9 +9,6 @@ use std::io::Cursor;
 use csv::StringRecord;
 use memchr::memchr;
 
-/// What begins a text in UTF-8 that some programs write.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
 /// A text, of which some rows were read.
 #[derive(Debug)]
 pub(super) enum TableText<'a> {
@@ -59,11 +56,10 @@ impl<'a> TableText<'a> {
         };
         let text = match text {
             Ok(text) => {
-                let start = mark_length(text.as_bytes());
                 return TableText::Plain(PlainText {
                     text,
                     delimiter,
-                    next: start,
+                    next: 0,
                     lines: 0,
                     starts: Vec::new(),
                 });
@@ -143,20 +139,12 @@ impl QuotedText<'_> {
         // The reader skips blank lines before the row without a word.
         let text = self.reader.get_ref().get_ref();
         let start = usize::try_from(position.byte()).unwrap_or(usize::MAX);
-        let row = text.get(start.max(mark_length(text))..).unwrap_or_default();
+        let row = text.get(start..).unwrap_or_default();
         let skipped = row.iter().take_while(|byte| **byte == b'\n').count() as u64;
         Ok(Some(RowPlace {
             line: position.line() + skipped,
             skipped,
         }))
-    }
-}
-
-/// The length of the byte order mark before a text, if it has one.
-fn mark_length(text: &[u8]) -> usize {
-    match text.starts_with(BYTE_ORDER_MARK) {
-        true => BYTE_ORDER_MARK.len(),
-        false => 0,
     }
 }
 
