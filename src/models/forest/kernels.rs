@@ -121,7 +121,7 @@ pub(super) enum Level {
     /// AVX2.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// AVX-512 with bytes and words.
+    /// AVX-512 with bytes and words, and AVX2.
     #[cfg(target_arch = "x86_64")]
     Avx512,
 }
@@ -131,15 +131,15 @@ impl Level {
     pub(super) fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            let counts_bits = is_x86_feature_detected!("popcnt");
-            if counts_bits
+            let has_avx2 = is_x86_feature_detected!("popcnt") && is_x86_feature_detected!("avx2");
+            if has_avx2
                 && is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512vl")
             {
                 return Level::Avx512;
             }
-            if counts_bits && is_x86_feature_detected!("avx2") {
+            if has_avx2 {
                 return Level::Avx2;
             }
         }
