@@ -204,6 +204,11 @@ impl Tree {
         self.leaf_width == 1 && self.leaf_outputs.is_empty() && self.linear.is_empty()
     }
 
+    /// Whether each leaf has a value for each of several sums.
+    pub(super) fn has_wide_leaves(&self) -> bool {
+        self.leaf_width > 1
+    }
+
     fn check(&self, forest: &Forest) -> Result<(), String> {
         if self.output >= forest.outputs {
             return Err(format!(

@@ -36,6 +36,8 @@ pub(super) struct Part<S> {
     /// Otherwise, for each node that is a leaf, where its values begin.
     leaf_of: Vec<u32>,
     values: Vec<S>,
+    /// Whether each leaf has a value for every sum, and nothing else.
+    has_wide_leaves: bool,
     pub(super) trees: Vec<PlannedTree>,
     /// The same trees, as they are walked for a single row.
     groups: Vec<TreeGroup>,
@@ -93,6 +95,7 @@ impl<S: Sum> Part<S> {
             leaf_values: Vec::new(),
             leaf_of: Vec::new(),
             values: Vec::new(),
+            has_wide_leaves: trees.iter().all(Tree::has_wide_leaves),
             trees: Vec::with_capacity(trees.len()),
             groups: Vec::new(),
             grids: Vec::new(),
@@ -293,12 +296,36 @@ impl<S: Sum> Part<S> {
 
     /// Adds the leaves of one row.
     pub(super) fn add_trees(&self, row: &[f64], keys: &[u16], sums: &mut [S]) {
-        for (group, trees) in self.groups.iter().zip(self.trees.chunks(TREE_LANES)) {
-            let places = self.walk_group(group, keys);
-            for (place, tree) in places.iter().zip(trees) {
-                self.add_leaf(tree, *place, row, sums);
+        // Few sums stay in registers.
+        match sums {
+            [_, _] if self.has_wide_leaves => self.add_wide_trees::<2>(keys, sums),
+            [_, _, _] if self.has_wide_leaves => self.add_wide_trees::<3>(keys, sums),
+            [_, _, _, _] if self.has_wide_leaves => self.add_wide_trees::<4>(keys, sums),
+            _ => {
+                for (group, trees) in self.groups.iter().zip(self.trees.chunks(TREE_LANES)) {
+                    let places = self.walk_group(group, keys);
+                    for (place, tree) in places.iter().zip(trees) {
+                        self.add_leaf(tree, *place, row, sums);
+                    }
+                }
             }
         }
+    }
+
+    /// Adds the leaves of one row, each of which has a value for each of `N` sums.
+    fn add_wide_trees<const N: usize>(&self, keys: &[u16], sums: &mut [S]) {
+        let mut own: [S; N] = std::array::from_fn(|sum| sums[sum]);
+        for (group, trees) in self.groups.iter().zip(self.trees.chunks(TREE_LANES)) {
+            let places = self.walk_group(group, keys);
+            for place in &places[..trees.len()] {
+                let at = self.leaf_of[*place as usize] as usize;
+                let values = &self.values[at..at + N];
+                for (sum, value) in own.iter_mut().zip(values) {
+                    *sum += *value;
+                }
+            }
+        }
+        sums.copy_from_slice(&own);
     }
 
     /// Adds the leaves of up to [`LANES`] rows.
