@@ -113,6 +113,7 @@ impl<'de> Visitor<'de> for Columns<'_, '_, '_> {
         let Columns(decoding, columns) = self;
         let mut seen = vec![false; columns.len()];
         let mut count = 0;
+        let mut expected = 0;
         while let Some(key) = map.next_key::<Text<'_>>()? {
             count += 1;
             if count > COLUMNS_MAX {
@@ -121,10 +122,11 @@ impl<'de> Visitor<'de> for Columns<'_, '_, '_> {
                     decoding.field()
                 )));
             }
-            let Some(feature) = decoding.feature(&key.0) else {
+            let Some(feature) = decoding.feature(&key.0, expected) else {
                 map.next_value::<IgnoredValue>()?;
                 continue;
             };
+            expected = feature + 1;
             if std::mem::replace(&mut seen[feature], true) {
                 return Err(A::Error::custom(format!(
                     "{:?} has the feature {:?} twice",

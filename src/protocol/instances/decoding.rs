@@ -1,6 +1,6 @@
 //! What the visitors of instances share: the model's features, the budget, and what an error needs.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 
 use serde::de::{Error, SeqAccess};
@@ -33,7 +33,8 @@ pub(super) struct Decoding<'a> {
     body: &'a [u8],
     pub(super) form: ListForm<'a>,
     pub(super) signature: &'a Signature,
-    pub(super) indices: HashMap<&'a str, usize>,
+    /// The features by name, made when a name comes that is not the next one.
+    indices: OnceCell<HashMap<&'a str, usize>>,
     rows_max: usize,
     charge: RefCell<&'a mut Charge>,
     /// Why decoding stopped, if the parser cannot say it.
@@ -76,12 +77,11 @@ impl<'a> Decoding<'a> {
         (signature, rows_max): (&'a Signature, usize),
         charge: &'a mut Charge,
     ) -> Self {
-        let indices = signature.names().enumerate();
         Decoding {
             body,
             form,
             signature,
-            indices: indices.map(|(index, name)| (name, index)).collect(),
+            indices: OnceCell::new(),
             rows_max,
             charge: RefCell::new(charge),
             refusal: RefCell::new(None),
@@ -105,9 +105,16 @@ impl<'a> Decoding<'a> {
         self.rows_max
     }
 
-    /// The index of the feature of this name.
-    pub(super) fn feature(&self, name: &str) -> Option<usize> {
-        self.indices.get(name).copied()
+    /// The index of the feature of this name, which most clients send in order: `expected` is the next
+    /// one's.
+    pub(super) fn feature(&self, name: &str, expected: usize) -> Option<usize> {
+        let next = self.signature.features.get(expected);
+        if next.is_some_and(|feature| feature.name == name) {
+            return Some(expected);
+        }
+        let named = || self.signature.names().enumerate();
+        let indices = || named().map(|(index, name)| (name, index)).collect();
+        self.indices.get_or_init(indices).get(name).copied()
     }
 
     /// The name of a feature.

@@ -231,14 +231,7 @@ impl<'de> Visitor<'de> for Instance<'_, '_> {
         decoding.others.borrow_mut().clear();
         let mut expected = 0;
         while let Some(key) = map.next_key::<Text>()? {
-            // Most clients send the features in order.
-            let in_order = decoding
-                .signature
-                .features
-                .get(expected)
-                .filter(|feature| feature.name == *key.0)
-                .map(|_| expected);
-            let Some(index) = in_order.or_else(|| decoding.indices.get(&*key.0).copied()) else {
+            let Some(index) = decoding.feature(&key.0, expected) else {
                 decoding.others.borrow_mut().add(&key.0);
                 map.next_value::<IgnoredValue>()?;
                 continue;
