@@ -11,7 +11,7 @@ use lanekeeper::config::ModelRequest;
 use lanekeeper::lanes::memory_budget::{Budget, Charge};
 use lanekeeper::models::compute;
 use lanekeeper::models::native::features::{FeatureDocument, KindDocument};
-use lanekeeper::models::{AnswerSpec, Files, Model as _, ModelSource, Output, Rows};
+use lanekeeper::models::{AnswerSpec, Files, JsonLabels, Model as _, ModelSource, Output, Rows};
 use lanekeeper::platform::clock::instant;
 use lanekeeper::protocol::{Predicted, instances};
 use lanekeeper::train::algorithms::ALGORITHMS;
@@ -125,6 +125,7 @@ fn main() {
             .into_bytes();
         let output = compute::predict(model, &rows).unwrap();
         let signature = model.signature();
+        let labels = JsonLabels::new(signature.output.labels());
         let decode_body = || {
             let mut charge = Charge::new(&budget);
             instances::decode(black_box(&body), signature, count, &mut charge).unwrap()
@@ -137,6 +138,7 @@ fn main() {
                 answer: AnswerSpec::of_labels(&signature.output),
                 name: &loaded.name,
                 signature,
+                labels: &labels,
                 output: black_box(output),
                 rows: count,
                 raw: None,

@@ -23,11 +23,10 @@ use crate::commands::train::shape;
 use crate::config::PredictArgs;
 use crate::error::StartError;
 use crate::models::compute::{self, ComputeError};
-use crate::models::{Loaded, Output, RowFault, Rows, Signature, format};
+use crate::models::{Loaded, Output, RowFault, Rows, Signature, format, is_whole};
 use crate::platform::panic;
 use crate::platform::sys;
 use crate::protocol::instances::csv::{cells, columns, raw_cells, raw_columns, read_value};
-use crate::protocol::is_whole;
 use crate::train::table::{RowReader, TableColumn, TableError, TableLayout, TableReader, TableRow};
 
 /// Blocks in progress per worker.

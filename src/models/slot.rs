@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 
-use super::{Loaded, Model};
+use super::{JsonLabels, Loaded, Model};
 
 /// A model as it is served.
 pub struct ModelVersion {
@@ -15,9 +15,21 @@ pub struct ModelVersion {
     pub loaded: Arc<Loaded>,
     /// Its number since the start, from 1.
     pub number: u64,
+    /// Its class labels, as answers give them.
+    pub labels: JsonLabels,
 }
 
 impl ModelVersion {
+    /// Makes a loaded model the one of this number.
+    pub fn new(loaded: Arc<Loaded>, number: u64) -> Self {
+        let labels = JsonLabels::new(loaded.model.signature().output.labels());
+        ModelVersion {
+            loaded,
+            number,
+            labels,
+        }
+    }
+
     /// The model's name.
     pub fn name(&self) -> &str {
         &self.loaded.name
@@ -52,7 +64,7 @@ impl ModelSlot {
     pub fn put(&self, loaded: Arc<Loaded>) -> u64 {
         let number = self.versions.fetch_add(1, Ordering::AcqRel) + 1;
         self.current
-            .store(Some(Arc::new(ModelVersion { loaded, number })));
+            .store(Some(Arc::new(ModelVersion::new(loaded, number))));
         number
     }
 }

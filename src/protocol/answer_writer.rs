@@ -10,12 +10,8 @@ use crate::models::PredictError;
 /// Bytes of a number with its comma, at most (`-2.2250738585072014e-308`).
 const NUMBER_BYTES: usize = 32;
 
-/// Whether a label is a whole number as JSON has it, so that clients get the number.
-pub fn is_whole(label: &str) -> bool {
-    label
-        .parse::<i64>()
-        .is_ok_and(|number| number.to_string() == label)
-}
+/// Bytes of an escaped byte of a string, at most (`\u001f`).
+const ESCAPED_BYTES: usize = 6;
 
 /// A growing answer: room for each row is charged before it is written, so the buffer never grows
 /// unasked.
@@ -59,7 +55,8 @@ impl<'a> AnswerWriter<'a> {
 
     /// Writes a string with its quotes.
     pub(super) fn put_text(&mut self, value: &str) -> Result<(), EncodeError> {
-        self.put(text(value)?)
+        self.reserve(value.len() * ESCAPED_BYTES + 2)?;
+        Ok(put(&mut self.bytes, &value)?)
     }
 
     fn reserve(&mut self, more: usize) -> Result<(), EncodeError> {
@@ -157,24 +154,6 @@ fn put_finite(json: &mut Vec<u8>, number: f64, row: usize) -> Result<(), Predict
         )));
     }
     put(json, &number)
-}
-
-/// A string as JSON, with its quotes.
-pub(super) fn text(label: &str) -> Result<Vec<u8>, PredictError> {
-    let mut json = Vec::with_capacity(label.len() + 2);
-    put(&mut json, &label)?;
-    Ok(json)
-}
-
-/// Labels as JSON: as numbers if all are whole numbers.
-pub(super) fn labels(labels: &[String]) -> Result<Vec<Vec<u8>>, PredictError> {
-    if labels.iter().all(|label| is_whole(label)) {
-        return Ok(labels
-            .iter()
-            .map(|label| label.as_bytes().to_vec())
-            .collect());
-    }
-    labels.iter().map(|label| text(label)).collect()
 }
 
 fn put(json: &mut Vec<u8>, value: &impl Serialize) -> Result<(), PredictError> {

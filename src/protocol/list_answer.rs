@@ -1,6 +1,6 @@
 //! Answers of protocols with one value, or one list of values, for each row.
 
-use super::answer_writer::{AnswerWriter, labels};
+use super::answer_writer::AnswerWriter;
 use super::{EncodeError, Encoder, Payload, Predicted, npy};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{AnswerSource, Output, PredictError};
@@ -70,7 +70,7 @@ impl Encoder for ListAnswer {
             ListAnswer::Csv => put_csv(&values, answer, &mut out)?,
             _ => match &values {
                 Values::Labels(indices) => {
-                    out.put_labels(indices, &labels(answer.signature.output.labels())?)?;
+                    out.put_labels(indices, &answer.labels.values)?;
                 }
                 Values::Numbers(numbers, width) => out.put_numbers(numbers, *width)?,
             },
@@ -92,10 +92,9 @@ fn put_lines(
     const END: &str = "}\n";
     match values {
         Values::Labels(indices) => {
-            let labels = labels(answer.signature.output.labels())?;
             for index in indices.iter() {
                 out.put(START)?;
-                out.put_labels(&[*index], &labels)?;
+                out.put_labels(&[*index], &answer.labels.values)?;
                 out.put(END)?;
             }
         }

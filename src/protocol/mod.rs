@@ -26,10 +26,9 @@ use std::time::Duration;
 use crate::error::RequestError;
 use crate::lanes::memory_budget::Charge;
 use crate::models::forest::Precision;
-use crate::models::{AnswerSpec, Output, PredictError, Rows, Signature};
+use crate::models::{AnswerSpec, JsonLabels, Output, PredictError, Rows, Signature};
 use crate::vitals::FORMS;
 
-pub use self::answer_writer::is_whole;
 use self::instances::Predict;
 pub use self::instances::echo;
 use self::invocations::Invocations;
@@ -214,6 +213,8 @@ pub struct Predicted<'a> {
     pub answer: AnswerSpec,
     /// What it gives.
     pub signature: &'a Signature,
+    /// Its class labels in JSON.
+    pub labels: &'a JsonLabels,
     /// The output; checked against the signature.
     pub output: &'a Output,
     /// Number of rows.

@@ -2,11 +2,11 @@
 
 use super::answer_writer::AnswerWriter;
 use super::list_answer::Values;
-use super::{EncodeError, Payload, Predicted, Served, echo, is_whole};
+use super::{EncodeError, Payload, Predicted, Served, echo};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::forest::Precision;
-use crate::models::{PredictError, Rows};
+use crate::models::{PredictError, Rows, is_whole};
 use crate::protocol::v2;
 
 const MAGIC: &[u8] = b"\x93NUMPY";

@@ -408,7 +408,10 @@ pub fn is_form(content_type: Option<&str>) -> bool {
 /// The weight of a media type that an Accept field names (RFC 9110 section 12.4.2); 0 if it does
 /// not name it. Ranges such as `*/*` do not count, because clients without a preference send them.
 pub fn quality(accept: Option<&str>, media_type: &str) -> f64 {
-    let ranges = accept.unwrap_or_default().split(',');
+    let Some(accept) = accept else {
+        return 0.0;
+    };
+    let ranges = accept.split(',');
     let named = ranges.filter(|range| essence(range).eq_ignore_ascii_case(media_type));
     let weight = |range: &str| {
         let mut parameters = range.split(';').skip(1).map(str::trim);

@@ -34,10 +34,7 @@ pub(super) fn version(features: Vec<Feature>, output: OutputSpec) -> ModelVersio
         exactness: None,
         notes: Vec::new(),
     };
-    ModelVersion {
-        loaded: Arc::new(loaded),
-        number: 1,
-    }
+    ModelVersion::new(Arc::new(loaded), 1)
 }
 
 /// A feature without a range that every row has.

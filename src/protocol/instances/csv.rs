@@ -431,10 +431,10 @@ impl Write for Charged<'_> {
 mod tests {
     use super::*;
     use crate::lanes::memory_budget::Budget;
-    use crate::models::AnswerSpec;
     use crate::models::cells::Written;
     use crate::models::moments::MomentOrder;
     use crate::models::signature::Unseen;
+    use crate::models::{AnswerSpec, JsonLabels};
     use std::sync::Arc;
 
     fn signature(classes: &[&str]) -> Signature {
@@ -460,6 +460,7 @@ mod tests {
             answer: AnswerSpec::of_labels(&signature.output),
             name: "m",
             signature,
+            labels: &JsonLabels::default(),
             output,
             rows,
             raw: None,

@@ -2,7 +2,7 @@
 
 use crate::lanes::memory_budget::Charge;
 use crate::models::Output;
-use crate::protocol::answer_writer::{self, AnswerWriter, text};
+use crate::protocol::answer_writer::AnswerWriter;
 use crate::protocol::{EncodeError, Predicted};
 
 /// Encodes an output that `predict` has checked; numbers read back as the same bits. The answer's
@@ -23,12 +23,10 @@ pub fn encode(answer: &Predicted<'_>, charge: &mut Charge) -> Result<Vec<u8>, En
             indices,
             probabilities,
         } => {
-            json.put_labels(indices, &answer_writer::labels(spec.labels())?)?;
+            json.put_labels(indices, &answer.labels.values)?;
             if let Some(shares) = probabilities {
-                let names = spec.labels().iter().map(|label| text(label));
-                let names: Vec<Vec<u8>> = names.collect::<Result<_, _>>()?;
                 json.put("],\"probabilities\":[")?;
-                json.put_shares(shares, &names)?;
+                json.put_shares(shares, &answer.labels.names)?;
             }
         }
     }
@@ -45,7 +43,7 @@ mod tests {
     use super::*;
     use crate::error::Code;
     use crate::lanes::memory_budget::Budget;
-    use crate::models::{AnswerSpec, OutputSpec, Signature};
+    use crate::models::{AnswerSpec, JsonLabels, OutputSpec, Signature};
     use std::sync::Arc;
 
     fn encode_within(
@@ -61,6 +59,7 @@ mod tests {
             answer: AnswerSpec::of_labels(&signature.output),
             name: "a \"name\"",
             signature,
+            labels: &JsonLabels::new(signature.output.labels()),
             output,
             rows: 0,
             raw: None,

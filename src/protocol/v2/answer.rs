@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::forest::Precision;
-use crate::models::{AnswerSource, AnswerSpec, Output, OutputSpec, PredictError};
-use crate::protocol::answer_writer::{AnswerWriter, labels};
+use crate::models::{AnswerSource, AnswerSpec, Output, OutputSpec, PredictError, is_whole};
+use crate::protocol::answer_writer::AnswerWriter;
 use crate::protocol::echo;
-use crate::protocol::{EncodeError, Encoder, Payload, Predicted, Served, is_whole};
+use crate::protocol::{EncodeError, Encoder, Payload, Predicted, Served};
 
 /// The field that says how much of a body is JSON.
 const JSON_LENGTH: &str = "Inference-Header-Content-Length";
@@ -191,7 +191,6 @@ impl Encoder for Wanted {
     fn encode(&self, answer: &Predicted<'_>, charge: &mut Charge) -> Result<Payload, EncodeError> {
         let outputs = self.outputs.iter().map(|output| output.ready(answer));
         let outputs: Vec<Ready<'_>> = outputs.collect::<Result<_, _>>()?;
-        let names = labels(answer.signature.output.labels())?;
         let mut json = AnswerWriter::new(charge, 160 + answer.name.len())?;
         json.put("{\"model_name\":")?;
         json.put_text(answer.name)?;
@@ -213,7 +212,7 @@ impl Encoder for Wanted {
             }
             json.put(",\"data\":[")?;
             match &output.data {
-                OutputData::Labels(indices) => json.put_labels(indices, &names)?,
+                OutputData::Labels(indices) => json.put_labels(indices, &answer.labels.values)?,
                 OutputData::Numbers(numbers, _) => json.put_numbers(numbers, 1)?,
                 OutputData::Texts(texts) => {
                     for (place, text) in texts.iter().enumerate() {

@@ -9,9 +9,8 @@ use super::parts::schema;
 use crate::models::signature::Unseen;
 use crate::models::slot::ModelVersion;
 use crate::models::{
-    AnswerSource, Feature, FeatureKind, Loaded, OutputSpec, ShortNumber, Signature,
+    AnswerSource, Feature, FeatureKind, Loaded, OutputSpec, ShortNumber, Signature, is_whole,
 };
-use crate::protocol::is_whole;
 
 /// How many features, and how many labels of one kind, are listed.
 const FEATURES_LISTED: usize = 300;

@@ -25,10 +25,8 @@ fn config(args: &[&str]) -> Config {
 }
 
 fn iris() -> ModelVersion {
-    ModelVersion {
-        loaded: Arc::new(format::load(&ModelRequest::default()).unwrap()),
-        number: 1,
-    }
+    let loaded = format::load(&ModelRequest::default()).unwrap();
+    ModelVersion::new(Arc::new(loaded), 1)
 }
 
 fn category(labels: &[&str], unseen: Unseen) -> FeatureKind {

@@ -387,6 +387,7 @@ impl Execution {
             request_id: &self.reply_sender.request_id,
             answer: self.version.loaded.answer,
             signature: self.version.model().signature(),
+            labels: &self.version.labels,
             output,
             rows,
             raw: computation.raw.as_deref(),
