@@ -79,11 +79,10 @@ pub struct RequestHead {
 pub fn end(buffer: &[u8], searched: usize) -> Option<usize> {
     // One CRLF before the request line is tolerated and must not be taken for the end.
     let from = searched.saturating_sub(3).max(leading_crlf(buffer));
-    let found = buffer
-        .get(from..)?
-        .windows(4)
-        .position(|window| window == b"\r\n\r\n")?;
-    Some(from + found + 4)
+    let rest = buffer.get(from..)?;
+    let ends = |line_feed: &usize| rest[..*line_feed].ends_with(b"\r\n\r");
+    let last = memchr::memchr_iter(b'\n', rest).find(ends)?;
+    Some(from + last + 1)
 }
 
 /// Refuses input that can no longer become a request, so that nobody waits for the rest of it.
@@ -117,9 +116,7 @@ pub fn hopeless(buffer: &[u8], searched: usize) -> Option<RequestError> {
             "lines of a request head end with CR LF, but a bare LF came",
         ));
     }
-    fresh
-        .contains(&0)
-        .then(|| malformed("a request head holds no NUL"))
+    memchr::memchr(0, fresh).map(|_| malformed("a request head holds no NUL"))
 }
 
 /// Parses one complete head: exactly the bytes up to [`end`]. `client_field` names the field that
@@ -196,8 +193,11 @@ fn leading_crlf(buffer: &[u8]) -> usize {
 
 /// Whether there is a LF without a CR before it; a leading one counts only at the very `start`.
 fn has_bare_line_feed(bytes: &[u8], start: bool) -> bool {
-    let bare = |pair: &[u8]| pair[1] == b'\n' && pair[0] != b'\r';
-    (start && bytes.first() == Some(&b'\n')) || bytes.windows(2).any(bare)
+    let is_bare = |line_feed: usize| match line_feed.checked_sub(1) {
+        Some(before) => bytes[before] != b'\r',
+        None => start,
+    };
+    memchr::memchr_iter(b'\n', bytes).any(is_bare)
 }
 
 /// Replaces a later minor version by 1.1, because the parser does not know it: such a client
@@ -442,8 +442,12 @@ fn timeout(value: &[u8]) -> Result<Duration, String> {
 
 /// Returns the first character that no host and no port may have (RFC 3986 section 3.2).
 fn not_of_authority(value: &[u8]) -> Option<String> {
-    let is_wrong = |byte: &&u8| !byte.is_ascii_graphic() || b",/?#@\\\"<>{}|^`".contains(byte);
-    let wrong = *value.iter().find(is_wrong)?;
+    let is_wrong = |byte: &u8| match byte {
+        b',' | b'/' | b'?' | b'#' | b'@' | b'\\' | b'"' | b'<' | b'>' => true,
+        b'{' | b'}' | b'|' | b'^' | b'`' => true,
+        _ => !byte.is_ascii_graphic(),
+    };
+    let wrong = *value.iter().find(|byte| is_wrong(byte))?;
     Some(match wrong {
         b' ' => "a blank".to_owned(),
         0x21..=0x7e => format!("the character {}", char::from(wrong)),
