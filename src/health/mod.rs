@@ -26,7 +26,7 @@ const REFUSED_FOR: Duration = Duration::from_secs(5);
 const REFUSED_AGAIN_WITHIN: Duration = Duration::from_secs(2);
 
 /// The result of a check: nothing, or the reason why it fails.
-pub type PredictionOutcome = Result<(), String>;
+pub type CheckResult = Result<(), String>;
 
 /// The meaning of a failing check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub struct Check {
     /// What its failing means.
     pub meaning: Meaning,
     /// Its verdict on a snapshot.
-    pub outcome: fn(&Snapshot) -> PredictionOutcome,
+    pub result: fn(&Snapshot) -> CheckResult,
 }
 
 /// A check that fails, and why.
@@ -121,18 +121,18 @@ impl Check {
     const fn new(
         name: &'static str,
         meaning: Meaning,
-        outcome: fn(&Snapshot) -> PredictionOutcome,
+        result: fn(&Snapshot) -> CheckResult,
     ) -> Self {
         Check {
             name,
             meaning,
-            outcome,
+            result,
         }
     }
 
     /// Runs the check; returns what it found if it fails.
     pub fn failure(&self, snapshot: &Snapshot) -> Option<FailedCheck> {
-        let reason = (self.outcome)(snapshot).err()?;
+        let reason = (self.result)(snapshot).err()?;
         Some(FailedCheck {
             check: self.name,
             meaning: self.meaning,
@@ -169,7 +169,7 @@ pub fn degradation(snapshot: &Snapshot) -> Option<String> {
     ))
 }
 
-fn acceptor_moves(snapshot: &Snapshot) -> PredictionOutcome {
+fn acceptor_moves(snapshot: &Snapshot) -> CheckResult {
     let acceptor = &snapshot.acceptor;
     let limit = snapshot.limits.stall_timeout;
     let age = |stamp| snapshot.now.since(stamp);
@@ -198,7 +198,7 @@ fn acceptor_moves(snapshot: &Snapshot) -> PredictionOutcome {
     Ok(())
 }
 
-fn queue_moves(snapshot: &Snapshot) -> PredictionOutcome {
+fn queue_moves(snapshot: &Snapshot) -> CheckResult {
     let limit = snapshot.limits.stall_timeout;
     if snapshot.waiting == 0 || snapshot.now.since(snapshot.moved_at) < limit {
         return Ok(());
@@ -210,7 +210,7 @@ fn queue_moves(snapshot: &Snapshot) -> PredictionOutcome {
     ))
 }
 
-fn workers_move(snapshot: &Snapshot) -> PredictionOutcome {
+fn workers_move(snapshot: &Snapshot) -> CheckResult {
     let limit = format_duration(snapshot.limits.stall_timeout);
     if snapshot.limits.any_stuck_is_fatal && snapshot.stuck().next().is_some() {
         return Err(format!(
@@ -236,7 +236,7 @@ fn workers_move(snapshot: &Snapshot) -> PredictionOutcome {
     ))
 }
 
-fn model_still_works(snapshot: &Snapshot) -> PredictionOutcome {
+fn model_still_works(snapshot: &Snapshot) -> CheckResult {
     let limit = snapshot.limits.stall_timeout;
     let TrialVerdict::Failed(reason) = &snapshot.trial else {
         return Ok(());
@@ -255,21 +255,21 @@ fn model_still_works(snapshot: &Snapshot) -> PredictionOutcome {
     ))
 }
 
-fn is_not_draining(snapshot: &Snapshot) -> PredictionOutcome {
+fn is_not_draining(snapshot: &Snapshot) -> CheckResult {
     if snapshot.phase >= ServerPhase::Draining {
         return Err("draining".to_owned());
     }
     Ok(())
 }
 
-fn model_is_loaded(snapshot: &Snapshot) -> PredictionOutcome {
+fn model_is_loaded(snapshot: &Snapshot) -> CheckResult {
     if snapshot.trial == TrialVerdict::Untried {
         return Err("model is loading".to_owned());
     }
     Ok(())
 }
 
-fn lane_has_workers(snapshot: &Snapshot) -> PredictionOutcome {
+fn lane_has_workers(snapshot: &Snapshot) -> CheckResult {
     let deserted = snapshot
         .deserted_since
         .is_some_and(|since| snapshot.now.since(since) >= REPLACED_WITHIN);
@@ -279,7 +279,7 @@ fn lane_has_workers(snapshot: &Snapshot) -> PredictionOutcome {
     Ok(())
 }
 
-fn connections_are_accepted(snapshot: &Snapshot) -> PredictionOutcome {
+fn connections_are_accepted(snapshot: &Snapshot) -> CheckResult {
     let age = |stamp| snapshot.now.since(stamp);
     let refused = snapshot
         .accept_failures
@@ -293,7 +293,7 @@ fn connections_are_accepted(snapshot: &Snapshot) -> PredictionOutcome {
     Ok(())
 }
 
-fn trial_passes(snapshot: &Snapshot) -> PredictionOutcome {
+fn trial_passes(snapshot: &Snapshot) -> CheckResult {
     if let TrialVerdict::Failed(reason) = &snapshot.trial {
         return Err(format!("Model inference failed: {reason}"));
     }

@@ -14,7 +14,7 @@ use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 
 /// The known fields that a body has, in its order.
-pub(super) type Fields<'a> = Vec<(&'static str, &'a RawValue)>;
+pub(super) type EnvelopeFields<'a> = Vec<(&'static str, &'a RawValue)>;
 
 /// Reads the fields of `known` that the object in `json` has; other fields are ignored.
 ///
@@ -25,7 +25,7 @@ pub(super) fn fields<'a>(
     json: &'a [u8],
     known: &'static [&'static str],
     charge: &mut Charge,
-) -> Result<Fields<'a>, BodyFault> {
+) -> Result<EnvelopeFields<'a>, BodyFault> {
     if let Some(what) = emptiness(json) {
         let text = format!("{what}, but must be JSON with {}", either(known));
         return Err(RequestError::new(Code::InvalidJson, text).into());
@@ -74,26 +74,29 @@ fn either(known: &[&str]) -> String {
 struct EnvelopeObject(&'static [&'static str]);
 
 impl<'de> DeserializeSeed<'de> for EnvelopeObject {
-    type Value = Fields<'de>;
+    type Value = EnvelopeFields<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Fields<'de>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<EnvelopeFields<'de>, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for EnvelopeObject {
-    type Value = Fields<'de>;
+    type Value = EnvelopeFields<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "an object with {}", either(self.0))
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Fields<'de>, E> {
+    fn visit_str<E: Error>(self, text: &str) -> Result<EnvelopeFields<'de>, E> {
         Err(unexpected(text, &self))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-        let mut fields: Fields<'de> = Vec::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<EnvelopeFields<'de>, A::Error> {
+        let mut fields: EnvelopeFields<'de> = Vec::new();
         while let Some(Text(key)) = map.next_key::<Text<'de>>()? {
             let Some(name) = self.0.iter().find(|name| **name == key) else {
                 map.next_value::<IgnoredValue>()?;

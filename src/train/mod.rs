@@ -32,7 +32,7 @@ use std::thread::available_parallelism;
 
 use self::algorithms::{Algorithm, Training};
 use self::data::TrainingData;
-use self::parameters::Values;
+use self::parameters::ParameterValues;
 use self::score::Scores;
 use self::table::TableError;
 use crate::error::StartError;
@@ -165,7 +165,7 @@ pub struct Fitted {
     /// What predicts from that.
     pub predictor: PredictorDocument,
     /// All parameters, as used.
-    pub parameters: Values,
+    pub parameters: ParameterValues,
     /// What the operator should know.
     pub notes: Vec<String>,
 }

@@ -23,7 +23,7 @@ pub struct Parameter {
 }
 
 /// Parameters by name, as used and stored.
-pub type Values = BTreeMap<String, Value>;
+pub type ParameterValues = BTreeMap<String, Value>;
 
 /// A text that cannot be a variant's name, to learn the valid names from serde.
 const NO_VARIANT: &str = "\u{0}";
@@ -59,7 +59,7 @@ fn list<P: Serialize + DeserializeOwned>(defaults: &P) -> Vec<Parameter> {
 pub fn apply<P: Serialize + DeserializeOwned>(
     defaults: &P,
     typed: &[(String, String)],
-) -> Result<(P, Values), TrainError> {
+) -> Result<(P, ParameterValues), TrainError> {
     let known = map(defaults);
     let mut values = known.clone();
     for (name, text) in typed {

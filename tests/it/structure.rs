@@ -123,10 +123,11 @@ fn the_name_of_a_type_is_unique() {
         let code = text.split("#[cfg(test)]").next().unwrap();
         for line in code.lines() {
             // Indented ones are local to a function.
-            let words: Vec<&str> = line.split(|one: char| !one.is_alphanumeric()).collect();
+            let is_between = |one: char| !one.is_alphanumeric() && one != '_';
+            let words: Vec<&str> = line.split(is_between).collect();
             let place = words
                 .iter()
-                .position(|word| ["struct", "enum", "trait", "union"].contains(word));
+                .position(|word| ["struct", "enum", "trait", "union", "type"].contains(word));
             let is_item = line.starts_with("pub") || place == Some(0);
             let Some(name) = place
                 .filter(|_| is_item)

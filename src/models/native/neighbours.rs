@@ -20,9 +20,9 @@ use crate::models::{
 };
 use crate::platform::{panic, sys};
 
-type Matrix = DenseMatrix<f64>;
-type SmartClassifier = KNNClassifier<f64, u32, Matrix, Vec<u32>, Metric>;
-type SmartRegressor = KNNRegressor<f64, f64, Matrix, Vec<f64>, Metric>;
+type SmartMatrix = DenseMatrix<f64>;
+type SmartClassifier = KNNClassifier<f64, u32, SmartMatrix, Vec<u32>, Metric>;
+type SmartRegressor = KNNRegressor<f64, f64, SmartMatrix, Vec<f64>, Metric>;
 
 /// How the distance of two rows is measured.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,7 +214,7 @@ fn failed(error: Failed) -> PredictError {
     PredictError(error.to_string())
 }
 
-fn matrix(rows: &Rows) -> Result<Matrix, PredictError> {
+fn matrix(rows: &Rows) -> Result<SmartMatrix, PredictError> {
     DenseMatrix::new(rows.len(), rows.width(), rows.values().to_vec(), false).map_err(failed)
 }
 

@@ -16,7 +16,7 @@ use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Rows, Signature};
 use crate::protocol::Served;
-use crate::protocol::envelope::Fields;
+use crate::protocol::envelope::EnvelopeFields;
 
 /// Decodes `{"FEATURE": [value, …], …}`; other names are ignored.
 ///
@@ -190,7 +190,7 @@ impl<'de> Visitor<'de> for FeatureColumn<'_, '_, '_> {
 ///
 /// 400 for a table without rows or without a feature, and as `/predict` does.
 pub(in crate::protocol) fn decode_split(
-    fields: &Fields<'_>,
+    fields: &EnvelopeFields<'_>,
     field: &'static str,
     served: Served<'_>,
     charge: &mut Charge,

@@ -55,7 +55,7 @@ fn decode_with(
 }
 
 /// A datatype, and its value in JSON and in binary.
-type Written = (&'static str, Vec<Value>, Vec<u8>);
+type WrittenTensor = (&'static str, Vec<Value>, Vec<u8>);
 
 macro_rules! numbers {
     ($name:literal, $numbers:expr) => {{
@@ -70,7 +70,7 @@ macro_rules! numbers {
 }
 
 /// Some values of each datatype, so many.
-fn written(count: usize) -> impl Strategy<Value = Written> {
+fn written(count: usize) -> impl Strategy<Value = WrittenTensor> {
     use proptest::collection::vec;
     // Beyond 53 bits a double cannot tell numbers apart, and JSON's numbers go through one.
     let long = -(1_i64 << 53)..(1_i64 << 53);
@@ -112,8 +112,8 @@ fn written(count: usize) -> impl Strategy<Value = Written> {
 }
 
 /// Tensors with their data in JSON, and the same with their data after it.
-fn both(tensors: &[(&str, Value, Written)]) -> (Vec<u8>, (Vec<u8>, String)) {
-    let tensor = |(name, shape, (datatype, _, _)): &(&str, Value, Written)| json!({"name": name, "shape": shape, "datatype": datatype});
+fn both(tensors: &[(&str, Value, WrittenTensor)]) -> (Vec<u8>, (Vec<u8>, String)) {
+    let tensor = |(name, shape, (datatype, _, _)): &(&str, Value, WrittenTensor)| json!({"name": name, "shape": shape, "datatype": datatype});
     let in_json = tensors.iter().map(|one| {
         let mut tensor = tensor(one);
         tensor["data"] = Value::from(one.2.1.clone());
@@ -150,7 +150,7 @@ fn bits(decoded: Result<Decoded, RequestError>) -> Result<Vec<u64>, ()> {
 
 fn assert_twins(
     signature: &Signature,
-    tensors: &[(&str, Value, Written)],
+    tensors: &[(&str, Value, WrittenTensor)],
 ) -> Result<(), TestCaseError> {
     let (json, (binary, length)) = both(tensors);
     let has_special = tensors

@@ -8,7 +8,7 @@ use crate::models::native::predictor::{
     ForestAnswer, ForestDocument, ForestWriter, NODES_MAX, PredictorDocument, TREES_MAX,
 };
 use crate::train::TrainError;
-use crate::train::parameters::{self, Values};
+use crate::train::parameters::{self, ParameterValues};
 use crate::train::trees::{self, GrownNode, GrownTree, TreeParameters};
 
 /// How many features are tried at a split.
@@ -196,7 +196,11 @@ pub(super) fn regressor_forest(training: &Training<'_>) -> Result<Learned, Train
     grow(training, chosen.into(), values)
 }
 
-fn grow(training: &Training<'_>, chosen: Forest, values: Values) -> Result<Learned, TrainError> {
+fn grow(
+    training: &Training<'_>,
+    chosen: Forest,
+    values: ParameterValues,
+) -> Result<Learned, TrainError> {
     let sound = (1..=TREES_MAX).contains(&chosen.trees);
     must(sound, "n_estimators", &format!("1 to {TREES_MAX}"))?;
     let rows = training.rows;

@@ -9,7 +9,7 @@ mod weighted;
 
 use crate::models::Rows;
 use crate::models::native::predictor::PredictorDocument;
-use crate::train::parameters::{self, Parameter, Values};
+use crate::train::parameters::{self, Parameter, ParameterValues};
 use crate::train::prepare::Needs;
 use crate::train::{Targets, Task, TrainError};
 
@@ -36,13 +36,13 @@ pub struct Learned {
     /// What predicts.
     pub predictor: PredictorDocument,
     /// All parameters, as used.
-    pub parameters: Values,
+    pub parameters: ParameterValues,
     /// What the operator should know.
     pub notes: Vec<String>,
 }
 
-type Known = fn(&[(String, String)]) -> Result<Vec<Parameter>, TrainError>;
-type Fit = fn(&Training<'_>) -> Result<Learned, TrainError>;
+type KnownParameters = fn(&[(String, String)]) -> Result<Vec<Parameter>, TrainError>;
+type FitFunction = fn(&Training<'_>) -> Result<Learned, TrainError>;
 
 /// One algorithm.
 #[derive(Debug)]
@@ -57,8 +57,8 @@ pub struct Algorithm {
     pub takes_weights: bool,
     /// How its answers compare with scikit-learn's estimator.
     pub beside: &'static str,
-    known: Known,
-    fit: Fit,
+    known: KnownParameters,
+    fit: FitFunction,
 }
 
 pub(super) const TREES: Needs = Needs {
@@ -208,7 +208,7 @@ fn must(holds: bool, name: &str, what: &str) -> Result<(), TrainError> {
     }
 }
 
-fn learned(predictor: PredictorDocument, parameters: Values) -> Learned {
+fn learned(predictor: PredictorDocument, parameters: ParameterValues) -> Learned {
     Learned {
         predictor,
         parameters,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Learned, Training, must};
 use crate::models::native::predictor::{LinearDocument, PredictorDocument};
 use crate::train::linear::{self, Fit};
-use crate::train::parameters::{self, Values};
+use crate::train::parameters::{self, ParameterValues};
 use crate::train::{Targets, TrainError, logistic};
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -116,7 +116,7 @@ pub(super) fn elastic_net(training: &Training<'_>) -> Result<Learned, TrainError
 fn penalised(
     training: &Training<'_>,
     (alpha, l1_ratio, max_iter): (f64, f64, usize),
-    values: Values,
+    values: ParameterValues,
 ) -> Result<Learned, TrainError> {
     must(alpha >= 0.0, "alpha", "at least 0")?;
     must(max_iter > 0, "max_iter", "at least 1")?;
@@ -153,7 +153,7 @@ pub(super) fn logistic_regression(training: &Training<'_>) -> Result<Learned, Tr
     Ok(weighted(fit, values, "a larger max_iter or a smaller C"))
 }
 
-fn weighted(fit: Fit, values: Values, remedy: &str) -> Learned {
+fn weighted(fit: Fit, values: ParameterValues, remedy: &str) -> Learned {
     let notes = match fit.converged {
         true => Vec::new(),
         false => vec![format!(

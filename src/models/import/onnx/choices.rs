@@ -1,11 +1,9 @@
 //! Operators that choose some of the numbers of a tensor.
 
-use super::compiler::{GraphCompiler, KnownTensor, input, numbers};
+use super::compiler::{GraphCompiler, KnownTensor, OperatorResult, input, numbers};
 use super::proto::GraphNode;
 use crate::models::ModelError;
 use crate::models::graph::{Dim, Shape, axis_of, moves};
-
-type Made = Result<Vec<KnownTensor>, ModelError>;
 
 /// Takes places along an axis, which may be the one of texts.
 fn chosen(
@@ -85,7 +83,7 @@ pub(super) fn gather(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let (data, indices) = (input(node, inputs, 0)?, numbers(node, inputs, 1)?);
     let axis = data
         .shape
@@ -107,7 +105,7 @@ pub(super) fn extractor(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let (data, indices) = (input(node, inputs, 0)?, numbers(node, inputs, 1)?);
     let rank = data.shape.rank();
     let Some(Dim::Fixed(width)) = data.shape.dims().last().copied() else {
@@ -140,7 +138,7 @@ pub(super) fn slice(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let mut value = input(node, inputs, 0)?.clone();
     let rank = value.shape.rank();
     let part = |index: usize, name: &str| match inputs.get(index).and_then(Option::as_ref) {
@@ -198,7 +196,7 @@ pub(super) fn split(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = input(node, inputs, 0)?.clone();
     let axis = value
         .shape

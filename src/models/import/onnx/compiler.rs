@@ -15,6 +15,9 @@ const MEMORY_FREE: usize = 1 << 21;
 /// How many numbers a graph may compute for a row, multiplications included.
 const WORK_MAX: usize = 1 << 28;
 
+/// What reading an operator's node gives: a tensor for each of its outputs.
+pub(super) type OperatorResult = Result<Vec<KnownTensor>, ModelError>;
+
 /// A tensor, and what is known of it before a row is.
 #[derive(Debug, Clone)]
 pub(super) struct KnownTensor {

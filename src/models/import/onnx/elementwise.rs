@@ -2,12 +2,10 @@
 
 use std::rc::Rc;
 
-use super::compiler::{GraphCompiler, KnownTensor, LABELS_MAX, input, numbers};
+use super::compiler::{GraphCompiler, KnownTensor, LABELS_MAX, OperatorResult, input, numbers};
 use super::proto::GraphNode;
 use crate::models::ModelError;
 use crate::models::graph::{Kernel, Kind, Shape, broadcast};
-
-type Made = Result<Vec<KnownTensor>, ModelError>;
 
 /// A function of each number, in 32 and in 64 bits.
 struct NumberFunction {
@@ -137,7 +135,7 @@ fn each(
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
     kernel: Kernel,
-) -> Made {
+) -> OperatorResult {
     let value = numbers(node, inputs, 0)?;
     Ok(vec![compiler.emit_one(
         node,
@@ -153,7 +151,7 @@ pub(super) fn function(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = numbers(node, inputs, 0)?;
     let found = FUNCTIONS
         .iter()
@@ -189,7 +187,7 @@ pub(super) fn with_parameters(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = numbers(node, inputs, 0)?;
     let kind = value.kind;
     let alpha = |default: f32| node.float("alpha", default).map(f64::from);
@@ -252,7 +250,7 @@ pub(super) fn test(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = numbers(node, inputs, 0)?;
     let function: fn(f64) -> bool = match node.operator {
         "Not" => |x| x == 0.0,
@@ -394,7 +392,7 @@ pub(super) fn binary(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let mut result = numbers(node, inputs, 0)?.clone();
     for index in 1..inputs.len() {
         result = two(compiler, node, &result, numbers(node, inputs, index)?)?;
@@ -413,7 +411,7 @@ pub(super) fn equal(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let (left, right) = (input(node, inputs, 0)?, input(node, inputs, 1)?);
     if left.kind == Kind::Text {
         let (text, constant) = match compiler.known(right).is_some() {
@@ -433,7 +431,7 @@ pub(super) fn choose(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let condition = numbers(node, inputs, 0)?;
     let (yes, no) = (numbers(node, inputs, 1)?, numbers(node, inputs, 2)?);
     if yes.kind != no.kind {

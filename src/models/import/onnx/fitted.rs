@@ -2,15 +2,13 @@
 //!
 //! Source: the specification, and onnxruntime 1.32, `core/providers/cpu/ml/`.
 
-use super::compiler::{GraphCompiler, KnownTensor, input, table};
+use super::compiler::{GraphCompiler, KnownTensor, OperatorResult, input, table};
 use super::proto::GraphNode;
 use crate::models::ModelError;
 use crate::models::graph::linear::Product;
 use crate::models::graph::svm::{self, Classifier, Similarity, VectorMachine};
 use crate::models::graph::transform::Transform;
 use crate::models::graph::{Dim, Kind, Shape};
-
-type Made = Result<Vec<KnownTensor>, ModelError>;
 
 /// Numbers of 32 bits of an attribute.
 pub(super) fn wide(node: &GraphNode<'_>, name: &str) -> Result<Vec<f64>, ModelError> {
@@ -55,7 +53,7 @@ pub(super) fn classified(
     scores: usize,
     is_share: bool,
     kernel: crate::models::graph::Kernel,
-) -> Made {
+) -> OperatorResult {
     let rows = value.shape.dims()[0];
     let shapes = [
         (Shape::new(vec![rows])?, kind),
@@ -89,7 +87,7 @@ pub(super) fn linear_classifier(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let (value, width) = table(node, inputs)?;
     let added = wide(node, "intercepts")?;
     let product = product(node, width, added.len())?;
@@ -120,7 +118,7 @@ pub(super) fn linear_regressor(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let (value, width) = table(node, inputs)?;
     let outputs =
         usize::try_from(node.int("targets", 1)?).map_err(|_| node.wrong("targets is below 0"))?;
@@ -159,7 +157,7 @@ pub(super) fn svm_regressor(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let (value, width) = table(node, inputs)?;
     let count = usize::try_from(node.int("n_supports", 0)?)
         .map_err(|_| node.wrong("n_supports is below 0"))?;
@@ -217,7 +215,7 @@ pub(super) fn svm_classifier(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let (value, width) = table(node, inputs)?;
     let (labels, kind) = labels(compiler, node, ["classlabels_ints", "classlabels_strings"])?;
     let classes = labels.len();
@@ -298,7 +296,7 @@ pub(super) fn zip_map(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = input(node, inputs, 0)?;
     let (keys, _) = labels(
         compiler,

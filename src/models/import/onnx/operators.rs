@@ -1,9 +1,9 @@
 //! The operators that are known: one table.
 
-use super::compiler::{GraphCompiler, KnownTensor};
+use super::compiler::{GraphCompiler, KnownTensor, OperatorResult};
 use super::proto::GraphNode;
 use super::{choices, elementwise, fitted, preparing, products, reductions, sizes, tensors, trees};
-use crate::models::{Exactness, ModelError};
+use crate::models::Exactness;
 
 /// ONNX's own operators, ONNX-ML's, and onnxruntime's.
 pub(super) const ONNX: &str = "";
@@ -17,11 +17,8 @@ pub(super) const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 pub(super) const ML_OPSETS: std::ops::RangeInclusive<i64> = 1..=5;
 
 /// Reads a node.
-pub(super) type Read = fn(
-    &mut GraphCompiler,
-    &GraphNode<'_>,
-    &[Option<KnownTensor>],
-) -> Result<Vec<KnownTensor>, ModelError>;
+pub(super) type Read =
+    fn(&mut GraphCompiler, &GraphNode<'_>, &[Option<KnownTensor>]) -> OperatorResult;
 
 /// An operator.
 pub(super) struct Operator {

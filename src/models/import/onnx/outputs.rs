@@ -9,7 +9,7 @@ use crate::models::graph::{ClassIndex, Kind, Meaning, Texts};
 use crate::models::{ModelError, OutputSpec};
 
 /// An output of the graph.
-pub(super) struct Made<'a> {
+pub(super) struct GraphOutput<'a> {
     pub(super) name: &'a str,
     pub(super) value: KnownTensor,
     /// Numbers of a row.
@@ -20,13 +20,13 @@ pub(super) struct Made<'a> {
 pub(super) fn outputs<'a>(
     graph: &GraphProto<'a>,
     values: &HashMap<&'a str, KnownTensor>,
-) -> Result<Vec<Made<'a>>, ModelError> {
+) -> Result<Vec<GraphOutput<'a>>, ModelError> {
     let made = graph.outputs.iter().map(|output| {
         let value = values.get(output.name);
         let value = value
             .ok_or_else(|| ModelError(format!("no node makes its output {:?}", output.name)))?;
         match value.shape.is_by_row() && value.shape.unit() > 0 {
-            true => Ok(Made {
+            true => Ok(GraphOutput {
                 name: output.name,
                 value: value.clone(),
                 width: value.shape.unit(),
@@ -57,14 +57,14 @@ fn precision_of(value: &KnownTensor) -> Precision {
 }
 
 /// Whether the numbers of an output are probabilities.
-fn is_share(made: &Made<'_>) -> bool {
+fn is_share(made: &GraphOutput<'_>) -> bool {
     made.value
         .is_share
         .unwrap_or_else(|| made.name.to_lowercase().contains("prob"))
 }
 
 /// Finds the label and the probabilities among the outputs, or the numbers.
-pub(super) fn meaning(made: &[Made<'_>], texts: &Texts) -> Result<Outputs, ModelError> {
+pub(super) fn meaning(made: &[GraphOutput<'_>], texts: &Texts) -> Result<Outputs, ModelError> {
     let label = made
         .iter()
         .position(|one| one.width == 1 && one.value.labels.is_some() && !one.value.kind.is_float());
@@ -97,12 +97,12 @@ pub(super) fn meaning(made: &[Made<'_>], texts: &Texts) -> Result<Outputs, Model
         .collect();
     let mut seen = HashSet::new();
     labels.retain(|label| seen.insert(*label as i64));
-    let numbers: Vec<(usize, &Made<'_>)> = made
+    let numbers: Vec<(usize, &GraphOutput<'_>)> = made
         .iter()
         .enumerate()
         .filter(|(_, one)| one.value.kind.is_float())
         .collect();
-    let with_all = |one: &Made<'_>| one.width == labels.len() && one.width > 1;
+    let with_all = |one: &GraphOutput<'_>| one.width == labels.len() && one.width > 1;
     let shares = numbers
         .iter()
         .find(|(_, one)| with_all(one) && is_share(one));

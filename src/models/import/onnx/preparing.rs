@@ -5,13 +5,11 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::compiler::{GraphCompiler, KnownTensor, input, numbers, table};
+use super::compiler::{GraphCompiler, KnownTensor, OperatorResult, input, numbers, table};
 use super::proto::GraphNode;
 use crate::models::ModelError;
 use crate::models::graph::reduce::along_last;
 use crate::models::graph::{Dim, Kind, Shape, broadcast, moves};
-
-type Made = Result<Vec<KnownTensor>, ModelError>;
 
 /// Categories below this are looked up without a search.
 const DIRECT_MAX: usize = 1024;
@@ -37,7 +35,7 @@ pub(super) fn scaler(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let (value, width) = table(node, inputs)?;
     let (offsets, scales) = (
         per_column(node, "offset", width)?,
@@ -66,7 +64,7 @@ pub(super) fn normalizer(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = numbers(node, inputs, 0)?;
     let width = match (value.shape.rank(), value.shape.dims().last()) {
         (2, Some(Dim::Fixed(width))) => *width,
@@ -109,7 +107,7 @@ pub(super) fn imputer(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let (value, width) = table(node, inputs)?;
     let (fills, missing) = match node.has("imputed_value_int64s") {
         true => {
@@ -155,7 +153,7 @@ pub(super) fn binarizer(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = numbers(node, inputs, 0)?;
     let threshold = f64::from(node.float("threshold", 0.0)?);
     let kernel = broadcast::unary(move |value| f64::from(u8::from(value > threshold)));
@@ -173,7 +171,7 @@ pub(super) fn feature_vectorizer(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let sizes = node.ints("inputdimensions")?;
     let mut parts = Vec::new();
     for index in 0..inputs.len() {
@@ -221,7 +219,7 @@ pub(super) fn one_hot(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = input(node, inputs, 0)?;
     let is_text = value.kind == Kind::Text;
     let categories = match is_text {
@@ -341,7 +339,7 @@ pub(super) fn label_encoder(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = input(node, inputs, 0)?;
     let (from, keys, to, values) = match node.has("classes_strings") {
         // Version 1: a list of texts, and their places.
@@ -382,7 +380,7 @@ pub(super) fn category_mapper(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = input(node, inputs, 0)?;
     let texts = codes(compiler, &node.texts("cats_strings")?);
     let numbers: Vec<f64> = node
@@ -427,7 +425,7 @@ fn map(
     (keys, values): (&[f64], &[f64]),
     default: f64,
     to: Kind,
-) -> Made {
+) -> OperatorResult {
     if value.kind == Kind::Text {
         compiler.use_texts(value, keys, false);
     }

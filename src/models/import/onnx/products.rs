@@ -1,14 +1,12 @@
 //! Operators that take rows and constant matrices: products, normalization, distances to stored points.
 
-use super::compiler::{GraphCompiler, KnownTensor, input, numbers, table};
+use super::compiler::{GraphCompiler, KnownTensor, OperatorResult, input, numbers, table};
 use super::proto::GraphNode;
 use crate::models::graph::distances::{PointMetric, distances};
 use crate::models::graph::linear::Product;
 use crate::models::graph::reduce::along_last;
 use crate::models::graph::{Dim, Kind, Shape, broadcast};
 use crate::models::{Exactness, ModelError};
-
-type Made = Result<Vec<KnownTensor>, ModelError>;
 
 /// A constant matrix with its rows and columns; each row of a table is multiplied with it `lines` times.
 fn matrix(
@@ -41,7 +39,7 @@ pub(super) fn product(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let (left, right) = (numbers(node, inputs, 0)?, numbers(node, inputs, 1)?);
     if left.kind != right.kind || !left.kind.is_float() {
         return Err(node.wrong("its inputs must be fractions of the same type"));
@@ -80,7 +78,7 @@ pub(super) fn general_product(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let (left, width_in) = table(node, inputs)?;
     let (mut columns, mut height, mut width) =
         matrix(compiler, node, numbers(node, inputs, 1)?, 1)?;
@@ -154,7 +152,7 @@ pub(super) fn batch_normalization(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let (value, width) = table(node, inputs)?;
     if node.int("training_mode", 0)? != 0 {
         return Err(node.wrong("it is in training mode"));
@@ -189,7 +187,7 @@ pub(super) fn stored_distances(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let metric = match node.text("metric", "sqeuclidean")? {
         "euclidean" => PointMetric::Euclidean,
         "sqeuclidean" => PointMetric::SquaredEuclidean,
@@ -220,7 +218,7 @@ pub(super) fn scan(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let other = || {
         node.wrong("lanekeeper has it only for distances to stored points, as skl2onnx writes them")
     };

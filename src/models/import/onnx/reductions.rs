@@ -1,13 +1,11 @@
 //! Operators along an axis: sums, extremes, order, shares.
 
-use super::compiler::{GraphCompiler, KnownTensor, LABELS_MAX, numbers};
+use super::compiler::{GraphCompiler, KnownTensor, LABELS_MAX, OperatorResult, numbers};
 use super::proto::GraphNode;
 use super::tensors::axes;
 use crate::models::ModelError;
 use crate::models::graph::reduce::{AxisLanes, along_last, place_of_extreme, reduce, top};
 use crate::models::graph::{Dim, Kind, Shape, transform};
-
-type Made = Result<Vec<KnownTensor>, ModelError>;
 
 /// One number of several.
 type Reduction = Box<dyn Fn(&[f64]) -> f64 + Send + Sync>;
@@ -52,7 +50,7 @@ pub(super) fn reduction_of(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let mut value = numbers(node, inputs, 0)?.clone();
     let keeps = node.int("keepdims", 1)? != 0;
     let mut axes = axes(compiler, node, inputs, 1)?;
@@ -95,7 +93,7 @@ pub(super) fn extreme(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = numbers(node, inputs, 0)?;
     let axis = value
         .shape
@@ -125,7 +123,7 @@ pub(super) fn top_k(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = numbers(node, inputs, 0)?;
     let count = match inputs.get(1).and_then(Option::as_ref) {
         Some(count) => compiler.ints(node, count)?.first().copied().unwrap_or(0),
@@ -162,7 +160,7 @@ pub(super) fn softmax(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = numbers(node, inputs, 0)?;
     let default = if compiler.opset < 13 { 1 } else { -1 };
     let axis = value

@@ -2,12 +2,10 @@
 
 use std::rc::Rc;
 
-use super::compiler::{GraphCompiler, KnownTensor, input};
+use super::compiler::{GraphCompiler, KnownTensor, OperatorResult, input};
 use super::proto::GraphNode;
 use crate::models::ModelError;
 use crate::models::graph::{Dim, Kind, Shape, Size};
-
-type Made = Result<Vec<KnownTensor>, ModelError>;
 
 /// The shape that sizes say.
 pub(super) fn shape_of(node: &GraphNode<'_>, sizes: &[Size]) -> Result<Shape, ModelError> {
@@ -47,7 +45,7 @@ pub(super) fn shape(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let dims = input(node, inputs, 0)?.shape.dims();
     let rank = dims.len() as i64;
     let place = |place: i64| {
@@ -72,7 +70,7 @@ pub(super) fn constant_of_shape(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let sizes = compiler.sizes(node, input(node, inputs, 0)?)?;
     let shape = shape_of(node, &sizes)?;
     let (kind, value) = match node.tensor("value")? {

@@ -2,20 +2,18 @@
 
 use std::rc::Rc;
 
-use super::compiler::{GraphCompiler, KnownTensor, input, numbers};
+use super::compiler::{GraphCompiler, KnownTensor, OperatorResult, input, numbers};
 use super::proto::{GraphNode, kind};
 use super::sizes;
 use crate::models::ModelError;
 use crate::models::graph::{Dim, Kind, Shape, axis_of, broadcast, moves};
-
-type Made = Result<Vec<KnownTensor>, ModelError>;
 
 /// What only passes numbers on.
 pub(super) fn identity(
     _: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let mut made = vec![input(node, inputs, 0)?.clone()];
     // Dropout's mask is not served; whoever reads it is told that it is not made.
     made.truncate(node.outputs.len());
@@ -27,7 +25,7 @@ pub(super) fn constant(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     _: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     if let Some(tensor) = node.tensor("value")? {
         return Ok(vec![compiler.tensor(&tensor)?]);
     }
@@ -62,7 +60,7 @@ pub(super) fn reshape(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = input(node, inputs, 0)?;
     let wanted = compiler.sizes(node, input(node, inputs, 1)?)?;
     let keeps_zero = node.int("allowzero", 0)? != 0;
@@ -78,7 +76,7 @@ pub(super) fn flatten(
     _: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = input(node, inputs, 0)?;
     let axis = match node.int("axis", 1)? {
         axis if axis == value.shape.rank() as i64 => value.shape.rank(),
@@ -119,7 +117,7 @@ pub(super) fn squeeze(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = input(node, inputs, 0)?;
     let axes = axes(compiler, node, inputs, 1)?;
     let axes: Result<Vec<usize>, ModelError> =
@@ -149,7 +147,7 @@ pub(super) fn unsqueeze(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = input(node, inputs, 0)?;
     let axes = axes(compiler, node, inputs, 1)?;
     let rank = value.shape.rank() + axes.len();
@@ -173,7 +171,7 @@ pub(super) fn transpose(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = input(node, inputs, 0)?;
     let rank = value.shape.rank();
     let order = match node.has("perm") {
@@ -202,7 +200,7 @@ pub(super) fn concat(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let values: Vec<&KnownTensor> = inputs.iter().flatten().collect();
     let first = input(node, inputs, 0)?;
     let axis = first
@@ -256,7 +254,7 @@ pub(super) fn expand(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = numbers(node, inputs, 0)?;
     let wanted = sizes::shape_of(node, &compiler.sizes(node, input(node, inputs, 1)?)?)?;
     let shape = value
@@ -278,7 +276,7 @@ pub(super) fn cast(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let value = input(node, inputs, 0)?;
     let Some(to) = kind(node.int("to", 0)?) else {
         return Err(node.wrong("it casts to a type that lanekeeper lacks"));

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::compiler::{GraphCompiler, KnownTensor, table};
+use super::compiler::{GraphCompiler, KnownTensor, OperatorResult, table};
 use super::fitted::{classified, labels, transform};
 use super::proto::GraphNode;
 use super::tree_nodes::{Mode, NodeDraft, drafts, drafts_of_version_5, numbers};
@@ -14,8 +14,6 @@ use crate::models::graph::ensemble::{Classes, Ensemble, OneScore};
 use crate::models::graph::transform::Transform;
 use crate::models::graph::{Dim, Kind};
 use crate::models::{Exactness, ModelError};
-
-type Made = Result<Vec<KnownTensor>, ModelError>;
 
 /// Largest number that a feature may be asked to equal.
 const EQUAL_MAX: f64 = 65_535.0;
@@ -197,7 +195,7 @@ pub(super) fn regressor(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let outputs = usize::try_from(node.int("n_targets", 0)?)
         .map_err(|_| node.wrong("n_targets is below 0"))?;
     let drafts = drafts(compiler, node, "target")?;
@@ -228,7 +226,7 @@ pub(super) fn ensemble(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let outputs = usize::try_from(node.int("n_targets", 0)?)
         .map_err(|_| node.wrong("n_targets is below 0"))?;
     let drafts = drafts_of_version_5(compiler, node)?;
@@ -267,7 +265,7 @@ fn regression(
     transform: Transform,
     is_average: bool,
     base: Vec<f64>,
-) -> Made {
+) -> OperatorResult {
     let (value, width) = table(node, inputs)?;
     if !base.is_empty() && base.len() != outputs {
         return Err(node.wrong(format!(
@@ -303,7 +301,7 @@ pub(super) fn classifier(
     compiler: &mut GraphCompiler,
     node: &GraphNode<'_>,
     inputs: &[Option<KnownTensor>],
-) -> Made {
+) -> OperatorResult {
     let (value, width) = table(node, inputs)?;
     let drafts = drafts(compiler, node, "class")?;
     let (labels, kind) = labels(
