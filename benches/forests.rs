@@ -7,6 +7,9 @@
 //! answers, and so do pandas and xgboost. `-- NAME…` runs the models whose names contain one of these, and
 //! `-- csv` the table.
 
+// The report is the purpose, and a bench may panic.
+#![allow(clippy::print_stdout, clippy::expect_used)]
+
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
@@ -165,12 +168,12 @@ fn lightgbm(chance: &mut Chance, trees: usize, leaves: usize) -> String {
         // Splits and leaves have separate numbers.
         let (mut splits, mut ends) = (Vec::new(), Vec::new());
         let mut place = vec![0_i64; tree.left.len()];
-        for node in 0..tree.left.len() {
+        for (node, place) in place.iter_mut().enumerate() {
             if tree.left[node] >= 0 {
-                place[node] = splits.len() as i64;
+                *place = splits.len() as i64;
                 splits.push(node);
             } else {
-                place[node] = !(ends.len() as i64);
+                *place = !(ends.len() as i64);
                 ends.push(node);
             }
         }

@@ -6,6 +6,9 @@
 //! times their Python interfaces on the same rows, on one thread. lanekeeper's figures are of one thread too: from rows to
 //! probabilities, with the texts coded, and from the body of a request to that of its answer.
 
+// The report is the purpose, and a bench may panic.
+#![allow(clippy::print_stdout, clippy::expect_used)]
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +18,8 @@ use std::time::Duration;
 use lanekeeper::config::ModelRequest;
 use lanekeeper::drill::report::TextTable;
 use lanekeeper::lanes::memory_budget::{Budget, Charge};
-use lanekeeper::models::{AnswerSpec, Loaded, Output, Rows, compute, format};
+use lanekeeper::models::slot::ModelVersion;
+use lanekeeper::models::{AnswerSpec, Output, Rows, compute, format};
 use lanekeeper::platform::clock::instant;
 use lanekeeper::protocol::{Predicted, instances};
 use serde_json::{Value, json};
@@ -26,28 +30,29 @@ const WINDOW: Duration = Duration::from_secs(2);
 /// Maximum number of rows in a batch.
 const BATCH_MAX: usize = 10_000;
 
-fn decode(loaded: &Loaded, body: &[u8], charge: &mut Charge) -> Rows {
-    instances::decode(body, loaded.model.signature(), BATCH_MAX, charge).expect("rows")
+fn decode(version: &ModelVersion, body: &[u8], charge: &mut Charge) -> Rows {
+    instances::decode(body, version.model().signature(), BATCH_MAX, charge).expect("rows")
 }
 
-fn predict(loaded: &Loaded, rows: &Rows) -> Output {
-    let model = loaded.model.as_ref();
+fn predict(version: &ModelVersion, rows: &Rows) -> Output {
+    let model = version.model();
     compute::check(model, rows).expect("rows that the model takes");
     compute::predict(model, rows).expect("an answer")
 }
 
 /// Decodes a body, predicts, and encodes the answer.
-fn answer(loaded: &Loaded, body: &[u8]) -> usize {
-    let signature = loaded.model.signature();
+fn answer(version: &ModelVersion, body: &[u8]) -> usize {
+    let signature = version.model().signature();
     let mut charge = charge();
-    let rows = decode(loaded, body, &mut charge);
-    let output = predict(loaded, &rows);
+    let rows = decode(version, body, &mut charge);
+    let output = predict(version, &rows);
     let predicted = Predicted {
         request_id: "1",
-        version: &loaded.version,
+        version: &version.loaded.version,
         answer: AnswerSpec::of_labels(&signature.output),
-        name: &loaded.name,
+        name: version.name(),
         signature,
+        labels: &version.labels,
         output: &output,
         rows: rows.len(),
         raw: None,
@@ -113,8 +118,8 @@ fn compare(folder: &Path, lines: &str) {
         let rows = given["rows"].as_array().expect("rows");
         let batch = json!({"instances": rows}).to_string();
         let single = json!({"instances": rows[..1]}).to_string();
-        let loaded = match format::load(&ModelRequest::of_file(Some(folder.join(file)))) {
-            Ok(loaded) => loaded,
+        let version = match format::load(&ModelRequest::of_file(Some(folder.join(file)))) {
+            Ok(loaded) => ModelVersion::new(Arc::new(loaded), 1),
             Err(error) => {
                 println!("{file}: {error}");
                 continue;
@@ -126,17 +131,17 @@ fn compare(folder: &Path, lines: &str) {
             let (rate, time) = (format!("{rate:.0}"), format!("{time:.2}"));
             table.row([file, contender, &rate, &time, &times]);
         };
-        let many = decode(&loaded, batch.as_bytes(), &mut charge());
-        let one = decode(&loaded, single.as_bytes(), &mut charge());
+        let many = decode(&version, batch.as_bytes(), &mut charge());
+        let one = decode(&version, single.as_bytes(), &mut charge());
         let count = |output: Output| match output {
             Output::Classes { indices, .. } => indices.len(),
             Output::Numbers(numbers) => numbers.len(),
         };
-        let rate = rows.len() as f64 / best(|| count(predict(&loaded, &many)));
-        let time = 1e6 * best(|| count(predict(&loaded, &one)));
+        let rate = rows.len() as f64 / best(|| count(predict(&version, &many)));
+        let time = 1e6 * best(|| count(predict(&version, &one)));
         add("lanekeeper, rows", rate, time);
-        let rate = rows.len() as f64 / best(|| answer(&loaded, batch.as_bytes()));
-        let time = 1e6 * best(|| answer(&loaded, single.as_bytes()));
+        let rate = rows.len() as f64 / best(|| answer(&version, batch.as_bytes()));
+        let time = 1e6 * best(|| answer(&version, single.as_bytes()));
         add("lanekeeper, JSON", rate, time);
         add(theirs, their_rate, their_time);
     }
