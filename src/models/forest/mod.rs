@@ -45,7 +45,7 @@ pub struct Forest {
     pub outputs: usize,
     /// The precision to which rows are rounded.
     pub row_precision: Precision,
-    /// The precision in which leaves are summed.
+    /// The precision in which leaves are summed, not below that of the rows.
     pub sum_precision: Precision,
     /// Whether values next to 0 ([`ALMOST_ZERO`]) become 0 before anything else; for rows of 64 bits.
     pub flushes_to_zero: bool,
@@ -186,6 +186,10 @@ impl Forest {
                 "a model must have 1 to {OUTPUTS_MAX} outputs, but has {}",
                 self.outputs
             ));
+        }
+        // Thresholds are kept in the precision of the sums.
+        if (self.row_precision, self.sum_precision) == (Precision::F64, Precision::F32) {
+            return fail("rows of 64 bits must not be summed in 32".to_owned());
         }
         if self.base.len() != self.outputs || !self.base.iter().all(|base| base.is_finite()) {
             return fail("each output must have a finite base score".to_owned());
