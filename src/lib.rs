@@ -13,23 +13,24 @@
 //! read-only options and the atomics in [`vitals`].
 //!
 //! # Invariants
-//! 1. A probe does not wait for a prediction, for another client or for a log line, nor for a lock
-//!    that is held during one of these.
+//! 1. A probe waits for no prediction, no other client and no log line, and for no lock that is held
+//!    during one of these.
 //! 2. Every request gets exactly one answer, or its connection is closed and the fact is counted.
 //! 3. Every queue, table, thread count, head, body and wait has a limit with a unit.
 //! 4. `/livez` compares time stamps; it never sends a check through the queue it judges. If no probe
 //!    worker can be reached, the connection's own thread makes the same comparison.
 //! 5. No client can change a verdict: not by load, not by what it sends, not by leaving.
 //! 6. An overloaded server refuses a request before it computes anything for it.
-//! 7. Threads that respond preempt predictions only briefly: cheap responses are rate-limited while
-//!    predictions run.
+//! 7. Threads that respond take little CPU time from predictions: cheap responses are rate-limited
+//!    while predictions run.
 //!
 //! # Lexicon
 //! A *lane* is one bounded queue and the workers reserved to it (in papers: a bulkhead). *Waiting
 //! time* is spent in the queue, *service time* with a worker, *sojourn time* is both. A *trial* is a
-//! prediction on the model's own row with a known answer; the *canary* makes it. A worker is *stuck*
-//! when nothing it works on has made progress (a slice or a prediction finished) for
-//! `--stall-timeout`; a *substitute* is a worker that takes the place of a stuck one.
+//! prediction on a row that comes with the model; where the right answer is known, they are compared.
+//! The *canary* is the thread that makes trials. A worker is *stuck* when it has work but has finished
+//! neither a slice nor a prediction for `--stall-timeout`; a *substitute* is a worker that takes the
+//! place of a stuck one.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -37,7 +38,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 // The modules from the top down: commands, then the way of a request, then the system. Each uses only
-// modules below it in this list; a test checks that.
+// modules below it in this list (tests/it/structure.rs checks that).
 
 // One file for each command.
 pub mod commands;
@@ -75,21 +76,25 @@ pub mod models;
 // The guide, one topic a file.
 pub mod guide;
 
-// What HTML pages share.
+// The frame, style and escaping of HTML pages.
 pub mod page;
 
+// The log thread, and the formats of log lines.
 pub mod logging;
 
+// Signals, and the order to stop.
 pub mod lifecycle;
 
+// Options as typed, and as checked.
 pub mod config;
 
 // Every stamp and counter.
 pub mod vitals;
 
+// Errors of requests and of starting.
 pub mod error;
 
-// The system below.
+// Calls to the operating system: clock, addresses, cgroups, systemd.
 pub mod platform;
 
 use crate::config::Command;
@@ -100,7 +105,7 @@ use crate::platform::systemd;
 
 /// Runs lanekeeper with a command line (`args[0]` is the program's name) and a source of models.
 ///
-/// Tests and benches start themselves again through it with models of their own.
+/// Tests and benches call it in a child process of their own binary, with models of their own.
 pub fn run(args: impl IntoIterator<Item = OsString>, source: Arc<dyn ModelSource>) -> ExitCode {
     run_with_faults(args, source, Arc::new(NoFaults))
 }
@@ -111,6 +116,7 @@ pub fn run_with_faults(
     source: Arc<dyn ModelSource>,
     faults: Arc<dyn Faults>,
 ) -> ExitCode {
+    // SIGUSR1, SIGUSR2 and SIGXFSZ would end the process.
     lifecycle::survive_stray_signals();
     let result = match config::parse(args) {
         Ok(Command::Serve(serve)) => commands::serve::run(*serve, source, faults),
@@ -125,11 +131,12 @@ pub fn run_with_faults(
         Ok(Command::GoldenScript(script)) => commands::golden_script::run(&script),
         Ok(Command::Help(help)) => commands::help::run(&help),
         Err(error) if error.exit_code() == 0 => {
-            // Help or version, asked for.
+            // The user asked for help or the version: no error.
             commands::output::print_help(&error)
         }
         Err(error) => {
             let error = StartError::Usage(config::usage_line(&error));
+            // For `serve`, which reports its later errors itself.
             server::supervisor::notify::failing(&systemd::Notifier::from_environment(), &error);
             Err(error)
         }

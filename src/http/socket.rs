@@ -14,11 +14,11 @@ use crate::platform::address::Address;
 /// Length of the kernel's backlog; std's 128 would lose a probe's SYN in a burst.
 const BACKLOG: i32 = 4096;
 
-/// Maximum size of the kernel's buffers per TCP connection and direction, beyond which the client,
-/// or the server, waits (the kernel adds as much again for its bookkeeping).
+/// Size of the kernel's buffer of a TCP connection, for each direction. If it is full, the sender waits.
+/// The kernel doubles it for its bookkeeping.
 ///
-/// By default it grows to 4 MiB for answers and 6 MiB for requests (tcp(7)), which no budget of the
-/// server would count.
+/// By default it grows to 4 MiB for answers and 6 MiB for requests (tcp(7)), and `--max-buffered` does not
+/// count that memory.
 pub const KERNEL_BUFFER_BYTES: usize = 64 << 10;
 
 /// A listening socket that nobody accepts from yet.
@@ -30,7 +30,7 @@ pub struct ListeningSocket {
     pub address: Address,
     /// Its file, if this process created one.
     pub file: Option<SocketFile>,
-    /// Whether another process opened it and keeps it.
+    /// Whether the service manager opened it (socket activation) and keeps it.
     pub inherited: bool,
 }
 
@@ -43,7 +43,7 @@ pub struct SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // A successor may have created its own in its place.
+        // The next server may have put its own in its place.
         if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
             let _ = fs::remove_file(&self.path);
         }
@@ -61,13 +61,13 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 ///
 /// # Errors
 ///
-/// The address is taken or not permitted.
+/// The address is taken or not permitted, or a file that is not a socket has that path.
 pub fn open(address: &Address, mode: u32) -> io::Result<ListeningSocket> {
     match address {
         Address::Tcp(at) => {
             let socket = Socket::new(Domain::for_address(*at), Type::STREAM, None)?;
             socket.set_reuse_address(true)?;
-            set_for_accepted(&socket)?;
+            set_inherited_options(&socket)?;
             socket.bind(&(*at).into())?;
             listen(&socket)?;
             let bound = socket.local_addr()?.as_socket().unwrap_or(*at);
@@ -99,16 +99,16 @@ pub fn open(address: &Address, mode: u32) -> io::Result<ListeningSocket> {
     }
 }
 
-/// Takes a socket that already listens; whoever opened it chose its backlog.
+/// Takes over a listening socket from the service manager, which chose its backlog.
 ///
 /// # Errors
 ///
-/// The system does not tell its address.
+/// The system does not tell its address, or does not take the options.
 pub fn adopt(socket: Socket) -> io::Result<ListeningSocket> {
     let at = socket.local_addr()?;
     let address = match (at.as_socket(), at.as_pathname()) {
         (Some(tcp), _) => {
-            set_for_accepted(&socket)?;
+            set_inherited_options(&socket)?;
             Address::Tcp(tcp)
         }
         (None, Some(path)) => Address::Unix(path.to_owned()),
@@ -127,7 +127,7 @@ pub fn adopt(socket: Socket) -> io::Result<ListeningSocket> {
 }
 
 /// Sets options that accepted TCP connections inherit.
-fn set_for_accepted(socket: &Socket) -> io::Result<()> {
+fn set_inherited_options(socket: &Socket) -> io::Result<()> {
     // An answer is one write, and waiting for more would only delay it.
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(KERNEL_BUFFER_BYTES)?;
@@ -152,16 +152,13 @@ fn clear_stale(path: &Path) -> io::Result<()> {
             "a file that is not a socket is there",
         ));
     }
-    let visitor = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    visitor.set_nonblocking(true)?;
-    match visitor.connect(&SockAddr::unix(path)?) {
+    let client = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    client.set_nonblocking(true)?;
+    match client.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        // A full backlog means that somebody listens.
-        Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Err(io::ErrorKind::AddrInUse.into())
-        }
-        Err(error) => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        // Connected, or the backlog is full: somebody listens.
+        _ => Err(io::ErrorKind::AddrInUse.into()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What travels: a [`Job`] from its connection to a worker, and one [`Reply`] back.
 //!
-//! Each job has its own reply channel, which lives as long as the job. A reply that comes after its
-//! connection stopped waiting has nowhere to go, so it can never be taken for the reply to the next
+//! Each job has its own reply channel, which lives as long as the job. A late reply, which its connection
+//! no longer waits for, is dropped with the channel, so it can never be taken for the reply to the next
 //! request. A job dropped without a reply shows as a closed channel.
 
 pub mod deployment;
@@ -19,7 +19,7 @@ use crate::lanes::memory_budget::Charge;
 use crate::protocol::routes::Probe;
 use crate::protocol::{Payload, Spoken};
 
-/// How often a connection yields before it sleeps, if its reply is expected soon.
+/// How many times a connection yields the CPU before it sleeps, if its reply is expected soon.
 const YIELDS: usize = 2;
 
 /// What is asked of a worker.
@@ -47,7 +47,7 @@ pub struct RequestBody {
     pub charge: Charge,
 }
 
-/// A request on its way through the server; its holder owes one reply.
+/// A request on its way through the server; whoever holds it must reply once.
 #[derive(Debug)]
 pub struct Job {
     /// What is asked.
@@ -61,7 +61,7 @@ pub struct Job {
 pub struct ReplySender {
     /// The request's id in answers and logs.
     pub request_id: Arc<str>,
-    /// When its body had arrived completely.
+    /// When the request was complete. Its waiting time counts from here.
     pub arrived: Instant,
     state: Arc<JobState>,
     reply: Sender<Reply>,
@@ -81,7 +81,7 @@ struct JobState {
 /// The connection's end of a job.
 #[derive(Debug)]
 pub struct PendingReply {
-    /// Where the reply comes.
+    /// Where the reply comes. Public, as connections wait with time limits of their own.
     pub reply: Receiver<Reply>,
     state: Arc<JobState>,
 }
@@ -91,7 +91,7 @@ pub struct PendingReply {
 pub struct Reply {
     /// What the client gets.
     pub result: Result<Payload, RequestError>,
-    /// The content's charge until it is written; `None` for content that is always small.
+    /// The content's charge until it is written; `None` for errors, and for content that is always small.
     pub charge: Option<Charge>,
     /// Number of instances, if they were decoded.
     pub rows: Option<usize>,
@@ -99,7 +99,7 @@ pub struct Reply {
     pub waiting_time: Duration,
     /// Time with a worker.
     pub service_time: Duration,
-    /// The part of that in which the answer was written.
+    /// The part of `service_time` in which the answer was encoded.
     pub encode_time: Duration,
 }
 
@@ -156,13 +156,14 @@ impl Job {
         )
     }
 
-    /// Replies to a job that no worker takes, after giving back what it held.
+    /// Refuses a job that no worker takes. What it holds is given back first.
     pub fn refuse(self, error: RequestError, now: Instant) {
         let Job {
             request,
             reply_sender,
         } = self;
         drop(request);
+        // The connection's end would keep it until the reply.
         if let Some(admitted) = reply_sender.admitted() {
             admitted.reservation.take_up();
         }
@@ -183,7 +184,7 @@ impl ReplySender {
     }
 
     /// Records that the acceptor has received the job.
-    pub fn received(&self) {
+    pub fn mark_received(&self) {
         self.state.received.store(true, Ordering::Release);
     }
 
@@ -196,19 +197,15 @@ impl ReplySender {
     /// The reply to a job that is not worked on.
     pub fn refusal(&self, error: RequestError, now: Instant) -> Reply {
         Reply {
-            result: Err(error),
-            charge: None,
-            rows: None,
             waiting_time: now.saturating_duration_since(self.arrived),
-            service_time: Duration::ZERO,
-            encode_time: Duration::ZERO,
+            ..Reply::cheap(Err(error))
         }
     }
 }
 
 impl PendingReply {
-    /// Yields to the threads that the reply comes from, and takes the reply if it is there then. If
-    /// so, nobody has to wake this thread.
+    /// Yields the CPU a few times, and returns the reply if it has come meanwhile. That saves waking this
+    /// thread.
     pub fn recv_soon(&self) -> Option<Reply> {
         for _ in 0..YIELDS {
             std::thread::yield_now();

@@ -1,4 +1,4 @@
-//! The slot of a deployment's model. A reload replaces it while predictions continue.
+//! Holds a deployment's current model. A reload replaces the model while predictions continue.
 //!
 //! A prediction keeps the version it began with; an old version is freed with its last prediction.
 
@@ -13,14 +13,14 @@ use super::{JsonLabels, Loaded, Model};
 pub struct ModelVersion {
     /// What its file gave.
     pub loaded: Arc<Loaded>,
-    /// Its number since the start, from 1.
+    /// 1 for the first model since the start, and one more with each reload.
     pub number: u64,
-    /// Its class labels, as answers give them.
+    /// Its class labels in JSON.
     pub labels: JsonLabels,
 }
 
 impl ModelVersion {
-    /// Makes a loaded model the one of this number.
+    /// Gives a loaded model this number, and encodes its labels.
     pub fn new(loaded: Arc<Loaded>, number: u64) -> Self {
         let labels = JsonLabels::new(loaded.model.signature().output.labels());
         ModelVersion {
@@ -45,12 +45,14 @@ impl ModelVersion {
 #[derive(Default)]
 pub struct ModelSlot {
     current: ArcSwapOption<ModelVersion>,
-    versions: AtomicU64,
+    /// The number of the current model.
+    last_number: AtomicU64,
 }
 
+// A model has no `Debug`.
 impl std::fmt::Debug for ModelSlot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("ModelSlot").field(&self.versions).finish()
+        f.debug_tuple("ModelSlot").field(&self.last_number).finish()
     }
 }
 
@@ -60,9 +62,10 @@ impl ModelSlot {
         self.current.load_full()
     }
 
-    /// Serves `loaded` from now on, and returns its number. Only one thread at a time may call it.
+    /// Serves `loaded` from now on, and returns its number. Only one thread at a time may call it: an older
+    /// model could replace a newer one otherwise.
     pub fn put(&self, loaded: Arc<Loaded>) -> u64 {
-        let number = self.versions.fetch_add(1, Ordering::AcqRel) + 1;
+        let number = self.last_number.fetch_add(1, Ordering::AcqRel) + 1;
         self.current
             .store(Some(Arc::new(ModelVersion::new(loaded, number))));
         number

@@ -76,10 +76,7 @@ impl Encoder for ListAnswer {
             },
         }
         out.put(end)?;
-        Ok(Payload {
-            content_type,
-            ..Payload::json(200, out.into_bytes())
-        })
+        Ok(Payload::new(200, content_type, out.into_bytes().into()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! How requests are read and answers are written: routes, and one dialect per protocol and body
-//! format. Nothing here knows a socket.
+//! format. Nothing here reads or writes a socket.
 //!
-//! To add a dialect, write a file with an implementation of [`Dialect`] and add a line to
+//! To add a dialect, write a file with an implementation of [`Dialect`], and name it in `mod`, `use` and
 //! `DIALECTS`.
 
 mod answer_writer;
@@ -40,22 +40,22 @@ use self::v2::Infer;
 pub use self::v2::{datatypes, described as described_outputs, output_names};
 
 /// All dialects.
-static DIALECTS: [&dyn Dialect; 5] = [&Predict, &Infer, &PredictV1, &Invocations, &Score];
+static DIALECTS: &[&dyn Dialect] = &[&Predict, &Infer, &PredictV1, &Invocations, &Score];
 
 /// A protocol's reader of requests and writer of answers.
 pub trait Dialect: fmt::Debug + Sync {
     /// Its name in the log, unique among dialects.
     fn name(&self) -> &'static str;
 
-    /// Which model a path of this dialect asks; `None` if the path is not its own.
+    /// The model that a path names; `None` if the path is not of this dialect.
     fn target(&self, path: &str) -> Option<ModelTarget>;
 
     /// Checks what a head says about its body, before the body is read. By default any media type is
-    /// taken, as clients send all sorts of them, and gzip and deflate are.
+    /// accepted, because clients send all sorts of them, and a body may be compressed by gzip or deflate.
     ///
     /// # Errors
     ///
-    /// 415 with what would be right, or 400.
+    /// 415 that names what is accepted, or 400.
     fn check_head(&self, head: &BodyHead) -> Result<(), RequestError> {
         unpack::check(head)
     }
@@ -66,11 +66,12 @@ pub trait Dialect: fmt::Debug + Sync {
     }
 
     /// Decodes a body into rows that the signature allows, and what is asked about them; their
-    /// memory is charged before it is taken.
+    /// memory is charged before it is allocated.
     ///
     /// # Errors
     ///
-    /// What is wrong with the body and where, 413 for too many rows, and the budget's own.
+    /// What is wrong with the body and where, 413 for too many rows, and the error of a budget that is
+    /// used up.
     fn decode(
         &self,
         head: &BodyHead,
@@ -79,8 +80,8 @@ pub trait Dialect: fmt::Debug + Sync {
         charge: &mut Charge,
     ) -> Result<Asked, RequestError>;
 
-    /// Shapes an error, which is sent with this status code: its content in JSON. Clients compare
-    /// its media type, `application/json`, as a whole.
+    /// Writes an error's content in JSON; it is sent with this status code. Its media type is always
+    /// `application/json` and no more, because clients compare the whole field.
     fn error(&self, error: &RequestError, request_id: &str, _status: u16) -> Vec<u8> {
         error.to_json(request_id)
     }
@@ -95,17 +96,17 @@ impl PartialEq for dyn Dialect {
 
 impl Eq for dyn Dialect {}
 
-/// The writer of one request's answer: what the request asked for is known to it.
+/// The writer of one request's answer. It knows what the request asked for.
 pub trait Encoder: fmt::Debug + Send {
-    /// Encodes an answer; its memory is charged before it is taken.
+    /// Encodes an answer; its memory is charged before it is allocated.
     ///
     /// # Errors
     ///
-    /// An answer that the dialect cannot express, and the budget's own.
+    /// An answer that the dialect cannot express, and the error of a budget that is used up.
     fn encode(&self, answer: &Predicted<'_>, charge: &mut Charge) -> Result<Payload, EncodeError>;
 }
 
-/// The model that a path names; nothing if it names none.
+/// The model and the version that a path names, if it does.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ModelTarget {
     /// The model's name, decoded.
@@ -129,7 +130,7 @@ pub enum BodyForm {
     Compressed,
 }
 
-// Each form has service times of its own.
+// Each form has service times of its own, and this is the last one.
 const _: () = assert!(BodyForm::Compressed as usize + 1 == FORMS);
 
 /// What a dialect sees of the head of a request with a body.
@@ -141,11 +142,11 @@ pub struct BodyHead {
     pub content_encoding: Option<String>,
     /// `Accept`.
     pub accept: Option<String>,
-    /// `Inference-Header-Content-Length`.
+    /// `Inference-Header-Content-Length`, unparsed: how many bytes of the body are JSON.
     pub json_length: Option<String>,
 }
 
-/// How one request is read.
+/// What is needed to decode one request's body.
 #[derive(Debug, Clone)]
 pub struct Spoken {
     /// What its head says about its body.
@@ -164,7 +165,7 @@ impl Spoken {
     }
 }
 
-/// The model and the limits that a request is read for.
+/// The model that a request's body is decoded for, and the limit on its rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Served<'a> {
     /// What the model takes and returns.
@@ -180,9 +181,10 @@ pub struct Served<'a> {
 pub struct Asked {
     /// The rows to predict.
     pub rows: Rows,
-    /// Whether the model's sums before their transform are wanted too.
+    /// Whether the model's sums before their transform (sigmoid, softmax and so on) are wanted too.
     pub raw: bool,
-    /// How long the client waits for the answer, from the request's arrival on, if its body says so.
+    /// How long the client waits for the answer, from the request's arrival on, if its body says so; the
+    /// head may have a deadline as well, and the earlier one counts.
     pub timeout: Option<Duration>,
     /// What writes the answer.
     pub encoder: Box<dyn Encoder>,
@@ -209,9 +211,9 @@ pub struct Predicted<'a> {
     pub version: &'a str,
     /// The request's id.
     pub request_id: &'a str,
-    /// What a protocol with room for one answer gives.
+    /// Which of the outputs a protocol gives that has room for one.
     pub answer: AnswerSpec,
-    /// What it gives.
+    /// What the model takes and gives.
     pub signature: &'a Signature,
     /// Its class labels in JSON.
     pub labels: &'a JsonLabels,
@@ -238,7 +240,7 @@ impl From<PredictError> for EncodeError {
     }
 }
 
-/// An error's own shape after a dialect's fields.
+/// Writes an error in JSON: first the dialect's fields, then those that all errors have.
 fn error_json(error: &RequestError, request_id: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     let own = error.to_json(request_id);
     let mut json = vec![b'{'];
@@ -253,13 +255,13 @@ fn error_json(error: &RequestError, request_id: &str, fields: &[(&str, &str)]) -
 /// The dialect that a path belongs to, and the model that the path names.
 pub fn find(path: &str) -> Option<(&'static dyn Dialect, ModelTarget)> {
     let found = |dialect: &'static dyn Dialect| Some((dialect, dialect.target(path)?));
-    DIALECTS.into_iter().find_map(found)
+    DIALECTS.iter().copied().find_map(found)
 }
 
-/// Content for a client, other than an error of ours.
+/// What a client gets, unless it gets a [`RequestError`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Payload {
-    /// Status code: a failing probe's answer has content too.
+    /// Status code, which need not be 200: a failing probe is answered so too.
     pub status: u16,
     /// Media type.
     pub content_type: &'static str,
@@ -267,44 +269,39 @@ pub struct Payload {
     pub body: Cow<'static, [u8]>,
     /// Whole seconds after which to retry.
     pub retry_after: Option<u32>,
-    /// Its own fields: names, and values without control characters.
+    /// Further header fields: names, and values without control characters.
     pub fields: Vec<(&'static str, String)>,
 }
 
 impl Payload {
-    /// Plain text.
-    pub fn text(status: u16, body: impl Into<Cow<'static, str>>) -> Self {
+    /// Content of this media type.
+    pub fn new(status: u16, content_type: &'static str, body: Cow<'static, [u8]>) -> Self {
         Payload {
             status,
-            content_type: "text/plain; charset=utf-8",
-            body: match body.into() {
-                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-            },
+            content_type,
+            body,
             retry_after: None,
             fields: Vec::new(),
         }
+    }
+
+    /// Plain text.
+    pub fn text(status: u16, body: impl Into<Cow<'static, str>>) -> Self {
+        let body = match body.into() {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        };
+        Self::new(status, "text/plain; charset=utf-8", body)
     }
 
     /// CSV with a header (RFC 4180).
     pub fn csv(body: Vec<u8>) -> Self {
-        Payload {
-            status: 200,
-            content_type: "text/csv; charset=utf-8; header=present",
-            body: Cow::Owned(body),
-            retry_after: None,
-            fields: Vec::new(),
-        }
+        let content_type = "text/csv; charset=utf-8; header=present";
+        Self::new(200, content_type, Cow::Owned(body))
     }
 
     /// JSON.
     pub fn json(status: u16, body: Vec<u8>) -> Self {
-        Payload {
-            status,
-            content_type: "application/json",
-            body: Cow::Owned(body),
-            retry_after: None,
-            fields: Vec::new(),
-        }
+        Self::new(status, "application/json", Cow::Owned(body))
     }
 }

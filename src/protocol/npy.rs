@@ -156,10 +156,8 @@ pub(super) fn encode(
             }
         }
     }
-    Ok(Payload {
-        content_type: "application/x-npy",
-        ..Payload::json(200, out.into_bytes())
-    })
+    let body = out.into_bytes().into();
+    Ok(Payload::new(200, "application/x-npy", body))
 }
 
 fn put_header(out: &mut AnswerWriter<'_>, descr: &str, sizes: &[usize]) -> Result<(), EncodeError> {

@@ -36,7 +36,7 @@ use crate::platform::systemd::ServiceManager;
 use crate::protocol::routes::ListenerKind;
 use crate::server::supervisor::notify::Notifications;
 use crate::server::supervisor::watchdog::{SelfProbe, Watchdog};
-use crate::server::supervisor::{Supervisor, Watch};
+use crate::server::supervisor::{Supervisor, VerdictLog};
 use crate::serving::acceptor::{self, Lanes};
 use crate::serving::canary;
 use crate::serving::context::Context;
@@ -68,7 +68,7 @@ pub struct Server {
     context: Arc<Context>,
     signals: Signals,
     supervisor: Supervisor,
-    watch: Watch,
+    verdict_log: VerdictLog,
     listeners: Vec<Arc<Listener>>,
     http: Arc<HttpContext>,
     client_log: ClientLog,
@@ -140,7 +140,7 @@ impl Server {
         let loader = Loader::start(Arc::clone(&context), source).map_err(&no_threads)?;
         Ok(Server {
             notifications: Notifications::new(manager.notifier, Arc::clone(&context)),
-            watch: Watch::new(Arc::clone(&context)),
+            verdict_log: VerdictLog::new(Arc::clone(&context)),
             context,
             signals,
             supervisor,
@@ -212,7 +212,7 @@ impl Server {
 
     /// Reports what is known, because the process ends as it is.
     fn abort(&mut self) -> ServerEnd {
-        self.watch.report_abort();
+        self.verdict_log.report_abort();
         ServerEnd::Aborted
     }
 
@@ -257,7 +257,7 @@ impl Server {
         self.http.access_log.tick();
         self.context.failure_log.tick();
         self.supervisor.tick();
-        self.watch.tick();
+        self.verdict_log.tick();
         self.notifications.tick();
         sys::reap_orphans();
         for (signal, times) in self.signals.stop().take_repeated() {

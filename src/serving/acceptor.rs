@@ -34,7 +34,7 @@ pub fn run(context: &Context, intake: &Receiver<Job>, lanes: &Lanes) {
     let vitals = &context.vitals.acceptor;
     while let Ok(job) = queue::receive(intake, &context.vitals) {
         vitals.busy_since.store(context.vitals.clock.now());
-        job.reply_sender.received();
+        job.reply_sender.mark_received();
         priority.adapt(context.vitals.predict.service_time());
         context.faults.inject(ThreadRole::Acceptor);
         dispatch(context, job, lanes);

@@ -99,7 +99,7 @@ impl Context {
 
     /// Records that a prediction worker's thread has ended. Any deployment's prediction may have
     /// been the reason.
-    pub fn worker_ended(&self) {
+    pub fn worker_panicked(&self) {
         for deployment in self.registry.all() {
             self.prediction_failed(&deployment);
         }

@@ -117,16 +117,10 @@ fn json_payload(mut content: serde_json::Value, failure: Option<&FailedCheck>) -
     }
     let mut json = content.to_string().into_bytes();
     json.push(b'\n');
+    let status = failure.map_or(OK, |_| Code::Loading.status());
     Payload {
         retry_after: failure.map(|_| 1),
-        ..Payload::json(
-            if failure.is_none() {
-                OK
-            } else {
-                Code::Loading.status()
-            },
-            json,
-        )
+        ..Payload::json(status, json)
     }
 }
 

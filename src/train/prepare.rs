@@ -1,6 +1,8 @@
-//! Fits what becomes of each feature before an algorithm sees it: missing values, categories, scales.
+//! Fits the preparation of features: filling missing values, turning categories into numbers, scaling.
 //!
-//! The model's file has the result, and the server runs it (`models::pipeline::prepared`).
+//! The model's file has the result, and the server applies it (`models::pipeline::prepared`).
+
+use std::cmp::Reverse;
 
 use crate::models::Rows;
 use crate::models::native::features::{FeatureDocument, KindDocument};
@@ -8,26 +10,28 @@ use crate::models::pipeline::prepared::{Prepared, Scaling};
 use crate::train::folds;
 use crate::train::{Targets, TrainError};
 
-/// Labels of a category that have a column of their own; rarer ones share one.
+/// Maximum number of columns for the labels of a category. If there are more labels, the rarer ones share
+/// the last of them.
 const COLUMNS_OF_A_CATEGORY: usize = 32;
 
-/// Classes for which a category has a share of rows, the commonest ones.
+/// Maximum number of classes whose shares stand for a label: those of the commonest classes.
 const SHARES_MAX: usize = 10;
 
-/// Rows of the whole table that a label's mean counts beside its own: few rows say little.
+/// The mean of all rows counts as this many rows of a label, so that a label of few rows stays near it.
 const PRIOR_ROWS: f64 = 10.0;
 
-/// Folds in which the means for training rows are computed, so that a row's own target is not in them.
+/// Number of folds. A training row gets the means of the rows in other folds, so that its own target is not
+/// in them.
 const CROSS_FOLDS: usize = 5;
 
 /// What an algorithm needs of its columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
-    /// Whether missing values must be filled: by the median, and a column says where.
+    /// Whether missing values are replaced by the median, and a further column says where.
     pub is_filled: bool,
     /// Whether numbers are centred and divided by their standard deviation.
     pub is_scaled: bool,
-    /// Whether a category becomes a column for each label; otherwise the targets' means.
+    /// Whether a category becomes a column for each label; otherwise it becomes means of the targets.
     pub is_one_hot: bool,
 }
 
@@ -36,12 +40,12 @@ pub struct Needs {
 pub struct Preparation {
     /// For each feature what becomes of it.
     pub features: Vec<Prepared>,
-    /// The training rows, prepared; their means of targets do not know their own targets.
+    /// The training rows, prepared. No row's means of targets contain its own target.
     pub rows: Rows,
 }
 
-/// What a category's label says of the targets: for a number its mean, for two classes the share of
-/// the second, for more the share of each.
+/// The columns that a label becomes: the mean of targets that are numbers; of two classes the share of the
+/// second; of more classes the share of each (of the commonest [`SHARES_MAX`]).
 struct TargetColumns<'a> {
     targets: &'a Targets,
     /// The classes that have a column; empty for numbers.
@@ -54,17 +58,13 @@ impl<'a> TargetColumns<'a> {
             Targets::Numbers(_) => Vec::new(),
             Targets::Classes { classes: 2, .. } => vec![1],
             Targets::Classes { indices, classes } => {
-                let mut counts: Vec<(usize, u32)> =
-                    (0..*classes as u32).map(|class| (0, class)).collect();
-                indices
-                    .iter()
-                    .for_each(|class| counts[*class as usize].0 += 1);
-                counts.sort_by_key(|(count, class)| (std::cmp::Reverse(*count), *class));
-                let mut commonest: Vec<u32> = counts
-                    .iter()
-                    .take(SHARES_MAX)
-                    .map(|(_, class)| *class)
-                    .collect();
+                let mut counts = vec![0_usize; *classes];
+                for class in indices {
+                    counts[*class as usize] += 1;
+                }
+                let mut commonest: Vec<u32> = (0..*classes as u32).collect();
+                commonest.sort_by_key(|class| Reverse(counts[*class as usize]));
+                commonest.truncate(SHARES_MAX);
                 commonest.sort_unstable();
                 commonest
             }
@@ -88,8 +88,8 @@ impl<'a> TargetColumns<'a> {
         }
     }
 
-    /// A table of means for the labels of a category, for others, and for missing values, from the
-    /// rows that `is_used`.
+    /// The means for each label, then for other labels, then for missing values: `labels + 2` times
+    /// `width`. Rows count for which `is_used` is true.
     fn table(&self, codes: &[f64], labels: usize, is_used: impl Fn(usize) -> bool) -> Vec<f64> {
         let width = self.width();
         let mut sums = vec![0.0; (labels + 2) * width];
@@ -130,28 +130,29 @@ pub fn fit(
     let columns = TargetColumns::new(targets);
     let mut order: Vec<usize> = (0..rows.len()).collect();
     folds::shuffle(&mut order, seed);
+    let fold_of = |row: usize| order[row] % CROSS_FOLDS;
     let mut prepared = Vec::with_capacity(features.len());
-    // For each feature with means of targets the tables without each fold.
-    let mut tables: Vec<Option<Vec<Prepared>>> = Vec::with_capacity(features.len());
+    // For each category that becomes means of targets, what each fold gets: the means of the others.
+    let mut by_fold: Vec<Option<Vec<Prepared>>> = Vec::with_capacity(features.len());
     for (place, feature) in features.iter().enumerate() {
         let values: Vec<f64> = rows.iter().map(|row| row[place]).collect();
-        tables.push(None);
+        by_fold.push(None);
         prepared.push(match &feature.kind {
             KindDocument::Category { labels, .. } if needs.is_one_hot => {
                 one_hot(&values, labels.len())
             }
             KindDocument::Category { labels, .. } => {
-                let means = |fold: Option<usize>| Prepared::Numbers {
+                let without = |fold: Option<usize>| Prepared::Numbers {
                     width: columns.width(),
-                    table: columns.table(&values, labels.len(), |row| {
-                        fold != Some(order[row] % CROSS_FOLDS)
-                    }),
+                    table: columns.table(&values, labels.len(), |row| fold != Some(fold_of(row))),
                 };
-                tables[place] = Some((0..CROSS_FOLDS).map(|fold| means(Some(fold))).collect());
-                means(None)
+                by_fold[place] = Some((0..CROSS_FOLDS).map(|fold| without(Some(fold))).collect());
+                without(None)
             }
             KindDocument::Moment(_) => moment(&values, feature.may_be_missing, needs),
-            _ => number(&values, feature.may_be_missing, needs),
+            KindDocument::Number | KindDocument::WholeNumber | KindDocument::YesNo => {
+                number(&values, feature.may_be_missing, needs)
+            }
         });
     }
     let width: usize = prepared.iter().map(Prepared::width).sum();
@@ -163,11 +164,9 @@ pub fn fit(
     }
     let mut out = Vec::with_capacity(rows.len() * width);
     for (row, values) in rows.iter().enumerate() {
-        for ((value, prepared), tables) in values.iter().zip(&prepared).zip(&tables) {
-            match tables {
-                Some(tables) => tables[order[row] % CROSS_FOLDS].put(*value, &mut out),
-                None => prepared.put(*value, &mut out),
-            }
+        for ((value, prepared), by_fold) in values.iter().zip(&prepared).zip(&by_fold) {
+            let own = by_fold.as_ref().map(|by_fold| &by_fold[fold_of(row)]);
+            own.unwrap_or(prepared).put(*value, &mut out);
         }
     }
     let rows = Rows::new(out, width).ok_or("the prepared rows are of different lengths")?;
@@ -201,22 +200,19 @@ fn moment(values: &[f64], may_be_missing: bool, needs: Needs) -> Prepared {
     }
 }
 
-/// The middle of numbers that are not missing; 0 of none.
+/// The median of the values that are not NaN; 0 if there are none.
 pub fn median(values: &[f64]) -> f64 {
-    let mut there: Vec<f64> = values
-        .iter()
-        .copied()
-        .filter(|value| !value.is_nan())
-        .collect();
-    if there.is_empty() {
+    let mut present = values.to_vec();
+    present.retain(|value| !value.is_nan());
+    if present.is_empty() {
         return 0.0;
     }
-    there.sort_unstable_by(f64::total_cmp);
-    let middle = there.len() / 2;
-    match there.len() % 2 {
-        1 => there[middle],
+    present.sort_unstable_by(f64::total_cmp);
+    let middle = present.len() / 2;
+    match present.len() % 2 {
+        1 => present[middle],
         // Halves first: the sum may be infinite.
-        _ => there[middle - 1] / 2.0 + there[middle] / 2.0,
+        _ => present[middle - 1] / 2.0 + present[middle] / 2.0,
     }
 }
 
@@ -242,53 +238,42 @@ fn scaling(values: &[f64], may_be_missing: bool, needs: Needs) -> Scaling {
         let deviation = variance.sqrt();
         if mean.is_finite() && deviation.is_finite() {
             scaling.center = mean;
-            // A constant, but for rounding.
+            // Constant, except for errors of rounding.
             let is_constant = deviation <= 1e-12 * mean.abs();
-            scaling.scale = if is_constant || deviation == 0.0 {
-                1.0
-            } else {
-                deviation
-            };
+            scaling.scale = if is_constant { 1.0 } else { deviation };
         }
     }
     scaling
 }
 
-/// A column for each label, at most [`COLUMNS_OF_A_CATEGORY`]: rarer labels share one with those that
-/// training has not seen. Missing values have their own if there are any.
+/// A column for each label, at most [`COLUMNS_OF_A_CATEGORY`]. If there are more labels, the rarer ones
+/// share the last column with labels that training has not seen; otherwise those become zeros. Missing
+/// values have a further column if training had any.
 fn one_hot(values: &[f64], labels: usize) -> Prepared {
     let mut counts = vec![0usize; labels + 1];
-    let mut missing = 0;
+    let mut has_missing = false;
     for code in values {
         match code.is_nan() {
-            true => missing += 1,
+            true => has_missing = true,
             false => counts[(*code as usize).min(labels)] += 1,
         }
     }
-    let mut order: Vec<usize> = (0..labels).collect();
-    order.sort_by_key(|label| (std::cmp::Reverse(counts[*label]), *label));
-    let has_rare = labels > COLUMNS_OF_A_CATEGORY;
-    let kept = match has_rare {
-        true => COLUMNS_OF_A_CATEGORY - 1,
-        false => labels,
-    };
-    let mut own: Vec<usize> = order[..kept].to_vec();
+    let columns = labels.min(COLUMNS_OF_A_CATEGORY);
+    let shared = (labels > columns).then_some(columns - 1);
+    let mut own: Vec<usize> = (0..labels).collect();
+    own.sort_by_key(|label| Reverse(counts[*label]));
+    own.truncate(shared.unwrap_or(labels));
     own.sort_unstable();
-    let shared = has_rare.then_some(kept);
-    let for_missing = (missing > 0).then_some(kept + usize::from(has_rare));
-    let width = (kept + usize::from(has_rare) + usize::from(missing > 0)).max(1);
+    let width = (columns + usize::from(has_missing)).max(1);
     let mut table = vec![0.0; (labels + 2) * width];
-    for label in 0..labels {
-        let column = own.binary_search(&label).ok().or(shared);
-        if let Some(column) = column {
+    // The last one is for labels that training has not seen.
+    for label in 0..=labels {
+        if let Some(column) = own.binary_search(&label).ok().or(shared) {
             table[label * width + column] = 1.0;
         }
     }
-    if let Some(column) = shared {
-        table[labels * width + column] = 1.0;
-    }
-    if let Some(column) = for_missing {
-        table[(labels + 1) * width + column] = 1.0;
+    if has_missing {
+        table[(labels + 1) * width + columns] = 1.0;
     }
     Prepared::Numbers { width, table }
 }

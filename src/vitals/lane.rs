@@ -158,7 +158,7 @@ pub struct LaneVitals {
     pub filled_at: AtomicStamp,
     /// When a worker last took a job.
     pub taken_at: AtomicStamp,
-    /// When a worker last finished a job, whatever happened to its answer.
+    /// When a worker last finished a job or a slice of one, whatever happened to the answer.
     pub completed_at: AtomicStamp,
     /// The latest start of a prediction that the model has finished, whatever the result.
     pub finished_from: AtomicStamp,

@@ -3,8 +3,8 @@
 //!
 //! Runs on connection threads and does no I/O; it reads the process clock, and reads and writes
 //! atomics. A connection thread asks before it reads a body, if the head says enough, and again before
-//! it sends the job. The criterion is the expected wait rather than the queue's length: if every
-//! request waits longer than its client does, the workers compute in vain.
+//! it sends the job. The criterion is the expected wait rather than the queue's length: if requests
+//! wait longer than their clients are willing to, the workers compute in vain.
 
 mod fair;
 mod forecast;
@@ -20,8 +20,8 @@ use humantime::format_duration;
 use crate::config::{Config, FairBy, MaxWait};
 use crate::error::{Code, RequestError};
 use crate::vitals::{
-    Announced, DeploymentVitals, LaneVitals, Reservation, ServerPhase, ServiceTime, ServiceTimes,
-    Vitals,
+    Announced, Cost, DeploymentVitals, LaneVitals, Reservation, ServerPhase, ServiceTime,
+    ServiceTimes, Vitals,
 };
 
 pub use self::fair::ClientKey;
@@ -34,21 +34,22 @@ pub use self::pace::{PIECE_BYTES, Pace, Pacer};
 const RETRY_AFTER_MAX: f64 = 30.0;
 
 /// With `--max-wait auto`: how many service times a prediction may wait. This many keep a worker
-/// busy through a lull (an M/M/1/10 queue at full load loses a tenth; at twice the load it idles
-/// for 1 in 2,000). More would only make every answer later.
+/// busy through a lull: with room for ten (M/M/1/10) a worker is idle for a tenth of the time at full
+/// load, and for 1/2,000 of it at twice that load. More would only make every answer later.
 const SERVICE_TIMES: u32 = 10;
 
-/// With `--max-wait auto`: its minimum and maximum, unless predictions take even longer.
+/// With `--max-wait auto`: the lowest and the highest limit. If predictions take more than half of
+/// `WAIT_MAX`, the highest is twice what they take.
 const WAIT_MIN: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// What handing a prediction to an idle worker may take, whatever the limit: with zero, no
-/// prediction would ever be computed.
+/// The lowest wait after which a fixed limit discards a prediction. Handing it to an idle worker takes
+/// some time too, and with a limit of 0 none would ever be computed.
 const HAND_OVER: Duration = Duration::from_millis(10);
 
-/// The part of the maximum wait above which the lane counts as contended: a client that has had its
-/// share is then refused.
-const CONTENDED: u32 = 8;
+/// The lane is contended if the wait exceeds the limit divided by this: a client that has had its share
+/// is then refused.
+const CONTENDED_DIVISOR: u32 = 8;
 
 /// The admission policy, from the options.
 #[derive(Debug)]
@@ -67,7 +68,7 @@ pub struct Admitted {
     /// The latest time at which an answer is useful.
     pub deadline: Instant,
     /// If it waits longer than this it is not computed.
-    pub wait_max: Duration,
+    pub expires_after: Duration,
     /// The estimate of its wait.
     pub expected_wait: Duration,
 }
@@ -77,7 +78,7 @@ pub struct Admitted {
 pub struct Ask<'a> {
     /// What is known of its deployment.
     pub deployment: &'a DeploymentVitals,
-    /// The form of its body, which has service times of its own.
+    /// The form of its body, as a number: each form has service times of its own.
     pub form: usize,
     /// The size of its body in bytes, if known.
     pub bytes: Option<usize>,
@@ -85,13 +86,14 @@ pub struct Ask<'a> {
     pub now: Instant,
     /// The latest time at which an answer is useful.
     pub deadline: Instant,
-    /// Who asks, where that matters.
+    /// The client, if shares are kept (`--fair-by`).
     pub client: Option<ClientKey>,
 }
 
 /// The estimates for one prediction.
 struct Judgement {
     service: ServiceTime,
+    cost: Cost,
     wait: WaitForecast,
 }
 
@@ -128,8 +130,7 @@ impl Admission {
         let now = vitals.clock.now();
         let coming = vitals.predict.work.coming(now);
         let judgement = self.judge(vitals, ask, coming)?;
-        let cost = forecast::cost(&ask.deployment.service_times, judgement.service.mean);
-        Ok(Announced::new(vitals, cost, now))
+        Ok(Announced::new(vitals, judgement.cost, now))
     }
 
     /// Admits a prediction whose body has arrived.
@@ -140,8 +141,7 @@ impl Admission {
     pub fn admit(&self, vitals: &Arc<Vitals>, ask: &Ask<'_>) -> Result<Admitted, RequestError> {
         let judgement = self.judge(vitals, ask, Duration::ZERO)?;
         let lane = &vitals.predict;
-        let service_times = &ask.deployment.service_times;
-        let cost = forecast::cost(service_times, judgement.service.mean);
+        let cost = judgement.cost;
         let reservation = Reservation::new(vitals, cost, lane.queue_capacity)
             .ok_or_else(|| self.queue_full(lane, judgement.wait.usual))?;
         if let (Some(shares), Some(client)) = (&self.shares, ask.client) {
@@ -151,11 +151,17 @@ impl Admission {
         Ok(Admitted {
             reservation,
             deadline: ask.deadline,
-            wait_max: self.last_word(lane, service_times, judgement.service),
+            expires_after: self.expires_after(
+                lane,
+                &ask.deployment.service_times,
+                judgement.service,
+            ),
             expected_wait: judgement.wait.expected,
         })
     }
 
+    /// Estimates how long a prediction would wait, and refuses it if that is too long. Also records
+    /// that its client is active.
     fn judge(
         &self,
         vitals: &Vitals,
@@ -164,6 +170,7 @@ impl Admission {
     ) -> Result<Judgement, RequestError> {
         match vitals.phase() {
             ServerPhase::Finishing | ServerPhase::Stopped => return Err(draining()),
+            // While it drains, the grace period still serves.
             ServerPhase::Starting | ServerPhase::Serving | ServerPhase::Draining => {}
         }
         if !ask.deployment.loaded.load(Ordering::Acquire) {
@@ -181,28 +188,32 @@ impl Admission {
         let service_times = &ask.deployment.service_times;
         let service = match ask.bytes {
             Some(bytes) => service_times.expected((ask.form, bytes)),
+            // Without a size only the mean is known.
             None => ServiceTime {
                 mean: lane.service_time(),
                 deviation: Duration::ZERO,
             },
         };
         let cost = forecast::cost(service_times, service.mean);
-        let overdue = self.overdue(lane, service_times, service);
+        // A running prediction that exceeds its estimate by this much has no end in sight.
+        let overdue = self.expires_after(lane, service_times, service);
         let expected = forecast::wait(lane, now, cost, coming, overdue);
         let judgement = Judgement {
             service,
+            cost,
             wait: corrected(lane, expected),
         };
-        // Jobs on their way to the queue have a place too, and so do probes in a shared lane.
+        // `admitted` has the jobs on their way to the queue too, and the length the probes in a shared
+        // lane: the larger number counts.
         let waiting = lane.queue_length.load(Ordering::Acquire);
         if waiting.max(lane.work.admitted()) >= lane.queue_capacity {
             return Err(self.queue_full(lane, judgement.wait.usual));
         }
-        // Whatever the estimate, trying an idle worker costs nothing. Wrong estimates are corrected
-        // by what is admitted, never by what is refused.
+        // Zero only if a worker is idle: it may try the prediction, whatever the estimate. Only admitted
+        // predictions correct a wrong estimate; refused ones teach nothing.
         if !expected.is_zero() {
             self.check_limits(lane, service_times, &judgement, time_remaining)?;
-            self.check_share(vitals, ask, &judgement, cost.whole)?;
+            self.check_share(vitals, ask, &judgement)?;
         }
         Ok(judgement)
     }
@@ -217,36 +228,36 @@ impl Admission {
     ) -> Result<(), RequestError> {
         let ServiceTime { mean, deviation } = judgement.service;
         let needed = mean.saturating_add(deviation.mul_f32(SERVICE_DEVIATIONS));
-        let by_deadline = time_remaining.saturating_sub(needed);
-        let limit = self.wait_max(lane, service_times, judgement.service);
+        let wait_by_deadline = time_remaining.saturating_sub(needed);
+        let limit = self.wait_limit(lane, service_times, judgement.service);
         let wait = judgement.wait;
-        // A prediction that waits longer than a fixed limit is discarded at dequeue and has waited
-        // in vain, so the safe estimate counts. With auto it is still computed, and the safe
-        // estimate's headroom would leave workers idle if service times vary.
+        // A prediction that waits longer than a fixed limit is discarded at dequeue, so the safe
+        // estimate counts. With auto it is still computed; there, the safe estimate would leave workers
+        // idle if service times vary.
         let against_limit = match self.max_wait {
             MaxWait::Fixed(_) => wait.safe,
             MaxWait::Auto | MaxWait::Unlimited => wait.with_margin,
         };
-        if wait.safe <= by_deadline && against_limit <= limit {
+        if wait.safe <= wait_by_deadline && against_limit <= limit {
             return Ok(());
         }
         if mean > time_remaining {
             // A retry would not help, however idle the server.
             return Err(too_short(mean, time_remaining));
         }
-        let text = if wait.safe > by_deadline {
+        let text = if wait.safe > wait_by_deadline {
             format!(
                 "the prediction would wait up to {} and take {}, too long for its deadline in {}; retry later",
-                format_duration(whole_millis(wait.safe)),
-                format_duration(whole_millis(needed)),
-                format_duration(whole_millis(time_remaining)),
+                format_duration(millis_rounded_up(wait.safe)),
+                format_duration(millis_rounded_up(needed)),
+                format_duration(millis_rounded_up(time_remaining)),
             )
         } else {
             format!(
                 "the prediction would wait up to {}, longer than --max-wait ({}, now {}); retry later",
-                format_duration(whole_millis(against_limit)),
+                format_duration(millis_rounded_up(against_limit)),
                 self.max_wait,
-                format_duration(whole_millis(limit)),
+                format_duration(millis_rounded_up(limit)),
             )
         };
         Err(self.overloaded(text, wait.usual))
@@ -258,28 +269,28 @@ impl Admission {
         vitals: &Vitals,
         ask: &Ask<'_>,
         judgement: &Judgement,
-        work: Duration,
     ) -> Result<(), RequestError> {
         let (Some(shares), Some(client)) = (&self.shares, ask.client) else {
             return Ok(());
         };
         let lane = &vitals.predict;
-        // A lane without a limit is contended as soon as anybody waits.
-        let contended = match self.wait_max(lane, &ask.deployment.service_times, judgement.service)
-        {
-            Duration::MAX => judgement.wait.expected > judgement.service.mean,
-            limit => judgement.wait.usual > limit / CONTENDED,
-        };
+        // A lane without a limit is contended if the wait is longer than one prediction.
+        let contended =
+            match self.wait_limit(lane, &ask.deployment.service_times, judgement.service) {
+                Duration::MAX => judgement.wait.expected > judgement.service.mean,
+                limit => judgement.wait.usual > limit / CONTENDED_DIVISOR,
+            };
         let now = vitals.clock.now();
-        if !contended || !shares.is_ahead(client, now, work, lane.workers_wanted) {
+        if !contended || !shares.is_ahead(client, now, judgement.cost.whole, lane.workers_wanted) {
             return Ok(());
         }
         let text = "this client has had its share of predictions (--fair-by) while others wait; retry later";
         Err(self.overloaded(text.to_owned(), judgement.wait.usual))
     }
 
-    /// The maximum wait, not counting the deadline.
-    fn wait_max(
+    /// The longest wait for which a prediction is admitted, `Duration::MAX` if there is no limit; its
+    /// deadline may allow less.
+    fn wait_limit(
         &self,
         lane: &LaneVitals,
         service_times: &ServiceTimes,
@@ -303,100 +314,84 @@ impl Admission {
         }
     }
 
-    /// The time after which an admitted prediction is no longer computed: the fixed limit, or with
-    /// auto twice the limit and at least 2 s, so that a short stop of the machine, or one long
-    /// prediction, does not cost every answer.
-    fn last_word(
+    /// The wait after which an admitted prediction is no longer computed: the fixed limit, or with auto
+    /// twice the limit and at least 2 s. So a short stop of the machine, or one long prediction, does not
+    /// cost every answer.
+    fn expires_after(
         &self,
         lane: &LaneVitals,
         service_times: &ServiceTimes,
         service: ServiceTime,
     ) -> Duration {
         match self.max_wait {
-            MaxWait::Auto => (self.wait_max(lane, service_times, service) * 2).max(WAIT_MAX),
+            MaxWait::Auto => (self.wait_limit(lane, service_times, service) * 2).max(WAIT_MAX),
             MaxWait::Fixed(limit) => limit.max(HAND_OVER),
             MaxWait::Unlimited => Duration::MAX,
         }
     }
 
-    /// When a prediction that takes longer than expected counts as having no end in sight.
-    fn overdue(
-        &self,
-        lane: &LaneVitals,
-        service_times: &ServiceTimes,
-        service: ServiceTime,
-    ) -> Duration {
-        match self.max_wait {
-            MaxWait::Unlimited => Duration::MAX,
-            MaxWait::Auto | MaxWait::Fixed(_) => self.last_word(lane, service_times, service),
-        }
-    }
-
-    /// When to retry: after the time that the waiting work takes, up to twice that, so that clients
-    /// refused together do not return together.
-    fn retry_after(&self, wait: Duration) -> u32 {
+    /// When to retry: after the time that the waiting work takes, and a different part of it more for
+    /// each refusal, so that clients refused together do not return together.
+    fn jittered_retry_after(&self, wait: Duration) -> u32 {
         let count = self.refusals.fetch_add(1, Ordering::Relaxed);
         retry_after_seconds(wait, fraction(count))
     }
 
-    /// The refusal of a full queue, in which one more would wait so long.
+    /// The refusal of a full queue; `wait` is how long one more would wait.
     fn queue_full(&self, lane: &LaneVitals, wait: Duration) -> RequestError {
-        queue_full(lane).retry_after(self.retry_after(wait))
+        queue_full(lane).retry_after(self.jittered_retry_after(wait))
     }
 
     fn overloaded(&self, text: String, wait: Duration) -> RequestError {
-        RequestError::new(Code::Overloaded, text).retry_after(self.retry_after(wait))
+        RequestError::new(Code::Overloaded, text).retry_after(self.jittered_retry_after(wait))
     }
 }
 
-/// What happens to a prediction that a worker takes.
-#[derive(Debug)]
-pub enum AtDequeue {
-    /// It is computed.
-    Compute,
-    /// It is answered so instead.
-    Refuse(RequestError),
-}
-
-/// Decides whether a prediction that has waited so long is still worth computing.
+/// Decides whether a prediction that has waited so long is still worth computing. Its reservation has been
+/// taken up before.
 ///
 /// Also learns from the wait: if the machine is slow rather than the queue long, the next forecasts
 /// are corrected.
-pub fn at_dequeue(
+///
+/// # Errors
+///
+/// It waited too long, or can no longer be computed by its deadline: it is refused with this.
+pub fn check_at_dequeue(
     lane: &LaneVitals,
     admitted: &Admitted,
     waited: Duration,
     now: Instant,
-) -> AtDequeue {
+) -> Result<(), RequestError> {
     let cost = admitted.reservation.cost();
+    // For a job in slices the forecast is of its end, not of its wait.
     if cost.whole <= cost.slice {
         forecast::learn(lane, admitted.expected_wait, waited);
     }
     let time_remaining = admitted.deadline.saturating_duration_since(now);
+    let allowed = time_remaining.saturating_add(waited);
+    // If nobody else waits, a prediction that will be late costs nobody anything.
     let others_wait = lane.work.admitted() > 0;
     if time_remaining.is_zero() {
-        AtDequeue::Refuse(too_late())
-    } else if others_wait && time_remaining.saturating_add(waited) < cost.whole {
-        AtDequeue::Refuse(too_short(cost.whole, time_remaining.saturating_add(waited)))
-    } else if waited > admitted.wait_max || others_wait && time_remaining < cost.whole {
-        AtDequeue::Refuse(expired(lane, waited, admitted.wait_max))
+        Err(too_late())
+    } else if others_wait && allowed < cost.whole {
+        Err(too_short(cost.whole, allowed))
+    } else if waited > admitted.expires_after || others_wait && time_remaining < cost.whole {
+        Err(expired(lane, waited, admitted.expires_after))
     } else {
-        AtDequeue::Compute
+        Ok(())
     }
 }
 
-/// Computes when to retry from the queue's length alone, for jobs that never asked for admission:
-/// Little's law, waiting time = waiting work / workers.
+/// When to retry, in seconds, where there is no forecast: after the waiting work, shared by the workers.
 pub fn retry_after(lane: &LaneVitals) -> u32 {
     let wait = lane.work.waiting() / u32::try_from(lane.workers_wanted.max(1)).unwrap_or(u32::MAX);
     retry_after_seconds(wait, 0.0)
 }
 
-/// Whole seconds, 1 to 30: `wait`, at least one, plus a `part` of it (0 to 1).
+/// `wait`, which counts as at least 1 s, times 1 + `part` (0 to 1), in whole seconds, at most 30.
 fn retry_after_seconds(wait: Duration, part: f64) -> u32 {
     let seconds = wait.as_secs_f64().max(1.0) * (1.0 + part);
-    // Casts saturate; the clamp bounds it.
-    seconds.clamp(1.0, RETRY_AFTER_MAX).round() as u32
+    seconds.min(RETRY_AFTER_MAX).round() as u32
 }
 
 /// A number from 0 to 1 for each count, evenly spread: the fractional parts of multiples of the
@@ -406,8 +401,8 @@ fn fraction(count: u64) -> f64 {
     count.wrapping_mul(GOLDEN) as f64 / u64::MAX as f64
 }
 
-/// In milliseconds, rounded up, so that nothing appears to take no time.
-fn whole_millis(duration: Duration) -> Duration {
+/// Rounds up to milliseconds, so that a short time is not printed as 0.
+fn millis_rounded_up(duration: Duration) -> Duration {
     let millis = duration.as_micros().div_ceil(1000);
     Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
@@ -441,19 +436,19 @@ fn too_late() -> RequestError {
 fn too_short(needed: Duration, time_remaining: Duration) -> RequestError {
     let text = format!(
         "the prediction takes about {}, longer than its deadline in {} (X-Request-Timeout, or --request-timeout), and was not computed; give it more time, or send fewer instances",
-        format_duration(whole_millis(needed)),
-        format_duration(whole_millis(time_remaining)),
+        format_duration(millis_rounded_up(needed)),
+        format_duration(millis_rounded_up(time_remaining)),
     );
     RequestError::new(Code::DeadlineExceeded, text)
 }
 
 /// The refusal of a prediction that waited too long to be worth computing.
-fn expired(lane: &LaneVitals, waited: Duration, wait_max: Duration) -> RequestError {
-    let waited_for = format_duration(whole_millis(waited));
-    let text = if waited > wait_max {
+fn expired(lane: &LaneVitals, waited: Duration, limit: Duration) -> RequestError {
+    let waited_for = format_duration(millis_rounded_up(waited));
+    let text = if waited > limit {
         format!(
             "the prediction waited {waited_for} in the queue, longer than allowed ({}, --max-wait), and was not computed",
-            format_duration(wait_max),
+            format_duration(limit),
         )
     } else {
         format!(

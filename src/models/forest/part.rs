@@ -11,14 +11,16 @@ use super::slices::Slices;
 use super::{LinearLeaf, NodeKind, Tree};
 use crate::models::ModelError;
 
-/// Maximum number of thresholds of a column, so that a key fits 16 bits; more become more columns.
+/// Maximum number of thresholds of a column. A key counts thresholds and has 16 bits, and the greatest one
+/// leads to the right child always. A feature with more thresholds has several columns.
 const RANKS_MAX: usize = u16::MAX as usize - 1;
 
 /// Maximum number of columns of a [`Part`] of several trees; a tree that would exceed it starts another
-/// part. That is well within the 16 bits of a column's index, because a column may have to be split.
+/// part. It is half of what the 16 bits of a column's index allow, as columns of too many thresholds are
+/// split later.
 const COLUMNS_MAX: usize = 32_000;
 
-/// Numbers of thresholds of a column that is ranked by comparing many at once.
+/// A column with so many thresholds has a [`Grid`]: fewer are searched as fast, and more do not fit.
 const GRIDDED: RangeInclusive<usize> = 16..=255;
 
 /// Maximum number of nodes of a tree that is laid out level by level.
@@ -30,18 +32,17 @@ pub(super) struct Part<S> {
     pub(super) columns: Vec<PlanColumn>,
     thresholds: Vec<f64>,
     pub(super) nodes: Vec<PackedNode>,
-    /// For each node that is a leaf, its value, if every leaf of the part is one number that is added to
-    /// its tree's sum; otherwise empty.
+    /// For each node the value of its leaf (0 at a split), if all trees are plain; otherwise empty.
     pub(super) leaf_values: Vec<S>,
-    /// Otherwise, for each node that is a leaf, where its values begin.
+    /// For each node where the values of its leaf begin (0 at a split); empty if `leaf_values` is not.
     leaf_of: Vec<u32>,
     values: Vec<S>,
-    /// Whether each leaf has a value for every sum, and nothing else.
+    /// Whether every leaf has one value for each sum.
     has_wide_leaves: bool,
     pub(super) trees: Vec<PlannedTree>,
     /// The same trees, as they are walked for a single row.
     groups: Vec<TreeGroup>,
-    /// The columns' thresholds for ranking a single row; none for a column with few or many.
+    /// For each column its grid, if it has one, for ranking a single row; empty without AVX2.
     grids: Vec<Option<Box<Grid<S>>>>,
     level: Level,
     /// The same trees for large batches, if that is faster.
@@ -51,9 +52,9 @@ pub(super) struct Part<S> {
 /// Consecutive trees that are walked in step.
 #[derive(Debug)]
 struct TreeGroup {
-    /// Their roots; what is left over is the first one again.
+    /// Their roots. If there are fewer than `TREE_LANES`, the other places repeat the first.
     roots: [u32; TREE_LANES],
-    /// Splits on the longest path of them.
+    /// Depth of the deepest of them.
     depth: u32,
 }
 
@@ -62,12 +63,13 @@ pub(super) struct PlannedTree {
     root: u32,
     /// Splits on the longest path.
     depth: u32,
+    /// The sum that it adds to.
     output: u32,
-    /// 1, or the number of sums.
+    /// Values of a leaf: 1, or one for each sum.
     leaf_width: u32,
-    /// By the leaf's place among the tree's, the sum that it adds to; empty if that is `output`.
+    /// By leaf number, the sum that it adds to; empty if that is `output`.
     leaf_outputs: Vec<u32>,
-    /// By the leaf's place among the tree's; empty if leaves are not linear.
+    /// By leaf number; empty if leaves are not linear.
     linear: Vec<LinearLeaf>,
     /// Where the values of the tree's first leaf begin.
     first_value: u32,
@@ -119,8 +121,8 @@ impl<S: Sum> Part<S> {
         part
     }
 
-    /// The thresholds of columns that have as many as makes a search among them slow; none at all where a
-    /// search is as fast.
+    /// Makes grids for columns with so many thresholds that a search is slow. Without AVX2 a search is as
+    /// fast, so there are none.
     fn grids(&self) -> Vec<Option<Box<Grid<S>>>> {
         if self.level == Level::Portable {
             return Vec::new();
@@ -143,11 +145,11 @@ impl<S: Sum> Part<S> {
             self.values.extend(values);
         }
         let mut depth = 0;
-        // Nodes to write: where they come from, where they go, and how deep they are.
         self.reserve_nodes(1, is_plain);
+        // Nodes to write: where they come from, where they go, and how deep they are.
         let mut open = VecDeque::from([(0, root, 0)]);
-        // Level by level, the nodes that most walks pass lie side by side. Of a large tree, the nodes
-        // below one another do.
+        // A small tree is laid out level by level: the nodes near the root, which most walks pass, lie
+        // together. A large tree is laid out depth first: a node lies near those below it.
         let by_level = tree.nodes.len() <= LEVELLED_NODES_MAX;
         while let Some((index, place, level)) = match by_level {
             true => open.pop_front(),
@@ -156,7 +158,7 @@ impl<S: Sum> Part<S> {
             depth = depth.max(level);
             match &tree.nodes[index].kind {
                 NodeKind::Leaf(leaf) => {
-                    // It leads to itself, as no key is above the rank.
+                    // A walk stays here: the rank is the greatest key.
                     self.nodes[place as usize] = PackedNode::leaf(place);
                     match is_plain {
                         true => self.leaf_values[place as usize] = S::of(tree.values[*leaf]),
@@ -189,7 +191,7 @@ impl<S: Sum> Part<S> {
         });
     }
 
-    /// Bytes of memory that it takes.
+    /// Bytes of memory that it takes, but for linear leaves and sets of categories.
     pub(super) fn bytes(&self) -> usize {
         size_of_val(&self.columns[..])
             + size_of_val(&self.thresholds[..])
@@ -212,7 +214,7 @@ impl<S: Sum> Part<S> {
     ///
     /// # Errors
     ///
-    /// The plan is wrong, whatever the file: it is refused rather than walked.
+    /// The layout is wrong, whatever the file: it is refused, as walking it would read outside of memory.
     pub(super) fn check(&self) -> Result<(), ModelError> {
         let nodes = self.nodes.len();
         let is_inside = |node: &PackedNode| {
@@ -243,8 +245,8 @@ impl<S: Sum> Part<S> {
         }
     }
 
-    /// Computes the keys of one row. Leaves read a key too, even in a part that has no splits, but go the
-    /// same way whatever it is.
+    /// Computes the keys of one row. A walk reads a key at leaves, too, where it does not matter: so a row
+    /// has at least one, even without splits.
     pub(super) fn write_keys(&self, row: &[f64], keys: &mut [u16]) {
         let ranking = Ranking {
             columns: &self.columns,
@@ -259,7 +261,7 @@ impl<S: Sum> Part<S> {
         self.columns.len().max(1)
     }
 
-    /// Adds the leaves of one row, each of which is one number.
+    /// Adds the leaves of one row to sums, if all trees are plain.
     pub(super) fn add_plain_trees(&self, keys: &[u16], sums: &mut [S]) {
         for (group, trees) in self.groups.iter().zip(self.trees.chunks(TREE_LANES)) {
             let places = self.walk_group(group, keys);
@@ -284,13 +286,8 @@ impl<S: Sum> Part<S> {
 
     fn walk_group(&self, group: &TreeGroup, keys: &[u16]) -> [u32; TREE_LANES] {
         let mut places = group.roots;
-        walk(
-            &self.nodes,
-            keys,
-            &[0; TREE_LANES],
-            &mut places,
-            group.depth,
-        );
+        let offsets = [0; TREE_LANES];
+        walk(&self.nodes, keys, &offsets, &mut places, group.depth);
         places
     }
 
@@ -359,13 +356,9 @@ impl<S: Sum> Part<S> {
         }
         let at = self.leaf_of[place as usize] as usize;
         if tree.leaf_width == 1 {
-            let value = match tree.linear.get(at - tree.first_value as usize) {
-                Some(model)
-                    if model
-                        .terms
-                        .iter()
-                        .all(|(feature, _)| !row[*feature].is_nan()) =>
-                {
+            let leaf = at - tree.first_value as usize;
+            let value = match tree.linear.get(leaf) {
+                Some(model) if !model.terms.iter().any(|(at, _)| row[*at].is_nan()) => {
                     let mut sum = model.constant;
                     for (feature, factor) in &model.terms {
                         sum += factor * row[*feature];
@@ -374,7 +367,7 @@ impl<S: Sum> Part<S> {
                 }
                 _ => self.values[at],
             };
-            let own = tree.leaf_outputs.get(at - tree.first_value as usize);
+            let own = tree.leaf_outputs.get(leaf);
             sums[*own.unwrap_or(&tree.output) as usize] += value;
             return;
         }

@@ -233,9 +233,8 @@ impl Encoder for Wanted {
             output.write_binary(answer.signature.output.labels(), &mut json)?;
         }
         Ok(Payload {
-            content_type: "application/octet-stream",
             fields: vec![(JSON_LENGTH, json_length.to_string())],
-            ..Payload::json(200, json.into_bytes())
+            ..Payload::new(200, "application/octet-stream", json.into_bytes().into())
         })
     }
 }

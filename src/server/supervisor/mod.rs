@@ -26,7 +26,7 @@ use crate::platform::sys;
 use crate::serving::context::Context;
 use crate::serving::worker;
 
-pub use self::verdict_log::Watch;
+pub use self::verdict_log::VerdictLog;
 
 /// Address space for a supervisor thread's stack; models may recurse.
 const STACK_BYTES: usize = 2 * 1024 * 1024;

@@ -1,5 +1,5 @@
 //! Logs changes of the verdicts: one line per change, not per probe, and a stall report when
-//! liveness is lost.
+//! liveness is lost. It is a change, too, if another check fails than before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::serving::context::Context;
 
 /// The verdicts as last logged.
 #[derive(Debug)]
-pub struct Watch {
+pub struct VerdictLog {
     context: Arc<Context>,
     reporter: Reporter,
     liveness: ReportedVerdict,
     readiness: ReportedVerdict,
-    degraded: bool,
+    had_stuck_workers: bool,
 }
 
 /// A verdict as last logged: which check failed, and since when.
@@ -32,28 +32,26 @@ struct ReportedVerdict {
 /// What to log about a verdict.
 #[derive(Debug, PartialEq, Eq)]
 enum VerdictChange {
+    /// It fails, or fails for another reason now.
     Fails,
     PassesAfter(Duration),
 }
 
 impl ReportedVerdict {
     fn update(&mut self, failure: Option<&FailedCheck>, now: Stamp) -> Option<VerdictChange> {
-        match (self.failing, failure) {
-            (Some((_, since)), None) => {
-                self.failing = None;
-                Some(VerdictChange::PassesAfter(now.since(since)))
-            }
+        let before = self.failing;
+        let since = before.map_or(now, |(_, since)| since);
+        self.failing = failure.map(|failure| (failure.check, since));
+        match (before, failure) {
+            (Some(_), None) => Some(VerdictChange::PassesAfter(now.since(since))),
             (Some((check, _)), Some(failure)) if check == failure.check => None,
-            (before, Some(failure)) => {
-                let since = before.map_or(now, |(_, since)| since);
-                self.failing = Some((failure.check, since));
-                Some(VerdictChange::Fails)
-            }
+            (_, Some(_)) => Some(VerdictChange::Fails),
             (None, None) => None,
         }
     }
 
-    fn tell(&mut self, failure: Option<&FailedCheck>, now: Stamp) -> Option<VerdictChange> {
+    /// Updates the verdict, logs a change, and returns it.
+    fn log_change(&mut self, failure: Option<&FailedCheck>, now: Stamp) -> Option<VerdictChange> {
         let change = self.update(failure, now);
         let path = self.path;
         match (&change, failure) {
@@ -71,27 +69,28 @@ impl ReportedVerdict {
     }
 }
 
-impl Watch {
-    /// Watches a server that has just started.
+impl VerdictLog {
+    /// The log of a server that has just started.
     pub fn new(context: Arc<Context>) -> Self {
         let reported = |path| ReportedVerdict {
             path,
             failing: None,
         };
-        Watch {
+        VerdictLog {
             reporter: Reporter::new(Arc::clone(&context)),
             liveness: reported("/livez"),
             readiness: reported("/readyz"),
-            degraded: false,
+            had_stuck_workers: false,
             context,
         }
     }
 
-    /// Logs what is known before the process ends as by abort(3), which a service manager's
-    /// watchdog requests.
+    /// Writes a stall report before the process aborts. A service manager's watchdog asks for that with
+    /// SIGABRT.
     pub fn report_abort(&self) {
         let snapshot = self.context.snapshot();
         let failure = health::failure(ProbeKind::Liveness, &snapshot).unwrap_or(FailedCheck {
+            // No check: it names the reason in the report.
             check: "abort",
             meaning: Meaning::NotAlive,
             reason: "SIGABRT, as from a watchdog without a keep-alive, although /livez passes"
@@ -103,38 +102,40 @@ impl Watch {
     /// Compares the verdicts and logs what has changed.
     pub fn tick(&mut self) {
         let snapshot = self.context.snapshot();
-        let alive = health::failure(ProbeKind::Liveness, &snapshot);
+        let not_alive = health::failure(ProbeKind::Liveness, &snapshot);
         let was_alive = self.liveness.failing.is_none();
-        match (self.liveness.tell(alive.as_ref(), snapshot.now), &alive) {
+        let change = self.liveness.log_change(not_alive.as_ref(), snapshot.now);
+        match (change, &not_alive) {
+            // One report each time that liveness is lost, whatever else fails then.
             (Some(VerdictChange::Fails), Some(failure)) if was_alive => {
                 self.reporter.report(failure, snapshot.clone());
             }
             (Some(VerdictChange::PassesAfter(_)), _) => self.reporter.withdraw(),
             _ => {}
         }
-        let ready = health::failure(ProbeKind::Readiness, &snapshot);
-        let started = health::failure(ProbeKind::Startup, &snapshot);
+        let not_ready = health::failure(ProbeKind::Readiness, &snapshot);
+        let not_started = health::failure(ProbeKind::Startup, &snapshot);
+        // The metrics tell since when each verdict stands.
         for (kind, failure) in [
-            (ProbeKind::Liveness, &alive),
-            (ProbeKind::Readiness, &ready),
-            (ProbeKind::Startup, &started),
+            (ProbeKind::Liveness, &not_alive),
+            (ProbeKind::Readiness, &not_ready),
+            (ProbeKind::Startup, &not_started),
         ] {
             let verdicts = &self.context.vitals.verdicts;
             verdicts.observe(kind as usize, failure.is_none(), snapshot.now);
         }
         // Loading and draining have their own log lines.
-        if !ready
-            .as_ref()
-            .is_some_and(|failure| failure.meaning == Meaning::NotNow)
-        {
-            self.readiness.tell(ready.as_ref(), snapshot.now);
+        let is_not_now = |failure: &FailedCheck| failure.meaning == Meaning::NotNow;
+        if !not_ready.as_ref().is_some_and(is_not_now) {
+            self.readiness.log_change(not_ready.as_ref(), snapshot.now);
         }
-        match health::degradation(&snapshot) {
-            Some(text) if !self.degraded => log::warn!("degraded: {text}"),
-            None if self.degraded => log::info!("no prediction worker is stuck any more"),
+        let degradation = health::degradation(&snapshot);
+        match &degradation {
+            Some(text) if !self.had_stuck_workers => log::warn!("degraded: {text}"),
+            None if self.had_stuck_workers => log::info!("no prediction worker is stuck any more"),
             _ => {}
         }
-        self.degraded = snapshot.stuck().next().is_some();
+        self.had_stuck_workers = degradation.is_some();
     }
 }
 

@@ -165,7 +165,8 @@ fn lanes(writer: &mut Writer, vitals: &Vitals, moment: &ScrapeTime) {
         lane.oldest_arrival()
             .map_or(f64::NAN, |arrival| moment.unix_seconds(arrival))
     });
-    let help = "When a worker last finished a job, since 1970; NaN before the first.";
+    let help =
+        "When a worker last finished a job or a slice of one, since 1970; NaN before the first.";
     let name = "lanekeeper_last_completion_timestamp_seconds";
     family(Gauge, name, help, &|lane| {
         moment.unix_seconds(lane.completed_at.load())

@@ -62,10 +62,8 @@ impl Exporter {
         let mut writer = Writer::new(format, TEXT_BYTES);
         families::write(&mut writer, context, &ScrapeTime::now(&context.vitals));
         process::write(&mut writer, self.started);
-        Ok(Payload {
-            content_type: format.content_type(),
-            ..Payload::text(OK, writer.finish())
-        })
+        let text = writer.finish().into_bytes().into();
+        Ok(Payload::new(OK, format.content_type(), text))
     }
 }
 

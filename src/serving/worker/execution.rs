@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Code, RequestError};
 use crate::job::deployment::Deployment;
 use crate::job::{Reply, ReplySender, RequestBody};
-use crate::lanes::admission::{self, AtDequeue, QUANTUM, SLICE_ROWS_MIN};
+use crate::lanes::admission::{self, QUANTUM, SLICE_ROWS_MIN};
 use crate::lanes::memory_budget::Charge;
 use crate::models::compute::{self, ComputeError};
 use crate::models::slot::ModelVersion;
@@ -128,13 +128,13 @@ impl Execution {
         let waiting_time = started.saturating_duration_since(reply_sender.arrived);
         let at_dequeue = reply_sender.admitted().map(|admitted| {
             admitted.reservation.take_up();
-            admission::at_dequeue(place.lane, admitted, waiting_time, started)
+            admission::check_at_dequeue(place.lane, admitted, waiting_time, started)
         });
         if !reply_sender.is_wanted() {
             // Its connection has counted it: the client left, or got 504.
             return SliceOutcome::Dropped;
         }
-        if let Some(AtDequeue::Refuse(refusal)) = at_dequeue {
+        if let Some(Err(refusal)) = at_dequeue {
             return refuse(reply_sender, refusal);
         }
         let Some(version) = deployment.slot.get() else {
@@ -206,7 +206,7 @@ impl Execution {
     /// Suspends it until its next slice and estimates the time the rest needs: what others of its
     /// size took, or what its own rows took so far, whichever is more. Rows may come sorted, and an
     /// estimate that is too low admits more than can be done in time.
-    pub(super) fn wait(&mut self, vitals: &Arc<Vitals>) {
+    pub(super) fn note_remaining_work(&mut self, vitals: &Arc<Vitals>) {
         let by_own_rows = match &self.stage {
             Stage::Computing(computation) => computation.expected_rest(),
             Stage::Received(_) | Stage::Ended => Duration::ZERO,

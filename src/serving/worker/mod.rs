@@ -32,8 +32,8 @@ use crate::vitals::{CurrentRequest, WorkerVitals};
 use self::execution::{Execution, SliceOutcome, WorkerPlace};
 use self::scheduler::{Scheduler, SuspendedQueue};
 
-/// Maximum number of suspended executions. Admission by waiting time comes first, because each was
-/// admitted.
+/// Maximum number of suspended executions. It is seldom reached: each was admitted, and admission limits
+/// their work before it limits their number.
 const SUSPENDED_MAX: usize = 1024;
 
 /// The suspended executions of a lane, which its workers share.
@@ -48,10 +48,11 @@ impl Suspended {
     }
 }
 
-/// Runs worker `index` of a lane until its queue is closed and no execution is left.
+/// Runs worker `index` of a lane until its queue is closed and no execution is left, or until it retires
+/// in favour of its substitute.
 pub fn run(context: &Context, index: usize, intake: &Intake<Job>, suspended: &Suspended) {
     let running = RunningWorker::enter(context, intake.kind(), index);
-    let (role, work) = match intake.kind() {
+    let (role, cpu_use) = match intake.kind() {
         LaneKind::Predict => (ThreadRole::PredictionWorker, CpuUse::Computing),
         LaneKind::Probe => (ThreadRole::ProbeWorker, CpuUse::Responding),
     };
@@ -62,13 +63,14 @@ pub fn run(context: &Context, index: usize, intake: &Intake<Job>, suspended: &Su
             worker_slot: running.worker_slot,
         },
         role,
-        priority: Priority::new(context.config.yielding, work),
+        priority: Priority::new(context.config.yielding, cpu_use),
         scheduler: Scheduler::new(intake.clone(), suspended.0.clone()),
     };
     while let Some(next) = worker.scheduler.next() {
         if let Some((reply_sender, reply)) = worker.run_next(next) {
             reply_sender.answer(reply);
         }
+        // It was stuck, and a substitute works in its place.
         if running.worker_slot.retires() {
             worker.scheduler.retire();
         }
@@ -84,8 +86,8 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// Works for one turn. The reply that it returns is to be sent; its request no longer holds
-    /// anything of the lane, so the client's next request cannot collide with it.
+    /// Works for one turn and returns the reply, which the caller sends. The request has given back its
+    /// place and its memory by then, so the client's next request finds them free.
     fn run_next(&mut self, next: Next<Job, Box<Execution>>) -> Option<(ReplySender, Reply)> {
         let WorkerPlace {
             context,
@@ -98,15 +100,20 @@ impl Worker<'_> {
                 let admitted = job.reply_sender.admitted();
                 let expected =
                     admitted.map_or(Duration::ZERO, |admitted| admitted.reservation.cost().slice);
-                let request_id = Arc::clone(&job.reply_sender.request_id);
-                let rows = None;
-                (CurrentRequest { request_id, rows }, expected)
+                let current = CurrentRequest {
+                    request_id: Arc::clone(&job.reply_sender.request_id),
+                    rows: None,
+                };
+                (current, expected)
             }
+            // A later slice is sized to take a quantum.
             Next::Other(execution) => (execution.task(), QUANTUM),
         };
         worker_slot.set_task(Some(task));
         worker_slot.begin(began, expected);
+        // Does nothing outside of tests.
         context.faults.inject(self.role);
+        // Threads that compute long predictions yield more readily.
         self.priority.adapt(context.vitals.predict.service_time());
         let progress = match next {
             Next::Other(execution) => execution.run_slice(self.place, began),
@@ -119,12 +126,13 @@ impl Worker<'_> {
         lane.completed_at.advance(ended);
         let (unfinished, reply) = match progress {
             SliceOutcome::Suspended(mut execution) => {
-                execution.wait(&context.vitals);
+                execution.note_remaining_work(&context.vitals);
                 (Some(execution), None)
             }
             SliceOutcome::Replied(reply_sender, reply) => (None, Some((reply_sender, reply))),
             SliceOutcome::Dropped => (None, None),
         };
+        // One that was dropped holds no worker any more, either.
         if unfinished.is_none() {
             lane.completed.increment();
         }
@@ -177,8 +185,9 @@ impl<'a> RunningWorker<'a> {
 impl Drop for RunningWorker<'_> {
     fn drop(&mut self) {
         if thread::panicking() && self.kind == LaneKind::Predict {
-            // Its job has failed, through no fault of the client.
-            self.context.worker_ended();
+            // Its job has failed, through no fault of the client. Which model it was is unknown here, so
+            // the canary tries them all.
+            self.context.worker_panicked();
         }
         // Before the thread is gone, so that the next one in this slot does not look busy.
         self.worker_slot.busy_since.store(Stamp::NEVER);
@@ -191,14 +200,14 @@ impl Drop for RunningWorker<'_> {
 }
 
 fn answer_probe(context: &Context, probe: &Probe, reply_sender: ReplySender) -> SliceOutcome {
-    // Its connection may have answered by itself.
+    // If this took too long, the connection has answered by itself.
     if !reply_sender.is_wanted() {
         return SliceOutcome::Dropped;
     }
     SliceOutcome::Replied(reply_sender, Reply::cheap(probes::answer(context, probe)))
 }
 
-/// The names of a lane's threads.
+/// The name of a lane's thread `index`.
 pub fn thread_name(kind: LaneKind, index: usize) -> String {
     match kind {
         LaneKind::Predict => format!("predict-{index}"),

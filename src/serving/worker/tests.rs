@@ -52,7 +52,7 @@ fn prediction(context: &Context, rows: usize, cost: Cost) -> (Job, PendingReply)
     let admitted = Admitted {
         reservation: Reservation::new(&context.vitals, cost, 8).unwrap(),
         deadline: arrived + Duration::from_secs(3600),
-        wait_max: Duration::MAX,
+        expires_after: Duration::MAX,
         expected_wait: Duration::ZERO,
     };
     let deployment = Arc::clone(context.registry.default_deployment());

@@ -11,7 +11,7 @@ use super::super::scheduler::{Scheduler, SuspendedQueue};
 use super::{SimulatedOutcome, SimulatedRequest};
 use crate::config::{FairBy, MaxWait};
 use crate::error::Code;
-use crate::lanes::admission::{self, Admission, Admitted, Ask, AtDequeue, QUANTUM, SLICE_ROWS_MIN};
+use crate::lanes::admission::{self, Admission, Admitted, Ask, QUANTUM, SLICE_ROWS_MIN};
 use crate::lanes::queue::{Intake, Lane, LaneKind, Next, lane};
 use crate::platform::clock::{self, ProcessClock};
 use crate::vitals::{DeploymentVitals, RemainingWork, ServerPhase, Vitals};
@@ -203,18 +203,18 @@ impl Simulation<'_> {
         let waited = self.now() - arrival.at;
         admitted.reservation.take_up();
         let lane = &self.vitals.predict;
-        let decision = admission::at_dequeue(lane, &admitted, waited, self.instant());
+        let decision = admission::check_at_dequeue(lane, &admitted, waited, self.instant());
         if waited >= arrival.patience {
             self.settle(index, SimulatedOutcome::Abandoned);
             return None;
         }
-        if let AtDequeue::Refuse(refusal) = decision {
+        if let Err(refusal) = decision {
             assert_eq!(refusal.code, Code::Expired);
             self.settle(index, SimulatedOutcome::Expired(waited));
             return None;
         }
         assert!(
-            waited <= admitted.wait_max,
+            waited <= admitted.expires_after,
             "a request that waited too long is not computed"
         );
         let cost = admitted.reservation.cost();
