@@ -24,7 +24,7 @@ use lanekeeper::platform::sys;
 mod attacks;
 mod support;
 
-use attacks::{Attack, Plan, Seen, Served, Subject, Usage, observe};
+use attacks::{Attack, HonestOutcomes, Plan, Seen, Subject, Usage, observe};
 use support::{BenchResult, Cores, Model, Others, Pinned, Server};
 
 const MEDIUM: Duration = Duration::from_millis(20);
@@ -236,7 +236,7 @@ fn probes(tally: &Tally) -> String {
     }
 }
 
-fn per_second(served: Served, time: Duration) -> f64 {
+fn per_second(served: HonestOutcomes, time: Duration) -> f64 {
     served.answered as f64 / time.as_secs_f64()
 }
 

@@ -41,11 +41,6 @@ impl<'a> AnswerWriter<'a> {
         self.bytes.len()
     }
 
-    /// Makes room for so many bytes at once.
-    pub(super) fn make_room(&mut self, bytes: usize) -> Result<(), EncodeError> {
-        self.reserve(bytes)
-    }
-
     /// Writes text or bytes as they are.
     pub(super) fn put(&mut self, piece: impl AsRef<[u8]>) -> Result<(), EncodeError> {
         self.reserve(piece.as_ref().len())?;
@@ -59,7 +54,8 @@ impl<'a> AnswerWriter<'a> {
         Ok(put(&mut self.bytes, &value)?)
     }
 
-    fn reserve(&mut self, more: usize) -> Result<(), EncodeError> {
+    /// Charges and reserves memory for more bytes.
+    pub(super) fn reserve(&mut self, more: usize) -> Result<(), EncodeError> {
         self.charge
             .reserve(&mut self.bytes, more, usize::MAX)
             .map_err(EncodeError::Budget)

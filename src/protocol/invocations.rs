@@ -7,7 +7,7 @@ use super::instances::{
 };
 use super::list_answer::ListAnswer;
 use super::routes::{essence, quality};
-use super::{Asked, BodyForm, BodyHead, Dialect, ModelTarget, Served, echo, forgiving, npy};
+use super::{Asked, BodyForm, BodyHead, Dialect, ModelTarget, RowSpec, echo, forgiving, npy};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::Rows;
@@ -73,14 +73,20 @@ impl Dialect for Invocations {
         &self,
         head: &BodyHead,
         body: &[u8],
-        served: Served<'_>,
+        row_spec: RowSpec<'_>,
         charge: &mut Charge,
     ) -> Result<Asked, RequestError> {
         let (rows, usual) = match form(head)? {
-            Form::Json => decode_json(body, served, charge)?,
+            Form::Json => decode_json(body, row_spec, charge)?,
             Form::Csv => {
-                let has_header = has_header(body, served.signature, charge)?;
-                let rows = decode_csv(body, has_header, served.signature, served.rows_max, charge)?;
+                let has_header = has_header(body, row_spec.signature, charge)?;
+                let rows = decode_csv(
+                    body,
+                    has_header,
+                    row_spec.signature,
+                    row_spec.rows_max,
+                    charge,
+                )?;
                 let usual = match has_header {
                     true => ListAnswer::Predictions,
                     // SageMaker's clients without a header expect none back.
@@ -89,12 +95,15 @@ impl Dialect for Invocations {
                 (rows, usual)
             }
             Form::Lines => {
-                let rows = forgiving::read(body, served.signature, charge, |body, charge| {
-                    decode_lines(body, served, charge)
+                let rows = forgiving::read(body, row_spec.signature, charge, |body, charge| {
+                    decode_lines(body, row_spec, charge)
                 })?;
                 (rows, ListAnswer::Predictions)
             }
-            Form::Npy => (npy::decode(body, served, charge)?, ListAnswer::Predictions),
+            Form::Npy => (
+                npy::decode(body, row_spec, charge)?,
+                ListAnswer::Predictions,
+            ),
         };
         Ok(Asked::new(rows, answer_form(head.accept.as_deref(), usual)))
     }
@@ -155,32 +164,32 @@ fn form(head: &BodyHead) -> Result<Form, RequestError> {
 
 fn decode_json(
     body: &[u8],
-    served: Served<'_>,
+    row_spec: RowSpec<'_>,
     charge: &mut Charge,
 ) -> Result<(Rows, ListAnswer), RequestError> {
-    forgiving::read(body, served.signature, charge, |body, charge| {
+    forgiving::read(body, row_spec.signature, charge, |body, charge| {
         let start = body.trim_ascii_start();
         if start.starts_with(b"[") {
             let form = ListForm {
                 field: "body",
                 ..ListForm::default()
             };
-            let rows = decode_list_whole(body, form, served, charge)?;
+            let rows = decode_list_whole(body, form, row_spec, charge)?;
             return Ok((rows, ListAnswer::Bare));
         }
         let (field, piece) = one_field(body, &ROWS, charge)?;
         let json = piece.get().as_bytes();
         let rows = if field == "dataframe_split" {
             let split = fields(json, &["columns", "data", "index"], charge)?;
-            decode_split(&split, field, served, charge)?
+            decode_split(&split, field, row_spec, charge)?
         } else if json.starts_with(b"{") && field != "dataframe_records" {
-            decode_columns(piece, field, served, charge)?
+            decode_columns(piece, field, row_spec, charge)?
         } else {
             let form = ListForm {
                 field,
                 ..ListForm::default()
             };
-            decode_list(json, form, served, charge)?
+            decode_list(json, form, row_spec, charge)?
         };
         Ok((rows, ListAnswer::Predictions))
     })

@@ -76,7 +76,7 @@ pub trait Dialect: fmt::Debug + Sync {
         &self,
         head: &BodyHead,
         body: &[u8],
-        served: Served<'_>,
+        row_spec: RowSpec<'_>,
         charge: &mut Charge,
     ) -> Result<Asked, RequestError>;
 
@@ -165,9 +165,9 @@ impl Spoken {
     }
 }
 
-/// The model that a request's body is decoded for, and the limit on its rows.
+/// What rows a request may have: those that the model takes, and how many.
 #[derive(Debug, Clone, Copy)]
-pub struct Served<'a> {
+pub struct RowSpec<'a> {
     /// What the model takes and returns.
     pub signature: &'a Signature,
     /// The precision in which it computes.

@@ -2,7 +2,7 @@
 
 use super::answer_writer::AnswerWriter;
 use super::list_answer::Values;
-use super::{EncodeError, Payload, Predicted, Served, echo};
+use super::{EncodeError, Payload, Predicted, RowSpec, echo};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::forest::Precision;
@@ -29,7 +29,7 @@ const ALIGNMENT: usize = 64;
 /// 400 for anything else, 413 for too many rows, and the budget's own.
 pub(super) fn decode(
     body: &[u8],
-    served: Served<'_>,
+    row_spec: RowSpec<'_>,
     charge: &mut Charge,
 ) -> Result<Rows, RequestError> {
     let invalid = |text: String| RequestError::new(Code::InvalidInput, text);
@@ -66,7 +66,7 @@ pub(super) fn decode(
             "the array is empty: at least one row is needed".to_owned(),
         ));
     }
-    v2::tensor_rows(datatype, &sizes, data, served, charge)
+    v2::tensor_rows(datatype, &sizes, data, row_spec, charge)
 }
 
 /// Reads the header's dictionary: the type, whether columns come first, and the shape.
@@ -115,7 +115,7 @@ pub(super) fn encode(
             };
             if labels.iter().all(|label| is_whole(label)) {
                 put_header(&mut out, "<i8", &[indices.len()])?;
-                out.make_room(indices.len() * 8)?;
+                out.reserve(indices.len() * 8)?;
                 for index in *indices {
                     // A whole label is an i64.
                     let number: i64 = label(index)?.parse().unwrap_or_default();
@@ -125,7 +125,7 @@ pub(super) fn encode(
                 let longest = labels.iter().map(|label| label.chars().count()).max();
                 let longest = longest.unwrap_or(0).max(1);
                 put_header(&mut out, &format!("<U{longest}"), &[indices.len()])?;
-                out.make_room(indices.len().saturating_mul(longest * 4))?;
+                out.reserve(indices.len().saturating_mul(longest * 4))?;
                 for index in *indices {
                     let chars = label(index)?.chars().map(u32::from);
                     for code in chars.chain(std::iter::repeat(0)).take(longest) {
@@ -147,7 +147,7 @@ pub(super) fn encode(
                 1 => put_header(&mut out, descr, &[numbers.len()])?,
                 _ => put_header(&mut out, descr, &[answer.rows, *width])?,
             }
-            out.make_room(numbers.len() * bytes)?;
+            out.reserve(numbers.len() * bytes)?;
             for number in numbers.iter() {
                 match answer.answer.precision {
                     Precision::F32 => out.put((*number as f32).to_le_bytes())?,

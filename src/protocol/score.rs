@@ -3,7 +3,7 @@
 use super::envelope::{fields, one_field};
 use super::instances::{ListForm, decode_list, decode_split};
 use super::list_answer::ListAnswer;
-use super::{Asked, BodyHead, Dialect, ModelTarget, Served, forgiving};
+use super::{Asked, BodyHead, Dialect, ModelTarget, RowSpec, forgiving};
 use crate::error::RequestError;
 use crate::lanes::memory_budget::Charge;
 
@@ -27,21 +27,21 @@ impl Dialect for Score {
         &self,
         _head: &BodyHead,
         body: &[u8],
-        served: Served<'_>,
+        row_spec: RowSpec<'_>,
         charge: &mut Charge,
     ) -> Result<Asked, RequestError> {
-        forgiving::read(body, served.signature, charge, |body, charge| {
+        forgiving::read(body, row_spec.signature, charge, |body, charge| {
             let (field, rows) = one_field(body, &ROWS, charge)?;
             let json = rows.get().as_bytes();
             let rows = if json.starts_with(b"{") {
                 let split = fields(json, &["columns", "data", "index"], charge)?;
-                decode_split(&split, field, served, charge)?
+                decode_split(&split, field, row_spec, charge)?
             } else {
                 let form = ListForm {
                     field,
                     ..ListForm::default()
                 };
-                decode_list(json, form, served, charge)?
+                decode_list(json, form, row_spec, charge)?
             };
             Ok(Asked::new(rows, ListAnswer::Bare))
         })

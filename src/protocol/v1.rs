@@ -4,7 +4,7 @@ use super::envelope::one_field;
 use super::instances::{ListForm, decode_columns, decode_list};
 use super::list_answer::ListAnswer;
 use super::paths::{self, Verb};
-use super::{Asked, BodyHead, Dialect, ModelTarget, Served, forgiving};
+use super::{Asked, BodyHead, Dialect, ModelTarget, RowSpec, forgiving};
 use crate::error::RequestError;
 use crate::lanes::memory_budget::Charge;
 
@@ -31,22 +31,22 @@ impl Dialect for PredictV1 {
         &self,
         _head: &BodyHead,
         body: &[u8],
-        served: Served<'_>,
+        row_spec: RowSpec<'_>,
         charge: &mut Charge,
     ) -> Result<Asked, RequestError> {
-        forgiving::read(body, served.signature, charge, |body, charge| {
+        forgiving::read(body, row_spec.signature, charge, |body, charge| {
             let (field, rows) = one_field(body, &ROWS, charge)?;
             // TensorFlow Serving takes a table by columns in "inputs", and answers it otherwise.
             let by_columns = field == "inputs" && rows.get().starts_with('{');
             let rows = if by_columns {
-                decode_columns(rows, field, served, charge)?
+                decode_columns(rows, field, row_spec, charge)?
             } else {
                 let form = ListForm {
                     field,
                     columns: None,
                     values_in_lists: true,
                 };
-                decode_list(rows.get().as_bytes(), form, served, charge)?
+                decode_list(rows.get().as_bytes(), form, row_spec, charge)?
             };
             let answer = match by_columns {
                 true => ListAnswer::Outputs,

@@ -32,7 +32,7 @@ mod traffic;
 mod usage;
 
 pub(crate) use flood::MALFORMED;
-pub(crate) use honest::{Honest, Served};
+pub(crate) use honest::{Honest, HonestOutcomes};
 pub(crate) use observe::{Plan, Seen, Subject, observe};
 pub(crate) use usage::Usage;
 

@@ -11,7 +11,7 @@ use crate::lanes::memory_budget::{Budget, Charge};
 use crate::models::format::Format as _;
 use crate::models::native::Native;
 use crate::protocol::instances::Predict;
-use crate::protocol::{BodyHead, Dialect as _, Served};
+use crate::protocol::{BodyHead, Dialect as _, RowSpec};
 use crate::train::algorithms::{ALGORITHMS, Algorithm};
 use crate::train::data::{DataOptions, TrainingData};
 use crate::train::random::SplitMix;
@@ -341,13 +341,13 @@ fn served(model: &Loaded, content_type: &str, body: &[u8]) -> Result<Rows, Strin
         content_type: Some(content_type.to_owned()),
         ..BodyHead::default()
     };
-    let served = Served {
+    let row_spec = RowSpec {
         signature: model.model.signature(),
         precision: model.model.precision(),
         rows_max: 1000,
     };
     let budget = Arc::new(Budget::new(1 << 30, 0));
-    let asked = Predict.decode(&head, body, served, &mut Charge::new(&budget));
+    let asked = Predict.decode(&head, body, row_spec, &mut Charge::new(&budget));
     asked.map(|asked| asked.rows).map_err(|error| error.text)
 }
 

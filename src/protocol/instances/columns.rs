@@ -15,7 +15,7 @@ use super::value::unexpected;
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Rows, Signature};
-use crate::protocol::Served;
+use crate::protocol::RowSpec;
 use crate::protocol::envelope::EnvelopeFields;
 
 /// Decodes `{"FEATURE": [value, …], …}`; other names are ignored.
@@ -26,14 +26,14 @@ use crate::protocol::envelope::EnvelopeFields;
 pub(in crate::protocol) fn decode_columns(
     json: &RawValue,
     field: &'static str,
-    served: Served<'_>,
+    row_spec: RowSpec<'_>,
     charge: &mut Charge,
 ) -> Result<Rows, RequestError> {
-    let Served {
+    let RowSpec {
         signature,
         rows_max,
         ..
-    } = served;
+    } = row_spec;
     let form = ListForm {
         field,
         values_in_lists: true,
@@ -192,7 +192,7 @@ impl<'de> Visitor<'de> for FeatureColumn<'_, '_, '_> {
 pub(in crate::protocol) fn decode_split(
     fields: &EnvelopeFields<'_>,
     field: &'static str,
-    served: Served<'_>,
+    row_spec: RowSpec<'_>,
     charge: &mut Charge,
 ) -> Result<Rows, RequestError> {
     let invalid = |text: String| RequestError::new(Code::InvalidInput, text);
@@ -204,7 +204,7 @@ pub(in crate::protocol) fn decode_split(
         None => None,
         Some((_, names)) if names.get() == "null" => None,
         Some((_, names)) => {
-            let mut found = Names::new(served.signature, charge);
+            let mut found = Names::new(row_spec.signature, charge);
             let mut reader = serde_json::Deserializer::from_str(names.get());
             match (&mut found).deserialize(&mut reader) {
                 Ok(()) => found.places(field)?,
@@ -217,7 +217,7 @@ pub(in crate::protocol) fn decode_split(
         columns: columns.as_deref(),
         values_in_lists: false,
     };
-    decode_list(data.get().as_bytes(), form, served, charge)
+    decode_list(data.get().as_bytes(), form, row_spec, charge)
 }
 
 /// The names of a table's columns, as they are read.

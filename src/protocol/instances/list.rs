@@ -15,7 +15,7 @@ use super::value::{unexpected, unexpected_number};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Feature, Rows, Signature};
-use crate::protocol::Served;
+use crate::protocol::RowSpec;
 use crate::protocol::forgiving::BodyFault;
 
 /// Decodes a body that is a JSON array of instances.
@@ -26,10 +26,10 @@ use crate::protocol::forgiving::BodyFault;
 pub(in crate::protocol) fn decode_list_whole(
     body: &[u8],
     form: ListForm<'_>,
-    served: Served<'_>,
+    row_spec: RowSpec<'_>,
     charge: &mut Charge,
 ) -> Result<Rows, BodyFault> {
-    let decoding = Decoding::new(body, form, (served.signature, served.rows_max), charge);
+    let decoding = Decoding::new(body, form, (row_spec.signature, row_spec.rows_max), charge);
     let mut reader = serde_json::Deserializer::from_slice(body);
     let values = Instances(&decoding)
         .deserialize(&mut reader)
@@ -38,7 +38,7 @@ pub(in crate::protocol) fn decode_list_whole(
         is_syntax: error.is_syntax(),
         error: decoding.request_error(&error),
     })?;
-    Ok(rows(values, form.field, served.signature)?)
+    Ok(rows(values, form.field, row_spec.signature)?)
 }
 
 /// Decodes a JSON array of instances, which is a piece of a body.
@@ -49,14 +49,14 @@ pub(in crate::protocol) fn decode_list_whole(
 pub(in crate::protocol) fn decode_list(
     json: &[u8],
     form: ListForm<'_>,
-    served: Served<'_>,
+    row_spec: RowSpec<'_>,
     charge: &mut Charge,
 ) -> Result<Rows, RequestError> {
-    let decoding = Decoding::new(json, form, (served.signature, served.rows_max), charge);
+    let decoding = Decoding::new(json, form, (row_spec.signature, row_spec.rows_max), charge);
     let mut reader = serde_json::Deserializer::from_slice(json);
     let values = Instances(&decoding).deserialize(&mut reader);
     let values = values.map_err(|error| decoding.piece_error(&error))?;
-    rows(values, form.field, served.signature)
+    rows(values, form.field, row_spec.signature)
 }
 
 /// Decodes one instance per line; blank lines are left out.
@@ -66,18 +66,18 @@ pub(in crate::protocol) fn decode_list(
 /// As `/predict` does, with the line's number.
 pub(in crate::protocol) fn decode_lines(
     body: &[u8],
-    served: Served<'_>,
+    row_spec: RowSpec<'_>,
     charge: &mut Charge,
 ) -> Result<Rows, BodyFault> {
     let form = ListForm {
         field: "lines",
         ..ListForm::default()
     };
-    let Served {
+    let RowSpec {
         signature,
         rows_max,
         ..
-    } = served;
+    } = row_spec;
     let decoding = Decoding::new(body, form, (signature, rows_max), charge);
     let lines = body.split(|byte| *byte == b'\n').enumerate();
     let lines = lines.filter(|(_, line)| !line.trim_ascii().is_empty());

@@ -7,7 +7,7 @@ use crate::lanes::memory_budget::Charge;
 use crate::protocol::routes::{essence, is_form, is_media_type, quality};
 use crate::protocol::{
     Asked, BodyForm, BodyHead, Dialect, EncodeError, Encoder, ModelTarget, Payload, Predicted,
-    Served,
+    RowSpec,
 };
 
 const JSON: &str = "application/json";
@@ -44,15 +44,15 @@ impl Dialect for Predict {
         &self,
         head: &BodyHead,
         body: &[u8],
-        served: Served<'_>,
+        row_spec: RowSpec<'_>,
         charge: &mut Charge,
     ) -> Result<Asked, RequestError> {
         let (rows, raw) = match is_csv(head) {
             true => (
-                decode_csv(body, true, served.signature, served.rows_max, charge)?,
+                decode_csv(body, true, row_spec.signature, row_spec.rows_max, charge)?,
                 false,
             ),
-            false => decode_asked(body, served.signature, served.rows_max, charge)
+            false => decode_asked(body, row_spec.signature, row_spec.rows_max, charge)
                 .map_err(|error| blame_form(error, head, body))?,
         };
         let encoder: Box<dyn Encoder> = match wants_csv(head.accept.as_deref()) {

@@ -8,7 +8,7 @@ use crate::models::forest::Precision;
 use crate::models::{AnswerSource, AnswerSpec, Output, OutputSpec, PredictError, is_whole};
 use crate::protocol::answer_writer::AnswerWriter;
 use crate::protocol::echo;
-use crate::protocol::{EncodeError, Encoder, Payload, Predicted, Served};
+use crate::protocol::{EncodeError, Encoder, Payload, Predicted, RowSpec};
 
 /// The field that says how much of a body is JSON.
 const JSON_LENGTH: &str = "Inference-Header-Content-Length";
@@ -82,10 +82,10 @@ impl WantedOutput {
         name: &str,
         in_binary: bool,
         classification: Option<u64>,
-        served: Served<'_>,
+        row_spec: RowSpec<'_>,
     ) -> Result<Self, RequestError> {
         let invalid = |text: String| RequestError::new(Code::InvalidInput, text);
-        let has_shares = has_shares(&served.signature.output);
+        let has_shares = has_shares(&row_spec.signature.output);
         let found = OUTPUTS
             .iter()
             .find(|(own, kind)| *own == name && (*kind != OutputKind::Shares || has_shares));
@@ -355,7 +355,7 @@ impl Ready<'_> {
             out.put((text.len() as u32).to_le_bytes())?;
             out.put(text)
         };
-        out.make_room(self.binary_bytes(labels))?;
+        out.reserve(self.binary_bytes(labels))?;
         match &self.data {
             OutputData::Labels(indices) => {
                 for index in *indices {

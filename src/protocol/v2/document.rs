@@ -15,7 +15,7 @@ use crate::error::RequestError;
 use crate::lanes::memory_budget::Charge;
 use crate::models::Feature;
 use crate::protocol::object::{self, JsonObject, NamedObject, Whole};
-use crate::protocol::{Served, echo};
+use crate::protocol::{RowSpec, echo};
 
 /// The JSON of a request. What else it has is ignored.
 #[derive(Default)]
@@ -136,7 +136,7 @@ struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 /// One tensor of all features, as most clients send, is parsed while the document is read, if its data
 /// come last and are numbers. All other data are skipped first and parsed when all tensors are known.
 pub(super) struct Reading<'a> {
-    served: Served<'a>,
+    row_spec: RowSpec<'a>,
     json_bytes: usize,
     refused: Cell<Option<RequestError>>,
     /// Whether data that are numbers may be parsed at once: those of the first tensor may.
@@ -154,11 +154,11 @@ impl<'a> Reading<'a> {
     /// What is known to be wrong, or what the parser says.
     pub(super) fn read<'de>(
         json: &'de [u8],
-        served: Served<'a>,
+        row_spec: RowSpec<'a>,
         charge: &'a mut Charge,
     ) -> Result<RequestDocument<'de>, Result<RequestError, serde_json::Error>> {
         let mut reading = Reading {
-            served,
+            row_spec,
             json_bytes: json.len(),
             refused: Cell::default(),
             at_once: Cell::new(true),
@@ -189,7 +189,7 @@ impl<'a> Reading<'a> {
         if !self.at_once.get() {
             return None;
         }
-        let signature = self.served.signature;
+        let signature = self.row_spec.signature;
         let is_one = signature.width() == 1 || !signature.names().any(|own| own == name);
         let takes_text = |feature: &Feature| feature.kind.takes_text();
         if !is_one || signature.features.iter().any(takes_text) {
@@ -248,8 +248,8 @@ impl<'a> Reading<'a> {
         if count > self.json_bytes.div_ceil(2) as u64 {
             return Err(fewer(name, shape, count));
         }
-        let rows_max = self.served.rows_max;
-        let values_max = (rows_max as u64).saturating_mul(self.served.signature.width() as u64);
+        let rows_max = self.row_spec.rows_max;
+        let values_max = (rows_max as u64).saturating_mul(self.row_spec.signature.width() as u64);
         match count > values_max {
             true => Err(too_many(rows_max)),
             false => Ok(()),
@@ -344,7 +344,7 @@ impl<'de> Visitor<'de> for Inputs<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let width = self.0.served.signature.width();
+        let width = self.0.row_spec.signature.width();
         let mut tensors = Vec::new();
         while let Some(tensor) = seq.next_element_seed(OneInput(self.0))? {
             tensors.push(tensor);

@@ -13,7 +13,7 @@ pub(in crate::protocol) use self::request::tensor_rows;
 pub use self::tensor::datatypes;
 
 use super::paths::{self, Verb};
-use super::{Asked, BodyForm, BodyHead, Dialect, ModelTarget, Served};
+use super::{Asked, BodyForm, BodyHead, Dialect, ModelTarget, RowSpec};
 use crate::error::RequestError;
 use crate::lanes::memory_budget::Charge;
 
@@ -44,10 +44,10 @@ impl Dialect for Infer {
         &self,
         head: &BodyHead,
         body: &[u8],
-        served: Served<'_>,
+        row_spec: RowSpec<'_>,
         charge: &mut Charge,
     ) -> Result<Asked, RequestError> {
-        let decoded = request::decode(body, head.json_length.as_deref(), served, charge)?;
+        let decoded = request::decode(body, head.json_length.as_deref(), row_spec, charge)?;
         Ok(Asked {
             rows: decoded.rows,
             raw: false,

@@ -14,7 +14,7 @@ use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::Rows;
 use crate::models::forest::Precision;
-use crate::protocol::Served;
+use crate::protocol::RowSpec;
 use crate::protocol::echo;
 use crate::protocol::forgiving::{self, BodyFault, charge_skipping};
 use crate::protocol::instances::not_json;
@@ -36,7 +36,7 @@ pub(super) struct Decoded {
 pub(super) fn decode(
     body: &[u8],
     json_length: Option<&str>,
-    served: Served<'_>,
+    row_spec: RowSpec<'_>,
     charge: &mut Charge,
 ) -> Result<Decoded, RequestError> {
     let (json, binary) = match json_length {
@@ -54,18 +54,18 @@ pub(super) fn decode(
         }
     };
     if json_length.is_some() && json.is_empty() {
-        return decode_bare(binary, served, charge);
+        return decode_bare(binary, row_spec, charge);
     }
-    forgiving::read(json, served.signature, charge, |json, charge| {
+    forgiving::read(json, row_spec.signature, charge, |json, charge| {
         charge_skipping(json, charge)?;
-        let document = Reading::read(json, served, charge).map_err(|error| match error {
+        let document = Reading::read(json, row_spec, charge).map_err(|error| match error {
             Ok(refusal) => BodyFault::from(refusal),
             Err(error) => BodyFault {
                 is_syntax: error.is_syntax(),
                 error: refusal(json, &error),
             },
         })?;
-        Ok(take(document, binary, served, charge)?)
+        Ok(take(document, binary, row_spec, charge)?)
     })
 }
 
@@ -86,14 +86,14 @@ fn refusal(json: &[u8], error: &serde_json::Error) -> RequestError {
 /// A body of nothing but the data of the one input, in the model's own datatype.
 fn decode_bare(
     binary: &[u8],
-    served: Served<'_>,
+    row_spec: RowSpec<'_>,
     charge: &mut Charge,
 ) -> Result<Decoded, RequestError> {
-    let (name, bytes) = match served.precision {
+    let (name, bytes) = match row_spec.precision {
         Precision::F32 => ("FP32", 4),
         Precision::F64 => ("FP64", 8),
     };
-    let width = served.signature.width();
+    let width = row_spec.signature.width();
     let row = bytes * width;
     if binary.is_empty() || !binary.len().is_multiple_of(row) {
         return Err(invalid(format!(
@@ -102,7 +102,7 @@ fn decode_bare(
         )));
     }
     let sizes = [(binary.len() / row) as u64, width as u64];
-    let rows = tensor_rows(name, &sizes, binary, served, charge)?;
+    let rows = tensor_rows(name, &sizes, binary, row_spec, charge)?;
     let outputs = vec![WantedOutput::usual(true)];
     Ok(Decoded {
         rows,
@@ -120,7 +120,7 @@ pub(in crate::protocol) fn tensor_rows(
     datatype: &str,
     sizes: &[u64],
     bytes: &[u8],
-    served: Served<'_>,
+    row_spec: RowSpec<'_>,
     charge: &mut Charge,
 ) -> Result<Rows, RequestError> {
     let tensor = Tensor {
@@ -133,13 +133,13 @@ pub(in crate::protocol) fn tensor_rows(
         }),
         data: None,
     };
-    rows(checked(vec![tensor], bytes)?, served, charge)
+    rows(checked(vec![tensor], bytes)?, row_spec, charge)
 }
 
 fn take(
     document: RequestDocument<'_>,
     binary: &[u8],
-    served: Served<'_>,
+    row_spec: RowSpec<'_>,
     charge: &mut Charge,
 ) -> Result<Decoded, RequestError> {
     let RequestDocument {
@@ -164,13 +164,13 @@ fn take(
                     &output.name,
                     parameters.binary_data.unwrap_or(in_binary),
                     parameters.classification,
-                    served,
+                    row_spec,
                 )
             })
             .collect::<Result<_, _>>()?,
     };
     let tensors = checked(inputs, binary)?;
-    let rows = rows(tensors, served, charge)?;
+    let rows = rows(tensors, row_spec, charge)?;
     let timeout = parameters.timeout.filter(|timeout| *timeout > 0);
     Ok(Decoded {
         rows,

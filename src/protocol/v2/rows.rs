@@ -13,7 +13,7 @@ use super::values::{Nested, Sink};
 use crate::error::{Code, RequestError};
 use crate::lanes::memory_budget::Charge;
 use crate::models::{Feature, Rows, Signature};
-use crate::protocol::Served;
+use crate::protocol::RowSpec;
 use crate::protocol::echo;
 use crate::protocol::object::Whole;
 
@@ -112,10 +112,10 @@ pub(super) fn too_many(rows_max: usize) -> RequestError {
 /// Turns tensors into rows: one tensor of all features, or a tensor for each feature.
 pub(super) fn rows(
     tensors: Vec<Checked<'_>>,
-    served: Served<'_>,
+    row_spec: RowSpec<'_>,
     charge: &mut Charge,
 ) -> Result<Rows, RequestError> {
-    let signature = served.signature;
+    let signature = row_spec.signature;
     let width = signature.width();
     let is_matrix = match &tensors[..] {
         [one] => width == 1 || !signature.names().any(|own| own == one.name),
@@ -129,8 +129,8 @@ pub(super) fn rows(
         [one] if is_matrix => matrix_rows(one, width, signature)?,
         _ => column_rows(&tensors, &places, signature)?,
     };
-    if count > served.rows_max {
-        return Err(too_many(served.rows_max));
+    if count > row_spec.rows_max {
+        return Err(too_many(row_spec.rows_max));
     }
     let matrix = |values| {
         Rows::new(values, width).ok_or_else(|| {

@@ -12,7 +12,7 @@ use crate::lanes::memory_budget::{Budget, Charge};
 use crate::models::forest::Precision;
 use crate::models::signature::Unseen;
 use crate::models::{FeatureKind, OutputSpec, Signature};
-use crate::protocol::Served;
+use crate::protocol::RowSpec;
 
 const FEATURES: usize = 3;
 const ROWS_MAX: usize = 1_000;
@@ -40,12 +40,12 @@ fn decode_with(
 ) -> Result<Decoded, RequestError> {
     let budget = Arc::new(Budget::new(BUDGET, 0));
     let mut charge = Charge::new(&budget);
-    let served = Served {
+    let row_spec = RowSpec {
         signature,
         precision: Precision::F64,
         rows_max: ROWS_MAX,
     };
-    let decoded = decode(body, json_length, served, &mut charge);
+    let decoded = decode(body, json_length, row_spec, &mut charge);
     assert!(budget.bytes() <= BUDGET);
     if let Ok(decoded) = &decoded {
         assert!(decoded.rows.len() <= ROWS_MAX);

@@ -13,7 +13,7 @@ use crate::models::signature::Unseen;
 use crate::models::{Feature, FeatureKind, format};
 use crate::platform::fault::NoFaults;
 use crate::protocol::routes::{self, Document, ListenerKind, Listening, Route};
-use crate::protocol::{BodyHead, Served};
+use crate::protocol::{BodyHead, RowSpec};
 use crate::serving::fixtures::{feature, version};
 
 fn config(args: &[&str]) -> Config {
@@ -451,7 +451,7 @@ fn the_stack_of_a_connection_is_enough_for_it() {
 fn the_examples_of_bodies_are_read_by_their_dialects() {
     let version = iris();
     let document = described(Some(&version));
-    let served = Served {
+    let row_spec = RowSpec {
         signature: version.model().signature(),
         precision: version.model().precision(),
         rows_max: 10,
@@ -477,7 +477,7 @@ fn the_examples_of_bodies_are_read_by_their_dialects() {
                 let asked =
                     prediction
                         .dialect
-                        .decode(&head, example.as_bytes(), served, &mut charge);
+                        .decode(&head, example.as_bytes(), row_spec, &mut charge);
                 assert!(asked.is_ok(), "{path}: {example}: {asked:?}");
                 *seen.entry(path.clone()).or_default() += 1;
             }

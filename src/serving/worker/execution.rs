@@ -18,7 +18,7 @@ use crate::platform::clock::{self, Stamp};
 use crate::platform::panic;
 use crate::protocol::instances;
 use crate::protocol::unpack::unpack;
-use crate::protocol::{Asked, EncodeError, Encoder, Payload, Predicted, Served, Spoken};
+use crate::protocol::{Asked, EncodeError, Encoder, Payload, Predicted, RowSpec, Spoken};
 use crate::serving::context::Context;
 use crate::vitals::{CurrentRequest, LaneVitals, RemainingWork, Vitals, WorkerVitals};
 
@@ -272,7 +272,7 @@ impl Execution {
         let (model, signature) = (self.version.model(), self.version.model().signature());
         let rows_max = place.context.config.limits.max_rows;
         self.working.set_beside(body.charge.total());
-        let served = Served {
+        let row_spec = RowSpec {
             signature,
             precision: model.precision(),
             rows_max,
@@ -292,7 +292,7 @@ impl Execution {
         } = self
             .spoken
             .dialect
-            .decode(head, bytes, served, &mut self.working)?;
+            .decode(head, bytes, row_spec, &mut self.working)?;
         let raw = raw || self.version.loaded.answer.needs_raw();
         self.deadline = timeout.map(|timeout| self.reply_sender.arrived + timeout);
         drop((unpacked, unpacked_charge));

@@ -24,7 +24,7 @@ const WINDOWS: usize = 2;
 
 /// The outcomes of honest requests in one window of time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Served {
+pub(crate) struct HonestOutcomes {
     /// Answered 200.
     pub(crate) answered: u64,
     /// Answered with another status.
@@ -35,7 +35,7 @@ pub(crate) struct Served {
     pub(crate) reconnected: u64,
 }
 
-impl fmt::Display for Served {
+impl fmt::Display for HonestOutcomes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -61,7 +61,7 @@ pub(crate) struct Honest {
     pause: Duration,
     /// Index of the window that is open; one more than there are ends the clients.
     window: AtomicUsize,
-    served: Mutex<[Served; WINDOWS]>,
+    served: Mutex<[HonestOutcomes; WINDOWS]>,
 }
 
 impl Honest {
@@ -91,7 +91,7 @@ impl Honest {
     }
 
     /// The counts before the attack and during it.
-    pub(crate) fn served(&self) -> [Served; WINDOWS] {
+    pub(crate) fn served(&self) -> [HonestOutcomes; WINDOWS] {
         *self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -105,7 +105,7 @@ impl Honest {
                 return;
             }
             let deadline = clock::instant() + PATIENCE;
-            let mut seen = Served::default();
+            let mut seen = HonestOutcomes::default();
             let mut result = self.ask(&mut client, deadline);
             // A persistent connection may have been closed while it was idle. As any client must, it
             // sends the request again.
@@ -146,7 +146,7 @@ impl Honest {
         Ok((answer.status, next))
     }
 
-    fn add(&self, window: usize, seen: Served) {
+    fn add(&self, window: usize, seen: HonestOutcomes) {
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
         let sum = &mut served[window];
         sum.answered += seen.answered;

@@ -13,7 +13,7 @@ use lanekeeper::drill::report::{millis, outcomes};
 use lanekeeper::platform::clock;
 use lanekeeper::platform::sys;
 
-use super::{Attack, Honest, Scene, Served, Usage};
+use super::{Attack, Honest, HonestOutcomes, Scene, Usage};
 
 /// Threads, or descriptors, by which an idle server's number may vary: each listener keeps two to four
 /// threads waiting, and a connection that has just ended may still be counted.
@@ -68,9 +68,9 @@ pub(crate) struct Seen {
     /// Probes on the main listener.
     pub(crate) main: Tally,
     /// Honest clients before the attack.
-    pub(crate) calm: Served,
+    pub(crate) calm: HonestOutcomes,
     /// Honest clients under it.
-    pub(crate) attacked: Served,
+    pub(crate) attacked: HonestOutcomes,
     /// The most that the server held.
     pub(crate) peak: Usage,
     /// What it held in the end.
