@@ -412,3 +412,20 @@ fn set_left(forest: &mut Forest, child: usize) {
         *left = child;
     }
 }
+
+#[test]
+fn rows_of_64_bits_are_not_summed_in_32() {
+    let mut forest = Forest {
+        width: 1,
+        outputs: 1,
+        row_precision: Precision::F64,
+        sum_precision: Precision::F32,
+        flushes_to_zero: false,
+        base: vec![0.0],
+        trees: Vec::new(),
+    };
+    let error = forest.check().unwrap_err();
+    assert!(error.0.contains("64 bits"), "{error}");
+    forest.sum_precision = Precision::F64;
+    assert_eq!(forest.check(), Ok(()));
+}
